@@ -11,10 +11,11 @@ leave rows with mark 0 alone, and give Euler's rate, half the spectral radius of
 """
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -31,37 +32,47 @@ NO_RECORD = np.zeros(1, np.int64)
 KERNEL = types.void(*[_NUMBERS] * 5, types.int64, types.int64)
 RATES = types.void(*[_NUMBERS] * 5, _INTEGERS, types.int64, types.int64)
 
+PART = types.void(_INTEGERS, types.int64, types.int64, types.int64)
+
 _ARGUMENTS = "a, b, out, extra, numbers, count, stride"
 _CALLBACK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, ctypes.c_int64, ctypes.c_int64)
 _RATES = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6, ctypes.c_int64, ctypes.c_int64)
+_PART = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 _WANTED, _BOUNDED = 1.0, 2.0
 
 
 @intrinsic
 def _call(typingctx: Any, address: Any, arrays: Any, counts: Any) -> Any:  # noqa: ARG001 - numba's signature
-    """Calls the function at an address with the data of a tuple of arrays and a tuple of integers."""
+    """Calls the function at an address with the data of a tuple of arrays, or pointers, and a tuple of integers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         passed = []
         for k, kind in enumerate(signature.args[1].types):
-            array = cgutils.create_struct_proxy(kind)(context, builder, builder.extract_value(arguments[1], k))
-            passed.append(builder.bitcast(array.data, byte))
+            data = builder.extract_value(arguments[1], k)
+            if isinstance(kind, types.Array):
+                data = cgutils.create_struct_proxy(kind)(context, builder, data).data
+            passed.append(builder.bitcast(data, byte))
         passed += [builder.extract_value(arguments[2], k) for k in range(signature.args[2].count)]
         function = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
         builder.call(builder.inttoptr(arguments[0], function.as_pointer()), passed)
         return context.get_dummy_value()
 
-    return types.void(address, arrays, counts), generate
+    integers = types.UniTuple(types.int64, counts.count) if counts.count else counts
+    return types.void(address, arrays, integers), generate
 
 
 call: Any = _call
 
 
-def _array_over(context: Any, builder: Any, kind: Any, data: Any, size: Any) -> Any:
+def _array_over(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
     """A contiguous array over memory that is not numba's."""
     eight, array = context.get_constant(types.intp, 8), context.make_array(kind)(context, builder)
-    populate_array(array, data=data, shape=[size], strides=[eight], itemsize=eight, meminfo=None)
+    strides = [eight]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(size, strides[0]))
+    data = builder.inttoptr(data, array.data.type) if isinstance(data.type, ir.IntType) else data
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=eight, meminfo=None)
     return array._getvalue()
 
 
@@ -71,7 +82,7 @@ def _array_at(_context: Any, pointer: Any, _size: Any) -> Any:
     kind = types.Array(pointer.dtype, 1, "C")
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return _array_over(context, builder, kind, *arguments)
+        return _array_over(context, builder, kind, arguments[0], [arguments[1]])
 
     return kind(pointer, types.int64), generate
 
@@ -85,8 +96,8 @@ def _array_of_record(number: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             record, place = arguments
             at = builder.gep(record, [builder.shl(place, place.type(1))])
-            data = builder.inttoptr(builder.load(at), context.get_value_type(types.CPointer(number)))
-            return _array_over(context, builder, kind, data, builder.load(builder.gep(at, [place.type(1)])))
+            size = builder.load(builder.gep(at, [place.type(1)]))
+            return _array_over(context, builder, kind, builder.load(at), [size])
 
         return kind(_INTEGERS, types.int64), generate
 
@@ -96,6 +107,76 @@ def _array_of_record(number: Any) -> Any:
 array_at: Any = _array_at
 floats: Any = _array_of_record(types.float64)
 integers: Any = _array_of_record(types.int64)
+
+
+Line = Annotated[np.ndarray, types.float64[::1]]
+Table = Annotated[np.ndarray, types.float64[:, ::1]]
+Block = Annotated[np.ndarray, types.float64[:, :, ::1]]
+Places = Annotated[np.ndarray, types.int64[::1]]
+"""Fields of what parts of a loop share: arrays with one to three axes, and integers."""
+
+
+def _kind_of(field: Any) -> Any:
+    """Numba's type of a field: an array, a number, an integer, or a named tuple of those."""
+    if get_origin(field) is Annotated:
+        return get_args(field)[1]
+    if isinstance(field, type) and issubclass(field, tuple):
+        return types.BaseTuple.from_types(
+            list(map(_kind_of, get_type_hints(field, include_extras=True).values())), field
+        )
+    return types.float64 if field is float else types.int64
+
+
+def reader(shared: type) -> Any:
+    """An intrinsic function that finds what parts of a loop share, a named tuple, by the address of its record."""
+    whole = _kind_of(shared)
+
+    @intrinsic
+    def read(_context: Any, _record: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            places = itertools.count()
+
+            def word() -> Any:
+                return builder.load(builder.gep(arguments[0], [ir.IntType(64)(next(places))]))
+
+            def build(kind: Any) -> Any:
+                if hasattr(kind, "instance_class"):
+                    return context.make_tuple(builder, kind, [build(part) for part in kind])
+                if isinstance(kind, types.Array):
+                    return _array_over(context, builder, kind, word(), [word() for _ in range(kind.ndim)])
+                return builder.bitcast(word(), ir.DoubleType()) if kind == types.float64 else word()
+
+            return build(whole)
+
+        return whole(_INTEGERS), generate
+
+    return read
+
+
+class Shared:
+    """What the parts of a loop share, a nested named tuple of arrays and numbers, with the record of where it is.
+
+    The parts are kernels ``part(record, first, second, third)``, called by address: so each is optimised once, and not
+    again in all that call it. Arrays change in place; numbers stay.
+    """
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+        self._record = np.array(_words(values), np.int64)
+
+    def run(self, part: "Kernel", *integers: int) -> None:
+        """Runs a part with three integers."""
+        _PART(part.address)(self._record.ctypes.data, *integers)
+
+
+def _words(value: Any) -> list[int]:
+    """Address and shape of an array, or the bits of a number."""
+    if isinstance(value, tuple):
+        return [word for part in value for word in _words(part)]
+    if isinstance(value, np.ndarray):
+        assert value.flags.c_contiguous
+        return [value.ctypes.data, *value.shape]
+    return [int(np.float64(value).view(np.int64)) if isinstance(value, float) else int(value)]
 
 
 class Kernel:

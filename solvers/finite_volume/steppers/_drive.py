@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from solvers.errors import SolverDivergedError
+from solvers.finite_volume._kernels import Shared
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _explicit_kernels as explicit
 from solvers.finite_volume.steppers import _implicit_kernels as implicit
@@ -158,13 +159,17 @@ def _explicit_steps(
 ) -> Callable[[], None]:
     """A function that takes many explicit steps of the rows."""
     rates, record, width = kernels.rates
-    sourced = kernels.operator.source is not None
-    scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced)
+    looks_ahead = stepper.courant == 0.0 and kernels.sides.kernel != 0
+    keeps = stepper.courant == 0.0 and (limits.tolerance < math.inf or looks_ahead)
+    sourced, parts = kernels.operator.source is not None, explicit.parts(looks_ahead)
+    scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced, keeps)
+    room = explicit.empty_room(rows, width)
+    steps, march = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts)), explicit.march()
 
     def advance() -> None:  # keeps the kernels, whose addresses the steps call
         rows.state[:, FRESH] = 1.0
         for first in range(0, len(rows.u), width):
-            explicit.march(rows, (first, min(width, len(rows.u) - first)), scheme, kernels.sides, output, _BUDGET)
+            steps.run(march, first, _BUDGET, 0)
 
     return advance
 

@@ -5,12 +5,14 @@ Deviations from Y₀ instead of weights of sum 1 keep rounding from moving the t
 kernel; see ``RATES``. Each row has steps of its own; those of a tile go side by side through their stages.
 """
 
-from typing import Final, NamedTuple
+from functools import cache
+from math import isfinite
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call
+from solvers._compiled import inner
+from solvers.finite_volume._kernels import PART, Kernel, Places, Table, call, kernel, reader
 from solvers.finite_volume.steppers._march_kernels import (
     CURSOR,
     FRESH,
@@ -44,17 +46,19 @@ class Scheme(NamedTuple):
         rates: Address of the kernel of rates.
         record: For that kernel.
         sources: Whether the rates include sources.
+        keeps: Whether the rates at the end of a step are those at the start of the next one.
     """
 
     courant: float
     order: int
     limits: Limits
     rates: int
-    record: _Array
-    sources: bool
+    record: Places
+    sources: int
+    keeps: int
 
 
-class _Room(NamedTuple):
+class Room(NamedTuple):
     """What belongs to the rows of a tile, one row after the other; see ``EVEN``, ``FIRST``, ``DATA`` and ``ROW``.
 
     Attributes:
@@ -64,10 +68,43 @@ class _Room(NamedTuple):
         lanes: ``(12, rows)``.
     """
 
-    cells: _Array
-    flows: _Array
-    sides: _Array
-    lanes: _Array
+    cells: Table
+    flows: Table
+    sides: Table
+    lanes: Table
+
+
+class Parts(NamedTuple):
+    """Addresses of the parts of a step."""
+
+    propose: int
+    look_ahead: int
+    start: int
+    plan: int
+    evaluate: int
+    combine: int
+    judge: int
+
+
+class Steps(NamedTuple):
+    """What the parts share."""
+
+    rows: March
+    scheme: Scheme
+    sides: Sides
+    output: Output
+    room: Room
+    parts: Parts
+
+
+_steps_at = reader(Steps)
+
+
+def empty_room(rows: March, width: int) -> Room:
+    """Room for a tile of so many rows."""
+    n, flows, entries = rows.u.shape[1], rows.account.shape[1] + 2, rows.data.shape[1]
+    sizes = ((7, n), (5, flows), (3, entries), (12, 1))
+    return Room(*(np.zeros((arrays, size * width)) for arrays, size in sizes))
 
 
 EVEN, ODD, START, RATE, SOURCE, MIDDLE, ERROR = range(7)
@@ -140,45 +177,47 @@ def _middle_stage(stages: float) -> int:
     return int(max(np.rint(stages / 2**0.5), 2.0))
 
 
-@compiled
-def march(rows: March, tile: tuple[int, int], scheme: Scheme, sides: Sides, output: Output, budget: int) -> None:
-    """Takes steps of the rows of a tile until all have reached the last output or have failed, at most so many.
+def _march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
+    """Takes steps of the rows of a tile, from a first one on, until all have reached the last output or have failed.
 
-    Args:
-        rows: Rows under way, changed.
-        tile: First row of the tile, and their number.
-        scheme: The scheme.
-        sides: The data of the sides.
-        output: Where to write.
-        budget: Most trial steps of a row.
+    The budget is the largest number of trial steps of a row.
     """
-    begin, width, n = tile[0], tile[1], rows.u.shape[1]
-    flows, entries = (rows.account.shape[1] + 2) * width, rows.data.shape[1] * width
-    room = _Room(np.zeros((7, n * width)), np.zeros((5, flows)), np.zeros((3, entries)), np.zeros((12, width)))
-    stabilised = scheme.courant == 0.0
-    keeps = stabilised and (scheme.limits.tolerance < np.inf or sides.kernel != 0)
+    steps = _steps_at(record)
+    lanes, parts, stabilised = steps.room.lanes, steps.parts, steps.scheme.courant == 0.0
     for _ in range(budget):
-        if not _propose(rows, begin, scheme, sides, room, output.times[-1]):
+        call(parts.propose, (record,), (begin, 0, 0))
+        if _largest_of(lanes, LIVE) == 0:
             return
-        if stabilised and sides.kernel != 0:
-            _look_ahead(scheme, sides, room)
-        _rates_at_start(rows, begin, scheme, sides, room, keeps)
-        most = _plan(rows, begin, scheme, sides, room)
+        if stabilised and steps.sides.kernel != 0:
+            call(parts.look_ahead, (record,), (begin, 0, 0))
+        call(parts.start, (record,), (begin, 0, 0))
+        call(parts.plan, (record,), (begin, 0, 0))
+        most = _largest_of(lanes, STAGES)
         for stage in range(1, most + 1):
             if stage > 1:
-                _evaluate(scheme, sides, room, stage - 1, most)
-            _combine(rows.u, begin, scheme.courant, room, stage)
-        if keeps:
-            _evaluate(scheme, sides, room, most, most)
-        for b in range(width):
-            if room.lanes[LIVE, b] > 0.0:
-                _judge(rows, begin + b, b, scheme, output, room, keeps)
+                call(parts.evaluate, (record,), (begin, stage - 1, most))
+            call(parts.combine, (record,), (begin, stage, most))
+        if steps.scheme.keeps:
+            call(parts.evaluate, (record,), (begin, most, most))
+        for b in range(lanes.shape[1]):
+            if lanes[LIVE, b] > 0.0:
+                call(parts.judge, (record,), (begin, b, most))
 
 
 @inner
-def _propose(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room, end: float) -> bool:
-    """Proposes lengths of steps; whether there is a row to go on."""
-    lanes, some = room.lanes, False
+def _largest_of(lanes: _Array, place: int) -> int:
+    """The largest of whole numbers of the rows."""
+    largest = 0
+    for b in range(lanes.shape[1]):
+        largest = max(largest, int(lanes[place, b]))
+    return largest
+
+
+def _propose(record: Any, begin: Any, _second: Any, _third: Any) -> None:
+    """Proposes lengths of steps, and says which rows go on."""
+    steps = _steps_at(record)
+    rows, sides, room, lanes, some = steps.rows, steps.sides, steps.room, steps.room.lanes, False
+    end, largest_step = steps.output.times[-1], steps.scheme.limits.largest_step
     for b in range(lanes.shape[1]):
         state = rows.state[begin + b]
         lanes[ROW, b], lanes[NOW, b], lanes[SINCE, b] = begin + b, state[TIME], state[TIME]
@@ -188,30 +227,30 @@ def _propose(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room,
     if some and sides.kernel != 0:
         look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.lanes[MOST], lanes.shape[1], 0)
     for b in range(lanes.shape[1]):
-        longest = min(lanes[MOST, b], scheme.limits.largest_step)
+        longest = min(lanes[MOST, b], largest_step)
         lanes[SPAN, b] = proposed_length(rows.state[begin + b], longest, end)
         for i in range(rows.u.shape[1]):
             room.cells[EVEN, b * rows.u.shape[1] + i] = rows.u[begin + b, i]
-    return some
 
 
-@inner
-def _look_ahead(scheme: Scheme, sides: Sides, room: _Room) -> None:
+def _look_ahead(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Euler's rates of the present states by the data at the end of the proposed steps."""
-    lanes, flows = room.lanes, room.flows.shape[1] // room.lanes.shape[1]
+    steps = _steps_at(record)
+    room, lanes = steps.room, steps.room.lanes
+    flows = room.flows.shape[1] // lanes.shape[1]
     for b in range(lanes.shape[1]):
         lanes[NOW, b], lanes[MARK, b] = lanes[SINCE, b] + lanes[SPAN, b], 2.0 * lanes[LIVE, b]
-    _sample(sides, room)
-    _call_rates(scheme, room, np.int64(EVEN))
+    _sample(steps.sides, room)
+    _call_rates(steps.scheme, room, np.int64(EVEN))
     for b in range(lanes.shape[1]):
         lanes[WORST, b] = room.flows[FLOW, (b + 1) * flows - 1]
 
 
-@inner
-def _rates_at_start(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room, keeps: bool) -> None:
+def _rates_at_start(record: Any, begin: Any, _second: Any, _third: Any) -> None:
     """Data and rates at the start of steps, where the step before has not left them."""
-    lanes, n, entries = room.lanes, rows.u.shape[1], rows.data.shape[1]
-    jumps = False
+    steps = _steps_at(record)
+    rows, room, lanes, keeps, jumps = steps.rows, steps.room, steps.room.lanes, steps.scheme.keeps != 0, False
+    n, entries = rows.u.shape[1], rows.data.shape[1]
     for b in range(lanes.shape[1]):
         lanes[NOW, b], jump = lanes[SINCE, b], lanes[LIVE, b] * lanes[JUMP, b] > 0.0
         fresh = lanes[LIVE, b] > 0.0 and (jump or rows.state[begin + b, FRESH] > 0.0 or not keeps)
@@ -219,15 +258,15 @@ def _rates_at_start(rows: March, begin: int, scheme: Scheme, sides: Sides, room:
         for entry in range(entries):
             room.sides[DATA, b * entries + entry] = rows.data[begin + b, entry]
     if jumps:
-        _sample(sides, room)
-    _call_rates(scheme, room, np.int64(EVEN))
+        _sample(steps.sides, room)
+    _call_rates(steps.scheme, room, np.int64(EVEN))
     for b in range(lanes.shape[1]):
         if lanes[MARK, b] > 0.0:
             _keep_rate(room, b, n)
 
 
 @inner
-def _keep_rate(room: _Room, b: int, n: int) -> None:
+def _keep_rate(room: Room, b: int, n: int) -> None:
     """Takes the last rate of a row for f₀."""
     flows = room.flows.shape[1] // room.lanes.shape[1]
     for i in range(b * n, (b + 1) * n):
@@ -237,7 +276,7 @@ def _keep_rate(room: _Room, b: int, n: int) -> None:
 
 
 @inner
-def _call_rates(scheme: Scheme, room: _Room, states: int) -> None:
+def _call_rates(scheme: Scheme, room: Room, states: int) -> None:
     """Rates of the marked rows."""
     lanes, some, cells = room.lanes, False, room.cells
     for b in range(lanes.shape[1]):
@@ -248,16 +287,17 @@ def _call_rates(scheme: Scheme, room: _Room, states: int) -> None:
 
 
 @inner
-def _sample(sides: Sides, room: _Room) -> None:
+def _sample(sides: Sides, room: Room) -> None:
     """Data of the rows at their present times."""
     lanes, width = room.lanes, room.lanes.shape[1]
     look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
 
 
-@inner
-def _plan(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room) -> int:
-    """Lengths and stages of the steps, by what is known at their start; returns the largest number of stages."""
-    lanes, most, n, entries = room.lanes, 1, rows.u.shape[1], rows.data.shape[1]
+def _plan(record: Any, begin: Any, _second: Any, _third: Any) -> None:
+    """Lengths and stages of the steps, by what is known at their start."""
+    steps = _steps_at(record)
+    rows, scheme, room, lanes = steps.rows, steps.scheme, steps.room, steps.room.lanes
+    n, entries = rows.u.shape[1], rows.data.shape[1]
     flows = room.flows.shape[1] // lanes.shape[1]
     for b in range(lanes.shape[1]):
         speed, euler = room.flows[FIRST, (b + 1) * flows - 2], room.flows[FIRST, (b + 1) * flows - 1]
@@ -267,12 +307,12 @@ def _plan(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room) ->
                 lanes[SPAN, b] = min(lanes[SPAN, b], scheme.courant / (speed + euler))
         else:
             radius = 2.0 * SAFETY * max(euler, lanes[WORST, b])
-            if radius > 0.0 and np.isfinite(radius):  # a step that is not finite fails by its error
+            if radius > 0.0 and isfinite(radius):  # a step that is not finite fails by its error
                 longest = 0.25 * (MOST_STAGES * MOST_STAGES + MOST_STAGES - 2.0)
                 lanes[SPAN, b] = min(lanes[SPAN, b], 2.0 / radius * longest)
                 lanes[STAGES, b] = stages_for(0.5 * radius * lanes[SPAN, b])
         lanes[STAGES, b] *= lanes[LIVE, b]
-        most, lanes[WORST, b], lanes[LOW, b], lanes[HIGH, b] = max(most, int(lanes[STAGES, b])), 0.0, np.inf, -np.inf
+        lanes[WORST, b], lanes[LOW, b], lanes[HIGH, b] = 0.0, np.inf, -np.inf
         for entry in range(b * entries, (b + 1) * entries):
             room.sides[SAMPLED, entry] = 0.0
         for k in range(b * flows, (b + 1) * flows):
@@ -281,12 +321,11 @@ def _plan(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room) ->
             at = b * n + i
             room.cells[ODD, at] = rows.u[begin + b, i]
             room.cells[ERROR, at] = -1.0 / 3.0 * room.cells[SOURCE, at] if scheme.sources else 0.0
-        _note_data(scheme.courant, sides.dirichlet, room, b, np.int64(0))
-    return most
+        _note_data(scheme.courant, steps.sides.dirichlet, room, b, np.int64(0))
 
 
 @inner
-def _note_data(courant: float, dirichlet: _Array, room: _Room, b: int, stage: int) -> None:
+def _note_data(courant: float, dirichlet: _Array, room: Room, b: int, stage: int) -> None:
     """Adds the data of a stage to their range and time integral, and keeps those at the end."""
     lanes, data, stages = room.lanes, room.sides, room.lanes[STAGES, b]
     entries = data.shape[1] // lanes.shape[1]
@@ -300,9 +339,10 @@ def _note_data(courant: float, dirichlet: _Array, room: _Room, b: int, stage: in
             data[LAST, entry] = data[DATA, entry]
 
 
-@inner
-def _evaluate(scheme: Scheme, sides: Sides, room: _Room, stage: int, most: int) -> None:
+def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
     """Rates after a stage of all rows that have a further one; of RKL2 after the last one of all rows."""
+    steps = _steps_at(record)
+    scheme, sides, room = steps.scheme, steps.sides, steps.room
     lanes, n = room.lanes, room.cells.shape[1] // room.lanes.shape[1]
     flows, stabilised, final = room.flows.shape[1] // lanes.shape[1], scheme.courant == 0.0, stage == most
     mark = 2.0 if final or (stage == 2 and not stabilised) else 1.0
@@ -326,9 +366,10 @@ def _evaluate(scheme: Scheme, sides: Sides, room: _Room, stage: int, most: int) 
                 room.cells[ERROR, i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * room.cells[SOURCE, i]
 
 
-@inner
-def _combine(u: _Array, begin: int, courant: float, room: _Room, stage: int) -> None:
+def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
     """A stage of all rows that have it, over the one before the last."""
+    steps = _steps_at(record)
+    u, courant, room = steps.rows.u, steps.scheme.courant, steps.room
     lanes, n, odd = room.lanes, u.shape[1], stage % 2
     flows, cells = room.flows.shape[1] // lanes.shape[1], room.cells
     rate, flow = START if stage == 1 else RATE, FIRST if stage == 1 else FLOW
@@ -354,9 +395,10 @@ def _combine(u: _Array, begin: int, courant: float, room: _Room, stage: int) -> 
                 cells[MIDDLE, b * n + i] = before[i]
 
 
-@inner
-def _judge(rows: March, row: int, b: int, scheme: Scheme, output: Output, room: _Room, keeps: bool) -> None:
+def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
+    steps, row = _steps_at(record), begin + b
+    rows, scheme, output, room, keeps = steps.rows, steps.scheme, steps.output, steps.room, steps.scheme.keeps != 0
     lanes, state, n, entries = room.lanes, rows.state[row], rows.u.shape[1], rows.data.shape[1]
     length, stages, stabilised, last = lanes[SPAN, b], lanes[STAGES, b], scheme.courant == 0.0, output.times[-1]
     step = length, length * lanes[WORST, b]
@@ -395,7 +437,7 @@ def _judge(rows: March, row: int, b: int, scheme: Scheme, output: Output, room: 
 
 
 @inner
-def _ratio(before: _Array, b: int, scheme: Scheme, room: _Room) -> float:
+def _ratio(before: _Array, b: int, scheme: Scheme, room: Room) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits
     low, high, total, all_, length = lanes[LOW, b], lanes[HIGH, b], 0.0, 0.0, lanes[SPAN, b]
@@ -407,10 +449,28 @@ def _ratio(before: _Array, b: int, scheme: Scheme, room: _Room) -> float:
             error = 0.8 * (before[i] - after) + (0.4 * length) * (cells[START, at] + cells[RATE, at])
         low, high = min(low, min(before[i], after)), max(high, max(before[i], after))
         total, all_ = total + abs(error), all_ + after
-    if not np.isfinite(all_):
+    if not isfinite(all_):
         return np.nan
     if not stabilised and not length * lanes[WORST, b] <= 1.0:
         return np.inf
     if not (limits.tolerance < np.inf and (stabilised or scheme.sources)) or total == 0.0:
         return 0.0
     return total / n / allowed_error(low, high, limits.tolerance, limits.atol)
+
+
+@cache
+def march() -> Kernel:
+    """Takes steps of a tile, see ``_march``; compiled when first used."""
+    return kernel(PART, _march)
+
+
+@cache
+def _parts(looks_ahead: bool) -> tuple[Kernel | None, ...]:
+    ahead = _look_ahead if looks_ahead else None
+    functions = _propose, ahead, _rates_at_start, _plan, _evaluate, _combine, _judge
+    return tuple(function and kernel(PART, function) for function in functions)
+
+
+def parts(looks_ahead: bool) -> Parts:
+    """The parts of a step, compiled when first used; looking ahead only where data change with time."""
+    return Parts(*(part.address if part else 0 for part in _parts(looks_ahead)))

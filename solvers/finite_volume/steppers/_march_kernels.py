@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import call
+from solvers.finite_volume._kernels import Places, Table, call
 from solvers.finite_volume.steppers._row_kernels import control, end_of_step, landing, next_proposal, smallest_step
 
 _Array = np.ndarray
@@ -49,14 +49,14 @@ class March(NamedTuple):
         state: See ``TIME`` ``(rows, 14)``.
     """
 
-    u: _Array
-    earlier: _Array
-    rate: _Array
-    flow: _Array
-    data: _Array
-    account: _Array
-    sampled: _Array
-    state: _Array
+    u: Table
+    earlier: Table
+    rate: Table
+    flow: Table
+    data: Table
+    account: Table
+    sampled: Table
+    state: Table
 
 
 class Sides(NamedTuple):
@@ -69,8 +69,8 @@ class Sides(NamedTuple):
     """
 
     kernel: int
-    record: _Array
-    dirichlet: _Array
+    record: Places
+    dirichlet: Places
 
 
 class Limits(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import inner
+from solvers.finite_volume._kernels import Block, Line
 
 _Array = np.ndarray
 
@@ -12,9 +13,9 @@ _Array = np.ndarray
 class Output(NamedTuple):
     """Output times ``(t,)``, values ``(rows, t, n)`` and account ``(rows, t, 2d + 1)``."""
 
-    times: _Array
-    values: _Array
-    account: _Array
+    times: Line
+    values: Block
+    account: Block
 
 
 @inner

@@ -1,5 +1,6 @@
 """Step control of a row in compiled loops: allowed errors, accepted steps, their lengths and where they end."""
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def allowed_error(low: float, high: float, tolerance: float, atol: float) -> flo
 def control(ratio: float, order: int, failed_before: Any) -> tuple[bool, float]:
     """Whether a step is accepted, and the factor for the next one; it does not grow right after a failure."""
     accepted = ratio <= 1.0
-    if not np.isfinite(ratio):
+    if not isfinite(ratio):
         factor = 0.25
     elif ratio == 0.0:
         factor = _GROWTH
