@@ -35,7 +35,7 @@ def indefinite(smallest: float) -> InvalidArgumentError:
 
 def require_finite_multipliers(multipliers: Tensor) -> None:
     """Raises InvalidArgumentError if S⁻¹ (G u − b) is not finite, as u is not."""
-    if not _are_finite(multipliers):
+    if not are_finite(multipliers):
         raise InvalidArgumentError(
             "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
             "conditioning it."
@@ -44,14 +44,14 @@ def require_finite_multipliers(multipliers: Tensor) -> None:
 
 def require_finite(innovation: Tensor) -> None:
     """Raises InvalidArgumentError if S is not finite."""
-    if not _are_finite(innovation):
+    if not are_finite(innovation):
         raise InvalidArgumentError(
             "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
             "before conditioning it."
         )
 
 
-def _are_finite(values: Tensor) -> bool:
+def are_finite(values: Tensor) -> bool:
     """Whether all entries are finite; their sum says so at once, unless it overflows."""
     return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 

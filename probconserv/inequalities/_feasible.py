@@ -7,6 +7,7 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
+from probconserv._linalg.checks import are_finite
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.rows import Rows
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
@@ -269,16 +270,11 @@ def _unarranged(constraint: JoinedConstraint, lines: Tensor) -> Tensor:
 def _check_prior(mean: Tensor, variance: Tensor) -> float:
     """The smallest variance."""
     smallest = float(variance.detach().min()) if variance.numel() else 0.0
-    if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
+    if not (smallest >= 0 and are_finite(mean) and are_finite(variance)):
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
         )
     return smallest
-
-
-def _all_finite(values: Tensor) -> bool:
-    """Whether every entry is finite; the sum, which is faster to test, is finite only if they are."""
-    return bool(torch.isfinite(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:

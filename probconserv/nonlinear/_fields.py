@@ -15,7 +15,7 @@ from torch import Tensor
 from probconserv._linalg.covariance import whitened, whitening
 from probconserv._linalg.rows import SparseRows, stacked
 from probconserv._linalg.structured import StructuredGain, factorise_rows, split, splits
-from probconserv.constraints import LinearConstraint
+from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear._search import Iterate, Space, search
 from probconserv.nonlinear.law import NonlinearLaw
@@ -109,7 +109,7 @@ class _Fields(Space):
         residual, rows = self.law.linearise(point)
         if self.law.inequalities is None:
             gain = _factorised(self.covariance, rows, residual)
-            target, multipliers = _corrected(gain, self.centre, residual + _times(rows, self.centre - point))
+            target, multipliers = _corrected(gain, self.centre, residual + rows_applied(rows, self.centre - point))
         else:
             target, multipliers = self._nearest_within(point, residual, rows)
         size = point.abs().amax(dim=-1).clamp_min(1e-300)
@@ -171,7 +171,7 @@ class _Fields(Space):
 
     def _held_step(self, base: Tensor, u: Tensor, residual: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
         """Base projected onto the linearised law and the points at a bound; multipliers of the law and the points."""
-        missed, soft = residual + _times(rows, base - u), None
+        missed, soft = residual + rows_applied(rows, base - u), None
         points = self.held[0].nonzero()[:, 0]
         if len(points):
             places = torch.stack([torch.arange(len(points)), points])
@@ -245,7 +245,3 @@ def _corrected(gain: StructuredGain, base: Tensor, missed: Tensor) -> tuple[Tens
         spread = -gain.rows.subtract(None, torch.ones_like(gain.metric), multipliers)
         moved = moved - (spread @ gain.root.mT) @ gain.root
     return base + moved[:, 0, :], multipliers[:, 0, :]
-
-
-def _times(rows: SparseRows, u: Tensor) -> Tensor:
-    return rows.functional(u[:, None, :])[:, 0, :]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import SparseRows, as_sparse_rows, is_sparse
+from probconserv.constraints import rows_applied
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
@@ -86,7 +87,7 @@ class Whitened(Space, Newton):
                 "so the update has no direction; start from another prior mean."
             )
         if self.within is None:
-            multipliers = _multipliers(rows, times(rows, y) - residual, scale)
+            multipliers = _multipliers(rows, rows_applied(rows, y) - residual, scale)
             target = _transposed(rows, multipliers)
         else:
             target = self.within.target(rows.to_dense(), y, residual)
@@ -283,13 +284,6 @@ def _multipliers(rows: Tensor | SparseRows, goal: Tensor, scale: Tensor) -> Tens
             f"The {k} residuals have dependent gradients under this prior at an iterate; drop redundant residuals."
         )
     return torch.cholesky_solve((goal / scale)[..., None], chol)[..., 0] / scale
-
-
-def times(rows: Tensor | SparseRows, values: Tensor) -> Tensor:
-    """J y ``(*batch, k)``."""
-    if isinstance(rows, SparseRows):
-        return rows.functional(values[..., None, :])[..., 0, :]
-    return (rows @ values[..., None])[..., 0]
 
 
 def _transposed(rows: Tensor | SparseRows, multipliers: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probconserv.constraints import LinearConstraint
+from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
@@ -17,7 +17,7 @@ from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._problem import Problem, ResidualFunction, problem_of
 from probconserv.nonlinear._search import search
-from probconserv.nonlinear._whitened import NEWTON_SIZE, Whitened, deviations, stacked_gradients, times
+from probconserv.nonlinear._whitened import NEWTON_SIZE, Whitened, deviations, stacked_gradients
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian
@@ -288,13 +288,13 @@ def _law_at(space: Whitened, y: Tensor) -> LinearConstraint:
         )
     if space.jacobian_function is not None:
         rows = space.field_rows(u, residual)
-        return LinearConstraint(rows, times(rows, u.detach()) - residual.detach())
+        return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual.detach())
     with torch.enable_grad():
         u = space.field_of(_implicit(space, y)) if tracked else u
         point = u if u.requires_grad else u.detach().requires_grad_()
         residual = space.residual_function(point)
         jacobian = stacked_gradients(residual, point, create_graph=tracked)
-        target = times(jacobian, point) - residual
+        target = rows_applied(jacobian, point) - residual
     return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
 
 
