@@ -11,7 +11,7 @@ from torch import Tensor
 from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import InvalidArgumentError
 from probconserv.rollout.step_update import StepUpdate
-from probconserv.rollout.walls import totals_of
+from probconserv.rollout.walls import integrated
 
 if TYPE_CHECKING:
     from probconserv.rollout.rollout import Rollout, RolloutState, Trajectory
@@ -105,7 +105,7 @@ def diagnose(
         predicted = rollout.operator(before.field, *(part.select(lead, step) for part in inputs))
         corrected = run.corrected(before._replace(step=step), predicted)
         pairs = (predicted, after.field), (corrected.field, after.field), (corrected.field, predicted)
-        of_fields = [totals_of((first - second).square(), mean) for first, second in pairs]
+        of_fields = [integrated((first - second).square(), mean) for first, second in pairs]
         of_totals = corrected.total - after.total, rollout.totals_of(predicted) - after.total
         errors.append([*(error.square() for error in of_totals), *of_fields])
     law, operator, field, under_law, moved = (_root_mean(list(parts)) for parts in zip(*errors, strict=True))
@@ -116,7 +116,7 @@ def diagnose(
         field_error=field,
         corrected_error=under_law,
         moved=moved,
-        spread=_root_mean([totals_of(centred.square(), mean)]),
+        spread=_root_mean([integrated(centred.square(), mean)]),
     )
 
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor, square_root
-from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.posterior import AnyGain
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.step_update import StepUpdate
-from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of, totals_of
+from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of, integrated
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -139,6 +139,11 @@ class Rollout(nn.Module):
         check_recording()
         state = self.state_of(start)
         run, lead = self.run(state, times, walls), state.total.ndim - 1
+        if any(part.shape[lead : lead + 1] != (len(run.times) - 1,) for part in inputs):
+            raise InvalidArgumentError(
+                f"inputs need one entry for each of the {len(run.times) - 1} steps, (*batch, {len(run.times) - 1}, …) "
+                f"with {lead} batch axes, got {[tuple(part.shape) for part in inputs]}."
+            )
         for step in range(state.step, len(run.times) - 1):
             predicted = self.operator(state.field, *(part.select(lead, step) for part in inputs))
             state = run.corrected(state, predicted)
@@ -197,25 +202,14 @@ class Rollout(nn.Module):
     def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
         """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""
         channels = self._channels(field.shape[-self.grid.dimension - 1])
-        return totals_of(field, self.grid.weights.to(field.device))[..., list(channels)]
+        return integrated(field, self.grid.weights.to(field.device))[..., list(channels)]
 
     def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls, *, exact: bool = False) -> "Run":
         """What all steps of a call have in common; with an exact balance, if that is asked for."""
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
         if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
             raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
-        exchange, fields = (
-            exchange_of(self.grid, state.total.shape[-1], walls, times, self.flux),
-            state.total.shape[:-1],
-        )
-        for batch in (exchange.gained.shape[:-2], *(rate.batch_shape for rate in exchange.rates + exchange.ahead)):
-            if len(batch) > len(fields) or any(
-                b not in (1, f) for b, f in zip(batch[::-1], fields[::-1], strict=False)
-            ):
-                raise IncompatibleQueryError(
-                    f"The data of the walls have the batch axes {tuple(batch)} but the fields {tuple(fields)}; give "
-                    "data for every field, or the same for all."
-                )
+        exchange = exchange_of(self.grid, state.total, walls, times, self.flux)
         noise = None if exact else self.update.noise(exchange.noise, state.total)
         weights = self.grid.weights.to(times.device)
         each = [noise] if noise is None or noise.ndim == 1 else noise.unbind(dim=-2)
@@ -250,12 +244,12 @@ class Run:
         gain, axes = self.gains[state.step % len(self.gains)], self.weights.ndim + 1
         given = predicted.to(torch.float64).flatten(-axes)[..., None, :]
         target = state.total + self.exchange.gained[..., state.step, :]
-        target = sum((flux.at(state.field, state.step) for flux in self.exchange.ahead), target)
-        if self.exchange.rates or self.rollout.source is not None:
+        target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
+        if self.exchange.during or self.rollout.source is not None:
             target = self._implicit(state, given, target, gain)
         field = gain.correct(given, target[..., None, :])
         total = torch.where(gain.noise == 0, target, gain.functional(field)[..., 0, :])
-        change = totals_of((field - given).reshape(predicted.shape).square(), self.weights)
+        change = integrated((field - given).reshape(predicted.shape).square(), self.weights)
         moved = square_root(change / self.weights.sum()).to(predicted.dtype)
         return RolloutState(field.reshape(predicted.shape).to(predicted.dtype), total, moved, state.step + 1)
 
@@ -286,9 +280,9 @@ class Run:
 
     def _rate(self, field: Tensor, time: int) -> Tensor:
         """What fluxes and sources that depend on a field ``(*batch, c, *space)`` give to the totals at a time."""
-        rates = [rate.at(field, time) for rate in self.exchange.rates]
+        rates = [wall.gain(field, time) for wall in self.exchange.during]
         if self.rollout.source is not None:
-            rates.append(totals_of(self.rollout.source(field, self.times[time]), self.weights))
+            rates.append(integrated(self.rollout.source(field, self.times[time]), self.weights))
         return sum(rates, field.new_zeros(()))
 
     def _check(self, predicted: Tensor, state: RolloutState) -> None:

@@ -5,7 +5,7 @@ those that are integrated over a step are per unit of area.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.balance import integrate_intervals
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
 from solvers.grids import Grid
 from solvers.recording import are_readable
@@ -27,50 +27,93 @@ AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WallRate:
-    """A flux that depends on the field at its wall, as a rate of change of the totals.
+class Wall:
+    """One side of an axis.
 
     Args:
-        function: From values at the wall ``(*batch, c, *face)`` and data there ``(*batch, m, *face)`` to the flux
-            ``(*batch, k, *face)``.
-        data: Data at all times ``(*batch, t, m, *face)``, float64.
-        axis: Axis normal to the wall.
-        last: Whether the wall is the last side.
+        axis: Axis normal to it.
+        last: Whether it is the last side.
         areas: Quadrature weights of the face.
-        totals: Number k of totals.
+        shape: Batch axes of the fields, number of times, and number k of totals.
+        function: The flux by the field and the data, or None.
+        data: Data at all times ``(*batch, t, m, *face)``, float64, where there is a function.
     """
 
-    function: WallFlux
-    data: Tensor
     axis: int
     last: bool
     areas: Tensor
-    totals: int
+    shape: tuple[torch.Size, int, int]
+    function: WallFlux | None
+    data: Tensor | None = None
 
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Batch axes of the data."""
-        return self.data.shape[: self.data.ndim - self.areas.ndim - 2]
+    def __str__(self) -> str:
+        return f"the {'last' if self.last else 'first'} side of axis {self.axis}"
 
-    def at(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
-        """∫ F over the wall, with the sign of a gain, of a field ``(*batch, c, *space)`` at one of the times.
+    def gain(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
+        """What its function gives to the totals, of a field ``(*batch, c, *space)`` at a time; per unit of time.
 
-        Of a ``FluxModel`` integrated over the step that starts then.
+        Of a ``FluxModel`` in the step that starts then.
         """
+        assert self.function is not None
+        assert self.data is not None
         faces = self.areas.ndim
-        wall, data = field.select(self.axis - faces - 1, -1 if self.last else 0), self.data.select(-faces - 2, time)
+        data = self.data.select(-faces - 2, time)
         if isinstance(self.function, FluxModel):
             after = self.data.select(-faces - 2, time + 1)
-            flux = self.function(field, data, after, self.axis, self.last).to(torch.float64)
+            flux = self.function(field, data, after, self.axis, self.last)
         else:
-            flux = self.function(wall, data)
-        if tuple(flux.shape[-faces - 1 :]) != (self.totals, *self.areas.shape):
+            flux = self.function(field.select(self.axis - faces - 1, -1 if self.last else 0), data)
+        if tuple(flux.shape[-faces - 1 :]) != (self.shape[2], *self.areas.shape):
             raise InvalidArgumentError(
-                f"The flux at {_name(self.axis, self.last)} must be (*batch, {self.totals}, *face) with the face "
-                f"{tuple(self.areas.shape)}, got {tuple(flux.shape)} from wall values {tuple(wall.shape)}."
+                f"The flux at {self} must be (*batch, {', '.join(map(str, (self.shape[2], *self.areas.shape)))}), got "
+                f"{tuple(flux.shape)}."
             )
-        total = over_face(flux, self.areas)
+        return self._total(flux)
+
+    def at_times(self, side: Side, times: Tensor) -> Tensor:
+        """Data at the times ``(*batch, t, m, *face)``."""
+        if isinstance(side, int | float):
+            return self.areas.new_full((len(times), 1, *self.areas.shape), side)
+        return self._checked(side(times) if callable(side) else side, (len(times),), None)
+
+    def passed(self, side: Side, times: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What it gives to the totals in every step ``(*batch, steps, k)``, and the error of the trapezoid rule."""
+        if isinstance(side, int | float):
+            return self._total(
+                torch.full_like(self.areas, side) * times.diff().reshape(-1, 1, *[1] * self.areas.ndim)
+            ), None
+        if callable(side):
+            of_time = lambda at: self._total(self._checked(side(at), (len(at),), self.shape[2])).mT  # noqa: E731
+            return integrate_intervals(of_time, times).mT, None
+        values = self._total(self._checked(side, (len(times) - 1, len(times)), self.shape[2]))
+        if values.shape[-2] < len(times):
+            return values, None
+        return integrate_intervals(values.mT, times).mT, _trapezoid_error(values, times)
+
+    def _total(self, flux: Tensor) -> Tensor:
+        total = integrated(flux, self.areas)
         return -total if self.last else total
+
+    def _checked(self, values: Tensor | np.ndarray, counts: tuple[int, ...], totals: int | None) -> Tensor:
+        """Values ``(*batch, t, k, *face)`` in float64; t one of the counts."""
+        values, face = as_tensor(values), tuple(self.areas.shape)
+        axes = 2 + len(face)
+        times, channels, *rest = values.shape[-axes:] if values.ndim >= axes else (0, 0)
+        if times not in counts or tuple(rest) != face or totals not in (None, channels):
+            wanted = ", ".join(["*batch", " or ".join(map(str, counts)), str(totals or "channels"), *map(str, face)])
+            raise InvalidArgumentError(
+                f"The data of {self} must be ({wanted}): integrated over every step or values at the times, for every "
+                f"channel and point of the face; got {tuple(values.shape)}."
+            )
+        batch, fields = values.shape[:-axes], self.shape[0]
+        if len(batch) > len(fields) or any(b not in (1, f) for b, f in zip(batch[::-1], fields[::-1], strict=False)):
+            raise IncompatibleQueryError(
+                f"The data of {self} have the batch axes {tuple(batch)} but the fields {tuple(fields)}; give data for "
+                "every field, or the same for all."
+            )
+        if are_readable(values):
+            refuse_missing(values, f"The data of {self} hold")
+        return values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,128 +123,56 @@ class Exchange:
     Args:
         gained: ∫ (F_first − F_last) dt of every step, as far as it is known ahead ``(*batch, steps, k)``, float64.
         noise: Variance of its error by the trapezoid rule, of the same shape; None if no flux is given by values.
-        rates: Fluxes that depend on the field.
-        ahead: Fluxes that depend on the field at the start of a step.
+        during: Walls whose flux depends on the field during a step.
+        before: Walls whose flux depends on the field at the start of a step.
     """
 
     gained: Tensor
     noise: Tensor | None
-    rates: tuple[WallRate, ...]
-    ahead: tuple[WallRate, ...]
+    during: list[Wall]
+    before: list[Wall]
 
 
-def exchange_of(grid: Grid, totals: int, walls: Walls, times: Float[Tensor, " t"], flux: AllFluxes) -> Exchange:
-    """What passes the walls between the times; arguments are those of ``Rollout``."""
+def exchange_of(
+    grid: Grid, totals: Float[Tensor, "*batch k"], walls: Walls, times: Float[Tensor, " t"], flux: AllFluxes
+) -> Exchange:
+    """What passes the walls between the times; arguments are those of ``Rollout``, and the totals at the start."""
     if not isinstance(walls, Sequence) or len(walls) != grid.dimension:
         count = len(walls) if isinstance(walls, Sequence) else type(walls).__name__
         raise InvalidArgumentError(
             f"walls needs one pair (first, last) for each of the {grid.dimension} axes, None for a periodic one, got "
             f"{count}; a closed wall has the flux 0.0."
         )
-    gained = torch.zeros(len(times) - 1, totals, dtype=torch.float64, device=times.device)
-    errors, rates, ahead = [], [], []
-    for axis, pair in enumerate(walls):
-        if pair is None:
-            continue
-        areas = _areas(grid, axis).to(times.device)
+    gained = totals.new_zeros(len(times) - 1, totals.shape[-1])
+    errors, during, before = [], [], []
+    shape = totals.shape[:-1], len(times), totals.shape[-1]
+    for axis, pair in ((axis, pair) for axis, pair in enumerate(walls) if pair is not None):
+        areas = torch.ones((), dtype=torch.float64, device=times.device)
+        for along in (along for other, along in enumerate(grid.axis_weights) if other != axis):
+            areas = areas[..., None] * along.to(areas)
+        functions = (flux, flux) if flux is None or callable(flux) else flux[axis] or (None, None)
         for last in (False, True):
-            side, name = _side_of(pair, axis, last), _name(axis, last)
-            function = _function_of(flux, axis, last)
-            if function is not None:
-                data = _at_times(side, times, areas.shape, name)
-                (ahead if isinstance(function, FluxModel) else rates).append(
-                    WallRate(function=function, data=data, axis=axis, last=last, areas=areas, totals=totals)
+            wall = Wall(axis=axis, last=last, areas=areas, shape=shape, function=functions[last])
+            if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[last] is None:
+                raise InvalidArgumentError(
+                    f"The flux through {wall} is missing: walls[{axis}] must be a pair (first, last); give the flux "
+                    "integrated over every step, its values at the times or a function of time, 0.0 for a closed wall."
                 )
+            if wall.function is not None:
+                wall = replace(wall, data=wall.at_times(pair[last], times))
+                (before if isinstance(wall.function, FluxModel) else during).append(wall)
                 continue
-            passed, error = _integrated(side, times, areas, totals, name)
-            gained = gained - passed if last else gained + passed
+            passed, error = wall.passed(pair[last], times)
+            gained = gained + passed
             errors += [] if error is None else [error.square()]
-    return Exchange(
-        gained=gained,
-        noise=torch.stack(torch.broadcast_tensors(*errors)).sum(dim=0) if errors else None,
-        rates=tuple(rates),
-        ahead=tuple(ahead),
-    )
+    noise = torch.stack(torch.broadcast_tensors(*errors)).sum(dim=0) if errors else None
+    return Exchange(gained=gained, noise=noise, during=during, before=before)
 
 
-def over_face(flux: Float[Tensor, "*lead_and_face"], areas: Float[Tensor, "*face"]) -> Float[Tensor, "*lead"]:
-    """∫ F over a face."""
-    return (flux * areas).flatten(-areas.ndim).sum(dim=-1) if areas.ndim else flux
-
-
-def totals_of(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
-    """∫ u dx of every channel ``(*batch, c, *space)``, float64."""
-    return (density.to(torch.float64) * weights).flatten(-weights.ndim).sum(dim=-1)
-
-
-def _areas(grid: Grid, axis: int) -> Tensor:
-    """Quadrature weights of the face normal to an axis."""
-    weights = torch.ones((), dtype=torch.float64)
-    for other, along in enumerate(grid.axis_weights):
-        weights = weights if other == axis else weights[..., None] * along
-    return weights
-
-
-def _name(axis: int, last: bool) -> str:
-    return f"the {'last' if last else 'first'} side of axis {axis}"
-
-
-def _side_of(pair: tuple[Side, Side], axis: int, last: bool) -> Side:
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[last] is None:
-        raise InvalidArgumentError(
-            f"The flux through {_name(axis, last)} is missing: walls[{axis}] must be a pair (first, last), got "
-            f"{pair if isinstance(pair, tuple | list) and len(pair) < 2 else type(pair).__name__}; give the flux "
-            "integrated over every step, its values at the times or a function of time, 0.0 for a closed wall."
-        )
-    return pair[last]
-
-
-def _function_of(flux: AllFluxes, axis: int, last: bool) -> WallFlux | None:
-    if flux is None or callable(flux):
-        return flux
-    pair = flux[axis]
-    return None if pair is None else pair[last]
-
-
-def _checked(
-    values: Tensor | np.ndarray, face: torch.Size, counts: tuple[int, ...], totals: int | None, name: str
-) -> Tensor:
-    """Values ``(*batch, t, k, *face)`` in float64; t one of the counts."""
-    values, axes = as_tensor(values), 2 + len(face)
-    times, channels, *rest = values.shape[-axes:] if values.ndim >= axes else (0, 0)
-    if times not in counts or tuple(rest) != tuple(face) or totals not in (None, channels):
-        wanted = ", ".join(["*batch", " or ".join(map(str, counts)), str(totals or "channels"), *map(str, face)])
-        raise InvalidArgumentError(
-            f"The data of {name} must be ({wanted}): integrated over every step or values at the times, for every "
-            f"channel and point of the face; got {tuple(values.shape)}."
-        )
-    if are_readable(values):
-        refuse_missing(values, f"The data of {name} hold")
-    return values
-
-
-def _at_times(side: Side, times: Tensor, face: torch.Size, name: str) -> Tensor:
-    """Data of a wall at the times ``(*batch, t, m, *face)``."""
-    if isinstance(side, int | float):
-        return torch.full((len(times), 1, *face), float(side), dtype=torch.float64, device=times.device)
-    return _checked(side(times) if callable(side) else side, face, (len(times),), None, name)
-
-
-def _integrated(side: Side, times: Tensor, areas: Tensor, totals: int, name: str) -> tuple[Tensor, Tensor | None]:
-    """The flux of a wall integrated over every step ``(*batch, steps, k)``, and the error of the trapezoid rule."""
-    if isinstance(side, int | float):
-        return float(side) * areas.sum() * times.diff()[:, None], None
-    if callable(side):
-
-        def passing(at: Tensor) -> Tensor:
-            return over_face(_checked(side(at), areas.shape, (len(at),), totals, name), areas).mT
-
-        return integrate_intervals(passing, times).mT, None
-    steps = len(times) - 1
-    values = over_face(_checked(side, areas.shape, (steps, steps + 1), totals, name), areas)
-    if values.shape[-2] == steps:
-        return values, None
-    return integrate_intervals(values.mT, times).mT, _trapezoid_error(values, times)
+def integrated(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
+    """∫ u dx of every channel ``(*batch, c, *space)``, float64; over a face with one point its value."""
+    terms = density.to(torch.float64) * weights
+    return terms.flatten(-weights.ndim).sum(dim=-1) if weights.ndim else terms
 
 
 def _trapezoid_error(values: Tensor, times: Tensor) -> Tensor | None:

@@ -279,6 +279,11 @@ def broken(u: Tensor) -> Tensor:
             InvalidArgumentError,
             "conserved must name",
         ),
+        (
+            lambda: Rollout(smear, GRID)(FIELD, TIMES, CLOSED, normals(3, 2, 1, 17)),
+            InvalidArgumentError,
+            r"one entry for each of the 4 steps.*got \[\(3, 2, 1, 17\)\]",
+        ),
         (lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=conductive), InvalidArgumentError, "needs a NodeGrid"),
         (lambda: StepUpdate(noise_variance=0.1), InvalidArgumentError, "weighed against the error of the operator"),
         (
