@@ -35,6 +35,7 @@ from solvers.finite_volume.solution import Solution as Solution
 from solvers.finite_volume.solve import solve as solve
 from solvers.finite_volume.steppers.explicit import RKL2 as RKL2
 from solvers.finite_volume.steppers.explicit import SSPRK3 as SSPRK3
+from solvers.finite_volume.steppers.implicit import ESDIRK4 as ESDIRK4
 from solvers.finite_volume.steppers.implicit import TRBDF2 as TRBDF2
 from solvers.grids import CellGrid as CellGrid
 from solvers.grids import NodeGrid as NodeGrid

@@ -24,7 +24,7 @@ from solvers.finite_volume.steppers.stepper import Stepper
 from solvers.grids import CellGrid
 
 _KINDS = {
-    "stepper": (Stepper, "TRBDF2(), RKL2() or SSPRK3()"),
+    "stepper": (Stepper, "TRBDF2(), ESDIRK4(), RKL2() or SSPRK3()"),
     "face_mean": (FaceMean, "IntegralMean() or ArithmeticMean()"),
     "flux": (NumericalFlux, "Godunov() or Rusanov()"),
     "reconstruction": (Reconstruction, "MUSCL() or WENO()"),

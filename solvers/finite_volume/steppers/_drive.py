@@ -34,7 +34,7 @@ from solvers.finite_volume.steppers._march_kernels import (
 from solvers.finite_volume.steppers._output_kernels import Output
 from solvers.finite_volume.steppers._row_kernels import smallest_step
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
-from solvers.finite_volume.steppers.implicit import TRBDF2, BackwardEuler
+from solvers.finite_volume.steppers.implicit import ImplicitStepper
 from solvers.finite_volume.steppers.stepper import Stepper
 
 _UNCONTROLLED = 1e-4
@@ -96,7 +96,7 @@ def drive(
     """
     count = len(initial)
     stiff = np.zeros(count, dtype=bool)
-    if isinstance(stepper, BackwardEuler | TRBDF2):
+    if isinstance(stepper, ImplicitStepper):
         stiff = has_stiff_source(operator, initial, np.full(count, start))
     if stiff.any() and not stiff.all():
         groups = np.flatnonzero(stiff), np.flatnonzero(~stiff)
@@ -175,7 +175,7 @@ def _explicit_steps(
 
 
 def _implicit_steps(
-    stepper: BackwardEuler | TRBDF2, limits: Limits, kernels: OperatorKernels, rows: March, output: Output
+    stepper: ImplicitStepper, limits: Limits, kernels: OperatorKernels, rows: March, output: Output
 ) -> Callable[[], None]:
     """A function that takes many implicit steps of the rows."""
     newton = min(stepper.tolerance, _UNCONTROLLED), stepper.newton.tolerance, stepper.newton.iterations

@@ -45,6 +45,7 @@ from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_st
 
 _Array = np.ndarray
 
+BY_RATES = -1
 _COURANT = 0.5
 _LEAST_SPREAD = 1e-6
 
@@ -58,7 +59,8 @@ class Scheme(NamedTuple):
         weights: Weights of the explicit rates in the step ``(s,)``.
         nodes: Times of the stages as fractions of the step ``(s,)``.
         error: Weights of the rates in the estimated error ``(s,)``.
-        middle: Stage through which outputs are interpolated; 0 for none.
+        middle: Stage through which outputs are interpolated; 0 for none, ``BY_RATES`` for a cubic by the rates at both
+            ends.
         order: Order of the error of a step.
         limits: Tolerances and largest step.
         spread: Tolerance that Newton's iteration goes by.
@@ -501,9 +503,16 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
                 states[1, i] = 0.5 * (states[0, i] + states[2, i])
             for side in range(step.size):
                 middle[side] = 0.5 * step[side]
-        interval, course = (state[TIME], finish), (states[0], states[1], states[2], fraction)
-        account = rows.account[row], middle, step
-        state[CURSOR] = write_outputs(output, row, int(state[CURSOR]), interval, course, account, True)
+        interval, cursor = (state[TIME], finish), int(state[CURSOR])
+        while passes_output(output, cursor, finish):
+            part = output
+            if scheme.middle == BY_RATES:
+                part = Output(output.times[: cursor + 1], output.values, output.account)
+                fraction = min(1.0, (output.times[cursor] - state[TIME]) / (finish - state[TIME]))
+                _bend(scheme, cells, lanes, lane, fraction, states, middle, step)
+            course, account = (states[0], states[1], states[2], fraction), (rows.account[row], middle, step)
+            cursor = write_outputs(part, row, cursor, interval, course, account, True)
+        state[CURSOR] = cursor
     move_to_end(state, length, output.times[-1])
     for k in range(flow.shape[1]):
         rows.account[row, k] += step[k]
@@ -514,3 +523,25 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
         lanes.range[k, lane] = lanes.range_after[k, lane]
     lanes.seen[0, lane] = min(lanes.seen[0, lane], lanes.range[0, lane])
     lanes.seen[1, lane] = max(lanes.seen[1, lane], lanes.range[1, lane])
+
+
+@inner
+def _bend(
+    scheme: Scheme, cells: _Cells, lanes: _Lanes, lane: int, part: float, states: _Array, middle: _Array, step: _Array
+) -> None:
+    """States and account at a part of a step, by the cubic through both ends with the rates there."""
+    last, width, length = scheme.nodes.shape[0] - 1, lanes.row.shape[0], lanes.length[lane]
+    size, rest = cells.now.shape[0], cells.rest.shape[0] > 0
+    first_weight, last_weight = part * (1.0 - part) ** 2, part * part * (1.0 - part)
+    for i in range(states.shape[1]):
+        at, change = i * width + lane, states[2, i] - states[0, i]
+        first, after = cells.rates[at], cells.rates[last * size + at]
+        if rest:
+            first, after = first + cells.rest[at], after + cells.rest[last * size + at]
+        bent = first_weight * (length * first - change) - last_weight * (length * after - change)
+        states[1, i] = states[0, i] + part * change + bent
+    for k in range(step.shape[0]):
+        first = lanes.flow[0, k, lane] + lanes.rest[0, k, lane]
+        after = lanes.flow[last, k, lane] + lanes.rest[last, k, lane]
+        bent = first_weight * (length * first - step[k]) - last_weight * (length * after - step[k])
+        middle[k] = part * step[k] + bent

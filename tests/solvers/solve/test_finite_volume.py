@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import (
+    ESDIRK4,
     MUSCL,
     SSPRK3,
     TRBDF2,
@@ -99,7 +100,7 @@ def assert_conserves(result, initial):
 
 
 @settings(deadline=None, max_examples=40)
-@given(diffusive_cases(dimension=1), st.sampled_from([TRBDF2(), BackwardEuler(1e-2), SSPRK3()]))
+@given(diffusive_cases(dimension=1), st.sampled_from([TRBDF2(), ESDIRK4(), BackwardEuler(1e-2), SSPRK3()]))
 def test_diffusive_laws_conserve_in_one_dimension(case, stepper):
     law, shape, boundary, initial = case
     result = solve(law, unit_grid(shape), boundary, initial, times=[0.0, 0.01, 0.02], stepper=stepper)
@@ -109,7 +110,7 @@ def test_diffusive_laws_conserve_in_one_dimension(case, stepper):
 
 
 @settings(deadline=None, max_examples=20)
-@given(diffusive_cases(dimension=2), st.sampled_from([TRBDF2(1e-2), BackwardEuler(1e-1), SSPRK3()]))
+@given(diffusive_cases(dimension=2), st.sampled_from([TRBDF2(1e-2), ESDIRK4(1e-2), BackwardEuler(1e-1), SSPRK3()]))
 def test_diffusive_laws_conserve_in_two_dimensions(case, stepper):
     law, shape, boundary, initial = case
     result = solve(law, unit_grid(shape), boundary, initial, times=[0.005, 0.01], stepper=stepper)

@@ -149,7 +149,10 @@ def test_sources_and_breakpoints(build, message):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (attempt(stepper="rkl2"), r"stepper must be a Stepper, such as TRBDF2\(\), RKL2\(\) or SSPRK3\(\), got 'rkl2'"),
+        (
+            attempt(stepper="rkl2"),
+            r"stepper must be a Stepper, such as TRBDF2\(\), ESDIRK4\(\), RKL2\(\) or SSPRK3\(\), got 'rkl2'",
+        ),
         (attempt(stepper=RKL2), "stepper must be a Stepper, .* got <class"),
         (attempt(Burgers(), (Dirichlet(1.0), Outflow()), stepper=TRBDF2()), "TRBDF2 does not suit Burgers: .*SSPRK3"),
         (attempt(Burgers(), ROUND, stepper=RKL2()), "RKL2 does not suit Burgers: a convective law needs SSPRK3"),
