@@ -113,6 +113,7 @@ Line = Annotated[np.ndarray, types.float64[::1]]
 Table = Annotated[np.ndarray, types.float64[:, ::1]]
 Block = Annotated[np.ndarray, types.float64[:, :, ::1]]
 Places = Annotated[np.ndarray, types.int64[::1]]
+PlaceTable = Annotated[np.ndarray, types.int64[:, ::1]]
 """Fields of what parts of a loop share: arrays with one to three axes, and integers."""
 
 

@@ -1,104 +1,43 @@
-"""The compiled core of ``solve_system``: SSPRK3 (Shu and Osher 1988) for any law, many entries and any number of axes.
+"""The compiled core of ``solve_system``: SSPRK3 for any law, many entries and any number of axes.
 
 An entry of the batch keeps its own time and step, halved where a step fails. Rates are summed line by line along every
-axis: a line of cells with ghost cells beyond its ends goes to the sweep, whose address is in the plan. It releases the
-interpreter lock, so that parts of a batch can run on several threads.
+axis: a line of cells with ghost cells beyond its ends goes to the sweep, whose address is in the plan. The parts of a
+step share a ``Tile``, see ``Shared``.
 """
 
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call
+from solvers._compiled import inner
+from solvers.finite_volume._kernels import PART, Kernel, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
+from solvers.finite_volume.steppers._explicit_kernels import ssp_node, ssp_parts, ssp_weight
+from solvers.systems._tile import (
+    AXIS,
+    CELLS,
+    DONE,
+    FACES,
+    FAILED,
+    GIVEN,
+    LINES,
+    OUTFLOW,
+    PERIODIC,
+    REFLECTING,
+    RUNNING,
+    Attempt,
+    Buffers,
+    Parts,
+    Plan,
+    Rates,
+    Tile,
+    tile_at,
+)
 
 _Array = np.ndarray
 
-PERIODIC, REFLECTING, OUTFLOW, GIVEN = 0, 1, 2, 3
-"""Conditions of a side."""
-
-RUNNING, DONE, FAILED = 0, 1, 2
-"""States of an entry after ``run``."""
-
-LINES, CELLS, AXIS, COMPONENTS, GHOSTS, FACES, CHECK, SLOPES = range(8)
-"""Places in the order that a sweep gets: how many lines and cells, the axis, and addresses of kernels."""
-
 _LIMIT = 0.5
-
-
-class Plan(NamedTuple):
-    """What does not change with time.
-
-    Attributes:
-        shape: Number of cells of every axis ``(d,)``.
-        spacing: Length of a cell along every axis ``(d,)``.
-        kinds: Condition of every side, ``PERIODIC`` and so on, ``(d, 2)``.
-        components: Number c of components.
-        ghosts: Number of ghost cells beyond an end.
-        chunk: How many lines a sweep takes at once.
-        sweep: Address of the sweep.
-        kernels: Addresses of faces and reflect of every axis ``(d, 2)``.
-        check: Address of check.
-        slopes: Address of slopes, or 0.
-        given: Address of given, or 0 if no side changes with time.
-        numbers: Room for a scale of the states and the length of a cell, then the law's parameters.
-    """
-
-    shape: _Array
-    spacing: _Array
-    kinds: _Array
-    components: int
-    ghosts: int
-    chunk: int
-    sweep: int
-    kernels: _Array
-    check: int
-    slopes: int
-    given: int
-    numbers: _Array
-
-
-class Rates(NamedTuple):
-    """Rates of change of the entries of a tile.
-
-    Attributes:
-        change: ∂u/∂t ``(entries, c·cells)``.
-        sides: Flux through every side, integrated over it, positive along +axis ``(entries, 2d, c)``.
-        source: Integral of the source over the domain ``(entries, c)``.
-        speed: Σ over the axes of the largest speed over the cell length ``(entries,)``.
-    """
-
-    change: _Array
-    sides: _Array
-    source: _Array
-    speed: _Array
-
-
-class Buffers(NamedTuple):
-    """Room for a sweep.
-
-    Attributes:
-        cells: Lines with ghost cells ``(c, lines, n + 2g)``.
-        change: ∂u/∂t along the lines ``(c, lines, n)``.
-        through: Fluxes through the first and the last ends, and sources ``(lines, 3, c)``.
-        speed: Largest speed ``(lines,)``.
-        near: Cells at a wall ``(c, lines, g)``.
-        image: As the wall mirrors them.
-        work: For the sweep.
-        fastest: Largest speed along an axis ``(entries,)``.
-        order: What the sweep is to do, see ``LINES``.
-    """
-
-    cells: _Array
-    change: _Array
-    through: _Array
-    speed: _Array
-    near: _Array
-    image: _Array
-    work: _Array
-    fastest: _Array
-    order: _Array
 
 
 @inner(fastmath={"reassoc"})
@@ -137,11 +76,13 @@ def _gather(u: _Array, live: _Array, plan: Plan, axis: int, lines: Any, room: Bu
                     row[i] = values[i * apart]
 
 
-@inner
-def _fill_ghosts(given: _Array, live: _Array, plan: Plan, axis: int, end: int, lines: Any, room: Buffers) -> None:
-    """Writes the ghost cells beyond the first or the last ends of lines."""
-    start, count, each = lines
+def _fill_ghosts(record: Any, side_of: Any, start: Any, count: Any) -> None:
+    """Writes the ghost cells beyond the ends of lines at a side."""
+    tile = tile_at(record)
+    given, live, plan, room = tile.given, tile.live, tile.plan, tile.sweep
+    axis, end = side_of // 2, side_of % 2
     n, g, kind = plan.shape[axis], plan.ghosts, plan.kinds[axis, end]
+    each = tile.u.shape[1] // (plan.components * n)
     m, offset = n + 2 * g, 0
     for k in range(axis):
         offset += 2 * plan.components * (each * n // plan.shape[k])
@@ -205,20 +146,11 @@ def _add_ends(out: Rates, live: _Array, plan: Plan, axis: int, lines: Any, room:
         room.fastest[entry] = max(room.fastest[entry], room.speed[line])
 
 
-@inner
-def _rates(u: _Array, live: _Array, plan: Plan, data: Any, out: Rates, room: Buffers) -> None:
-    """Rates of change of the live entries of a tile.
-
-    Args:
-        u: States ``(entries, c·cells)``.
-        live: Entries to evaluate.
-        plan: What does not change with time.
-        data: States at the sides ``(entries, Σ over axes of 2·c·lines)`` and the bottom with ghost cells
-            ``(entries, Σ over axes of lines·(n + 2g))``.
-        out: Receives the rates.
-        room: Room for a sweep.
-    """
-    given, bottom = data
+def _rates(record: Any, entries: Any, stage: Any, _third: Any) -> None:
+    """Rates of change of the live entries at a stage."""
+    tile = tile_at(record)
+    live, plan, out, room, bottom = tile.live[:entries], tile.plan, tile.rates, tile.sweep, tile.bottom
+    u = _states(tile, stage)
     c, g, level = plan.components, plan.ghosts, 0
     cells = u.shape[1] // c
     for entry in live:
@@ -240,7 +172,7 @@ def _rates(u: _Array, live: _Array, plan: Plan, data: Any, out: Rates, room: Buf
                 plan.numbers[0] = largest(u[entry], 0, cells)
             _gather(u, live, plan, axis, lines, room)
             for end in range(2):
-                _fill_ghosts(given, live, plan, axis, end, lines, room)
+                call(tile.parts.fill_ghosts, (record,), (2 * axis + end, start, count))
             order = room.order
             order[LINES], order[CELLS], order[AXIS], order[FACES] = count, n, axis, plan.kernels[axis, 0]
             below = bottom[entry, level + start % each * (n + 2 * g) :]
@@ -258,6 +190,12 @@ def _rates(u: _Array, live: _Array, plan: Plan, data: Any, out: Rates, room: Buf
             out.speed[entry] += room.fastest[entry] / plan.spacing[axis]
         if bottom.shape[1] > 0:
             level += each * (n + 2 * g)
+
+
+@inner
+def _states(tile: Tile, stage: int) -> _Array:
+    """The states that a stage starts from."""
+    return tile.u if stage == 0 else tile.room.one if stage == 1 else tile.room.two
 
 
 @inner
@@ -297,65 +235,38 @@ def _choose(remaining: float, speed: float, most: float, courant: float) -> floa
     return remaining if bound >= remaining * (1.0 - 1e-9) else min(bound, 0.5 * remaining)
 
 
-class Attempt(NamedTuple):
-    """Room for a step of the entries of a tile.
-
-    Attributes:
-        one: States of the first and the last stage ``(entries, c·cells)``.
-        two: Of the second.
-        sides: Sums over the stages of the fluxes through the sides ``(entries, 2d, c)``.
-        source: Of the sources ``(entries, c)``.
-        sampled: Of the states at sides that change with time.
-        step: Lengths ``(entries,)``.
-        worst: Largest speed of the stages ``(entries,)``.
-        bad: First cell that is not admissible, or −1 ``(entries,)``.
-        good: Room for checks ``(entries·cells,)``.
-    """
-
-    one: _Array
-    two: _Array
-    sides: _Array
-    source: _Array
-    sampled: _Array
-    step: _Array
-    worst: _Array
-    bad: _Array
-    good: _Array
-
-
-@inner
-def _look(plan: Plan, clocks: _Array, live: _Array, stage: int, tile: Any, steps: tuple[_Array, _Array]) -> None:
-    """States at the sides at the time of a stage; keeps their sum with the weights of SSPRK3."""
-    (start, given), (step, sampled) = tile, steps
-    times, entries = np.empty(live.size), np.empty(live.size)
-    part = 0.0 if stage == 0 else 1.0 if stage == 1 else 0.5
-    for k in range(live.size):
-        times[k], entries[k] = clocks[live[k], 0] + (part * step[live[k]] if stage > 0 else 0.0), start + live[k]
-    call(plan.given, (times, entries, times, times, times), (live.size, live.size))
-    weight = 4.0 if stage == 2 else 1.0
+def _look(record: Any, count: Any, stage: Any, _third: Any) -> None:
+    """States at the sides at the time of a stage; keeps their sum with the weights of the scheme."""
+    tile = tile_at(record)
+    live, step, sampled, given = tile.live[:count], tile.room.step, tile.room.sampled, tile.given
+    times, entries = tile.sweep.work[:count], tile.sweep.work[count:]
+    for k in range(count):
+        times[k], entries[k] = tile.clocks[live[k], 0], tile.first + live[k]
+        if stage > 0:
+            times[k] += ssp_node(stage) * step[live[k]]
+    call(tile.plan.given, (times, entries, times, times, times), (count, count))
+    weight = 6.0 * ssp_weight(stage)
     for entry in live:
         for k in range(given.shape[1]):
             sampled[entry, k] = weight * given[entry, k] + (sampled[entry, k] if stage > 0 else 0.0)
 
 
 @inner
-def _plan_step(clocks: _Array, live: _Array, rates: Rates, bounds: Any, room: tuple[_Array, _Array]) -> None:
+def _plan_step(tile: Tile, live: _Array) -> None:
     """Steps of the live entries by their speeds."""
-    target, courant, largest_step = bounds
-    step, worst = room
+    clocks, bounds, room = tile.clocks, tile.bounds, tile.room
     for entry in live:
-        worst[entry] = rates.speed[entry]
-        most = min(clocks[entry, 1], largest_step)
-        step[entry] = _choose(target - clocks[entry, 0], worst[entry], most, courant)
+        room.worst[entry] = tile.rates.speed[entry]
+        most = min(clocks[entry, 1], bounds[2])
+        room.step[entry] = _choose(bounds[0] - clocks[entry, 0], room.worst[entry], most, bounds[1])
 
 
 @inner
-def _sum_stage(stage: int, live: _Array, rates: Rates, sums: tuple[_Array, _Array, _Array]) -> None:
-    """Adds what a stage contributes to the account of a step: weights 1, 1 and 4 of 6."""
-    sides, source, worst = sums
-    weight = 4.0 if stage == 2 else 1.0
+def _sum_stage(stage: int, live: _Array, rates: Rates, room: Attempt) -> None:
+    """Adds what a stage contributes to the account of a step, with six times its weight."""
+    sides, source, weight = room.sides, room.source, 6.0 * ssp_weight(stage)
     for entry in live:
-        worst[entry] = max(worst[entry], rates.speed[entry])
+        room.worst[entry] = max(room.worst[entry], rates.speed[entry])
         for k in range(source.shape[1]):
             source[entry, k] = (source[entry, k] if stage > 0 else 0.0) + weight * rates.source[entry, k]
             for side in range(sides.shape[1]):
@@ -363,52 +274,51 @@ def _sum_stage(stage: int, live: _Array, rates: Rates, sums: tuple[_Array, _Arra
                 sides[entry, side, k] = before + weight * rates.sides[entry, side, k]
 
 
-@inner
-def _finish_stage(
-    states: tuple[_Array, _Array, _Array, _Array], weight: float, check: Any, live: _Array, out: Any
-) -> int:
-    """Writes states after a stage; moves the entries that are admissible to the front of ``live`` and counts them."""
-    u, now, change, new = states
-    step, bad, good = out
-    address, numbers, room = check
-    kept, together, cells = 0, room.size > 0, good.size // u.shape[0]
+def _finish_stage(record: Any, count: Any, stage: Any, _third: Any) -> None:
+    """States after a stage; moves the entries that are admissible to the front of the live ones and counts them."""
+    tile = tile_at(record)
+    plan, room, live = tile.plan, tile.room, tile.live[:count]
+    kept, cells = 0, room.good.size // tile.u.shape[0]
+    if stage == 0:
+        _plan_step(tile, live)
+    _sum_stage(stage, live, tile.rates, room)
+    u, now, new, weight = tile.u, _states(tile, stage), room.two if stage == 1 else room.one, ssp_parts(stage + 1)[0]
     for entry in live:
-        _stage(u[entry], now[entry], change[entry], weight, step[entry], new[entry])
-    if together:
-        _check_together(new, live, check, good, cells)
-    for k in range(live.size):
+        _stage(u[entry], now[entry], tile.rates.change[entry], weight, room.step[entry], new[entry])
+    if plan.chunk > 1:
+        _check_together(new, live, (plan.check, plan.numbers, tile.sweep.cells), room.good, cells)
+    for k in range(count):
         entry = live[k]
-        if not together:
-            call(address, (new[entry], u[entry], new[entry], good, numbers), (cells, cells))
-        bad[entry] = _first_bad(good, k * cells if together else 0, cells)
-        if bad[entry] < 0:
+        if plan.chunk == 1:
+            call(plan.check, (new[entry], u[entry], new[entry], room.good, plan.numbers), (cells, cells))
+        room.bad[entry] = _first_bad(room.good, k * cells if plan.chunk > 1 else 0, cells)
+        if room.bad[entry] < 0:
             live[kept] = entry
             kept += 1
-    return kept
+    tile.live[tile.u.shape[0]] = kept
 
 
-@inner
-def _end_step(u: _Array, clocks: _Array, account: Any, bounds: Any, verdict: Any, room: Attempt) -> None:
+def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Moves entries to the end of their steps, or halves the steps that failed."""
-    target, smallest = bounds
-    status, places = verdict
+    tile = tile_at(record)
+    u, clocks, status, room, target = tile.u, tile.clocks, tile.status, tile.room, tile.bounds[0]
     for entry in range(u.shape[0]):
         if status[entry] != RUNNING:
             continue
         step, bad = room.step[entry], room.bad[entry]
         if not (bad < 0 and step * room.worst[entry] <= _LIMIT):
             clocks[entry, 1] = 0.5 * step
-            if not step > smallest:
-                clocks[entry, 1], status[entry], places[entry] = step, FAILED, bad
+            if not step > tile.bounds[3]:
+                clocks[entry, 1], status[entry], tile.places[entry] = step, FAILED, bad
             continue
         for k in range(u.shape[1]):
             u[entry, k] = room.one[entry, k]
         for k in range(room.source.shape[1]):
-            account[1][entry, k] += step / 6.0 * room.source[entry, k]
+            tile.source[entry, k] += step / 6.0 * room.source[entry, k]
             for side in range(room.sides.shape[1]):
-                account[0][entry, side, k] += step / 6.0 * room.sides[entry, side, k]
-        for k in range(account[2].shape[1]):
-            account[2][entry, k] += step / 6.0 * room.sampled[entry, k]
+                tile.flux[entry, side, k] += step / 6.0 * room.sides[entry, side, k]
+        for k in range(tile.sampled.shape[1]):
+            tile.sampled[entry, k] += step / 6.0 * room.sampled[entry, k]
         clocks[entry, 0] = target if step == target - clocks[entry, 0] else clocks[entry, 0] + step
         clocks[entry, 1] *= 2.0
         clocks[entry, 2] += 1.0
@@ -416,44 +326,39 @@ def _end_step(u: _Array, clocks: _Array, account: Any, bounds: Any, verdict: Any
             status[entry] = DONE
 
 
-@compiled
-def run(u: _Array, clocks: _Array, account: Any, plan: Plan, data: Any, control: Any, rooms: Any, verdict: Any) -> None:
-    """Integrates the entries of a tile to a target time, or as many steps as the budget allows.
-
-    Args:
-        u: States ``(entries, c·cells)``, overwritten.
-        clocks: Time, largest step to try and number of accepted steps ``(entries, 3)``, overwritten.
-        account: Time integrals of the fluxes through the sides ``(entries, 2d, c)``, of the sources ``(entries, c)``
-            and of the states at sides that change with time, added to.
-        plan: What does not change with time.
-        data: See ``_rates``, and the number of the first entry.
-        control: Target time, Courant number, largest and smallest step, most steps to try for an entry.
-        rooms: Room for a step, for rates and for a sweep.
-        verdict: ``RUNNING``, ``DONE`` or ``FAILED``, and the cell that failed or −1, ``(entries,)`` each, overwritten.
-    """
-    target, courant, largest_step, smallest, budget = control
-    given, bottom, start = data
-    room, rates, sweep = rooms
-    live = np.empty(u.shape[0], np.int64)
-    check = (plan.check, plan.numbers, sweep.cells if plan.chunk > 1 else sweep.cells[:0])
+def _run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
+    """Integrates the entries of a tile to the target time, or as many steps as the budget allows."""
+    tile = tile_at(record)
+    live, parts = tile.live, tile.parts
     for _ in range(budget):
         count = 0
-        for entry in range(u.shape[0]):
-            if verdict[0][entry] == RUNNING:
+        for entry in range(tile.u.shape[0]):
+            if tile.status[entry] == RUNNING:
                 live[count] = entry
                 count += 1
         if count == 0:
             return
         for stage in range(3):
-            now = u if stage == 0 else room.one if stage == 1 else room.two
-            new, rows = room.two if stage == 1 else room.one, live[:count]
-            if plan.given != 0:
-                _look(plan, clocks, rows, stage, (start, given), (room.step, room.sampled))
-            _rates(now, rows, plan, (given, bottom), rates, sweep)
-            if stage == 0:
-                _plan_step(clocks, rows, rates, (target, courant, largest_step), (room.step, room.worst))
-            _sum_stage(stage, rows, rates, (room.sides, room.source, room.worst))
-            weight = 0.0 if stage == 0 else 0.75 if stage == 1 else 1.0 / 3.0
-            marks = (room.step, room.bad, room.good)
-            count = _finish_stage((u, now, rates.change, new), weight, check, rows, marks)
-        _end_step(u, clocks, account, (target, smallest), verdict, room)
+            if parts.look != 0:
+                call(parts.look, (record,), (count, stage, 0))
+            call(parts.rates, (record,), (count, stage, 0))
+            call(parts.finish_stage, (record,), (count, stage, 0))
+            count = live[tile.u.shape[0]]
+        call(parts.end_step, (record,), (0, 0, 0))
+
+
+@cache
+def run() -> Kernel:
+    """Integrates a tile, see ``_run``; compiled when first used."""
+    return kernel(PART, _run)
+
+
+@cache
+def _parts(looks: bool) -> tuple[Kernel | None, ...]:
+    functions = _look if looks else None, _rates, _fill_ghosts, _finish_stage, _end_step
+    return tuple(function and kernel(PART, function) for function in functions)
+
+
+def parts(looks: bool) -> Parts:
+    """The parts of a step, compiled when first used; looking up states only where they change with time."""
+    return Parts(*(part.address if part else 0 for part in _parts(looks)))

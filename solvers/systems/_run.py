@@ -11,11 +11,12 @@ from torch import Tensor
 
 from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume._kernels import Callback
+from solvers.finite_volume._kernels import Callback, Shared
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
 from solvers.finite_volume.convection.reconstruction_kernels import slopes_kernel
 from solvers.grids import CellGrid
 from solvers.systems import _core as core
+from solvers.systems import _tile
 from solvers.systems._kernels import view
 from solvers.systems._law_kernels import Law, LawKernels, admissible, law_kernels
 from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, stated
@@ -23,7 +24,7 @@ from solvers.systems.fluxes import SystemFlux
 from solvers.systems.laws import ShallowWater
 
 _BUDGET = 200
-_KINDS = {Periodic: core.PERIODIC, Reflecting: core.REFLECTING, Outflow: core.OUTFLOW, Dirichlet: core.GIVEN}
+_KINDS = {Periodic: _tile.PERIODIC, Reflecting: _tile.REFLECTING, Outflow: _tile.OUTFLOW, Dirichlet: _tile.GIVEN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +112,8 @@ class Run:
         self._bottom = _bottoms(setting, bottom, entries)
         self._look = Callback(self._update_states, self._kernels.error)
         self._tile = entries if self._kernels.whole or setting.changing else 1
-        self._plan = self._make_plan()
-        self._rooms = _rooms(self._plan, self._tile, 2 * d, self.sampled.shape[1])
+        self._bounds, self._status, self._places = np.zeros(4), np.zeros(entries, np.int64), np.zeros(entries, np.int64)
+        self._tiles = self._make_tiles()
 
     @property
     def steps(self) -> Tensor:
@@ -129,30 +130,41 @@ class Run:
         Raises:
             SolverDivergedError: If an entry fails at the smallest step.
         """
-        u, clocks = self.u.reshape(len(self.u), -1).numpy(), self._clocks.numpy()
-        account = self.boundary_flux.numpy(), self.source.numpy(), self.sampled.numpy()
-        data = self._given.numpy(), self._bottom.numpy()
-        bounds = target, float(control.courant), float(control.largest_step), float(control.smallest), _BUDGET
-        status = np.where(clocks[:, 0] < target, core.RUNNING, core.DONE)
-        cells = np.full(len(u), -1)
-        for start in range(0, len(u), self._tile):
+        clocks, status = self._clocks.numpy(), self._status
+        self._bounds[:] = target, control.courant, control.largest_step, control.smallest
+        status[:], self._places[:] = np.where(clocks[:, 0] < target, _tile.RUNNING, _tile.DONE), -1
+        for start, tile in zip(range(0, len(self.u), self._tile), self._tiles, strict=True):
             part = slice(start, start + self._tile)
-            tile = (u[part], clocks[part], tuple(each[part] for each in account), self._plan)
-            while (status[part] == core.RUNNING).any():
+            while (status[part] == _tile.RUNNING).any():
                 before = clocks[part, 0].sum()
-                core.run(*tile, (data[0][part], data[1][part], start), bounds, self._rooms, (status[part], cells[part]))
+                tile.run(core.run(), _BUDGET, 0, 0)
                 if self._kernels.error:
                     raise self._kernels.error[0]
                 if control.report is not None:
-                    control.report(float(clocks[part, 0].sum() - before) / len(u))
-            if (status[part] == core.FAILED).any():
-                entry = start + int(np.argmax(status[part] == core.FAILED))
-                raise self._failure(entry, int(cells[entry]), control)
+                    control.report(float(clocks[part, 0].sum() - before) / len(self.u))
+            if (status[part] == _tile.FAILED).any():
+                entry = start + int(np.argmax(status[part] == _tile.FAILED))
+                raise self._failure(entry, int(self._places[entry]), control)
 
-    def _make_plan(self) -> core.Plan:
+    def _make_tiles(self) -> list[Shared]:
+        """The tiles of entries for the core; they share plan and room."""
+        entries, d, plan = len(self.u), self.setting.grid.dimension, self._make_plan()
+        rows = [self.u.reshape(entries, -1), self._clocks, self.boundary_flux, self.source, self.sampled]
+        ahead, behind = [*(each.numpy() for each in rows), self._status, self._places], (self._given, self._bottom)
+        attempt, rates, buffers = _rooms(plan, self._tile, 2 * d, self.sampled.shape[1])
+        live, parts = np.zeros(self._tile + 1, np.int64), core.parts(bool(self.setting.changing))
+        tiles = []
+        for start in range(0, entries, self._tile):
+            part = slice(start, start + self._tile)
+            first, others = [each[part] for each in ahead], [each.numpy()[part] for each in behind]
+            rest = (self._bounds, start, plan, attempt, rates, buffers, parts)
+            tiles.append(Shared(_tile.Tile._make((*first, live, *others, *rest))))
+        return tiles
+
+    def _make_plan(self) -> _tile.Plan:
         setting, kernels = self.setting, self._kernels
         grid, way = setting.grid, setting.reconstruction
-        return core.Plan(
+        return _tile.Plan(
             shape=np.array(grid.shape, np.int64),
             spacing=np.array(grid.spacing),
             kinds=np.array([[_KINDS[type(side.condition)] for side in pair] for pair in setting.sides], np.int64),
@@ -199,14 +211,16 @@ class Run:
         )
 
 
-def _rooms(plan: core.Plan, entries: int, sides: int, sampled: int) -> tuple[core.Attempt, core.Rates, core.Buffers]:
-    """Room for the steps of a tile."""
+def _rooms(
+    plan: _tile.Plan, entries: int, sides: int, sampled: int
+) -> tuple[_tile.Attempt, _tile.Rates, _tile.Buffers]:
+    """Room for the steps, the rates and the sweeps of a tile."""
     c, g, cells = plan.components, plan.ghosts, int(plan.shape.prod())
     width, ends = c * cells, min(plan.chunk, entries * cells)
     most = max(min(ends, entries * cells // int(n)) * (int(n) + 2 * g) for n in plan.shape)
     order = np.zeros(8, np.int64)
-    order[[core.COMPONENTS, core.GHOSTS, core.CHECK, core.SLOPES]] = c, g, plan.check, plan.slopes
-    attempt = core.Attempt(
+    order[[_tile.COMPONENTS, _tile.GHOSTS, _tile.CHECK, _tile.SLOPES]] = c, g, plan.check, plan.slopes
+    attempt = _tile.Attempt(
         one=np.zeros((entries, width)),
         two=np.zeros((entries, width)),
         sides=np.zeros((entries, sides, c)),
@@ -217,10 +231,10 @@ def _rooms(plan: core.Plan, entries: int, sides: int, sampled: int) -> tuple[cor
         bad=np.zeros(entries, np.int64),
         good=np.zeros(entries * cells),
     )
-    rates = core.Rates(
+    rates = _tile.Rates(
         np.zeros((entries, width)), np.zeros((entries, sides, c)), np.zeros((entries, c)), np.zeros(entries)
     )
-    buffers = core.Buffers(
+    buffers = _tile.Buffers(
         cells=np.zeros(c * most + 1),
         change=np.zeros(c * most + 1),
         through=np.zeros(3 * c * ends),

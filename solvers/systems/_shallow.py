@@ -17,8 +17,8 @@ from numba.np.numpy_support import carray
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import KERNEL, array_at, call, kernel, written_kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
-from solvers.systems._core import AXIS, CELLS, COMPONENTS, SLOPES
 from solvers.systems._kernels import SWEEP
+from solvers.systems._tile import AXIS, CELLS, COMPONENTS, SLOPES
 
 _Array = np.ndarray
 

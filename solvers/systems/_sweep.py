@@ -8,8 +8,9 @@ import numpy as np
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import array_at, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, largest, weno5
-from solvers.systems._core import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, sum_flags
+from solvers.systems._core import sum_flags
 from solvers.systems._kernels import SWEEP
+from solvers.systems._tile import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES
 
 _Array = np.ndarray
 
