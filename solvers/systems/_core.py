@@ -13,7 +13,7 @@ import numpy as np
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import PART, Kernel, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
-from solvers.finite_volume.steppers._explicit_kernels import ssp_node, ssp_parts, ssp_weight
+from solvers.finite_volume.steppers.coefficients import ssp_node, ssp_parts, ssp_weight
 from solvers.systems._tile import (
     AXIS,
     CELLS,

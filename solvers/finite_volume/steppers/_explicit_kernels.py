@@ -29,6 +29,7 @@ from solvers.finite_volume.steppers._march_kernels import (
 )
 from solvers.finite_volume.steppers._output_kernels import Output, passes_output, write_outputs
 from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_step
+from solvers.finite_volume.steppers.coefficients import middle_stage, node, quadrature, stages_for, weights
 
 _Array = np.ndarray
 
@@ -122,77 +123,6 @@ ROW, NOW, MARK, SINCE, SPAN, STAGES, WORST, LOW, HIGH, LIVE, MOST, JUMP = range(
 """Row, time and mark for kernels; start, length and number of stages of the step; largest speed or Euler's rate in it;
 range of the Dirichlet values; whether the row goes on; longest step by the data, and whether they jump at its start.
 """
-
-
-@inner
-def stages_for(steps: float) -> float:
-    """Fewest stages, odd and at least 3, of a stable step of so many stable Euler steps: s allow (s² + s − 2)/4."""
-    stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * steps) - 1.0))
-    return max(stages + 1.0 - stages % 2.0, 3.0)
-
-
-@inner
-def ssp_parts(j: int) -> tuple[float, float]:
-    """Parts of the state at the start and of Euler's step in stage j ≥ 1 of SSPRK3 (Shu and Osher 1988)."""
-    return (0.0, 1.0) if j == 1 else (0.75, 0.25) if j == 2 else (1.0 / 3.0, 2.0 / 3.0)
-
-
-@inner
-def ssp_node(j: int) -> float:
-    """Fraction of the step that stage j of SSPRK3 has reached."""
-    return 0.0 if j == 0 else 1.0 if j == 1 else 0.5
-
-
-@inner
-def ssp_weight(j: int) -> float:
-    """Weight of the rates at stage j of SSPRK3 in a step."""
-    return 2.0 / 3.0 if j == 2 else 1.0 / 6.0
-
-
-@inner
-def _node(courant: float, j: int, stages: float) -> float:
-    """Fraction of the step that stage j has reached."""
-    if courant > 0.0:
-        return ssp_node(j)
-    if j < 2:
-        return j * (4.0 / 3.0) / (stages * stages + stages - 2.0)
-    return min((j * j + j - 2.0) / (stages * stages + stages - 2.0), 1.0)
-
-
-@inner
-def _quadrature(courant: float, j: int, stages: float) -> float:
-    """Weight of the data at stage j in their time integral: that of the rates of SSPRK3, or of the trapezoidal rule."""
-    if courant > 0.0:
-        return ssp_weight(j)
-    before = _node(courant, max(j - 1, 0), stages)
-    after = _node(courant, j + 1, stages) if j < stages else 1.0
-    return 0.5 * (after - before)
-
-
-@inner
-def _legendre(k: int) -> float:
-    """b of stage k (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
-    return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
-
-
-@inner
-def _weights(courant: float, j: int, stages: float) -> tuple[float, float, float, float]:
-    """μ, ν, c and γ of stage j ≥ 1: Shu and Osher (1988), or Meyer, Balsara and Aslam (2014)."""
-    if courant > 0.0:
-        part = ssp_parts(j)[1]
-        return part, 0.0, part, 0.0
-    scale = 4.0 / (stages * stages + stages - 2.0)
-    if j == 1:
-        return 1.0, 0.0, scale / 3.0, 0.0
-    b, before, earlier = _legendre(j), _legendre(j - 1), _legendre(j - 2)
-    mu = (2.0 * j - 1.0) / j * b / before
-    return mu, (1.0 - j) / j * b / earlier, mu * scale, (before - 1.0) * mu * scale
-
-
-@inner
-def _middle_stage(stages: float) -> int:
-    """The stage nearest to half of the step."""
-    return int(max(np.rint(stages / 2**0.5), 2.0))
 
 
 def _march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
@@ -347,7 +277,7 @@ def _note_data(courant: float, dirichlet: _Array, room: Room, b: int, stage: int
     """Adds the data of a stage to their range and time integral, and keeps those at the end."""
     lanes, data, stages = room.lanes, room.sides, room.lanes[STAGES, b]
     entries = data.shape[1] // lanes.shape[1]
-    weight, ends = _quadrature(courant, stage, stages), _node(courant, stage, stages) == 1.0
+    weight, ends = quadrature(courant, stage, stages), node(courant, stage, stages) == 1.0
     for entry in dirichlet:
         value = data[DATA, b * entries + entry]
         lanes[LOW, b], lanes[HIGH, b] = min(lanes[LOW, b], value), max(lanes[HIGH, b], value)
@@ -367,7 +297,7 @@ def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
     for b in range(lanes.shape[1]):
         here = int(lanes[STAGES, b]) if final else stage
         lanes[MARK, b] = mark if lanes[LIVE, b] > 0.0 and (final or stage < lanes[STAGES, b]) else 0.0
-        lanes[NOW, b] = lanes[SINCE, b] + _node(scheme.courant, here, lanes[STAGES, b]) * lanes[SPAN, b]
+        lanes[NOW, b] = lanes[SINCE, b] + node(scheme.courant, here, lanes[STAGES, b]) * lanes[SPAN, b]
     if sides.kernel != 0:
         _sample(sides, room)
     for b in range(lanes.shape[1]):
@@ -394,14 +324,14 @@ def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
     for b in range(lanes.shape[1]):
         if stage > lanes[STAGES, b]:
             continue
-        mu, nu, own, other = _weights(courant, stage, lanes[STAGES, b])
+        mu, nu, own, other = weights(courant, stage, lanes[STAGES, b])
         own, other = lanes[SPAN, b] * own, lanes[SPAN, b] * other
         base, slope, change = u[begin + b], cells[START, b * n :], cells[rate, b * n :]
         before, now = cells[odd, b * n :], cells[1 - odd, b * n :]
         for i in range(n):
             moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
             before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
-        half = courant == 0.0 and stage == _middle_stage(lanes[STAGES, b])
+        half = courant == 0.0 and stage == middle_stage(lanes[STAGES, b])
         account = room.flows[ACCOUNT:]
         for k in range(b * flows, (b + 1) * flows):
             kept = mu * account[1 - odd, k] + nu * account[odd, k]
@@ -429,7 +359,7 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
     whole, until = account[ACCOUNT + 1], account[ACCOUNT + 2]
     finish = end_of_step(state[TIME], length, last)
     if passes_output(output, int(state[CURSOR]), finish):
-        fraction = _node(scheme.courant, _middle_stage(stages), stages)
+        fraction = node(scheme.courant, middle_stage(stages), stages)
         if not stabilised:
             for i in range(n):
                 straight = 0.5 * (first[i] + end[i])
