@@ -117,7 +117,7 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
                     lacking |= missing
                     break
                 jobs.append(Job(case, method, seed, trainings))
-                if not trainings:  # and so the same for every seed
+                if not trainings and not experiment.seeded:  # and so the same for every seed
                     break
     for package in sorted(lacking):
         say_once(f"Methods that need the package {package} are left out: it is not installed.")

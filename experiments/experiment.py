@@ -151,10 +151,12 @@ class Experiment(ABC):
         name: Name on the command line.
         over: What means and standard errors of the table are taken over.
         shown: Keys of the scores that the terminal shows.
+        seeded: Whether the test functions differ with the seed, so that methods without networks are scored for each.
     """
 
     name: str
     over: Over = Over.FUNCTIONS
+    seeded: bool = False
     shown: Sequence[str] = ()
 
     @abstractmethod

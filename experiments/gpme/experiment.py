@@ -39,6 +39,7 @@ class RandomMediaExperiment(Experiment):
     counts: Sequence[int] = COUNTS
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
+    seeded = True
     shown = ("CE", "MSE", "CRPS", "energy", "coverage90", "coverage90_positive")
 
     @override

@@ -94,6 +94,14 @@ def test_a_run_trains_scores_and_draws(tmp_path: Path) -> None:
     assert list(tmp_path.glob("gpme/*/observations.png"))
 
 
+def test_all_rows_of_the_first_member_are_scored_on_the_functions_of_every_seed(tmp_path: Path) -> None:
+    context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
+    jobs = driver.plan(RandomMediaExperiment(), context)
+    for method in ("search", "anp"):
+        assert [job.seed for job in jobs if job.case.key == "insulated-5" and job.method.key == method] == [0, 1, 2]
+        assert [job.seed for job in jobs if job.case.key == "plume-5" and job.method.key == method] == [0]
+
+
 def test_sizes_are_checked() -> None:
     with pytest.raises(InvalidArgumentError, match="training"):
         Sizes(training=2)
