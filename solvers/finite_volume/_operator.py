@@ -65,8 +65,8 @@ class Operator:
     def largest_step(self) -> float:
         """Largest step that sees what changes in time by itself: a fiftieth of the span; infinite if nothing does."""
         span = self.sides.end - self.sides.start
-        terms = (self.diffusion, self.convection)
-        changes = self.source is not None or any(term is not None and term.law.varies_in_time for term in terms)
+        changes = any(term is not None and term.law.varies_in_time for term in (self.diffusion, self.convection))
+        changes = changes or (self.source is not None and self.source.may_vary_in_time)
         return span / _FEWEST_STEPS if changes or not self.sides.constant else inf
 
     def take(self, rows: Array) -> "Operator":

@@ -86,6 +86,11 @@ class SourceTerm:
         values = np.ascontiguousarray(values.reshape(u.shape).numpy())
         return values, values.sum(-1) * prod(self.grid.spacing)
 
+    @property
+    def may_vary_in_time(self) -> bool:
+        """Whether the source may depend on time by itself: only a scalar function without t says that it does not."""
+        return not isinstance(self.source, ScalarSource) or self.source.varies_in_time
+
     def check(self, u: np.ndarray, start: float) -> None:
         """Raises an error unless the source is finite for the initial field."""
         values = self.rate(u, np.full(len(u), start))[0]
