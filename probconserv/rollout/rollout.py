@@ -10,7 +10,6 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv._linalg.checks import are_finite, refuse_missing
-from probconserv._linalg.values import as_tensor, square_root
+from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.posterior import AnyGain
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
@@ -239,7 +238,7 @@ class Run:
     weights: Tensor
     gains: list[AnyGain]
 
-    @cached_property
+    @cached
     def responses(self) -> list[Tensor]:
         """How fields change by unit totals in every step ``(*batch, k, c·points)``."""
         unit = torch.eye(self.exchange.gained.shape[-1], dtype=torch.float64, device=self.times.device)
