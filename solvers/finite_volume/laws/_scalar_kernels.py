@@ -24,6 +24,13 @@ _NODE, _AT_ENDS, _AT_NODES, _AT_MIDDLE = 0.5 - 0.5 * sqrt(3.0 / 7.0), 1.0 / 20.0
 _plain = njit(error_model="numpy", nogil=True, forceinline=True)
 
 
+@_plain
+def _clear(out: Any, count: int) -> None:
+    """NaN in results: where a function raises after all, its kernel ends there, and a step with NaN fails."""
+    for i in range(count):
+        out[i] = np.nan
+
+
 class Call(NamedTuple):
     """A scalar function of a law.
 
@@ -173,6 +180,7 @@ def faces_kernel(conductivity: Call, potential: Call | None) -> Kernel:
     def faces(u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, record: Any, count: int, width: int) -> None:
         entries, n, inverse, c = count - 1, (count - 1) * width, floats(record, 0), floats(record, 3)
         spread(c, floats(record, 1), floats(record, 2), info, entries, width)
+        _clear(flux, n)
         if stated:
             phi(u, flux, by_right, c, n, width)
             for i in range(n):
@@ -198,6 +206,7 @@ def source_kernel(source: Call) -> Kernel:
     def sources(u: Any, info: Any, s: Any, by_state: Any, _: Any, record: Any, count: int, width: int) -> None:
         n, c = count * width, floats(record, 3)
         spread(c, floats(record, 1), floats(record, 2), info, count, width)
+        _clear(s, n)
         for i in range(n):
             s[i] = value(u[i], c, i, n)
         for i in range(n):
@@ -229,6 +238,7 @@ def riemann_kernel(flux: Call, stationary: tuple[float, ...] | None, inflection:
     quick = _plain(fastest)
 
     def faces(left: Any, right: Any, out: Any, fast: Any, cells: Any, c: Any, count: int, apart: int) -> None:
+        _clear(fast, count)
         for i in range(count):
             low, high = min(left[i], right[i]), max(left[i], right[i])
             first, last = f(left[i], c, 0, 1), f(right[i], c, 0, 1)

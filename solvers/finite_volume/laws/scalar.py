@@ -242,7 +242,7 @@ def _evaluate(function: Any, arguments: Arguments, *states: Tensor) -> Tensor:
     given = [first, *states[1:], *(align(each, first) for each in arguments.values)]
     parts = torch.broadcast_tensors(*given)
     flat = [part.contiguous().reshape(-1).numpy() for part in parts]
-    columns, out = np.concatenate([np.zeros(1), *flat[len(states) :]])[1:], np.empty(len(flat[0]))
+    columns, out = np.concatenate([np.zeros(1), *flat[len(states) :]])[1:], np.full(len(flat[0]), np.nan)
     pair = len(states) == 2
     kernel = kernels.points_kernel(function, pair)
     call_from_python(kernel, (flat[0], columns, out, flat[1] if pair else out, out), len(out))

@@ -280,3 +280,12 @@ def test_a_function_that_is_compiled_already_is_taken():
     law = ScalarLaw(conductivity=numba.njit(lambda u: 1.0 + u))
     plain = ScalarLaw(conductivity=lambda u: 1.0 + u)
     assert torch.equal(*(solve(each, LINE, ENDS, 0.0, [0.1]).values for each in (law, plain)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_function_of_a_function_raises_gives_no_result():
+    helper = numba.njit(raising)
+    for given in ({"conductivity": lambda u: helper(5.0 * u)}, {"flux": lambda u: helper(5.0 * u)}):
+        sides = ENDS if "conductivity" in given else (Dirichlet(1.0), Outflow())
+        with pytest.raises(InvalidArgumentError, match=r"is not finite at u = 0\.4"):
+            solve(ScalarLaw(stationary_points=(), **given), LINE, sides, 0.0, [0.1])
