@@ -18,7 +18,7 @@ smooth field's residual is of fourth order in that length, and is taken by the b
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite, log, prod
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
 from boon.conditions.varying import Varying
-from boon.corrections.correction import Correction, Step
+from boon.corrections.correction import LATER, Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import along_axis
@@ -53,18 +53,22 @@ class SmoothExtension(Correction):
         hidden: Whether to correct hidden features as well.
         reach: Part of the axis from which derivatives are read, as a fraction of its length. 0 reads them from the
             nodes of the one-sided difference, as version 0.1 did; noise in the field is then amplified.
+        floor: Smallest ℓ in units of the distance between nodes; a shorter one bends the last nodes into a zigzag where
+            a derivative is given. 0 for none.
 
     Raises:
-        InvalidArgumentError: If the length is not a positive number or the reach not between 0 and 1.
+        InvalidArgumentError: If the length is not a positive number, the reach not between 0 and 1, or the floor
+            negative.
     """
 
     length: float = 0.01
     hidden: bool = False
     reach: float = 0.25
+    floor: float = field(default=0.0, metadata=LATER)
     acts_on_kernels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_length("SmoothExtension", self.length)
+        check_length("SmoothExtension", self.length, self.floor)
         if not 0 <= self.reach <= 1:
             raise InvalidArgumentError(f"reach of SmoothExtension must be between 0 and 1, got {self.reach}.")
 
@@ -74,18 +78,22 @@ class SmoothExtension(Correction):
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         reads = partial(read_smoothly, reach=self.reach) if self.reach else read
-        return extension_step(conditions, channels, self.length, reads)
+        return extension_step(conditions, channels, self.length, reads, self.floor)
 
 
-def extension_step(conditions: Sequence[AxisCondition], channels: int, length: float, reads: Read) -> "ExtensionStep":
+def extension_step(
+    conditions: Sequence[AxisCondition], channels: int, length: float, reads: Read, floor: float = 0.0
+) -> "ExtensionStep":
     """The step for conditions; see ``ExtensionStep``."""
-    return ExtensionStep(len(sides(conditions)) + len(periodic_axes(conditions)), channels, length, reads)
+    return ExtensionStep(len(sides(conditions)) + len(periodic_axes(conditions)), channels, length, reads, floor)
 
 
-def check_length(owner: str, length: float) -> None:
-    """Raises an error for an extension length that is not a positive number."""
+def check_length(owner: str, length: float, floor: float = 0.0) -> None:
+    """Raises an error for an extension length that is not a positive number, or a floor of it that is negative."""
     if not (isfinite(length) and length > 0):
         raise InvalidArgumentError(f"length of {owner} must be positive and finite, got {length}.")
+    if not (isfinite(floor) and floor >= 0):
+        raise InvalidArgumentError(f"floor of {owner} must be finite and not negative, got {floor}.")
 
 
 class ExtensionStep(Step):
@@ -96,11 +104,12 @@ class ExtensionStep(Step):
         channels: Channels of the fields; 1 uses the same lengths for all channels.
         length: Initial ℓ as a fraction of the length of the axis.
         reads: What is read of a field on a side, from the functional and the field.
+        floor: Smallest ℓ in units of the distance between nodes.
     """
 
-    def __init__(self, count: int, channels: int, length: float, reads: Read = read) -> None:
+    def __init__(self, count: int, channels: int, length: float, reads: Read = read, floor: float = 0.0) -> None:
         super().__init__()
-        self.reads = reads
+        self.reads, self.floor = reads, floor
         self.log_length = nn.Parameter(torch.full((count, channels), log(length)))
         self._made: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
@@ -110,6 +119,9 @@ class ExtensionStep(Step):
             with torch.autocast(u.device.type, enabled=False):
                 return self(u, boundary)
         lengths = self.log_length.to(torch.float64).exp()
+        if self.floor:
+            counts = [u.shape[2 + axis] for axis in (*(side.axis for side in boundary.sides), *boundary.periodic)]
+            lengths = torch.maximum(lengths, self.floor / (lengths.new_tensor(counts)[:, None] - 1))
         if boundary.varying:
             u = self._extend_varying(u, boundary, lengths)
         for axis, numbers in {} if boundary.varying else boundary.by_axis().items():

@@ -14,7 +14,7 @@ smooth extension enforces the conditions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from boon.conditions.discretisation import AxisCondition
 from boon.conditions.functionals import Boundary
-from boon.corrections.correction import Correction, Step
+from boon.corrections.correction import LATER, Correction, Step
 from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
 from boon.errors import InvalidArgumentError
@@ -42,24 +42,27 @@ class MixedTransform(Correction):
             one side only, or on parts of sides.
         length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis. Where nodes
             are farther apart than about 5 ℓ, the extension sets the boundary nodes alone, and ℓ does not learn.
+        floor: Smallest ℓ in units of the distance between nodes, see ``SmoothExtension``.
 
     Raises:
-        InvalidArgumentError: If the length is not a positive number or the share not between 0 and 1.
+        InvalidArgumentError: If the length is not a positive number, the share not between 0 and 1, or the floor
+            negative.
     """
 
     share: float = 0.5
     length: float = 0.01
+    floor: float = field(default=0.0, metadata=LATER)
     hidden: ClassVar[bool] = False  # pyright: ignore[reportIncompatibleVariableOverride]
     acts_on_kernels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_length("MixedTransform", self.length)
+        check_length("MixedTransform", self.length, self.floor)
         if not 0 <= self.share <= 1:
             raise InvalidArgumentError(f"share of MixedTransform must be between 0 and 1, got {self.share}.")
         object.__setattr__(self, "share", float(self.share))
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return SmoothExtension(length=self.length).step(conditions, channels)
+        return SmoothExtension(length=self.length, floor=self.floor).step(conditions, channels)
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor

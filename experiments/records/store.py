@@ -60,10 +60,15 @@ class Run:
 def as_json(value: Any) -> Any:
     """A value as JSON can hold it; dataclasses become dictionaries with the names of their classes.
 
-    Fields that do not take part in comparisons (``field(compare=False)``) are left out.
+    Fields that do not take part in comparisons (``field(compare=False)``) are left out, and options that were added
+    after a release (``metadata={"later": True}``) as long as they have their default, so that hashes stay.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        compared = [entry.name for entry in dataclasses.fields(value) if entry.compare]
+        compared = [
+            entry.name
+            for entry in dataclasses.fields(value)
+            if entry.compare and not ("later" in entry.metadata and getattr(value, entry.name) == entry.default)
+        ]
         content = {name: as_json(getattr(value, name)) for name in compared}
         return {"type": type(value).__name__, **content}
     if isinstance(value, Enum):

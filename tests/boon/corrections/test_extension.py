@@ -155,3 +155,17 @@ def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkey
     step(u, boundary).sum().backward()  # derivatives are recorded: made anew
     assert step.log_length.grad is not None
     assert len(made) == 4
+
+
+@pytest.mark.parametrize("pair", [(Neumann(0.3), Neumann(-0.4)), (Periodic(), Periodic())])
+def test_a_floor_is_the_smallest_length_in_steps_of_the_grid(pair):
+    for count in (17, 65):
+        u = torch.randn(1, 1, count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        boundary = discretise([pair], (1.0,), None, u, 2)
+        floored = SmoothExtension(length=1e-3, floor=2.0).step([pair], 1)
+        longer = SmoothExtension(length=2.0 / (count - 1)).step([pair], 1)
+        torch.testing.assert_close(floored(u, boundary), longer(u, boundary), rtol=1e-6, atol=1e-8)
+    long = SmoothExtension(length=0.3).step([pair], 1)(u, boundary)
+    assert torch.equal(SmoothExtension(length=0.3, floor=2.0).step([pair], 1)(u, boundary), long)
+    with pytest.raises(InvalidArgumentError, match="floor of SmoothExtension must be finite and not negative"):
+        SmoothExtension(floor=-1.0)

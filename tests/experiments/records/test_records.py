@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from boon import MixedTransform
 from experiments import driver, registry
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import RunContext, RunOptions, Training
@@ -251,6 +252,8 @@ def test_only_what_decides_a_result_changes_its_hash() -> None:
         "source": "COMPUTED",
         "1": [{"type": "Config", "steps": 3}],
     }
+    assert store.as_json(MixedTransform()) == {"type": "MixedTransform", "share": 0.5, "length": 0.01}
+    assert store.as_json(MixedTransform(floor=1.0))["floor"] == 1.0
 
 
 def all_hashes() -> dict[str, str]:
