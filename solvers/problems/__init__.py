@@ -1,21 +1,9 @@
 """Test problems: closed forms, conservation and boundary problems, and samples of their solutions."""
 
-from solvers.problems.conservation import (
-    ADVECTION,
-    BURGERS,
-    DIFFUSION,
-    POROUS_MEDIUM,
-    PROBLEMS,
-    STEFAN,
-    Problem,
-)
-
-__all__ = [
-    "ADVECTION",
-    "BURGERS",
-    "DIFFUSION",
-    "POROUS_MEDIUM",
-    "PROBLEMS",
-    "STEFAN",
-    "Problem",
-]
+from solvers.problems.conservation import ADVECTION as ADVECTION
+from solvers.problems.conservation import BURGERS as BURGERS
+from solvers.problems.conservation import DIFFUSION as DIFFUSION
+from solvers.problems.conservation import POROUS_MEDIUM as POROUS_MEDIUM
+from solvers.problems.conservation import PROBLEMS as PROBLEMS
+from solvers.problems.conservation import STEFAN as STEFAN
+from solvers.problems.conservation import Problem as Problem

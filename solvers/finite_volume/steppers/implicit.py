@@ -128,7 +128,7 @@ class ESDIRK4(ImplicitStepper):
     2003), whose implicit part this is. Arguments and errors are those of ``TRBDF2``.
     """
 
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     _: KW_ONLY
     atol: float = 0.0
     largest_step: float = inf
