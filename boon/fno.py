@@ -4,7 +4,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, pi
+from math import inf, isfinite, pi
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ from boon.layers import (
 from boon.spectral import Basis, Convolution, FactorisedConvolution, SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, FourierTransform
 from solvers.recording import are_readable
+
+LATER = {"later": True}
+"""Marks an option that was added after a release: descriptions of trainings leave it out while it has its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,10 @@ class FNOConfig:
             width; the layer's input, gated as in "soft-gating", is added to its result. None for none.
         factorisation: Rank of the weights of the kernels as a sum of products; None for full weights.
         activation: "gelu", "relu", "silu" or "tanh".
+        increment: Factor s of an operator that predicts changes, the first ``out_channels`` of the input plus s times
+            what the network gives: about the size of a change in a step, in the units of the input. For fields of one
+            time from those of the one before; a rollout of such steps needs training over several of them. None for an
+            operator that predicts the field.
 
     Raises:
         InvalidArgumentError: If a count is below 1 or no whole number, an entry per axis is missing or an option has no
@@ -78,6 +85,7 @@ class FNOConfig:
     channel_mlp: float | None = None
     factorisation: int | None = None
     activation: Activation = "gelu"
+    increment: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._convert_numbers()
@@ -113,6 +121,11 @@ class FNOConfig:
         for name, options in (("skip", SKIPS), ("norm", (None, *NORMS)), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in options:
                 raise InvalidArgumentError(f"{name} must be one of {options}, got {getattr(self, name)!r}.")
+        if self.increment is not None and not (0 < self.increment < inf and self.in_channels >= self.out_channels):
+            raise InvalidArgumentError(
+                "increment must be positive and finite, and the input must begin with the channels of the output, got "
+                f"{self.increment} with {self.in_channels} channels in and {self.out_channels} out."
+            )
         if 0 in (self.factorisation, self.projection) or (self.channel_mlp is not None and not self.mlp_channels >= 1):
             raise InvalidArgumentError(
                 "factorisation needs a rank, projection and channel_mlp (times the width) at least one channel, got "
@@ -153,6 +166,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "periodic": lambda flags: tuple(map(bool, flags)),
     "coordinates": bool,
     "channel_mlp": float,
+    "increment": float,
 }
 
 
@@ -249,7 +263,8 @@ class FNO(nn.Module):
         v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)
         for index in range(self.config.depth):
             v = self._layer(index, layers.prepare(index, v), layers, bases)
-        return self.read_out(activate(self.project(v), self.config.activation))
+        u = self.read_out(activate(self.project(v), self.config.activation))
+        return u if self.config.increment is None else a[:, : u.shape[1]] + self.config.increment * u
 
     def _layer(self, index: int, v: Tensor, layers: Layers, bases: Sequence[Basis]) -> Tensor:
         """One Fourier layer on prepared features."""

@@ -23,9 +23,6 @@ from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, Layers, fourier_bases
 from boon.spectral import Basis, Convolution
 
-LATER = {"later": True}
-"""Marks an option that was added after a release: descriptions of trainings leave it out while it has its default."""
-
 
 class Step(nn.Module, ABC):
     """A map from fields to fields that meet the conditions, at least to round-off."""

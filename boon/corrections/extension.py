@@ -31,9 +31,10 @@ from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
 from boon.conditions.varying import Varying
-from boon.corrections.correction import LATER, Correction, Step
+from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
+from boon.fno import LATER
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
 from solvers.recording import are_readable, is_transformed

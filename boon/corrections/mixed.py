@@ -22,11 +22,11 @@ from torch import Tensor
 
 from boon.conditions.discretisation import AxisCondition
 from boon.conditions.functionals import Boundary
-from boon.corrections.correction import LATER, Correction, Step
+from boon.corrections.correction import Correction, Step
 from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
 from boon.errors import InvalidArgumentError
-from boon.fno import FNOConfig, fourier_bases
+from boon.fno import LATER, FNOConfig, fourier_bases
 from boon.spectral import Basis, Convolution, along_axis, convolve, multiply, synthesise, to_modes
 
 

@@ -1,12 +1,13 @@
 """The Fourier neural operator: shapes, precision, symmetries, messages."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, NodeFourier
+from boon import BOON, FNO, FNOConfig, InvalidArgumentError, NodeFourier, load, save
 from solvers import Dirichlet, Neumann
 
 
@@ -77,6 +78,8 @@ def test_operators_of_version_0_1_belong_to_one_grid():
         ({"padding": -0.1}, "padding must be one number"),
         ({"periodic": (True, False)}, "periodic must be empty or have one entry per axis"),
         ({"width": 4.5}, r"needs whole numbers as sizes, .* got width=4.5"),
+        ({"increment": 0.2, "out_channels": 2}, "must begin with the channels of the output, got 0.2 with 1 channels"),
+        ({"increment": 0.0}, "increment must be positive"),
         ({"modes": 16}, r"one number of modes per axis, .* got modes=16"),
         ({"padding": "wide"}, r"numbers as padding and channel_mlp, got padding='wide'"),
     ],
@@ -102,3 +105,15 @@ def test_inputs_of_another_precision_name_both(wrapped):
             operator(a.to(other))
     with torch.autocast("cpu", torch.bfloat16):
         assert operator(a.half()).shape == (2, 1, 33)
+
+
+def test_an_operator_of_increments_adds_what_the_plain_one_gives(tmp_path):
+    config = FNOConfig(in_channels=2, width=4, modes=(3,), depth=2)
+    plain, stepping = FNO(config).double(), FNO(replace(config, increment=0.2)).double()
+    stepping.load_state_dict(plain.state_dict())
+    a = torch.randn(3, 2, 17, dtype=torch.float64)
+    torch.testing.assert_close(stepping(a), a[:, :1] + 0.2 * plain(a), rtol=0, atol=1e-14)
+    under = BOON(stepping, [(Dirichlet(1.0), Dirichlet(0.0))])
+    assert torch.equal(under(a)[..., 0], torch.ones(3, 1, dtype=torch.float64))
+    save(under, tmp_path / "operator")
+    assert torch.equal(load(tmp_path / "operator")(a), under(a))
