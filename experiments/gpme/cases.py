@@ -104,7 +104,7 @@ class Case:
         return _read(member, split, getattr(self.sizes, split), seed, self.folder)
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=9)  # three parts for three seeds
 def _read(member: Member, split: Split, count: int, seed: int, folder: Path) -> Functions:
     return member.functions(split, count, seed, folder)
 

@@ -155,7 +155,7 @@ def training_gaussian(case: Case, seed: int) -> EmpiricalGP:
     return EmpiricalGP(case.training(seed), case.axes, bandwidth=1.0, mixture=False)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def fitted_empirical(case: Case, seed: int) -> EmpiricalGP:
     """The same with the bandwidth that suits the validation functions."""
     validation = case.observed("validation", seed)
@@ -283,7 +283,7 @@ def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple
     return draws, observed, 1e3 * (time.process_time() - start) / draws[..., 0].numel()
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)  # as many as there are seeds, over which the driver goes method by method
 def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
     return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
 
