@@ -23,7 +23,7 @@ from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score
 from experiments.records.weights import read_notes
-from experiments.report import calibration_tables
+from experiments.report import calibration_tables, media_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, title
 from experiments.report.tables import Entry, entries_of, family_of, markdown, results_of, table
@@ -293,6 +293,7 @@ _STUDIED = {
 }
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
+_MEDIA = ("insulated", "inflow", "plume", "shifted")
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
 _MOMENTS = ("mean_error", "deviation_error")
 _BOUNDED = (*_MOMENTS, "outside")
@@ -328,6 +329,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "prediction: CRPS": partial(_prediction, "CRPS"),
     "prediction: 90 %": partial(_prediction, "coverage90"),
     "prediction: residual": partial(_prediction, "squared_residual"),
+    **{
+        f"random media, {member}: {score}": partial(media_tables.over_counts, member, score)
+        for member in _MEDIA
+        for score in ("CRPS", "MSE", "coverage90", "coverage90_positive")
+    },
+    **{f"random media, {member}: paired": partial(media_tables.paired, member) for member in _MEDIA},
+    "random media: bounds": partial(media_tables.bounds, "insulated"),
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
     ),

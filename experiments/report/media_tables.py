@@ -1,0 +1,75 @@
+"""Tables of random media: black boxes as rows, numbers of observations as columns."""
+
+import pandas as pd
+
+from experiments.records.release import released_results
+from experiments.records.table import format_score
+from experiments.report.tables import markdown, results_of
+
+NAME = "gpme"
+REFERENCE = "anp"
+TREATED = ("", "law-", "bounded-")
+"""Without the law, under it, and under it and u ≥ 0."""
+BOUNDS = ("law-empirical", "bounded-empirical", "alike-empirical", "jointly-empirical", "truncated-empirical")
+
+
+def over_counts(member: str, score: str) -> str:
+    """One score of every black box: without the law → under it → under it and u ≥ 0, means over functions and seeds."""
+    means, methods, rows = results_of(NAME).numbers[score], results_of(NAME).description.methods, []
+    stated = {key: float(mean) for key, mean in means.dropna().items()}
+    for box in _boxes(methods):
+        row = {score: methods[box]}
+        for case in _cases(member):
+            found = [stated.get((case, f"{treatment}{box}")) for treatment in TREATED]
+            row[_column(case)] = " → ".join("—" if value is None else format_score(value, None) for value in found)
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def paired(member: str) -> str:
+    """Mean CRPS under the law and u ≥ 0 over that of the neural process, and their difference in standard errors.
+
+    The difference is that of a function by both, over all functions and seeds; below 1 and negative is better.
+    """
+    scores = released_results(NAME).scores.set_index(["case", "method", "seed", "function"])["CRPS"]
+    methods, rows = results_of(NAME).description.methods, []
+    for box in _boxes(methods):
+        row = {"CRPS over that of the ANP": methods[box]}
+        for case in _cases(member):
+            ours, theirs = (scores.loc[case].get(f"bounded-{key}", pd.Series(dtype=float)) for key in (box, REFERENCE))
+            both = pd.concat([ours, theirs], axis=1, join="inner").to_numpy()
+            if box == REFERENCE or len(both) < 2:
+                row[_column(case)] = "1" if len(both) else "—"
+                continue
+            apart = both[:, 0] - both[:, 1]
+            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
+            row[_column(case)] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def bounds(member: str) -> str:
+    """What ways of meeting a bound do to the EmpiricalGP under the law, at every number of observations."""
+    frame, methods, rows = results_of(NAME).numbers, results_of(NAME).description.methods, []
+    shown = {"CRPS": "CRPS", "energy": "energy score", "MSE": "MSE", "coverage90_positive": "cover 90 % where u > 0"}
+    for case in _cases(member):
+        for key in BOUNDS:
+            if (case, key) not in frame.index:
+                continue
+            row = {"": _column(case), "EmpiricalGP": methods[key].removeprefix("EmpiricalGP + ")}
+            row |= {heading: format_score(float(frame[score][case, key]), None) for score, heading in shown.items()}
+            rows.append(row | {"ms a draw": f"{frame['draw_milliseconds'][case, key]:.2g}"})
+    return markdown(pd.DataFrame(rows))
+
+
+def _cases(member: str) -> list[str]:
+    return [case for case in results_of(NAME).description.cases if case.rpartition("-")[0] == member]
+
+
+def _boxes(methods: dict[str, str]) -> list[str]:
+    """Black boxes of which the prediction without the law was scored."""
+    return [key for key in methods if f"bounded-{key}" in methods]
+
+
+def _column(case: str) -> str:
+    return f"M = {case.rpartition('-')[2]}"
