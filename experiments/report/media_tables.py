@@ -1,5 +1,7 @@
 """Tables of random media: black boxes as rows, numbers of observations as columns."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from experiments.records.release import released_results
@@ -66,7 +68,7 @@ def _cases(member: str) -> list[str]:
     return [case for case in results_of(NAME).description.cases if case.rpartition("-")[0] == member]
 
 
-def _boxes(methods: dict[str, str]) -> list[str]:
+def _boxes(methods: Mapping[str, str]) -> list[str]:
     """Black boxes of which the prediction without the law was scored."""
     return [key for key in methods if f"bounded-{key}" in methods]
 
