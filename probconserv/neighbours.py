@@ -59,16 +59,10 @@ def _mixture(prior: MixtureSameFamily) -> Mixture:
     parts = as_known(parts)
     if isinstance(parts, Normal):
         first = Normal(parts.loc.movedim(-2, 0), parts.scale.movedim(-2, 0), validate_args=False)
-    elif isinstance(prior.component_distribution, LowRankMultivariateNormal):
-        low_rank = prior.component_distribution
-        first = as_known(
-            LowRankMultivariateNormal(
-                low_rank.loc.movedim(-2, 0),
-                low_rank.cov_factor.movedim(-3, 0),
-                low_rank.cov_diag.movedim(-2, 0),
-                validate_args=False,
-            )
-        )
+    elif isinstance(parts, FieldGaussian):
+        axes = range(parts.loc.ndim - 1)
+        covariance = parts.lazy_covariance_matrix.permute(axes[-1], *axes[:-1], -2, -1)
+        first = FieldGaussian(parts.loc.movedim(-2, 0), covariance)
     elif isinstance(parts, TorchMultivariateNormal):
         covariance = parts.covariance_matrix.movedim(-3, 0)
         first = MultivariateNormal(parts.mean.movedim(-2, 0), covariance)

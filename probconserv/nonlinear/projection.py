@@ -17,16 +17,15 @@ from torch import Tensor
 
 from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
-from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import Rows, as_sparse_rows
-from probconserv._linalg.structured import factorise_rows, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._fields import project_nonlinear
 from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.posterior import gain_of
 
 AnyLaw = LinearConstraint | Inequality | NonlinearLaw
 """What a projection or a sampler can impose."""
@@ -137,10 +136,7 @@ def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:
 def _project_linear(fields: Tensor, covariance: LinearOperator, law: LinearConstraint) -> Tensor:
     law = with_sparse_rows(law)
     target = law.b.expand(len(fields), law.b.shape[-1])
-    if isinstance(law.G, Rows) and splits(covariance):
-        gain = factorise_rows(covariance, law.G, law.noise)
-    else:
-        gain = factorise(covariance, law.rows, law.noise, torch.finfo(torch.float64).eps)
+    gain = gain_of(covariance, law, torch.finfo(torch.float64).eps, True)
     if len(law.G.shape) > 2 or law.noise.ndim > 1:  # rows of their own for every field
         return gain.correct(fields[:, None, :], target[:, None, :])[:, 0, :]
     return gain.correct(fields, target)
