@@ -1,7 +1,7 @@
 """A law on some rows of a flattened batch, and what the compiled kernels need of it."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partialmethod
 from math import prod
 from typing import Any, Final
 
@@ -114,26 +114,6 @@ class LawRows:
         self._placed[axis] = replace(self, law=law)
         return self._placed[axis]
 
-    def potential(self, u: Tensor) -> Tensor:
-        """Kirchhoff potential Φ(u)."""
-        return self._values("potential", u)
-
-    def potential_difference(self, left: Tensor, right: Tensor) -> Tensor:
-        """Φ(left) − Φ(right)."""
-        return self._values("potential_difference", left, right)
-
-    def conductivity(self, u: Tensor) -> Tensor:
-        """Conductivity k(u)."""
-        return self._values("conductivity", u)
-
-    def convective_flux(self, u: Tensor) -> Tensor:
-        """Flux function f(u)."""
-        return self._values("convective_flux", u)
-
-    def characteristic_speed(self, u: Tensor) -> Tensor:
-        """Speed f′(u)."""
-        return self._values("characteristic_speed", u)
-
     def stationary_points(self) -> tuple[float, ...] | None:
         """States where f′ changes sign."""
         return self.law.stationary_points()  # type: ignore[union-attr]
@@ -152,9 +132,16 @@ class LawRows:
         return self.selection.cut(self.law)
 
     def _values(self, name: str, *states: Tensor) -> Tensor:
+        """A method of the law at states of these rows."""
         if self.divisible:
             return getattr(self.parameters, name)(*states)
         return self.selection.gather(getattr(self.law, name)(*(self.selection.scatter(u) for u in states)))
+
+    potential = partialmethod(_values, "potential")
+    potential_difference = partialmethod(_values, "potential_difference")
+    conductivity = partialmethod(_values, "conductivity")
+    convective_flux = partialmethod(_values, "convective_flux")
+    characteristic_speed = partialmethod(_values, "characteristic_speed")
 
 
 def _is_divisible(rows: LawRows) -> bool:
