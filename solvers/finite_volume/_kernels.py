@@ -22,7 +22,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from solvers._compiled import compiled
 
@@ -67,13 +66,19 @@ call: Any = _call
 
 def _array_over(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
     """A contiguous array over memory that is not numba's."""
-    eight, array = context.get_constant(types.intp, 8), context.make_array(kind)(context, builder)
-    strides = [eight]
+    eight, model = context.get_constant(types.intp, 8), context.data_model_manager[kind]
+    strides, count = [eight], shape[0]
     for size in reversed(shape[1:]):
         strides.insert(0, builder.mul(size, strides[0]))
-    data = builder.inttoptr(data, array.data.type) if isinstance(data.type, ir.IntType) else data
-    populate_array(array, data=data, shape=shape, strides=strides, itemsize=eight, meminfo=None)
-    return array._getvalue()
+        count = builder.mul(size, count)
+    array = ir.Constant(model.get_value_type(), None)
+    if isinstance(data.type, ir.IntType):
+        data = builder.inttoptr(data, model.get_value_type().elements[model.get_field_position("data")])
+    parts = {"nitems": count, "itemsize": eight, "data": data}
+    parts |= {"shape": cgutils.pack_array(builder, shape), "strides": cgutils.pack_array(builder, strides)}
+    for name, value in parts.items():
+        array = model.set(builder, array, value, model.get_field_position(name))
+    return array
 
 
 @intrinsic

@@ -13,7 +13,6 @@ from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import Callback, Shared
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
-from solvers.finite_volume.convection.reconstruction_kernels import slopes_kernel
 from solvers.grids import CellGrid
 from solvers.systems import _core as core
 from solvers.systems import _tile
@@ -174,7 +173,7 @@ class Run:
             sweep=kernels.sweep,
             kernels=np.array([kernels.faces, kernels.mirrors], np.int64).T.copy(),
             check=kernels.check,
-            slopes=slopes_kernel(way.limiter).address if isinstance(way, MUSCL) else 0,
+            slopes=way.address,
             given=self._look.address if setting.changing else 0,
             numbers=kernels.numbers,
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import array_at, call, kernel
-from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, largest, weno5
+from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.systems._core import sum_flags
 from solvers.systems._kernels import SWEEP
 from solvers.systems._tile import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES
@@ -18,8 +18,9 @@ _HALVINGS = 8
 
 
 @inner
-def _ends(row: _Array, n: int, ghosts: int, slopes: int, low: _Array, high: _Array) -> None:
-    """States at both ends of n + 2 cells, from a row of n + 2 ghosts cells."""
+def _ends(row: _Array, n: int, ghosts: int, slopes: int, states: tuple[_Array, _Array, _Array]) -> None:
+    """States at both ends of n + 2 cells, from a row of n + 2 ghosts cells; the last of the states is scratch."""
+    low, high, scale = states
     if ghosts == 1:
         for k in range(n + 2):
             low[k] = row[k]
@@ -31,11 +32,7 @@ def _ends(row: _Array, n: int, ghosts: int, slopes: int, low: _Array, high: _Arr
             low[k] = row[k + 1] - half
             high[k] = row[k + 1] + half
     else:
-        scale = inverse_square_spread(row[: n + 6])
-        for k in range(n + 2):
-            a, b, c, d, e = row[k], row[k + 1], row[k + 2], row[k + 3], row[k + 4]
-            low[k] = weno5((e, d, c, b, a), scale)
-            high[k] = weno5((a, b, c, d, e), scale)
+        call(slopes, (row, row, low, high, scale), (n + 2, 1))
 
 
 @inner
@@ -81,7 +78,7 @@ def _sweep(cells: Any, _below: Any, change: Any, through: Any, speed: Any, work:
     fast, good = room[3 * size :], room[3 * size + count :]
     for line in range(c * lines):
         place = line * each
-        _ends(rows[line * m :], n, g, plan[SLOPES], low[place:], high[place:])
+        _ends(rows[line * m :], n, g, plan[SLOPES], (low[place:], high[place:], fast))
     if g > 1:
         _shrink((low, high), rows, (fast, good), (plan[CHECK], c, lines, n, g), law)
     call(plan[FACES], (high, low[1:], flux, fast, law), (count - 1, count))

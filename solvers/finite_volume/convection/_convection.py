@@ -14,7 +14,7 @@ from solvers.finite_volume._kernels import RecordKernel, rates_of
 from solvers.finite_volume.convection import _convection_kernels as kernels
 from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, Rusanov, fastest
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
-from solvers.finite_volume.convection.reconstruction_kernels import inflow_ghosts, slopes_kernel
+from solvers.finite_volume.convection.reconstruction_kernels import inflow_ghosts
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
 from solvers.finite_volume.laws._scalar_kernels import riemann_kernel
 from solvers.finite_volume.laws.scalar import ScalarConvection
@@ -114,8 +114,7 @@ class ConvectionTerm:
         kind, parameters = self._law_kernel
         shape, spacing, ghosts = self.grid.shape, np.array(self.grid.spacing), self.reconstruction.ghosts
         blocks = [(prod(shape[:axis]), n, prod(shape[axis + 1 :])) for axis, n in enumerate(shape)]
-        limiter = getattr(self.reconstruction, "limiter", None)
-        slopes = 0 if limiter is None else slopes_kernel(limiter).address
+        slopes = self.reconstruction.address
         head = kind, ghosts, slopes, len(shape), self.sides.offsets[-1], parameters.shape[1]
         plan = np.concatenate((head, np.ravel(blocks), self.sides.modes, self.sides.offsets)).astype(np.int64)
         work = np.zeros(kernels.SEGMENTS * max((n + 2 * ghosts) * apart for _, n, apart in blocks))

@@ -11,7 +11,7 @@ import numpy as np
 
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import RATES, array_at, call, floats, integers, kernel
-from solvers.finite_volume.convection.reconstruction_kernels import largest, parabola, weno5
+from solvers.finite_volume.convection.reconstruction_kernels import largest, parabola
 from solvers.finite_volume.laws._law_rows import BURGERS, TRANSPORT
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
@@ -66,25 +66,6 @@ def _muscl(extended: _Array, apart: int, slopes: int, half: _Array, states: tupl
 
 
 @inner
-def _weno(extended: _Array, apart: int, scale: _Array, states: tuple[_Array, _Array]) -> None:
-    """Fifth-order states on both sides of every face; ``scale`` is scratch for 1/(max − min)² of every line."""
-    left, right = states
-    for j in range(apart):
-        low, high = extended[j], extended[j]
-        for i in range(j, extended.shape[0], apart):
-            low, high = min(low, extended[i]), max(high, extended[i])
-        scale[j] = 0.0 if high == low else 1.0 / ((high - low) * (high - low))
-    a, b, c = extended, extended[apart:], extended[2 * apart :]
-    d, e, f = extended[3 * apart :], extended[4 * apart :], extended[5 * apart :]
-    lines, count = (1, left.shape[0]) if apart == 1 else (left.shape[0] // apart, apart)
-    for line in range(lines):
-        for j in range(count):
-            k, size = line * count + j, scale[j if apart > 1 else 0]
-            left[k] = weno5((a[k], b[k], c[k], d[k], e[k]), size)
-            right[k] = weno5((f[k], e[k], d[k], c[k], b[k]), size)
-
-
-@inner
 def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: _Array, fast: _Array) -> float:
     """Godunov's flux; returns the largest speed of the neighbours and the states of all faces."""
     (kind, values), (left, right), (before, after) = law, states, neighbours
@@ -108,11 +89,12 @@ def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: _Array, fast: _Ar
     return abs(values[0])
 
 
-@inner
+@inner(inline="always")
 def _block(block: _Array, apart: int, law: tuple[int, _Array], scheme: Any, sides: Any, work: Any) -> float:
     """Writes the fluxes through the faces of a block into ``work[2]``; returns the largest speed."""
-    (ghosts, slopes), (extended, half, flux, fast, left, right, outer) = scheme, work
+    (ghosts, slopes), (extended, half, flux, fast, high, low, outer) = scheme, work
     cells, last = block.shape[0], flux.shape[0] - apart
+    left, right = high[: flux.shape[0]], low[apart : apart + flux.shape[0]]
     for k in range(cells):
         extended[ghosts * apart + k] = block[k]
     for end in range(2):
@@ -123,7 +105,7 @@ def _block(block: _Array, apart: int, law: tuple[int, _Array], scheme: Any, side
     elif ghosts == 2:
         _muscl(extended, apart, slopes, half, (left, right))
     else:
-        _weno(extended, apart, fast, (left, right))
+        call(slopes, (extended, extended, low, high, fast), (cells + 2 * apart, apart))
     for j in range(apart):
         extended[(ghosts - 1) * apart + j] = outer[j]
         extended[ghosts * apart + cells + j] = outer[apart + j]
@@ -143,7 +125,7 @@ def _block(block: _Array, apart: int, law: tuple[int, _Array], scheme: Any, side
     return speed
 
 
-@inner
+@inner(inline="always")
 def _rate_of_row(u: _Array, data: _Array, law: Any, plan: _Array, numbers: Any, work: _Array, out: Any) -> float:
     """Writes du/dt and the side fluxes of one row; returns the speed."""
     (spacing, area, pull), (change, flow) = numbers, out
@@ -155,8 +137,8 @@ def _rate_of_row(u: _Array, data: _Array, law: Any, plan: _Array, numbers: Any, 
         count, n, apart = plan[HEAD + 3 * axis], plan[HEAD + 3 * axis + 1], plan[HEAD + 3 * axis + 2]
         size, faces, first, last = n * apart, (n + 1) * apart, 2 * axis, 2 * axis + 1
         extended, half, flux = work[: size + 2 * ghosts * apart], work[most:], work[2 * most : 2 * most + faces]
-        fast, left, right = work[3 * most :], work[4 * most : 4 * most + faces], work[5 * most : 5 * most + faces]
-        room, after = (extended, half, flux, fast, left, right, work[6 * most :]), work[2 * most + apart :]
+        room = (extended, half, flux, work[3 * most :], work[4 * most :], work[5 * most :], work[6 * most :])
+        after = work[2 * most + apart :]
         speed, inverse, through = 0.0, 1.0 / spacing[axis], area[axis]
         flow[first], flow[last] = 0.0, 0.0
         for o in range(count):
@@ -186,7 +168,7 @@ def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cell
     for b in range(rows):
         if marks[2 * rows + b] == 0.0:
             continue
-        row, here = int(marks[b]), out[b * flows :]
+        row, here = np.int64(marks[b]), out[b * flows :]
         law, numbers = (plan[0], values[row * parameters :]), (spacing, area, pulls[2 * d * row :])
         cells_of_row, change = states[b * cells : (b + 1) * cells], changes[b * cells :]
         here[2 * d], here[2 * d + 2] = 0.0, 0.0

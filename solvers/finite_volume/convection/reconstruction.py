@@ -20,6 +20,11 @@ class Reconstruction(ABC):
 
     ghosts: int
 
+    @property
+    def address(self) -> int:
+        """Where the kernel is that compiled loops call, or 0 for none."""
+        return 0
+
     @abstractmethod
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstructs along the last axis.
@@ -71,6 +76,10 @@ class MUSCL(Reconstruction):
     def __repr__(self) -> str:
         return f"MUSCL(limiter={getattr(self.limiter, '__name__', self.limiter)})"
 
+    @property
+    def address(self) -> int:
+        return kernels.slopes_kernel(self.limiter).address
+
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)
 
@@ -85,6 +94,10 @@ class WENO(Reconstruction):
     """
 
     ghosts = 3
+
+    @property
+    def address(self) -> int:
+        return kernels.weno_kernel().address
 
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         return _by_kernel(kernels.reconstruct_weno, cells)

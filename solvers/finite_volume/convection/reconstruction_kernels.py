@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call_from_python, written_kernel
+from solvers.finite_volume._kernels import KERNEL, call_from_python, kernel, written_kernel
 
 _Array = np.ndarray
 
@@ -103,16 +103,31 @@ def weno5(v: tuple[float, float, float, float, float], scale: float) -> float:
     return c + changes / (6.0 * (weight0 + weight1 + weight2))
 
 
-@compiled
-def inverse_square_spread(cells: _Array) -> float:
-    """1/(max − min)², or 0 for a constant."""
-    low, high = cells[0], cells[0]
-    for i in range(cells.shape[0]):
-        low, high = min(low, cells[i]), max(high, cells[i])
-    return 0.0 if high == low else 1.0 / ((high - low) * (high - low))
+def _weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: Any) -> None:
+    """Fifth-order states at both ends of ``count`` cells, two behind the first one of ``a``, with neighbours apart.
+
+    ``scale`` is scratch for 1/(max − min)² of every line, or 0 for a constant.
+    """
+    for j in range(apart):
+        least, most = a[j], a[j]
+        for i in range(j, count + 4 * apart, apart):
+            least, most = min(least, a[i]), max(most, a[i])
+        scale[j] = 0.0 if most == least else 1.0 / ((most - least) * (most - least))
+    lines, each = (1, count) if apart == 1 else (count // apart, apart)
+    for line in range(lines):
+        for j in range(each):
+            k, size = line * each + j, scale[j if apart > 1 else 0]
+            v = a[k], a[k + apart], a[k + 2 * apart], a[k + 3 * apart], a[k + 4 * apart]
+            low[k] = weno5((v[4], v[3], v[2], v[1], v[0]), size)
+            high[k] = weno5(v, size)
 
 
-@compiled
+@lru_cache
+def weno_kernel() -> Any:
+    """The kernel of ``_weno``, compiled when first used."""
+    return kernel(KERNEL, _weno)
+
+
 def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
 
@@ -122,15 +137,10 @@ def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     Returns:
         States left and right of the n + 1 faces, ``(lines, n + 1)`` each.
     """
-    lines, faces = cells.shape[0], cells.shape[1] - 5
-    left, right = np.empty((lines, faces)), np.empty((lines, faces))
-    for b in range(lines):
-        scale = inverse_square_spread(cells[b])
-        for i in range(faces):
-            v = cells[b, i : i + 6]
-            left[b, i] = weno5((v[0], v[1], v[2], v[3], v[4]), scale)
-            right[b, i] = weno5((v[5], v[4], v[3], v[2], v[1]), scale)
-    return left, right
+    across, lines = np.ascontiguousarray(cells.T), len(cells)
+    low, high = np.zeros((2, len(across) - 4, lines))
+    call_from_python(weno_kernel(), (across, across, low, high, np.zeros(lines)), low.size, lines)
+    return high[:-1].T, low[1:].T
 
 
 @compiled

@@ -87,7 +87,7 @@ def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: i
         out[i] = (out[i] if add else 0.0) + change
 
 
-@inner
+@inner(inline="always")
 def divergence_of_block(potential: _Array, grid: Any, faces: _Array, start: int, out: _Array) -> None:
     """−∇·F of a block of the flat array from ``start`` on, without given fluxes."""
     for axis in range(grid[0].shape[0]):
@@ -102,7 +102,7 @@ def divergence(potential: _Array, grid: Any, faces: _Array, out: _Array) -> None
         divergence_of_block(potential, grid, faces, start, out[start : min(start + _BLOCK, last)])
 
 
-@inner
+@inner(inline="always")
 def side_fluxes(
     potential: _Array, edges: Any, modes: _Array, data: _Array, geometry: Any, faces: _Array, out: _Array
 ) -> None:
@@ -127,7 +127,7 @@ def side_fluxes(
         out[side] = area * weights[axis] * spacing[axis] * (total if side % 2 == 0 else -total)
 
 
-@inner
+@inner(inline="always")
 def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Array, scale: float) -> None:
     """Adds scale · F/h to the cells at the sides where the flux is given."""
     offsets, _, edge, _ = edges
@@ -138,7 +138,7 @@ def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Ar
                 out[edge[e]] += sign * data[e]
 
 
-@inner
+@inner(inline="always")
 def _ghost_potentials(u: _Array, data: _Array, law: Any, pull: _Array, place: Any, room: Any) -> None:
     """Φ in the ghost cells: continued linearly through the states on the sides, whose values stay in the scratch."""
     (kind, parameter), (edges, modes, inside), (potential, states, values) = law, place, room
@@ -172,7 +172,7 @@ def _euler_rate(u: _Array, states: _Array, law: Any, steepest: float, pull: _Arr
     return conductivity(kind, parameter, max(largest, on_sides)) * steepest * (1.0 + stretch)
 
 
-@inner
+@inner(inline="always")
 def _rate_of_row(
     u: _Array, data: _Array, law: Any, pull: _Array, faces: _Array, grid: Any, place: Any, out: Any
 ) -> None:
@@ -180,7 +180,7 @@ def _rate_of_row(
     (lines, stencil, spacing, volume), (rate, flow), (edges, modes, inside) = grid, out, place[:3]
     potential, n = place[3][0], u.shape[0] // lines.shape[0]
     for line in range(lines.shape[0]):
-        evaluate_row(*law, u[line * n : (line + 1) * n], potential[lines[line] : lines[line] + n])
+        evaluate_row(law[0], law[1], u[line * n : (line + 1) * n], potential[lines[line] : lines[line] + n])
     _ghost_potentials(u, data, law, pull, place[:3], place[3])
     for line in range(lines.shape[0]):
         divergence_of_block(potential, stencil, faces, lines[line], rate[line * n : (line + 1) * n])
@@ -210,7 +210,7 @@ def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cell
     for b in range(rows):
         if marks[2 * rows + b] == 0.0:
             continue
-        row, through, here = int(marks[b]), passed[b * flows :], states[b * cells : (b + 1) * cells]
+        row, through, here = np.int64(marks[b]), passed[b * flows :], states[b * cells : (b + 1) * cells]
         for axis in range(d):
             weights[axis] = coefficient[row] / (spacing[axis] * spacing[axis])
         law, pull, each = (head[0], parameters[row]), pulls[2 * d * row :], head[3] * size

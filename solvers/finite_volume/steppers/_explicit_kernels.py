@@ -134,13 +134,13 @@ def _march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
     lanes, parts, stabilised = steps.room.lanes, steps.parts, steps.scheme.courant == 0.0
     for _ in range(budget):
         call(parts.propose, (record,), (begin, 0, 0))
-        if _largest_of(lanes, LIVE) == 0:
+        if _largest_of(lanes[LIVE]) == 0:
             return
         if stabilised and steps.sides.kernel != 0:
             call(parts.look_ahead, (record,), (begin, 0, 0))
         call(parts.start, (record,), (begin, 0, 0))
         call(parts.plan, (record,), (begin, 0, 0))
-        most = _largest_of(lanes, STAGES)
+        most = _largest_of(lanes[STAGES])
         for stage in range(1, most + 1):
             if stage > 1:
                 call(parts.evaluate, (record,), (begin, stage - 1, most))
@@ -153,12 +153,12 @@ def _march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
 
 
 @inner
-def _largest_of(lanes: _Array, place: int) -> int:
-    """The largest of whole numbers of the rows."""
-    largest = 0
-    for b in range(lanes.shape[1]):
-        largest = max(largest, int(lanes[place, b]))
-    return largest
+def _largest_of(numbers: _Array) -> int:
+    """The largest of the whole numbers of the rows."""
+    largest = 0.0
+    for b in range(numbers.shape[0]):
+        largest = max(largest, numbers[b])
+    return int(largest)
 
 
 def _propose(record: Any, begin: Any, _second: Any, _third: Any) -> None:
@@ -223,7 +223,7 @@ def _keep_rate(room: Room, b: int, n: int) -> None:
         room.flows[FIRST, k] = room.flows[FLOW, k]
 
 
-@inner
+@inner(inline="always")
 def _call_rates(scheme: Scheme, room: Room, states: int) -> None:
     """Rates of the marked rows."""
     lanes, some, cells = room.lanes, False, room.cells
@@ -384,7 +384,7 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
         _keep_rate(room, b, n)
 
 
-@inner
+@inner(inline="always")
 def _ratio(before: _Array, b: int, scheme: Scheme, room: Room) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits

@@ -24,7 +24,7 @@ def passes_output(output: Output, cursor: int, finish: float) -> bool:
     return cursor < output.times.shape[0] and output.times[cursor] <= finish
 
 
-@inner
+@inner(inline="always")
 def write_outputs(
     output: Output, row: int, cursor: int, interval: tuple[float, float], cells: Any, account: Any, bounded: bool
 ) -> int:
@@ -60,7 +60,7 @@ def write_outputs(
     return cursor
 
 
-@inner
+@inner(inline="always")
 def _move_into_range(u: _Array, low: float, high: float) -> None:
     """Clips u and gives the difference to the cells in proportion to their distance from the other bound.
 
