@@ -181,6 +181,7 @@ def _words(value: Any) -> list[int]:
         return [word for part in value for word in _words(part)]
     if isinstance(value, np.ndarray):
         assert value.flags.c_contiguous
+        assert value.dtype in (np.float64, np.int64)
         return [value.ctypes.data, *value.shape]
     return [int(np.float64(value).view(np.int64)) if isinstance(value, float) else int(value)]
 
