@@ -98,7 +98,11 @@ class Method:
 
 
 def search(asked: Asked) -> Tensor:
-    """Training functions in proportion to the likelihood of the observations, and of the law where it is told."""
+    """Training functions in proportion to the likelihood of the observations, and of the law where it is told.
+
+    These are then moved onto the law by their variances: where two functions are left, their covariance knows one
+    direction only, and along it the law may be far.
+    """
     case, seed, _, observed, told = asked
     functions, count = case.training(seed), case.sizes.draws
     fields = functions[:, case.member.wanted].flatten(1)
@@ -114,7 +118,8 @@ def search(asked: Asked) -> Tensor:
     validation = case.observed("validation", seed)
     tried = [(width, slack) for width in WIDTHS for slack in ((0.003, 0.01, 0.03) if told else (None,))]
     errors = [float(scores.crps_of_samples(validation.truth, draws(validation, *one, 1)).mean()) for one in tried]
-    return draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2)
+    found = draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2)
+    return condition(_independent(found), observed.law).mean if told else found
 
 
 def smoother(asked: Asked) -> Tensor:
@@ -222,8 +227,8 @@ def conditioned(prediction: Predicted, law: LinearConstraint, case: Case, seed: 
 def bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int, *, alike: bool = False) -> Tensor:
     """The nearest non-negative fields under the law, in the metric of the draws' variances or where all are alike."""
     draws = conditioned(prediction, law, case, seed)
-    deviation = torch.ones_like(draws) if alike else (draws.std(dim=0) + SPREAD).expand_as(draws)
-    return condition(Normal(draws, deviation), law & NonNegative()).mode
+    around = Normal(draws, torch.ones_like(draws)) if alike else _independent(draws)
+    return condition(around, law & NonNegative()).mode
 
 
 def jointly_bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
@@ -286,6 +291,11 @@ def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple
 @lru_cache(maxsize=3)  # as many as there are seeds, over which the driver goes method by method
 def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
     return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
+
+
+def _independent(draws: Tensor) -> Normal:
+    """Each draw with the variances of all, at least ``SPREAD``²."""
+    return Normal(draws, (draws.std(dim=0) + SPREAD).expand_as(draws))
 
 
 def _seen(case: Case, functions: Tensor, context: Context) -> Tensor:
