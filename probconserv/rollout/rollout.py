@@ -34,7 +34,7 @@ _RECORDED = 8  # iterations in a graph, which cannot ask whether they have conve
 class RolloutState(NamedTuple):
     """Where a rollout stands, and from where it goes on.
 
-    Args:
+    Attributes:
         field: u ``(*batch, c, *space)``.
         total: M ``(*batch, k)``, float64: what the balance has come to, free of the rounding of the field.
         moved: How far the law moved the field in the last step, root mean square over the domain ``(*batch, c)``.
@@ -50,7 +50,7 @@ class RolloutState(NamedTuple):
 class Trajectory(NamedTuple):
     """A rollout.
 
-    Args:
+    Attributes:
         fields: u at the start and after every step ``(*batch, t, c, *space)``.
         totals: M at the same times ``(*batch, t, k)``, float64.
         moved: How far the law moved the field in every step, 0 at the start ``(*batch, t, c)``.
