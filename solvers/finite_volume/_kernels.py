@@ -164,10 +164,14 @@ class Shared:
 
     The parts are kernels ``part(record, first, second, third)``, called by address: so each is optimised once, and not
     again in all that call it. Arrays change in place; numbers stay.
+
+    Args:
+        values: The named tuple.
+        owner: What owns the kernels whose addresses are among the values; it lives as long as this.
     """
 
-    def __init__(self, values: Any) -> None:
-        self._values = values
+    def __init__(self, values: Any, owner: object) -> None:
+        self._values, self._owner = values, owner
         self._record = np.array(_words(values), np.int64)
 
     def run(self, part: "Kernel", *integers: int) -> None:

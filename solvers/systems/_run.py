@@ -157,7 +157,7 @@ class Run:
             part = slice(start, start + self._tile)
             first, others = [each[part] for each in ahead], [each.numpy()[part] for each in behind]
             rest = (self._bounds, start, plan, attempt, rates, buffers, parts)
-            tiles.append(Shared(_tile.Tile._make((*first, live, *others, *rest))))
+            tiles.append(Shared(_tile.Tile._make((*first, live, *others, *rest)), owner=self._kernels))
         return tiles
 
     def _make_plan(self) -> _tile.Plan:

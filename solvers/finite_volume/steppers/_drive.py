@@ -164,9 +164,10 @@ def _explicit_steps(
     sourced, parts = kernels.operator.source is not None, explicit.parts(looks_ahead)
     scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced, keeps)
     room = explicit.empty_room(rows, width)
-    steps, march = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts)), explicit.march()
+    steps = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts), owner=kernels)
+    march = explicit.march()
 
-    def advance() -> None:  # keeps the kernels, whose addresses the steps call
+    def advance() -> None:
         rows.state[:, FRESH] = 1.0
         for first in range(0, len(rows.u), width):
             steps.run(march, first, _BUDGET, 0)

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 from scipy.linalg import expm
@@ -330,6 +330,7 @@ def test_supersteps_follow_their_recursion_and_balance(name, shape, choice, size
 
 @settings(deadline=None, max_examples=30)
 @given(st.sampled_from(sorted(LAWS)), st.sampled_from([(13,), (4, 3)]), st.integers(0, 4), st.integers(0, 1000))
+@example("stefan", (13,), 3, 171)
 def test_radius_bounds_the_spectrum(name, shape, choice, seed):
     term, data = make_term(LAWS[name], shape, some_pairs(shape, choice))
     u = 0.1 + random_cells(shape, seed)
@@ -339,7 +340,8 @@ def test_radius_bounds_the_spectrum(name, shape, choice, seed):
     spectrum = np.abs(np.linalg.eigvals(np.stack(columns, -1))).max(1)
     if name != "stefan":
         assert (term.radius(u, data) >= spectrum * (1 - 1e-5)).all()
-    assert (term.radius(u, data) <= 1e3 * np.maximum(spectrum, 1.0)).all()
+    frozen = sum(h**-2.0 for h in term.grid.spacing)  # where nothing conducts the spectrum is 0
+    assert (term.radius(u, data) <= 1e3 * np.maximum(spectrum, frozen)).all()
 
 
 def test_barenblatt_in_two_axes():
