@@ -16,6 +16,7 @@ from experiments.storage import Arrays
 BOXES = ("anp", "empirical", "refined")
 """Black boxes whose fields are drawn: without the law in the upper row, with it and u ≥ 0 in the lower one."""
 DRAWS = 6
+REFERENCE, RATIOS = "bounded-anp", (1.0, 1.5, 2.0, 3.0)
 
 
 def fields(case: Case, methods: Mapping[str, Method], stored: Stored) -> dict[str, Figure]:
@@ -43,19 +44,26 @@ def _field(panel: Axes, case: Case, method: Method, arrays: Arrays) -> None:
 
 
 def over_counts(cases: Sequence[Case], methods: Sequence[Method], records: pd.DataFrame) -> dict[str, Figure]:
-    """CRPS under the law and u ≥ 0 over the number of observations, a panel for every kind of functions."""
+    """CRPS under the law and u ≥ 0 over that of the neural process, a panel for every kind of functions.
+
+    Where that was not scored, over that of the first black box.
+    """
     members = list(dict.fromkeys(case.member.name for case in cases))
-    if len({case.count for case in cases}) < 2:
+    means = records[records["score"] == "CRPS"].set_index(["method", "case"])["mean"]
+    treated = [method for method in methods if method.treatment == "bounded" and method.key in means]
+    if len({case.count for case in cases}) < 2 or not treated:
         return {}
-    figure, axes = plots.panels(len(members), "CRPS under the law and u ≥ 0", share_y=False, columns=2)
+    reference = next((method for method in treated if method.key == REFERENCE), treated[0])
+    title = f"CRPS over that of {reference.box.label}"
+    figure, axes = plots.panels(len(members), title, share_y=False, columns=2)
     for panel, member in zip(axes, members, strict=True):
         own = {case.key: case.count for case in cases if case.member.name == member}
-        for method in (method for method in methods if method.treatment == "bounded"):
-            rows = records[(records["method"] == method.key) & records["case"].isin(own) & (records["score"] == "CRPS")]
-            counts = rows["case"].map(own)
-            label = method.box.label
-            panel.errorbar(counts, rows["mean"], rows["standard_error"], color=method.box.colour, lw=1.3, label=label)
+        for method in treated:
+            ratio = (means[method.key] / means[reference.key]).reindex(own)
+            panel.plot(list(own.values()), ratio, marker="o", ms=3, color=method.box.colour, label=method.box.label)
         panel.set(title=member, xlabel="observations", xscale="log", yscale="log")
         panel.set_xticks(sorted(own.values()), [str(count) for count in sorted(own.values())])
+        panel.set_yticks(RATIOS, [str(ratio) for ratio in RATIOS])
+        panel.minorticks_off()
     plots.legend_below(figure, *axes)
     return {"observations": figure}

@@ -191,7 +191,7 @@ BOXES = (
     BlackBox("matern", "Matérn GP", plots.GAUSSIAN_PROCESS, matern),
     BlackBox("smoother", "smoother", plots.ORANGE, smoother),
     BlackBox("anp", "ANP", plots.BARE, neural, ("anp",)),
-    BlackBox("ensemble", "ensemble", plots.SKY, ensemble, MEMBERS),
+    BlackBox("ensemble", "ensemble", plots.YELLOW, ensemble, MEMBERS),
     BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, False)),
     BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, True)),
     BlackBox("refined", "Refined", plots.PURPLE, refined, ("refined",)),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from experiments.records.release import released_results
+from experiments.records.scores import SCORES
 from experiments.records.table import format_score
 from experiments.report.tables import markdown, results_of
 
@@ -20,7 +21,7 @@ def over_counts(member: str, score: str) -> str:
     means, methods, rows = results_of(NAME).numbers[score], results_of(NAME).description.methods, []
     stated = {key: float(mean) for key, mean in means.dropna().items()}
     for box in _boxes(methods):
-        row = {score: methods[box]}
+        row = {SCORES[score].title: methods[box]}
         for case in _cases(member):
             found = [stated.get((case, f"{treatment}{box}")) for treatment in TREATED]
             row[_column(case)] = " → ".join("—" if value is None else format_score(value, None) for value in found)
@@ -69,8 +70,9 @@ def _cases(member: str) -> list[str]:
 
 
 def _boxes(methods: Mapping[str, str]) -> list[str]:
-    """Black boxes of which the prediction without the law was scored."""
-    return [key for key in methods if f"bounded-{key}" in methods]
+    """Black boxes that were scored."""
+    scored = set(results_of(NAME).numbers.index.get_level_values("method"))
+    return [key for key in methods if f"bounded-{key}" in methods and key in scored]
 
 
 def _column(case: str) -> str:
