@@ -37,9 +37,13 @@ _DROPPED = 1e-9  # total weight of the components that are left out
 
 
 class _Points(NamedTuple):
-    """The functions at some points: values ``(q, functions)``, B ``(r, q)`` or None, and the independent variance."""
+    """The functions at some points: values ``(q, functions)``, B ``(r, q)`` or None, and the independent variance.
+
+    Their mean is ``(q, 1)``.
+    """
 
     values: Tensor
+    mean: Tensor
     factor: Tensor | None
     independent: Tensor
 
@@ -216,11 +220,12 @@ class EmpiricalGP(Surrogate):
         found = self.places.between(points.to("cpu", torch.float64))
         index, weights = (part.to(self.functions.device) for part in found)
         values = interpolated(self.functions, index, weights)
+        mean = values.mean(dim=1, keepdim=True)
         if self._basis is None:
-            return _Points(values, None, values.new_zeros(len(values)))
+            return _Points(values, mean, None, values.new_zeros(len(values)))
         factor = interpolated(self._basis.to(values.device), index, weights).mT
         left = values.var(dim=1) - factor.square().sum(dim=0)
-        return _Points(values, factor, left.clamp_min(0.0))
+        return _Points(values, mean, factor, left.clamp_min(0.0))
 
     def _mixture(self, posteriors: list[_Posterior], query: Query) -> Mixture:
         """The mixture; of functions with fewer components the missing ones weigh nothing."""
@@ -292,21 +297,16 @@ def _conditioned(
     shrink = (1 - (1 - values.square()).clamp_min(0.0).sqrt())[:, None] * right
     root = bandwidth * (asked - right.mT @ (shrink @ asked)).mT
     spread = (1 - bandwidth**2) ** 0.5
-    at_seen, at_asked = (_drawn_in(part.values, spread) for part in (observed, wanted))
+    at_seen = observed.mean + spread * (observed.values - observed.mean)  # x_i
     apart = torch.linalg.solve_triangular(chol, scale[:, None] * (y[:, None] - at_seen), upper=False)  # (n, functions)
     weights = torch.softmax(-0.5 * apart.square().sum(dim=0), dim=0)
     gain = bandwidth * asked.mT @ white.mT  # (q, n)
     ordered, order = weights.sort(descending=True)
     count = 1 if spread == 0 else int((1 - ordered.cumsum(dim=0) > _DROPPED).sum()) + 1
     kept, order = ordered[:count] / ordered[:count].sum(), order[:count]
-    centres = (at_asked[:, order] + gain @ apart[:, order]).mT
+    at_asked = wanted.mean + spread * (wanted.values[:, order] - wanted.mean)
+    centres = (at_asked + gain @ apart[:, order]).mT
     return _Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
-
-
-def _drawn_in(values: Tensor, spread: float) -> Tensor:
-    """x_i = μ + √(1 − h²) (u_i − μ) ``(q, functions)``."""
-    mean = values.mean(dim=1, keepdim=True)
-    return mean + spread * (values - mean)
 
 
 def _compressed(root: Tensor) -> Tensor:
