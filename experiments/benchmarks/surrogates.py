@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.benchmarks.measure import best_of, compared, report
+from experiments.gpme.cases import observe
 from probconserv import ANP, ANPConfig, Context, EmpiricalGP, GPConfig, GPSurrogate, Query, Surrogate
 
 TIMES, OBSERVATIONS, FIELDS, NOISE = 20, 20, 20, 0.02
@@ -77,12 +78,9 @@ def _functions(count: int, points: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 def _asked(functions: Tensor, axes: tuple[Tensor, Tensor]) -> tuple[Context, Query]:
     """Noisy values of the first functions at random points, and all points at the time in the middle."""
-    generator = Generator().manual_seed(1)
-    index = torch.randint(functions[0].numel(), (FIELDS, OBSERVATIONS), generator=generator)
-    error = NOISE * torch.randn(index.shape, generator=generator, dtype=torch.float64)
-    values = functions[:FIELDS].flatten(1).gather(1, index) + error
+    context = observe(functions[:FIELDS], axes, OBSERVATIONS, NOISE, Generator().manual_seed(1))
     points = torch.cartesian_prod(axes[0][[TIMES // 2]], axes[1]).expand(FIELDS, -1, -1)
-    return Context(torch.cartesian_prod(*axes)[index], values, noise_variance=NOISE**2), Query(points)
+    return context, Query(points)
 
 
 def _search(functions: Tensor, axes: tuple[Tensor, Tensor], context: Context, wanted: slice) -> tuple[Tensor, Tensor]:
