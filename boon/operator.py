@@ -181,8 +181,9 @@ class BOON(nn.Module):
             order: Order of the one-sided differences; None means that of the operator, whose differences it enforces.
                 Another one tells what the slope of the field at the wall is.
         """
-        _check_order(self.order if order is None else order)
-        return discretise(self.conditions, self.lengths, boundary, u, self.order if order is None else order)
+        order = self.order if order is None else order
+        _check_order(order)
+        return discretise(self.conditions, self.lengths, boundary, u, order)
 
     def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
         """The operator with corrected layers; under a normalisation they carry data of the normalised field."""
