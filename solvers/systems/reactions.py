@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from solvers._arguments import output_times
+from solvers._compiled import compiled
 from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import call_from_python
@@ -86,16 +87,17 @@ def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> 
     lines += [f"    f = reaction(({', '.join(names)},){rest})"]
     for d in each:
         moved = [", ".join([*names[:d], f"u{d} {sign} e", *names[d + 1 :]]) for sign in "+-"]
-        lines += [f"    e = 6e-6 * max(1e-3, abs(u{d}))"]
+        lines += [f"    e = 6e-6 * max(1e-3, abs(u{d}))", "    v = 0.5 * w / e"]
         lines += [f"    p, q = reaction(({moved[0]},){rest}), reaction(({moved[1]},){rest})"]
-        lines += [f"    m{r}{d} = {float(r == d)} - w * ((p[{r}] - q[{r}]) / (2.0 * e))" for r in each]
+        lines += [f"    m{r}{d} = {float(r == d)} - v * (p[{r}] - q[{r}])" for r in each]
     for p in each:
+        lines += [f"    i{p} = 1.0 / m{p}{p}"]
         for r in range(p + 1, c):
-            lines += [f"    m{r}{p} /= m{p}{p}", *(f"    m{r}{q} -= m{r}{p} * m{p}{q}" for q in range(p + 1, c))]
+            lines += [f"    m{r}{p} *= i{p}", *(f"    m{r}{q} -= m{r}{p} * m{p}{q}" for q in range(p + 1, c))]
 
     def solve(x: str) -> list[str]:
         down = [f"    {x}{r} -= m{r}{p} * {x}{p}" for r in each for p in range(r)]
-        up = [[*(f"    {x}{r} -= m{r}{p} * {x}{p}" for p in range(r + 1, c)), f"    {x}{r} /= m{r}{r}"] for r in each]
+        up = [[*(f"    {x}{r} -= m{r}{p} * {x}{p}" for p in range(r + 1, c)), f"    {x}{r} *= i{r}"] for r in each]
         return [*down, *(line for part in reversed(up) for line in part)]
 
     lines += [*(f"    x{k} = f[{k}]" for k in each), *solve("x")]
@@ -105,39 +107,57 @@ def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> 
     return law_kernel("ros2", lines, {"reaction": compiled_function(reaction)}, (reaction,), c)
 
 
+@compiled(fastmath={"reassoc"})
+def _differences(before: _Array, after: _Array) -> _Array:
+    """Sum of after − before for every unknown, and of its magnitude ``(2, c)``."""
+    sums = np.zeros((2, len(before)))
+    for k in range(len(before)):
+        total, size = 0.0, 0.0
+        for i in range(before.shape[1]):
+            change = after[k, i] - before[k, i]
+            total, size = total + change, size + abs(change)
+        sums[0, k], sums[1, k] = total, size
+    return sums
+
+
 class _Entry:
     """One entry of a batch: Strang steps of half a reaction, diffusion by RKL2, and half a reaction."""
 
     def __init__(self, law: ReactionDiffusion, grid: CellGrid, sides: SideData, term: DiffusionTerm | None) -> None:
         c = len(law.diffusivities)
         self.law, self.volume, self.sides = law, prod(grid.spacing), sides
-        self.diffuse = None if term is None else diffusion_steps(Operator(grid, sides, term, None, None))
         self.moving, self.d = np.flatnonzero(law.diffusivities), grid.dimension
+        nothing = np.empty((0, prod(grid.shape))), lambda *_: (np.zeros((2 * self.d, 0)), sides.fixed)
+        self.states, self.diffuse = diffusion_steps(Operator(grid, sides, term, None, None)) if term else nothing
+        self.between = self.states if len(self.moving) == c else np.empty((c, prod(grid.shape)))
         self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
         self.numbers = np.array([0.0, *map(float, law.parameters)])
 
-    def react(self, u: _Array, h: float) -> _Array:
-        after = np.empty_like(u)
+    def react(self, u: _Array, h: float, after: _Array) -> _Array:
+        """Writes the states after a reaction; its integral ``(c,)``."""
         self.numbers[0] = h
         call_from_python(self.kernel, (u, u, after, after, self.numbers), u.shape[1])
-        return after
+        return self.volume * _differences(u, after)[0]
 
     def largest_step(self, time: float) -> float:
         """Largest step that sees boundary data and does not pass a break point."""
         return float(self.sides.largest_step(np.full(len(self.moving), time)).min(initial=inf))
 
-    def step(self, u: _Array, time: float, h: float) -> tuple[_Array, ...]:
-        """State ``(c, cells)`` at the end of a step, fluxes through the sides ``(2d, c)``, integral of the source
-        ``(c,)``, and time integrals of the boundary data as the step sampled them.
+    def step(self, u: _Array, time: float, h: float, end: _Array) -> tuple[_Array, ...]:
+        """Writes the states ``(c, cells)`` at the end of a step.
+
+        Returns fluxes through the sides ``(2d, c)``, integral of the source ``(c,)``, and time integrals of the
+        boundary data as the step sampled them.
         """
-        half = self.react(u, 0.5 * h)
-        flux, between, moving, sampled = np.zeros((2 * self.d, len(u))), half, self.moving, self.sides.fixed
-        if self.diffuse is not None:
-            between = half.copy()
-            between[moving], flux[:, moving], sampled = self.diffuse(half[moving], time, h)
-        end = self.react(between, 0.5 * h)
-        source = self.volume * ((half - u).sum(1) + (end - between).sum(1))
-        return end, flux, source, sampled.copy()
+        flux, between, moving = np.zeros((2 * self.d, len(u))), self.between, self.moving
+        source = self.react(u, 0.5 * h, between)
+        if len(moving) < len(u):
+            self.states[:] = between[moving]
+        flux[:, moving], sampled = self.diffuse(time, h)
+        if len(moving) < len(u):
+            between[moving] = self.states
+        source += self.react(between, 0.5 * h, end)
+        return flux, source, sampled.copy()
 
 
 def solve_reactions(
@@ -201,31 +221,32 @@ def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], n
     """States, accounts at the output times and the number of steps of one entry."""
     time, proposal, steps = times[0], 1e-4 * (times[-1] - times[0]), 0
     flux, source, sampled = np.zeros((2 * entry.d, len(u))), np.zeros(len(u)), np.zeros_like(entry.sides.fixed)
-    low, high, outputs = u.min(1), u.max(1), []
+    low, high, outputs, (u, coarse, middle, after) = u.min(1), u.max(1), [], np.array([u] * 4)
     for target in times[1:]:
         while time < target:
             left = target - time
             bound = min(proposal, bounds[1], entry.largest_step(time))
             h = left if bound >= left * (1.0 - 1e-9) else min(bound, 0.5 * left)
             with np.errstate(all="ignore"):
-                coarse, first = entry.step(u, time, h)[0], entry.step(u, time, 0.5 * h)
-                second = entry.step(first[0], time + 0.5 * h, 0.5 * h)
-                after = second[0]
-                spread = np.maximum(high, after.max(1)) - np.minimum(low, after.min(1))
-                allowed = np.maximum(bounds[0] * spread, 1e-13 * np.abs(after).max(1)) + 1e-300
-                ratio = float((np.abs(after - coarse).mean(1) / 3.0 / allowed).max())
+                entry.step(u, time, h, coarse)
+                first = entry.step(u, time, 0.5 * h, middle)
+                second = entry.step(middle, time + 0.5 * h, 0.5 * h, after)
+                lowest, highest = after.min(1), after.max(1)
+                spread = np.maximum(high, highest) - np.minimum(low, lowest)
+                allowed = np.maximum(bounds[0] * spread, 1e-13 * np.maximum(highest, -lowest)) + 1e-300
+                ratio = float((_differences(coarse, after)[1] / u.shape[1] / 3.0 / allowed).max())
             factor = 0.25 if not isfinite(ratio) else min(2.0, max(0.2, 0.8 * max(ratio, 1e-9) ** (-1 / 3)))
             if ratio <= 1.0:
-                u, time, steps = after, target if h == left else time + h, steps + 1
-                flux, source = flux + first[1] + second[1], source + first[2] + second[2]
-                sampled = sampled + first[3] + second[3]
-                low, high = np.minimum(low, u.min(1)), np.maximum(high, u.max(1))
+                u, after, time, steps = after, u, target if h == left else time + h, steps + 1
+                flux, source = flux + first[0] + second[0], source + first[1] + second[1]
+                sampled = sampled + first[2] + second[2]
+                low, high = np.minimum(low, lowest), np.maximum(high, highest)
                 proposal = max(factor * h, proposal if h < proposal else 0.0)
             elif (proposal := min(factor, 0.9) * h) < _SHORTEST * max(abs(time), 1e-4 * (times[-1] - times[0])):
                 raise SolverDivergedError(
                     f"Entry {number} cannot be continued past time {time:.6g}: a step of {h:.3g} fails, and max |u| is "
                     f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before."
                 )
-        outputs.append((u, flux, source))
+        outputs.append((u.copy(), flux, source))
     entry.sides.check(sampled, times[0], times[-1])
     return *(np.array(part) for part in zip(*outputs, strict=True)), steps

@@ -12,6 +12,7 @@ import numpy as np
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import RATES, array_at, floats, integers, kernel
 from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
+from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
@@ -161,7 +162,7 @@ def _euler_rate(u: _Array, states: _Array, law: Any, steepest: float, pull: _Arr
     """Half a bound of the spectral radius of ∂(du/dt)/∂u, by Gershgorin's circles of its columns."""
     (kind, parameter), (edges, modes, _) = law, place
     largest, stretch = u[0], 1.0
-    for i in range(u.shape[0]):
+    for i in range(u.shape[0] if kind != DIFFUSION else 0):
         largest = max(largest, u[i])
     on_sides = -np.inf
     for side in range(modes.shape[0]):

@@ -24,6 +24,7 @@ from solvers.finite_volume.steppers._march_kernels import (
     PROPOSAL,
     REJECTED,
     RESIDUAL,
+    RUNNING,
     STEPS,
     STUCK,
     TIME,
@@ -132,26 +133,30 @@ def drive(
     return Course(values=values, account=account, **work)
 
 
-def diffusion_steps(operator: Operator) -> Callable[[Array, float, float], tuple[Array, Array, Array]]:
-    """A function of states ``(rows, cells)``, a time and a length, which takes steps of RKL2 without error control.
+def diffusion_steps(operator: Operator) -> tuple[Array, Callable[[float, float], tuple[Array, Array]]]:
+    """States ``(rows, cells)`` and a function of a time and a length that takes them through steps of RKL2.
 
-    It returns the states after that length, fluxes through the sides ``(2d, rows)`` and time integrals of side data.
+    It has no error control, and returns fluxes through the sides ``(2d, rows)`` and time integrals of side data. States
+    that are not finite become NaN.
     """
     count, cells = operator.sides.fixed.shape[0], math.prod(operator.grid.shape)
     kernels, rows = OperatorKernels(operator, False), _rows_at_start(operator, np.zeros((count, cells)), 0.0, 1.0)
     output = Output(np.ones(1), np.zeros((count, 1, cells)), np.zeros((count, 1, rows.account.shape[1])))
     advance = _explicit_steps(RKL2(), Limits(math.inf, 0.0, math.inf), kernels, rows, output)
 
-    def diffuse(u: Array, time: float, length: float) -> tuple[Array, Array, Array]:
-        rows.u[:], rows.account[:], rows.sampled[:], output.times[:] = u, 0.0, 0.0, time + length
-        rows.state[:, [TIME, PROPOSAL, CURSOR, FAILED]] = time, length, 1.0, 0.0
+    def diffuse(time: float, length: float) -> tuple[Array, Array]:
+        rows.account[:], rows.sampled[:], output.times[:] = 0.0, 0.0, time + length
+        rows.state[:, [TIME, PROPOSAL, CURSOR, FAILED, VERDICT]] = time, length, 1.0, 0.0, RUNNING
         if not operator.sides.constant:
             rows.data[:] = operator.sides.at(np.full((1, count), time))[0]
-        while (rows.state[:, TIME] < time + length).any():
+        while (under_way := rows.state[:, TIME] < time + length).any():
             advance()
-        return rows.u, rows.account[:, :-1].T, rows.sampled
+            if rows.state[:, VERDICT].any():
+                rows.u[under_way] = math.nan
+                break
+        return rows.account[:, :-1].T, rows.sampled
 
-    return diffuse
+    return rows.u, diffuse
 
 
 def _explicit_steps(

@@ -241,7 +241,7 @@ def _sample(sides: Sides, room: Room) -> None:
     look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
 
 
-def _plan(record: Any, begin: Any, _second: Any, _third: Any) -> None:
+def _plan(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Lengths and stages of the steps, by what is known at their start."""
     steps = _steps_at(record)
     rows, scheme, room, lanes = steps.rows, steps.scheme, steps.room, steps.room.lanes
@@ -265,10 +265,8 @@ def _plan(record: Any, begin: Any, _second: Any, _third: Any) -> None:
             room.sides[SAMPLED, entry] = 0.0
         for k in range(b * flows, (b + 1) * flows):
             room.flows[ACCOUNT, k] = room.flows[ACCOUNT + 1, k] = 0.0
-        for i in range(n):
-            at = b * n + i
-            room.cells[ODD, at] = rows.u[begin + b, i]
-            room.cells[ERROR, at] = -1.0 / 3.0 * room.cells[SOURCE, at] if scheme.sources else 0.0
+        for i in range(b * n, (b + 1) * n if scheme.sources else 0):
+            room.cells[ERROR, i] = -1.0 / 3.0 * room.cells[SOURCE, i]
         _note_data(scheme.courant, steps.sides.dirichlet, room, b, np.int64(0))
 
 
@@ -317,7 +315,7 @@ def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
 def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
     """A stage of all rows that have it, over the one before the last."""
     steps = _steps_at(record)
-    u, courant, room = steps.rows.u, steps.scheme.courant, steps.room
+    u, courant, room, output = steps.rows.u, steps.scheme.courant, steps.room, steps.output
     lanes, n, odd = room.lanes, u.shape[1], stage % 2
     flows, cells = room.flows.shape[1] // lanes.shape[1], room.cells
     rate, flow = START if stage == 1 else RATE, FIRST if stage == 1 else FLOW
@@ -328,10 +326,15 @@ def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
         own, other = lanes[SPAN, b] * own, lanes[SPAN, b] * other
         base, slope, change = u[begin + b], cells[START, b * n :], cells[rate, b * n :]
         before, now = cells[odd, b * n :], cells[1 - odd, b * n :]
-        for i in range(n):
+        for i in range(n if stage == 1 else 0):
+            before[i] = base[i] + own * change[i]
+        for i in range(n if stage > 1 else 0):
             moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
             before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
+        state = steps.rows.state[begin + b]
+        finish = end_of_step(state[TIME], lanes[SPAN, b], output.times[-1])
         half = courant == 0.0 and stage == middle_stage(lanes[STAGES, b])
+        half = half and passes_output(output, int(state[CURSOR]), finish)
         account = room.flows[ACCOUNT:]
         for k in range(b * flows, (b + 1) * flows):
             kept = mu * account[1 - odd, k] + nu * account[odd, k]
@@ -384,10 +387,21 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
         _keep_rate(room, b, n)
 
 
+@inner(fastmath={"reassoc"})
+def _sum(u: _Array) -> float:
+    """Sum in any order, finite where all are."""
+    total = 0.0
+    for i in range(u.shape[0]):
+        total += u[i]
+    return total
+
+
 @inner(inline="always")
 def _ratio(before: _Array, b: int, scheme: Scheme, room: Room) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits
+    if limits.tolerance == np.inf and scheme.courant == 0.0:
+        return 0.0 if isfinite(_sum(cells[ODD, b * n : (b + 1) * n])) else np.nan
     low, high, total, all_, length = lanes[LOW, b], lanes[HIGH, b], 0.0, 0.0, lanes[SPAN, b]
     stabilised = scheme.courant == 0.0
     for i in range(n):

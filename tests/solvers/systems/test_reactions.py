@@ -181,6 +181,13 @@ def test_blow_up_is_named():
         solve_system(law, GRID, INSULATED, torch.ones(1, 40), [2.0])
 
 
+def test_a_reaction_that_gives_nan_ends_with_an_error():
+    """The rate 1 − u leaves where √(u − ½) is defined: NaN, where the steps must not go on for ever."""
+    law = ReactionDiffusion(reaction=lambda u: (0.0 * np.sqrt(u[0] - 0.5) - u[0],), diffusivities=(1e-3,))
+    with pytest.raises(SolverDivergedError, match=r"past time 0\.69.*"):
+        solve_system(law, GRID, INSULATED, torch.ones(1, 40), [2.0])
+
+
 def plain(u):
     return u
 
