@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from probconserv._linalg.checks import are_finite, refuse_missing
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import ConvergenceError, InvalidArgumentError
-from probconserv.posterior import AnyGain
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.step_update import StepUpdate
@@ -37,14 +36,17 @@ class RolloutState(NamedTuple):
     Attributes:
         field: u ``(*batch, c, *space)``.
         total: M ``(*batch, k)``, float64: what the balance has come to, free of the rounding of the field.
-        moved: How far the law moved the field in the last step, root mean square over the domain ``(*batch, c)``.
+        changed: By how much the law changed the totals in the last step ``(*batch, k)``.
         step: Number of steps that are done.
+        rate: What fluxes and sources that depend on the field give to the totals now ``(*batch, k)``; None if that was
+            not needed so far.
     """
 
     field: Tensor
     total: Tensor
-    moved: Tensor
+    changed: Tensor
     step: int
+    rate: Tensor | None = None
 
 
 class Trajectory(NamedTuple):
@@ -53,7 +55,8 @@ class Trajectory(NamedTuple):
     Attributes:
         fields: u at the start and after every step ``(*batch, t, c, *space)``.
         totals: M at the same times ``(*batch, t, k)``, float64.
-        moved: How far the law moved the field in every step, 0 at the start ``(*batch, t, c)``.
+        moved: How far the law moved the field in every step, root mean square over the domain, 0 at the start
+            ``(*batch, t, c)``.
         state: The last state.
     """
 
@@ -128,17 +131,20 @@ class Rollout(nn.Module):
             DependentConstraintsError: If no value may move that a total counts.
         """
         first = self.state_of(start)
-        states, axis = [first, *self.steps(first, times, walls, *inputs)], first.total.ndim - 1
-        fields, totals, moved = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
-        return Trajectory(fields, totals, moved, states[-1])
+        run = self.run(first, times, walls)
+        states, axis = [first, *self._steps(run, first, inputs)], first.total.ndim - 1
+        fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
+        return Trajectory(fields, totals, run.moved(changed).to(fields.dtype), states[-1])
 
     def steps(
         self, start: Float[Tensor, "..."] | RolloutState, times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
     ) -> Iterator[RolloutState]:
         """The state after every step, one by one, for long runs; arguments are those of ``forward``."""
-        check_recording()
         state = self.state_of(start)
-        run, lead = self.run(state, times, walls), state.total.ndim - 1
+        return self._steps(self.run(state, times, walls), state, inputs)
+
+    def _steps(self, run: "Run", state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
+        lead = state.total.ndim - 1
         if any(part.shape[lead : lead + 1] != (len(run.times) - 1,) for part in inputs):
             raise InvalidArgumentError(
                 f"inputs need one entry for each of the {len(run.times) - 1} steps, (*batch, {len(run.times) - 1}, …) "
@@ -164,7 +170,8 @@ class Rollout(nn.Module):
             raise InvalidArgumentError(f"conserved must name channels of {start.shape[-axes]}, got {channels}.")
         if are_readable(start):
             refuse_missing(start, "start holds")
-        return RolloutState(start, self.totals_of(start), torch.zeros_like(start.flatten(1 - axes)[..., 0]), 0)
+        total = self.totals_of(start)
+        return RolloutState(start, total, torch.zeros_like(total), 0)
 
     def diagnose(
         self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
@@ -201,20 +208,28 @@ class Rollout(nn.Module):
 
     def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
         """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""
-        channels = self._channels(field.shape[-self.grid.dimension - 1])
-        return integrated(field, self.grid.weights.to(field.device))[..., list(channels)]
+        return self.totals_under(self.grid.weights.to(field.device), field)
+
+    def totals_under(self, weights: Tensor, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
+        """``totals_of`` with quadrature weights at hand."""
+        totals = integrated(field, weights)
+        return totals if self.conserved is None else totals[..., list(self.conserved)]
 
     def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls, *, exact: bool = False) -> "Run":
         """What all steps of a call have in common; with an exact balance, if that is asked for."""
+        check_recording()
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
         if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
             raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux)
-        noise = None if exact else self.update.noise(exchange.noise, state.total)
         weights = self.grid.weights.to(times.device)
-        each = [noise] if noise is None or noise.ndim == 1 else noise.unbind(dim=-2)
-        gains = [self.update.gain(weights, self._channels(count), count, part) for part in each]
-        return Run(rollout=self, times=times, exchange=exchange, weights=weights, gains=gains)
+        response, covariance = self.update.response(weights, self._channels(count), count)
+        noise = None if exact else self.update.noise(exchange.noise, state.total)
+        trust = None
+        if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹
+            both = covariance + torch.diag_embed(noise)
+            trust = torch.linalg.solve(both, covariance.expand_as(both), left=False).unbind(-3)
+        return Run(rollout=self, times=times, exchange=exchange, weights=weights, response=response, trust=trust)
 
     def _channels(self, count: int) -> tuple[int, ...]:
         return tuple(range(count)) if self.conserved is None else self.conserved
@@ -229,74 +244,106 @@ class Run:
         times: Times ``(t,)``.
         exchange: What passes the walls.
         weights: Quadrature weights ``(*space)``.
-        gains: The update of every step, or one for all.
+        response: How fields move when a total changes by one ``(k, c·points)``.
+        trust: The part of what is missing that is corrected in every step, or in all ``(*batch, k, k)``; None for all.
     """
 
     rollout: Rollout
     times: Tensor
     exchange: Exchange
     weights: Tensor
-    gains: list[AnyGain]
+    response: Tensor
+    trust: tuple[Tensor, ...] | None
+
+    @cached
+    def gained(self) -> tuple[Tensor, ...]:
+        """What is known ahead to pass the walls in every step ``(*batch, k)``."""
+        return self.exchange.gained.unbind(-2)
+
+    @cached
+    def halves(self) -> tuple[Tensor, ...]:
+        """Half the length of every step."""
+        return (0.5 * self.times.diff()).unbind()
 
     @cached
     def responses(self) -> list[Tensor]:
-        """How fields change by unit totals in every step ``(*batch, k, c·points)``."""
-        unit = torch.eye(self.exchange.gained.shape[-1], dtype=torch.float64, device=self.times.device)
-        points = self.gains[0].rows.shape[-1]
-        return [gain.correct(unit.new_zeros(len(unit), points), unit) for gain in self.gains]
+        """``response`` of what the rates depend on ``(k, …)``."""
+        return [part.flatten(1) for part in self._read(self.response.unflatten(-1, (-1, *self.weights.shape)))]
 
     def corrected(self, state: RolloutState, predicted: Tensor) -> RolloutState:
         """The state after a step whose field the operator has predicted."""
-        self._check(predicted, state)
-        gain, axes = self.gains[state.step % len(self.gains)], self.weights.ndim + 1
-        given = predicted.to(torch.float64).flatten(-axes)[..., None, :]
-        target = state.total + self.exchange.gained[..., state.step, :]
-        target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
+        if predicted.shape != state.field.shape:
+            raise InvalidArgumentError(
+                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got "
+                f"{tuple(predicted.shape)}."
+            )
+        given, target, rate = predicted.to(torch.float64), state.total + self.gained[state.step], None
+        of_given = self.rollout.totals_under(self.weights, given)
+        self._check(predicted, of_given, state)
+        if self.exchange.before:
+            target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
         if self.exchange.during or self.rollout.source is not None:
-            target = self._implicit(state, given, target, gain)
-        field = gain.correct(given, target[..., None, :])
-        total = torch.where(gain.noise == 0, target, gain.functional(field)[..., 0, :])
-        change = integrated((field - given).reshape(predicted.shape).square(), self.weights)
-        moved = square_root(change / self.weights.sum()).to(predicted.dtype)
-        return RolloutState(field.reshape(predicted.shape).to(predicted.dtype), total, moved, state.step + 1)
+            target, rate = self._implicit(state, given, target, of_given)
+        change = self._trusted(target - of_given, state.step)
+        field = (given + (change @ self.response).view(given.shape)).to(predicted.dtype)
+        return RolloutState(field, target if self.trust is None else of_given + change, change, state.step + 1, rate)
 
-    def _implicit(self, state: RolloutState, given: Tensor, known: Tensor, gain: AnyGain) -> Tensor:
-        """The totals that agree with the rates of the field that has them ``(*batch, k)``."""
-        step, readable, rollout = state.step, are_readable(given), self.rollout
-        half = 0.5 * (self.times[step + 1] - self.times[step])
-        begin = self._rate(state.field.to(torch.float64), step)
-        target, of_given = known + 2 * half * begin, gain.functional(given)[..., 0, :]
-        responses = self.responses[step % len(self.responses)]
-        size = gain.size(given)[..., 0, :]
-        tolerance = max(rollout.tolerance, 0.01 * torch.finfo(state.field.dtype).eps)
+    def moved(self, change: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch c"]:
+        """How far fields move where totals change, root mean square over the domain."""
+        response = self.response.unflatten(-1, (-1, self.weights.numel())).movedim(-2, 0)
+        squares = (response * (self.weights / self.weights.sum()).flatten()) @ response.mT
+        change = change[..., None, None, :]
+        return square_root(((change @ squares) * change).sum(dim=(-2, -1)))
+
+    def _trusted(self, missing: Tensor, step: int) -> Tensor:
+        """By how much the totals are changed ``(*batch, k)``."""
+        if self.trust is None:
+            return missing
+        return (self.trust[step % len(self.trust)] @ missing[..., None])[..., 0]
+
+    def _implicit(self, state: RolloutState, given: Tensor, known: Tensor, of_given: Tensor) -> tuple[Tensor, Tensor]:
+        """The totals that agree with the rates of the field that has them, and these rates ``(*batch, k)``.
+
+        Ends where the next iteration would change the totals less than the tolerance, as the last two have done.
+        """
+        step, readable = state.step, are_readable(given)
+        half, parts = self.halves[step], self._read(given)
+        rate = self._rate(self._read(state.field.to(torch.float64)), step) if state.rate is None else state.rate
+        known, target = known + half * rate, known + 2 * half * rate
+        tolerance = max(self.rollout.tolerance, 0.01 * torch.finfo(state.field.dtype).eps)
+        allowed = tolerance * (self.rollout.totals_under(self.weights, given.abs()) + known.abs())
+        before = allowed
         for iteration in range(_ITERATIONS if readable else _RECORDED):
-            last = target
-            field = given + (target - of_given)[..., None, :] @ responses
-            target = known + half * (begin + self._rate(field.reshape(state.field.shape), step + 1))
+            last, change = target, self._trusted(target - of_given, step)
+            moved = [part + (change @ by).view(part.shape) for part, by in zip(parts, self.responses, strict=True)]
+            rate = self._rate(moved, step + 1)
+            target = known + half * rate
             changed = (target - last).abs()
-            if readable and bool((changed <= tolerance * (size + target.abs())).all()):
+            if readable and iteration and not bool((changed.square() > allowed * before).any()):
                 break
+            before = changed
             if iteration == _ITERATIONS - 1:
                 raise ConvergenceError(
                     f"Fluxes and sources that depend on the field have not settled in {_ITERATIONS} iterations at step "
                     f"{step}: the total still changes by {float(changed.max()):.3g}. Take shorter steps, or check that "
                     "flux and source give finite rates, per unit of time."
                 )
-        return target
+        return target, rate
 
-    def _rate(self, field: Tensor, time: int) -> Tensor:
-        """What fluxes and sources that depend on a field ``(*batch, c, *space)`` give to the totals at a time."""
-        rates = [wall.gain(field, time) for wall in self.exchange.during]
+    def _read(self, field: Tensor) -> list[Tensor]:
+        """What the rates depend on, of a field ``(*batch, c, *space)``: values at walls, all if there is a source."""
+        parts = [wall.values(field) for wall in self.exchange.during]
+        return parts if self.rollout.source is None else [*parts, field]
+
+    def _rate(self, parts: list[Tensor], time: int) -> Tensor:
+        """What fluxes and sources that depend on the field give to the totals at a time."""
+        rates = [wall.rate(part, time) for wall, part in zip(self.exchange.during, parts, strict=False)]
         if self.rollout.source is not None:
-            rates.append(integrated(self.rollout.source(field, self.times[time]), self.weights))
-        return sum(rates, field.new_zeros(()))
+            rates.append(integrated(self.rollout.source(parts[-1], self.times[time]), self.weights))
+        return sum(rates[1:], rates[0])
 
-    def _check(self, predicted: Tensor, state: RolloutState) -> None:
-        if predicted.shape != state.field.shape:
-            raise InvalidArgumentError(
-                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got "
-                f"{tuple(predicted.shape)}."
-            )
-        if are_readable(predicted) and not are_finite(predicted):
+    def _check(self, predicted: Tensor, totals: Tensor, state: RolloutState) -> None:
+        """Refuses a field that is not finite, as its totals are then not; those of other channels are looked at."""
+        if are_readable(predicted) and not are_finite(totals if self.rollout.conserved is None else predicted):
             time = float(self.times[state.step])
             refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")

@@ -16,16 +16,15 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.checks import SMALL
 from probconserv._linalg.covariance import as_double
+from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.fields.laws import level_totals
 from probconserv.fitted.covariance import FittedCovariance
-from probconserv.posterior import AnyGain, Posterior, gain_of
+from probconserv.posterior import Posterior
 from probconserv.sampling import draw
 
 
@@ -66,42 +65,39 @@ class StepUpdate:
         return self.covariance is not None or self.total_variance is not None
 
     def noise(self, of_rule: Tensor | None, like: Tensor) -> Tensor | None:
-        """σ² of every step, given that of the trapezoid rule ``(*batch, steps, k)``; None if the balance is exact."""
+        """σ² of every step, or one for all, given that of the trapezoid rule ``(*batch, steps, k)``; None for 0."""
         own = as_tensor(self.noise_variance).to(like.device)
         if not self.has_scale or (of_rule is None and not bool((own != 0).any())):
             return None
-        return own.expand(like.shape[-1]) if of_rule is None else of_rule + own
+        return own.expand(1, like.shape[-1]) if of_rule is None else of_rule + own
 
-    def gain(self, weights: Tensor, channels: tuple[int, ...], count: int, noise: Tensor | None) -> AnyGain:
-        """The factorised update of fields ``(c·points)`` by the totals of some of their channels.
+    def response(self, weights: Tensor, channels: tuple[int, ...], count: int) -> tuple[Tensor, Tensor]:
+        """How fields move when a total changes by one ``(k, c·points)``, and the covariance of totals ``(k, k)``.
 
         Args:
             weights: Quadrature weights ``(*space)``.
             channels: The channels that have a total.
             count: Number c of channels.
-            noise: σ² ``(*batch, k)``; None for 0.
+
+        Raises:
+            DependentConstraintsError: If no value may move that a total counts.
         """
-        totals = weights.new_zeros(len(channels)) if noise is None else torch.zeros_like(noise)
-        noise = totals if noise is None else noise
-        if len(channels) == count and count * count * weights.numel() > SMALL:
-            law = level_totals(totals, weights[None], noise)
-        else:
-            of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
-            law = LinearConstraint((of_channel[..., None] * weights.flatten()).flatten(1), totals, noise)
+        of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
+        rows = (of_channel[..., None] * weights.flatten()).flatten(1)
         covariance, epsilon = self._covariance(weights, channels, count), torch.finfo(torch.float64).eps
         try:
             if self.kept is not None:
-                unmoved = LinearConstraint(
-                    self.kept.rows.to(weights.device), weights.new_zeros(self.kept.rows.shape[-2])
-                )
+                unmoved = LinearConstraint(self.kept.rows.to(weights), weights.new_zeros(self.kept.rows.shape[-2]))
                 prior = FieldGaussian(weights.new_zeros(covariance.shape[-1]), covariance)
                 covariance = Posterior(prior, unmoved).lazy_covariance_matrix
-            return gain_of(covariance, law, epsilon, True)
+            gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
         except DependentConstraintsError as error:
             raise DependentConstraintsError(
                 "The balance contradicts the walls: no value that some total counts may move, since all are fixed or "
                 f"have no variance. Free some, or leave that channel out of conserved. ({error})"
             ) from error
+        units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
+        return gain.correct(torch.zeros_like(rows), units), gain.cross @ rows.mT
 
     def _covariance(self, weights: Tensor, channels: tuple[int, ...], count: int) -> LinearOperator:
         shape = (count, *weights.shape)

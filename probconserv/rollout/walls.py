@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import as_tensor, cached
 from probconserv.balance import integrate_intervals
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
@@ -49,26 +49,23 @@ class Wall:
     def __str__(self) -> str:
         return f"the {'last' if self.last else 'first'} side of axis {self.axis}"
 
-    def gain(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
-        """What its function gives to the totals, of a field ``(*batch, c, *space)`` at a time; per unit of time.
+    def values(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Values at the wall ``(*batch, c, *face)`` of a field ``(*batch, c, *space)``."""
+        return field.select(self.axis - self.areas.ndim - 1, -1 if self.last else 0)
 
-        Of a ``FluxModel`` in the step that starts then.
-        """
-        assert self.function is not None
-        assert self.data is not None
-        faces = self.areas.ndim
-        data = self.data.select(-faces - 2, time)
-        if isinstance(self.function, FluxModel):
-            after = self.data.select(-faces - 2, time + 1)
-            flux = self.function(field, data, after, self.axis, self.last)
-        else:
-            flux = self.function(field.select(self.axis - faces - 1, -1 if self.last else 0), data)
-        if tuple(flux.shape[-faces - 1 :]) != (self.shape[2], *self.areas.shape):
-            raise InvalidArgumentError(
-                f"The flux at {self} must be (*batch, {', '.join(map(str, (self.shape[2], *self.areas.shape)))}), got "
-                f"{tuple(flux.shape)}."
-            )
+    def rate(self, values: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
+        """What its function gives to the totals at a time, of values at the wall; per unit of time."""
+        return self._total(self.function(values, self.known[time]))  # type: ignore[misc]
+
+    def gain(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
+        """What its ``FluxModel`` gives to the totals in the step that starts at a time from a field."""
+        flux = self.function(field, self.known[time], self.known[time + 1], self.axis, self.last)  # type: ignore[misc]
         return self._total(flux)
+
+    @cached
+    def known(self) -> tuple[Tensor, ...]:
+        """The data at every time ``(*batch, m, *face)``."""
+        return () if self.data is None else self.data.unbind(-self.areas.ndim - 2)
 
     def at_times(self, side: Side, times: Tensor) -> Tensor:
         """Data at the times ``(*batch, t, m, *face)``."""
@@ -91,6 +88,11 @@ class Wall:
         return integrate_intervals(values.mT, times).mT, _trapezoid_error(values, times)
 
     def _total(self, flux: Tensor) -> Tensor:
+        wanted = self.shape[2], *self.areas.shape
+        if self.function is not None and flux.shape[-len(wanted) :] != wanted:
+            raise InvalidArgumentError(
+                f"The flux at {self} must be (*batch, {', '.join(map(str, wanted))}), got {tuple(flux.shape)}."
+            )
         total = integrated(flux, self.areas)
         return -total if self.last else total
 
@@ -171,8 +173,8 @@ def exchange_of(
 
 def integrated(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
     """∫ u dx of every channel ``(*batch, c, *space)``, float64; over a face with one point its value."""
-    terms = density.to(torch.float64) * weights
-    return terms.flatten(-weights.ndim).sum(dim=-1) if weights.ndim else terms
+    density = density.to(torch.float64)
+    return density.flatten(-weights.ndim) @ weights.flatten() if weights.ndim else density * weights
 
 
 def _trapezoid_error(values: Tensor, times: Tensor) -> Tensor | None:
