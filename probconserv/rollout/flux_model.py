@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probconserv.errors import InvalidArgumentError
+from probconserv.training import StepContext, Task, TrainingConfig, train
 from solvers.grids import Grid
 
+_BATCH = 128
 _MODES = 12  # sines along an axis of which a disturbance is made
 
 
@@ -72,7 +74,8 @@ class FluxModel(nn.Module):
         *,
         steps: int = 4000,
         disturbance: float = 0.02,
-        generator: torch.Generator | None = None,
+        seed: int = 0,
+        progress: bool = False,
     ) -> float:
         """Trains on true trajectories; half of the batches are disturbed smoothly, as fields of a rollout are.
 
@@ -82,10 +85,11 @@ class FluxModel(nn.Module):
             passed: Fluxes of the same sides, integrated over the steps ``(functions, t − 1, k, *face)``.
             steps: Steps of the training, with 128 fields each.
             disturbance: Its root mean square, relative to the standard deviation of the fields.
-            generator: Source of random numbers.
+            seed: Of the batches and disturbances.
+            progress: Whether a progress bar is shown.
 
         Returns:
-            Mean absolute error in the last hundred steps, relative to the root mean square of the fluxes.
+            Mean absolute error in the last twentieth of the steps, relative to the root mean square of the fluxes.
         """
         sides = [
             (axis, last, walls[axis][last], passed[axis][last])  # type: ignore[index]
@@ -104,22 +108,25 @@ class FluxModel(nn.Module):
         squares = [torch.stack([_mean_squares(part) for part in same]).mean(dim=0) for same in each]
         self.scales.copy_(torch.cat(squares).sqrt())
         self.scales.clamp_(min=torch.finfo(self.scales.dtype).tiny)
-        size = self.scales[-self.counts[2] :].mean()
-        optimiser = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-        errors = []
-        for step in range(steps):
-            chosen = torch.randint(len(start), (128,), generator=generator)
+        size, spread = self.scales[-self.counts[2] :].mean(), fields.std()
+
+        def loss(model: nn.Module, context: StepContext) -> Tensor:
+            chosen = torch.randint(len(start), (context.rows(_BATCH),), generator=context.generator)
             u = start[chosen]
-            u = u + disturbance * fields.std() * self._disturbance(u, generator) if step % 2 else u
-            missed = [self(u, old[chosen], new[chosen], a, b) - flux[chosen] for a, b, old, new, flux in parts]
-            loss = torch.stack([part.abs().mean() for part in missed]).mean() / size
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            errors.append(float(loss.detach()))
-        return math.fsum(errors[-100:]) / len(errors[-100:])
+            u = u + disturbance * spread * self._disturbance(u, context.generator) if context.step % 2 else u
+            missed = [model(u, old[chosen], new[chosen], a, b) - flux[chosen] for a, b, old, new, flux in parts]
+            return torch.stack([part.abs().mean() for part in missed]).mean() / size
+
+        config = TrainingConfig(
+            steps=steps,
+            peak_rate=3e-3,
+            weight_decay=1e-4,
+            precision="32-true",
+            seed=seed,
+            validate_every=max(1, steps // 20),
+        )
+        state = train(Task(self, loss, title="flux model"), config, progress=progress)
+        return state.history[-1]["loss"]
 
     def _disturbance(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Random sums of sines of mean square 1, zero at walls."""

@@ -3,6 +3,7 @@ from probconserv.training.config import TrainingConfig as TrainingConfig
 from probconserv.training.config import one_cycle as one_cycle
 from probconserv.training.loop import StepContext as StepContext
 from probconserv.training.loop import Task as Task
+from probconserv.training.loop import pushforward as pushforward
 from probconserv.training.loop import random_seed as random_seed
 from probconserv.training.loop import train as train
 from probconserv.training.processes import Ranks as Ranks

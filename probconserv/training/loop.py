@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -87,13 +88,35 @@ class Task:
     stop: Callable[[list[dict[str, float]]], bool] | None = None
 
 
+def pushforward(
+    operator: Callable[..., Tensor], start: Tensor, steps: int, *inputs: Float[Tensor, "batch steps *rest"]
+) -> Tensor:
+    """The field after several steps of an operator, of which the last alone is differentiated.
+
+    In a loss it teaches an operator that is applied many times to start from fields such as it makes itself
+    (Brandstetter et al. 2022), without noise and without derivatives through many steps.
+
+    Args:
+        operator: From the field ``(batch, c, *space)``, and what ``inputs`` hold for the step, to the one a step on.
+        start: True field, ``steps`` steps before the one that the result is compared with.
+        steps: Number of steps; 1 for ordinary training.
+        inputs: Further arguments of the operator, one entry per step.
+    """
+    with torch.no_grad():
+        for step in range(steps - 1):
+            start = operator(start, *(part[:, step] for part in inputs))
+    return operator(start, *(part[:, steps - 1] for part in inputs))
+
+
 def random_seed(seed: int, stream: int, step: int = 0, rank: int = 0) -> int:
     """A 63-bit seed; different arguments give independent random numbers."""
     entropy = [seed, stream, step, rank] if rank else [seed, stream, step]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | ProgressHook = True) -> TrainingState:
+def train(
+    task: Task, config: TrainingConfig, folder: Path | None = None, progress: bool | ProgressHook = True
+) -> TrainingState:
     """Trains a model, from the last checkpoint in the folder if there is one.
 
     The first interrupt (SIGINT) ends the training after the current step, with a checkpoint; a second one at once.
@@ -101,7 +124,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
     Args:
         task: What is trained.
         config: How.
-        folder: Folder of the checkpoint ``checkpoint.safetensors``.
+        folder: Folder of the checkpoint ``checkpoint.safetensors``; None to keep none, for a short training.
         progress: Whether rank 0 shows a progress bar on standard error, or a function that it calls after every step
             with the number of steps done, the loss and the learning rate.
 
@@ -114,26 +137,27 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
     keep_freed_memory()
     with process_group() as ranks:
         _check_processes(config, ranks)
-        path = (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
+        path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
         loop = _set_up(task, config, path, ranks)
         with interruption() as interrupted, _reporting(task, config, progress if ranks.first else False) as report:
             loop.run(interrupted, report)
     if loop.state.step < config.steps and not loop.ended:
+        kept = f"'{folder}' holds its checkpoint. Start the same command again to go on."
         raise TrainingInterruptedError(
-            f"{task.title}: interrupted after step {loop.state.step} of {config.steps}; '{folder}' holds its "
-            "checkpoint. Start the same command again to go on."
+            f"{task.title}: interrupted after step {loop.state.step} of {config.steps}; "
+            f"{kept if folder else 'without a folder there is no checkpoint.'}"
         )
     return loop.state
 
 
-def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_Loop":
+def _set_up(task: Task, config: TrainingConfig, path: Path | None, ranks: Ranks) -> "_Loop":
     """Model and optimiser on their device, with the state of the checkpoint if there is one."""
     model = place(task.model, config, ranks)
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     loop = _Loop(task, config, model, optimizer, path, ranks)
-    if path.exists():  # after the set-up, since the optimiser's state goes to the device of the parameters
+    if path and path.exists():  # after the set-up, since the optimiser's state goes to the device of the parameters
         loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
     return loop
 
@@ -146,7 +170,7 @@ class _Loop:
     config: TrainingConfig
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    path: Path
+    path: Path | None
     ranks: Ranks
     state: TrainingState = field(default_factory=TrainingState)
 
@@ -193,7 +217,9 @@ class _Loop:
                 loss.backward()
         norm = clip_gradients(self.model, self.config.gradient_norm) if math.isfinite(value) else math.nan
         if not math.isfinite(norm):
-            kept = f"The last checkpoint is '{self.path}'." if self.path.exists() else "There is no checkpoint yet."
+            kept = "There is no checkpoint yet."
+            if self.path and self.path.exists():
+                kept = f"The last checkpoint is '{self.path}'."
             raise TrainingDivergedError(
                 f"{self.task.title}: diverged at step {step + 1} of {self.config.steps} with loss {value:g}, gradient "
                 f"norm {norm:g}, rate {rate:.2g}. {kept} Lower peak_rate or train in precision 32-true."
@@ -220,8 +246,8 @@ class _Loop:
             self.task.validated(self.state)
 
     def save(self) -> None:
-        """Writes the checkpoint on rank 0."""
-        if self.ranks.first:
+        """Writes the checkpoint on rank 0, if there is a folder for it."""
+        if self.path and self.ranks.first:
             write_checkpoint(self.path, self.task.model, self.optimizer, self.state, self.decisive)
 
     @property

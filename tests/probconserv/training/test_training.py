@@ -25,7 +25,16 @@ from probconserv.errors import (
     TrainingDivergedError,
     TrainingInterruptedError,
 )
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, one_cycle, random_seed, train
+from probconserv.training import (
+    StepContext,
+    Task,
+    TrainingConfig,
+    TrainingState,
+    one_cycle,
+    pushforward,
+    random_seed,
+    train,
+)
 from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
 from probconserv.training.files import write_bytes
 from probconserv.training.loop import clip_gradients
@@ -97,6 +106,23 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, precision: 
     assert whole.history[-1]["error"] < whole.history[0]["error"]
     _, finished = run(tmp_path / "broken", line_task(crash_at=0), config)
     assert_equal(finished, expected)
+
+
+def test_a_short_training_needs_no_folder(tmp_path: Path) -> None:
+    task, _ = line_task(), run(tmp_path, line_task())
+    assert train(task, CONFIG, progress=False).step == 30
+    assert_equal(task.model.state_dict(), run(tmp_path, line_task())[1])
+    with pytest.raises(TrainingDivergedError, match="There is no checkpoint yet"):
+        train(line_task(poison_at=12), CONFIG, progress=False)
+
+
+def test_pushforward_differentiates_the_last_step_alone() -> None:
+    rate, start, added = torch.tensor(0.5, requires_grad=True), torch.ones(2, 1, 3), torch.ones(2, 4, 1, 3)
+    u = pushforward(lambda u, more: rate * u + more, start, 4, added)
+    before = 0.5 * (0.5 * (0.5 * 1 + 1) + 1) + 1
+    torch.testing.assert_close(u, torch.full_like(u, 0.5 * before + 1))
+    u.sum().backward()
+    assert float(rate.grad) == pytest.approx(6 * before)
 
 
 single, double = torch.float32, torch.float64
