@@ -48,16 +48,17 @@ from solvers.recording import are_readable, is_transformed
 
 @dataclass(frozen=True, kw_only=True)
 class Elimination(Correction):
-    """T₁ K T₂ in every layer, prescription at the output.
+    """The paper's form, to compare with: T₁ K T₂ in every layer, prescription at the output.
+
+    One end is treated after the other, with one scalar for all channels and both ends in place of K_BB: the response of
+    channel 0 to ones at a boundary node.
 
     Args:
-        block: Whether to treat both ends at once with the full 2c×2c matrix K_BB. Otherwise one end after the other
-            with one scalar for all channels and both ends: the response of channel 0 to ones at a boundary node.
-            ``ScalarElimination`` is the form of the authors' code.
+        block: True in files of version 0.2 for both ends at once with the full 2c×2c matrix K_BB, which was no better.
         hidden: Whether to prescribe hidden features as well, so that boundary values enter the layers as in the paper.
     """
 
-    block: bool = True
+    block: bool = False
     hidden: bool = True
     acts_on_kernels: ClassVar[bool] = True
 

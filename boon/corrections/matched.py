@@ -43,8 +43,9 @@ from solvers import Dirichlet, Periodic
 class MatchedTransform(Correction):
     """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
 
-    The default of version 0.1, for linear equations with constant coefficients and smooth inputs: it forces features
-    such as a coefficient to conditions that they do not have, and where gradients are given it amplifies noise.
+    The default of version 0.1, kept for files of versions 0.1 and 0.2. It suits linear equations with constant
+    coefficients and smooth inputs: it forces features such as a coefficient to conditions that they do not have, and
+    where gradients are given it amplifies noise.
 
     On these functions the weights define other operators than on Fourier modes: wrap an operator before training. With
     lifted features and conditions at both ends the coordinates of the FNO do not reach its layers along that axis.

@@ -1,4 +1,4 @@
-"""Scalar elimination: the form of the authors' code (Saad et al. 2023), with the Schur term between the ends.
+"""Scalar elimination of files of version 0.2: the form of the authors' code, with the Schur term between the ends.
 
 Four numbers stand for the kernel between the ends 0 and N of an axis: k_ab is the response of channel 0 at end a to
 ones in all channels at end b, on the whole face where there are other axes. With s = k_00 − k_0N k_N0 / k_NN
@@ -41,6 +41,8 @@ _SMALLEST = 1e-7
 @dataclass(frozen=True, kw_only=True)
 class ScalarElimination(Correction):
     """The paper's form as its authors wrote it: scalars with a Schur term in every layer, prescription at the output.
+
+    Kept for files of version 0.2; ``Elimination`` omits the term and is what results are compared with.
 
     Axes with periodic conditions have a Fourier series with the period of the axis, without padding.
 

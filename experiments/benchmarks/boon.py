@@ -36,9 +36,9 @@ SIZES = (
 )
 CORRECTIONS: dict[str, Correction | None] = {
     "default": None,
-    "elimination, block": Elimination(),
-    "elimination, block, hidden layers not prescribed": Elimination(hidden=False),
-    "elimination, scalar": Elimination(block=False),
+    "elimination, block": Elimination(block=True),
+    "elimination, block, hidden layers not prescribed": Elimination(block=True, hidden=False),
+    "elimination, scalar": Elimination(),
     "prescription": Prescription(),
     "prescription, hidden layers": Prescription(hidden=True),
     "smooth extension, hidden layers": SmoothExtension(hidden=True),

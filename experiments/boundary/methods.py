@@ -87,7 +87,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     Every method but the plain FNO and one of the two rows of the paper's form has the boundary data as channels. On
     periodic axes there are none: instead of channels and lifting, an FNO on the circle; the default has the circle too.
     """
-    channels, paper = _has_channels(case), Elimination(block=False)
+    channels, paper = _has_channels(case), Elimination()
     default = Treatment(correction=default_of(case), channels=channels, circle=all(case.periodic))
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
@@ -198,8 +198,8 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
     family: dict[str, Correction] = {
         "prescription": Prescription(),
         "prescription in all layers": Prescription(hidden=True),
-        "scalar elimination": Elimination(block=False),
-        "block elimination": Elimination(),
+        "scalar elimination": Elimination(),
+        "block elimination": Elimination(block=True),
         "smooth extension": SmoothExtension(length=0.1, reach=0.0),
         "smooth extension in all layers": SmoothExtension(length=0.1, hidden=True, reach=0.0),
         "matched transforms": MatchedTransform(hidden=False),

@@ -10,7 +10,7 @@ INSIDE = [
     MatchedTransform(),
     MixedTransform(),
 ]
-BOTH_ENDS = [Elimination(), Elimination(block=False), ScalarElimination()]
+BOTH_ENDS = [Elimination(), Elimination(block=True), ScalarElimination()]
 """Those that need conditions at both ends of an axis."""
 ONE_OF_A_KIND = [Prescription(hidden=True), SmoothExtension(hidden=True), MatchedTransform(), MixedTransform()]
 EVERY = [

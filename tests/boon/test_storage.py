@@ -9,7 +9,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from boon import BOON, FNO, ChannelBOON, FNOConfig, MixedTransform, NodeFourier, Part, Prescription, SmoothExtension
+from boon import (
+    BOON,
+    FNO,
+    ChannelBOON,
+    Elimination,
+    FNOConfig,
+    MatchedTransform,
+    MixedTransform,
+    NodeFourier,
+    Part,
+    Prescription,
+    ScalarElimination,
+    SmoothExtension,
+)
 from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import Normalised
 from boon.storage import FORMAT, OLDER, load, read_notes, save
@@ -112,6 +125,29 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
     a, old = torch.randn(2, 1, 30), load(described(tmp_path / "old", before, description, OLDER))
     assert torch.equal(old(a), before(a))
     assert not torch.equal(now(a), before(a))
+
+
+@pytest.mark.parametrize(
+    ("correction", "stored"),
+    [
+        (MatchedTransform(length=0.2), {"class": "MatchedTransform", "hidden": True, "length": 0.2}),
+        (Elimination(block=True), {"class": "Elimination", "block": True, "hidden": True}),
+        (Elimination(block=False), {"class": "Elimination", "block": False, "hidden": True}),
+        (ScalarElimination(), {"class": "ScalarElimination", "hidden": True}),
+        (MixedTransform(length=0.05), {"class": "MixedTransform", "share": 0.5, "length": 0.05}),
+        (SmoothExtension(), {"class": "SmoothExtension", "length": 0.01, "hidden": False, "reach": 0.25}),
+    ],
+)
+def test_files_of_version_0_2_have_the_corrections_that_they_name(tmp_path, correction, stored):
+    conditions = [(Dirichlet(0.1), Neumann(0.2))]
+    before = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=2)), conditions, correction=correction)
+    sides = [[{"class": "Dirichlet", "value": 0.1}, {"class": "Neumann", "gradient": 0.2, "flux": None}]]
+    rest = {"conditions": sides, "lengths": [1.0], "correction": stored, "order": 2}
+    plain = {"class": "FNO", "config": PLAIN["config"] | {"transform": {"class": "DomainFourier"}}}
+    description = {"class": "BOON", "operator": plain, **rest}
+    a, old = torch.randn(2, 1, 30), load(described(tmp_path / "old", before, description))
+    assert old.correction == correction
+    assert torch.equal(old(a), before(a))
 
 
 def test_notes_are_kept(tmp_path):
