@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 
 from experiments import boundary, combined, conservation, fields, generation, gpme, prediction
+from experiments.boundary import open_rollouts
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
 from experiments.records.release import manifest, released_results
@@ -39,7 +40,8 @@ def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others(
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:
-    groups = [family.EXPERIMENTS for family in (boundary, combined, conservation, fields, generation, gpme)]
+    families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme)
+    groups = [family.EXPERIMENTS for family in families]
     groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)
 

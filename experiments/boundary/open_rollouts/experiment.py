@@ -1,0 +1,168 @@
+"""Rollouts of open systems under the balance of their walls, as an experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from typing_extensions import override
+
+from experiments.boundary.open_rollouts import figures
+from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
+from experiments.boundary.open_rollouts.networks import Sizes, train_operator
+from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
+from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.records.record import Arrays
+from solvers import Neumann
+
+SIZES: Mapping[Preset, Sizes] = {
+    "smoke": Sizes(
+        training=6, validation=10, test=3, steps=24, trained_steps=24, width=8, modes=6, depth=2, optimiser_steps=20
+    ),
+    "laptop": Sizes(),
+    "paper": Sizes(training=200, validation=200, test=200, width=64, optimiser_steps=20_000),
+}
+_SMALL = {1: 32, 2: 12}
+"""Intervals along an axis in a trial, by the number of axes."""
+SEEDS = (0, 1, 2, 3, 4)
+EARLY = 20
+"""Step at which bands are looked at, besides the last."""
+NEAR = 8
+"""Points from a wall on that are near it."""
+STENCIL = (-11 / 6, 3.0, -3 / 2, 1 / 3)
+"""Slope at the first of four nodes, of third order; BOON meets another."""
+SHOWN = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRolloutExperiment(Experiment):
+    """Open systems, operators of one step, and what the balance of the walls makes of their rollouts."""
+
+    name: str = NAME
+    systems: Sequence[OpenSystem] = SYSTEMS
+    sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+
+    shown = ("open_error", "open_final", "total_drift", "wall_error")
+
+    @override
+    def title(self, cases: Sequence[Case]) -> str:
+        sizes = cases[0].sizes
+        return f"Open systems: {sizes.steps} steps of {sizes.test} functions, data of the walls given"
+
+    @override
+    def cases(self, context: RunContext) -> list[Case]:
+        options = context.options
+        systems = self.systems
+        if options.preset == "smoke":
+            systems = [replace(each, intervals=_SMALL[each.dimension]) for each in systems]
+        sizes = self.sizes[options.preset]
+        return [Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder) for each in systems]
+
+    @override
+    def methods(self, case: Case) -> tuple[Method, ...]:
+        """All rows; BOON where fields are known at nodes, which walls are among."""
+        return tuple(each for each in METHODS if case.system.given or not each.kind.corrected)
+
+    @override
+    def reference(self, case: Case) -> str:
+        return "fno"
+
+    @override
+    def seeds(self, case: Case, context: RunContext) -> Sequence[int]:
+        return SEEDS[:1] if context.options.preset == "smoke" else SEEDS
+
+    @override
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+        return [training_of(method.kind, case, seed)] if method.kind.network else []
+
+    @override
+    def train(self, training: Training, context: RunContext) -> None:
+        case = next(case for case in self.cases(context) if case.system == training.config.system)
+        unseen = case.trajectories("validation").take(10, min(100, case.sizes.steps))
+        train_operator(training, case.trajectories("training"), unseen, context)
+
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        return score(case, predict(case, method, seed, weights), case.trajectories("test"))
+
+    @override
+    def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
+        return [method.key for method in self.methods(case) if method.treatment != "fitted"], self.shown
+
+    @override
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+        return figures.over_time(case, self.methods(case), stored)
+
+
+def score(case: Case, predicted: Predicted, test: Trajectories) -> Arrays:
+    """Scores per function; for the figures root mean squares over functions by step."""
+    system = case.system
+    truth, u = test.fields.double(), predicted.fields.double()
+    size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
+    error = (u - truth).flatten(2).square().mean(dim=-1).sqrt() / size
+    first = (system.conserved or (0,))[0]
+    spread, weights = truth[:, :, first].std(), system.grid.weights
+    total = ((u - truth)[:, :, first] * weights).flatten(2).sum(dim=-1) / spread
+    walls = torch.cat([side.flatten(2) for side in _at_walls((u - truth)[:, :, first], system, 1)], dim=-1) / spread
+    near = torch.cat([side.flatten(2) for side in _at_walls((u - truth)[:, :, first], system, NEAR)], dim=-1) / spread
+    arrays = {
+        "open_error": error[:, 1:].mean(dim=1),
+        "open_final": error[:, -1],
+        "total_drift": total[:, 1:].square().mean(dim=1).sqrt(),
+        "wall_error": walls[:, 1:].square().mean(dim=(1, 2)).sqrt(),
+        "near_wall_error": near[:, 1:].square().mean(dim=(1, 2)).sqrt(),
+        "error_by_step": error.mean(dim=0),
+        "drift_by_step": total.square().mean(dim=0).sqrt(),
+        "shown": u[SHOWN, -1, first],
+        "shown_truth": truth[SHOWN, -1, first],
+    }
+    if system.given is Neumann:
+        arrays["slope_error"] = _slope_error(u[:, 1:, 0], test, system)
+    if predicted.helps is not None:
+        arrays["law_helps"] = torch.tensor([float(predicted.helps)])
+    if predicted.band is not None:
+        arrays |= _coverage(predicted, test, system, first)
+    values = {name: np.asarray(value) for name, value in arrays.items()}
+    return {name: np.where(np.isfinite(value), value, np.inf) for name, value in values.items()}
+
+
+def _at_walls(field: Tensor, system: OpenSystem, count: int) -> list[Tensor]:
+    """The first points from every open side on, of ``(b, t, *space)``."""
+    sides = []
+    for axis in system.open_axes:
+        along = axis - system.dimension
+        points = field.shape[along]
+        sides += [field.narrow(along, 0, count), field.narrow(along, points - count, count)]
+    return sides
+
+
+def _slope_error(u: Tensor, test: Trajectories, system: OpenSystem) -> Tensor:
+    """Of u ``(b, t, n)``: ∂u/∂x at the walls by ``STENCIL`` against what is given, root mean squares over the steps."""
+    stencil = torch.tensor(STENCIL, dtype=u.dtype) * system.intervals
+    slopes = torch.stack([u[..., :4] @ stencil, -(u[..., -4:].flip(-1) @ stencil)], dim=-1)
+    given = torch.cat([side.double() for side in test.walls[0]], dim=-1)[:, 1:]
+    return (slopes - given).square().mean(dim=(1, 2)).sqrt() / given.square().mean(dim=(1, 2)).sqrt()
+
+
+def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, channel: int) -> dict[str, Tensor]:
+    """Parts of values in the conformal band at an early step and at the last: at walls, near them, and of totals."""
+    assert predicted.band is not None
+    error = (predicted.fields - test.fields).abs()
+    inside = (error <= predicted.band.fields)[:, :, channel].double()
+    missed = ((predicted.fields - test.fields)[:, :, channel].double() * system.grid.weights).flatten(2).sum(dim=-1)
+    held = (missed.abs() <= predicted.band.totals[:, 0]).double()
+    walls, near = (
+        torch.cat([side.flatten(2) for side in _at_walls(inside, system, count)], dim=-1).mean(dim=-1)
+        for count in (1, NEAR)
+    )
+    arrays = {}
+    for name, step in (("", min(EARLY, test.steps)), ("_end", test.steps)):
+        arrays |= {
+            f"band_wall{name}": walls[:, step],
+            f"band_near{name}": near[:, step],
+            f"band_total{name}": held[:, step],
+        }
+    return arrays

@@ -1,0 +1,362 @@
+"""Open systems whose walls are measured, and trajectories of them.
+
+Data of the walls are sums of cosines in time; initial fields are Gaussian. All quantities are dimensionless, and the
+domain is the unit interval or square.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from experiments.errors import require_at_least
+from experiments.records.release import data_version
+from experiments.records.store import as_json, config_hash
+from experiments.storage import cached_arrays, writable_folder
+from solvers import (
+    Burgers,
+    CellGrid,
+    ConvectionDiffusion,
+    Diffusion,
+    Dirichlet,
+    GaussianField,
+    Matern,
+    Neumann,
+    NodeGrid,
+    ScalarLaw,
+    ShallowWater,
+    solve,
+    solve_system,
+)
+from solvers.grids import Grid
+from solvers.problems.operator_problems.problem import restrict
+
+Split = Literal["training", "validation", "test"]
+STREAMS: Mapping[Split, int] = {"training": 0, "validation": 1, "test": 2}
+Pair = tuple[Tensor, Tensor]
+WAVES = 5
+"""Cosines in time of which the data of a wall are made, with frequencies between .5 and 6."""
+
+
+class Trajectories(NamedTuple):
+    """Fields at equal steps, and what is known of the walls.
+
+    Attributes:
+        fields: u ``(b, t, c, *space)``.
+        walls: Per axis what ``Rollout`` takes for (first, last): values ``(b, t, m, *face)`` at the times, or fluxes
+            that are integrated over the steps ``(b, t − 1, k, *face)``.
+        passed: Per axis the fluxes that passed the sides in every step ``(b, t − 1, k, *face)``.
+    """
+
+    fields: Tensor
+    walls: tuple[Pair, ...]
+    passed: tuple[Pair, ...]
+
+    def take(self, count: int, steps: int) -> "Trajectories":
+        """The first trajectories, and the first steps of them."""
+        shorter = [
+            tuple(tuple(side[:count, : side.shape[1] - self.steps + steps] for side in pair) for pair in pairs)
+            for pairs in (self.walls, self.passed)
+        ]
+        return Trajectories(self.fields[:count, : steps + 1], *shorter)  # type: ignore[arg-type]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.fields.shape[1] - 1
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Σ a cos(ωt + φ), several at once; every number ``(b, WAVES)``."""
+
+    amplitude: Tensor
+    frequency: Tensor
+    phase: Tensor
+
+    @classmethod
+    def drawn(cls, count: int, size: float, generator: Generator) -> "Signals":
+        """Random ones of variance ``size``²/2."""
+        amplitude = torch.randn(count, WAVES, generator=generator, dtype=torch.float64) * size / WAVES**0.5
+        frequency, phase = torch.rand(2, count, WAVES, generator=generator, dtype=torch.float64)
+        return cls(amplitude, 0.5 + 5.5 * frequency, 2 * torch.pi * phase)
+
+    def __call__(self, t: Any) -> Tensor:
+        """At a time ``(b,)``, or at many ``(k, 1)`` as ``(k, b)``."""
+        time = torch.as_tensor(t, dtype=torch.float64)[..., None]
+        return (self.amplitude * torch.cos(self.frequency * time + self.phase)).sum(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSystem(ABC):
+    """A problem whose walls are open and measured.
+
+    Args:
+        interval: Time of a step.
+        intervals: Cells, or intervals between nodes, along every axis.
+        refinement: Cells of the reference solution in each of them.
+
+    Attributes:
+        given: Kind of condition that an operator at nodes can meet at all walls; None at cells.
+        conserved: Channels that have a balance.
+        open_axes: Axes whose sides are open.
+    """
+
+    name: str
+    label: str
+    interval: float = 0.05
+    intervals: int = 128
+    refinement: int = 2
+
+    dimension: ClassVar[int] = 1
+    given: ClassVar[type[Dirichlet] | type[Neumann] | None] = None
+    channels: ClassVar[int] = 1
+    conserved: ClassVar[tuple[int, ...] | None] = None
+    open_axes: ClassVar[tuple[int, ...]] = (0,)
+
+    def __post_init__(self) -> None:
+        require_at_least(self, intervals=8, refinement=1)
+
+    @abstractmethod
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        """Trajectories at times ``(t,)``, the first of them 0, solved."""
+
+    @property
+    def grid(self) -> Grid:
+        """Points of the fields."""
+        d, n = self.dimension, self.intervals
+        if self.given is None:
+            return CellGrid((0.0,) * d, (1.0,) * d, (n,) * d)
+        return NodeGrid((0.0,) * d, (1.0,) * d, (n + 1,) * d)
+
+    @property
+    def cells(self) -> CellGrid:
+        """Cells of the reference solution."""
+        d, n = self.dimension, self.intervals * self.refinement
+        return CellGrid((0.0,) * d, (1.0,) * d, (n,) * d)
+
+    @property
+    def flux(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The flux by the value at a wall and its data; None where the data are fluxes."""
+        return None
+
+    @property
+    def source(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The source by field and time."""
+        return None
+
+    def times(self, steps: int) -> Tensor:
+        """The start and the ends of steps."""
+        return self.interval * torch.arange(steps + 1, dtype=torch.float64)
+
+    def trajectories(self, split: Split, count: int, steps: int, seed: int, folder: Path) -> Trajectories:
+        """Trajectories from their file, or solved and kept there."""
+        key = {"system": as_json(self), "split": split, "count": count, "steps": steps, "seed": seed}
+        name = config_hash({**key, "data_version": data_version("open_rollouts")})
+        path = writable_folder(folder) / f"open-{self.name}-{split}-{name}.safetensors"
+        names = ("walls", "passed")
+
+        def build() -> dict[str, Any]:
+            drawn = self.draw(count, self.times(steps), Generator().manual_seed(10 * seed + STREAMS[split]))
+            sides = {
+                f"{name}_{axis}_{last}": side
+                for name in names
+                for axis, pair in enumerate(getattr(drawn, name))
+                for last, side in enumerate(pair)
+            }
+            return {key: value.float().numpy() for key, value in ({"fields": drawn.fields} | sides).items()}
+
+        notes = {"location": self.grid.location, "axes": "function, t, channel, x", "units": "dimensionless"}
+        arrays = {key: torch.from_numpy(value) for key, value in cached_arrays(path, build, notes).items()}
+        walls, passed = (
+            tuple((arrays[f"{name}_{axis}_0"], arrays[f"{name}_{axis}_1"]) for axis in range(self.dimension))
+            for name in names
+        )
+        return Trajectories(arrays["fields"], walls, passed)
+
+    def _smooth(self, count: int, deviation: float, generator: Generator) -> Tensor:
+        """Gaussian fields at the cells ``(count, *cells)`` of this deviation."""
+        level, d = (Neumann(gradient=0.0), Neumann(gradient=0.0)), self.dimension
+        spectrum = Matern(amplitude=1.0, inverse_length=10.0, smoothness=4.0)
+        random = GaussianField(
+            low=(0.0,) * d, high=(1.0,) * d, spectrum=spectrum, boundary=(level,) * d, modes=24 if d == 1 else 12
+        )
+        drawn = random.values(random.draw(count, generator=generator), self.cells)
+        return drawn * deviation / random.variance(self.cells).mean().sqrt()
+
+
+def _conductivity(u: float, k: float, rise: float) -> float:
+    return k * (1.0 + rise * u * u)
+
+
+def _growth(u: float, rate: float) -> float:
+    return rate * (u - u**3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat(OpenSystem):
+    """u_t = (k uₓ)ₓ + s, k = conductivity·(1 + rise·u²), s = growth·(u − u³); ∂u/∂x is given at both walls."""
+
+    conductivity: float = 0.03
+    rise: float = 1.0
+    growth: float = 0.0
+
+    given: ClassVar = Neumann
+
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        start = self._smooth(count, 0.7, generator)
+        gradients = [Signals.drawn(count, 1.0, generator) for _ in range(2)]
+        conditions = (Neumann(gradient=gradients[0]), Neumann(gradient=gradients[1]))
+        parameters = {"k": self.conductivity, "rise": self.rise}
+        law = ScalarLaw(conductivity=_conductivity, parameters=parameters)
+        if self.growth:
+            law = replace(law, source=_growth, parameters={**parameters, "rate": self.growth})
+        solution = solve(law, self.cells, conditions, start, times=times[1:])
+        data = [signal(times[:, None]).mT for signal in gradients]
+        at_times = (Neumann(gradient=data[0]), Neumann(gradient=data[1]))
+        fields = restrict(torch.cat([start[:, None], solution.values], dim=1), (at_times,), self.intervals)
+        walls = (data[0][..., None], data[1][..., None])
+        return Trajectories(fields[:, :, None], (walls,), (_passed(solution.boundary_flux),))
+
+    @property
+    def flux(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda u, gradient: -self.conductivity * (1 + self.rise * u.square()) * gradient
+
+    @property
+    def source(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return (lambda u, _: self.growth * (u - u**3)) if self.growth else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViscousBurgers(OpenSystem):
+    """u_t + (u²/2)ₓ = viscosity·uₓₓ, u is given at both walls.
+
+    ``passed`` closes the balance of the nodes: the flux of the reference solution, and what the trapezoid rule misses
+    in the half of the domain next to the wall.
+    """
+
+    viscosity: float = 0.01
+
+    given: ClassVar = Dirichlet
+
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        random, x = self._smooth(count, 0.7, generator), self.cells.points
+        values = [Signals.drawn(count, 1.0, generator) for _ in range(2)]
+        data = [signal(times[:, None]).mT for signal in values]
+        ends = [side[:, :1] - random[:, end, None] for side, end in zip(data, (0, -1), strict=True)]
+        start = random + ends[0] * (1 - x) + ends[1] * x
+        conditions = (Dirichlet(values[0]), Dirichlet(values[1]))
+        solution = solve(
+            ConvectionDiffusion(Burgers(), Diffusion(self.viscosity)), self.cells, conditions, start, times=times[1:]
+        )
+        averages = torch.cat([start[:, None], solution.values], dim=1)
+        fields = restrict(averages, ((Dirichlet(data[0]), Dirichlet(data[1])),), self.intervals)
+        half, middle = averages.shape[-1] // 2, self.intervals // 2
+        missed = []
+        for first, of_cells in ((0, averages[..., :half]), (middle, averages[..., half:])):
+            nodes = fields[..., first : first + middle + 1]
+            missed.append((torch.trapezoid(nodes) / self.intervals - of_cells.mean(dim=-1) / 2).diff(dim=1)[..., None])
+        first, last = _passed(solution.boundary_flux)
+        walls = (data[0][..., None], data[1][..., None])
+        return Trajectories(fields[:, :, None], (walls,), ((first + missed[0], last - missed[1]),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel(OpenSystem):
+    """Shallow water (h, hv) between two gates whose discharges are measured, integrated over the steps."""
+
+    channels: ClassVar = 2
+    conserved: ClassVar = (0,)
+
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        depth = 1 + self._smooth(count, 0.1, generator)
+        start = torch.stack([depth, torch.zeros_like(depth)], dim=1)
+        gates = [_Gate(Signals.drawn(count, 0.15, generator)) for _ in range(2)]
+        conditions = (Dirichlet(gates[0]), Dirichlet(gates[1]))
+        solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:])
+        averages = torch.cat([start[:, None], solution.values], dim=1)
+        fields = averages.unflatten(-1, (self.intervals, self.refinement)).mean(dim=-1)
+        passed = _passed(solution.boundary_flux[..., :1])
+        return Trajectories(fields, (passed,), (passed,))
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """The state beyond a gate: depth 1 and a discharge."""
+
+    discharge: Signals
+
+    def __call__(self, t: float) -> Tensor:
+        discharge = self.discharge(t)
+        return torch.stack([torch.ones_like(discharge), discharge], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plate(OpenSystem):
+    """u_t = conductivity·Δu on a square; heat flows in through a part of the bottom and a part of the top."""
+
+    interval: float = 0.05
+    intervals: int = 32
+    conductivity: float = 0.03
+    width: float = 0.1
+
+    dimension: ClassVar = 2
+    open_axes: ClassVar = (1,)
+
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        start, x = self._smooth(count, 0.7, generator), self.cells.axes[0]
+        insulated, heaters = (Neumann(flux=0.0), Neumann(flux=0.0)), []
+        for _ in range(2):
+            place = 0.2 + 0.6 * torch.rand(count, 1, generator=generator, dtype=torch.float64)
+            profile = torch.exp(-((x - place) / self.width).square() / 2)
+            heaters.append(_Heater(Signals.drawn(count, 0.3, generator), profile))
+        conditions = (insulated, (Neumann(flux=heaters[0]), Neumann(flux=heaters[1])))
+        solution = solve(Diffusion(self.conductivity), self.cells, conditions, start, times=times[1:])
+        averages = torch.cat([start[:, None], solution.values], dim=1)
+        n, r = self.intervals, self.refinement
+        fields = averages.unflatten(-1, (n, r)).mean(dim=-1).unflatten(-2, (n, r)).mean(dim=-2)
+        closed = torch.zeros(count, len(times) - 1, 1, n, dtype=torch.float64)
+        sides = tuple(heater.passed(times, n) for heater in heaters)
+        passed = ((closed, closed), (sides[0], sides[1]))
+        return Trajectories(fields[:, :, None], passed, passed)
+
+
+@dataclass(frozen=True)
+class _Heater:
+    """A flux along +y whose profile ``(b, cells)`` rises and falls with time."""
+
+    signal: Signals
+    profile: Tensor
+
+    def __call__(self, t: Any) -> Tensor:
+        return self.signal(torch.as_tensor(t)[..., 0] if getattr(t, "ndim", 0) else t)[..., None] * self.profile
+
+    def passed(self, times: Tensor, parts: int) -> Tensor:
+        """The flux integrated over the steps, on coarser cells ``(b, t − 1, 1, parts)``."""
+        signal = self.signal
+        primitive = Signals(signal.amplitude / signal.frequency, signal.frequency, signal.phase - torch.pi / 2)
+        coarse = self.profile.unflatten(-1, (parts, -1)).mean(dim=-1)
+        return primitive(times[:, None]).mT.diff(dim=1)[..., None, None] * coarse[:, None, None]
+
+
+SYSTEMS: tuple[OpenSystem, ...] = (
+    Heat(name="heat", label="nonlinear heat, gradients given"),
+    Heat(name="reaction", label="reaction and diffusion, gradients given", conductivity=0.02, rise=0.0, growth=1.0),
+    ViscousBurgers(name="burgers", label="viscous Burgers, values given"),
+    Channel(name="channel", label="shallow-water channel, discharges given"),
+    Plate(name="plate", label="heated plate, fluxes given on parts of two sides"),
+)
+
+
+def _passed(account: Tensor) -> Pair:
+    """What passed the two sides of an interval in every step ``(b, t − 1, 1)``, from what has passed since the start.
+
+    The account is ``(b, t, sides)``, or ``(b, t, sides, 1)`` of a system.
+    """
+    account = account.reshape(*account.shape[:2], 2)
+    each = torch.cat([torch.zeros_like(account[:, :1]), account], dim=1).diff(dim=1)
+    return each[..., :1], each[..., 1:]
