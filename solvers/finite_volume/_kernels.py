@@ -246,7 +246,12 @@ class RecordKernel:
 
     def __call__(self, arrays: Sequence[np.ndarray], first: int, second: int) -> None:
         """Calls it with five contiguous arrays and two numbers."""
-        _RATES(self.address)(*(each.ctypes.data for each in (*arrays, self.record)), first, second)
+        call_rates(self.address, (*arrays, self.record), first, second)
+
+
+def call_rates(address: int, arrays: Sequence[np.ndarray], first: int, second: int) -> None:
+    """Calls a kernel of rates with six contiguous arrays and two numbers."""
+    _RATES(address)(*(each.ctypes.data for each in arrays), first, second)
 
 
 def rates_of(kernel: RecordKernel, u: np.ndarray, data: np.ndarray, sides: int, *, bound: bool = False) -> Any:

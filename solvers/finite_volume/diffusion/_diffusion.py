@@ -13,7 +13,7 @@ from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume.diffusion._newton_kernels import Medium
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
-from solvers.finite_volume.diffusion.newton import Array, Newton, Stage, StageSolution
+from solvers.finite_volume.diffusion.newton import Array, Newton, Reaction, Stage, StageSolution
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows, tile_record
 from solvers.finite_volume.laws._scalar_kernels import faces_kernel
 from solvers.finite_volume.laws.coefficients import Values
@@ -106,12 +106,16 @@ class DiffusionTerm:
         assert t is not None or not self.law.varies_in_time
         return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
-    def solve(self, stage: Stage) -> StageSolution:
+    def solve(self, stage: Stage, reaction: Reaction | None = None) -> StageSolution:
         """Solves an implicit stage along several axes by Newton's method, row by row."""
+        rows = np.arange(len(stage.right))
+        reaction = reaction or Reaction(0, rows)
         if not self.compiled:
-            return self._faces.solve(stage, self.newton.iterations)
+            return self._faces.solve(stage, self.newton.iterations, reaction)
         each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
-        results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
+        info = np.stack((reaction.rows.astype(float), stage.t, np.ones(len(rows))), 1)
+        sources = reaction.source, info, NO_RECORD
+        results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts, sources)
         return StageSolution(*results, *report)
 
     def medium_with(self, address: Callable[..., int]) -> Medium:

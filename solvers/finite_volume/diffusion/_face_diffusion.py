@@ -19,7 +19,7 @@ from solvers.finite_volume.diffusion._newton_kernels import (
     relaxation,
 )
 from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
-from solvers.finite_volume.diffusion.newton import Array, Stage, StageSolution
+from solvers.finite_volume.diffusion.newton import Array, Reaction, Stage, StageSolution
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
 
@@ -54,15 +54,16 @@ class FaceDiffusion:
                 total += 2.0 / self.grid.spacing[axis] * sizes.reshape(len(u), -1).amax(-1).numpy()
         return total
 
-    def solve(self, stage: Stage, limit: int) -> StageSolution:
+    def solve(self, stage: Stage, limit: int, reaction: Reaction) -> StageSolution:
         """Newton's method for all rows at once; rows that have converged are left as they are."""
         rows, u, empty = len(stage.right), stage.guess.copy(), np.empty_like(stage.right)
-        sides, counts = np.empty((rows, 2 * self.grid.dimension)), np.zeros(rows, int)
-        result = StageSolution(empty, empty.copy(), sides, np.zeros(rows, bool), counts, np.zeros(rows))
+        flow, counts = np.empty((rows, 2 * self.grid.dimension + 1)), np.zeros(rows, int)
+        result = StageSolution(empty, empty.copy(), flow, np.zeros(rows, bool), counts, np.zeros(rows))
         active, before, fraction = np.arange(rows), np.zeros(rows), np.ones(rows)
         part, now = self, stage
         for iteration in range(1, limit + 1):
-            change, fluxes = part._iterate(part._field(u[active]), now, iteration > UNDAMPED)
+            produced, slope = reaction.rates(u[active], active, now)
+            change, fluxes = part._iterate(part._field(u[active]), now, (produced, slope), iteration > UNDAMPED)
             delta = change.reshape(len(active), -1).numpy()
             mean, size = np.abs(delta).mean(1), np.abs(u[active]).mean(1)
             least = np.maximum(now.allowed, NEWTON_ROUND_OFF * size)
@@ -74,7 +75,10 @@ class FaceDiffusion:
             latest = zip(fraction, mean, before, strict=True)
             fraction = np.array([relaxation(taken, iteration, *means) for taken, *means in latest])
             du, sides = part._account(fluxes)
-            values = (now.right + now.s[:, None] * du, du, sides, good, np.full(len(active), iteration), mean)
+            produced = produced + slope * delta
+            du, total = du + produced, prod(self.grid.spacing) * produced.sum(1, keepdims=True)
+            flow = np.concatenate((sides, total), 1)
+            values = (now.right + now.s[:, None] * du, du, flow, good, np.full(len(active), iteration), mean)
             for array, value in zip(result, values, strict=True):
                 array[active[leaving]] = value[leaving]
             if leaving.all():
@@ -182,8 +186,8 @@ class FaceDiffusion:
     def _pull(self, side: int, axes: int) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.sides.pull[:, side])).reshape(-1, *[1] * (axes - 1))
 
-    def _iterate(self, field: Tensor, stage: Stage, outer: bool) -> tuple[Tensor, list[Tensor]]:
-        """One Newton step: change of the cells, and linearised fluxes along every axis.
+    def _iterate(self, field: Tensor, stage: Stage, source: Any, outer: bool) -> tuple[Tensor, list[Tensor]]:
+        """One Newton step by the source and its derivative: change of the cells, and linearised fluxes on every axis.
 
         ``outer`` drops the derivatives of the states on the sides.
         """
@@ -196,8 +200,8 @@ class FaceDiffusion:
                 first.copy_(torch.minimum(first, bound))
                 last.copy_(torch.maximum(last, -bound))
         du, _ = self._account([face.value for face in faces])
-        residual = stage.right - field.reshape(len(du), -1).numpy() + stage.s[:, None] * du
-        residual = self._solve_sparse(faces, stage.s, residual)
+        residual = stage.right - field.reshape(len(du), -1).numpy() + stage.s[:, None] * (du + source[0])
+        residual = self._solve_sparse(faces, stage.s, residual, 1.0 - stage.s[:, None] * source[1])
         delta = torch.from_numpy(residual).reshape(field.shape)
         return delta, [self._advanced(face, delta, axis) for axis, face in enumerate(faces)]
 
@@ -222,11 +226,11 @@ class FaceDiffusion:
                 sides[:, 2 * axis + end] = prod(self.grid.spacing) / h * through.sum(1)
         return change.reshape(rows, -1).numpy(), sides
 
-    def _solve_sparse(self, faces: list[FaceFlux], s: Array, right: Array) -> Array:
-        """δ of the rows by sparse elimination."""
+    def _solve_sparse(self, faces: list[FaceFlux], s: Array, right: Array, diagonal: Array) -> Array:
+        """δ of the rows by sparse elimination; to the diagonal come the fluxes."""
         shape, count = self.grid.shape, prod(self.grid.shape)
         cells = np.arange(count).reshape(shape)
-        diagonal, places, entries = np.ones((len(s), count)), [(cells, cells)], []
+        places, entries = [(cells, cells)], []
         for axis, face in enumerate(faces):
             scale = (s / self.grid.spacing[axis]).reshape(-1, *[1] * len(shape))
             by_left, by_right = scale * face.by_left.numpy(), scale * face.by_right.numpy()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._kernels import NO_RECORD, call_rates
 
 Array = np.ndarray
 
@@ -53,13 +54,33 @@ class Stage(NamedTuple):
     allowed: Array
 
 
+class Reaction(NamedTuple):
+    """The implicit source of a stage in several axes.
+
+    Attributes:
+        source: Address of a kernel of s and ∂s/∂u, see ``Medium.source``; 0 for none.
+        rows: Numbers of the rows for the kernel ``(rows,)``.
+    """
+
+    source: int
+    rows: Array
+
+    def rates(self, u: Array, index: Array, stage: Stage) -> tuple[Array, Array]:
+        """s and ∂s/∂u of some rows ``(rows, cells)``; the derivative at most 1/(2 s), see ``add_source``."""
+        info, states = np.stack((self.rows[index].astype(float), stage.t, np.ones(len(u)))), np.ascontiguousarray(u.T)
+        value, slope = np.zeros_like(states), np.zeros_like(states)
+        if self.source:
+            call_rates(self.source, (states, info, value, slope, info, NO_RECORD), *states.shape)
+        return value.T, np.minimum(slope.T, 0.5 / stage.s[:, None])
+
+
 class StageSolution(NamedTuple):
     """Solution of a stage, with u = r + s·du whether Newton's iteration has converged or not.
 
     Attributes:
         u: Cell averages ``(rows, cells)``.
-        du: Rate by the linearised fluxes of the last iteration ``(rows, cells)``.
-        sides: The same fluxes through the whole sides, along +axis ``(rows, 2d)``.
+        du: Rate by the linearised fluxes and source of the last iteration ``(rows, cells)``.
+        flow: The same fluxes through the whole sides, along +axis, and the integral of the source ``(rows, 2d + 1)``.
         converged: Whether the iteration has converged ``(rows,)``.
         iterations: Newton iterations ``(rows,)``.
         residual: Mean |change| of u in the last iteration ``(rows,)``.
@@ -67,7 +88,7 @@ class StageSolution(NamedTuple):
 
     u: Array
     du: Array
-    sides: Array
+    flow: Array
     converged: Array
     iterations: Array
     residual: Array

@@ -10,7 +10,7 @@ import numpy as np
 from solvers.finite_volume._kernels import NO_RECORD, Callback, Lanes, lanes_of, numbers_at
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.diffusion._newton_kernels import Medium
-from solvers.finite_volume.diffusion.newton import Stage
+from solvers.finite_volume.diffusion.newton import Reaction, Stage
 from solvers.finite_volume.steppers._implicit_kernels import Calls
 from solvers.finite_volume.steppers._march_kernels import Sides
 
@@ -21,16 +21,16 @@ _DIFFERENCE = 6e-6
 def has_stiff_source(operator: Operator, u: Array, time: Array) -> Array:
     """Whether the source would shorten explicit steps below a fiftieth of the span: by ∂s/∂u at the start ``(rows,)``.
 
-    Only along one axis, and with diffusion; a compiled source is always taken for stiff there, since that costs less.
+    Only with diffusion; a source with a kernel is always taken for stiff, since that costs less.
     """
-    if operator.source is None or operator.diffusion is None or operator.grid.dimension > 1:
+    if operator.source is None or operator.diffusion is None:
         return np.zeros(len(u), dtype=bool)
     if operator.source.kernel is not None:
         return np.ones(len(u), dtype=bool)
-    return np.abs(_slope_of_source(operator, u, time)).max(1) * (operator.sides.end - operator.sides.start) > _STIFF
+    return np.abs(slope_of_source(operator, u, time)).max(1) * (operator.sides.end - operator.sides.start) > _STIFF
 
 
-def _slope_of_source(operator: Operator, u: Array, time: Array) -> Array:
+def slope_of_source(operator: Operator, u: Array, time: Array) -> Array:
     """∂s/∂u of the cells by central differences."""
     assert operator.source is not None
     step = _DIFFERENCE * np.maximum(np.abs(u), 1e-3)
@@ -66,9 +66,14 @@ class OperatorKernels:
             kernel = operator.source.kernel  # type: ignore[union-attr]
             if kernel is not None:
                 return medium._replace(source=kernel.address, records=(medium.records[0], kernel.record))
-            return medium._replace(source=self._address(self._source, rates=True))
+            return medium._replace(source=self._reaction)
         none = np.zeros((1, 1))
         return Medium(-1, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0, (NO_RECORD, NO_RECORD))
+
+    @cached_property
+    def _reaction(self) -> int:
+        """Address of the kernel of an implicit source, or 0."""
+        return self._address(self._source, rates=True) if self.reacts else 0
 
     @cached_property
     def rates(self) -> tuple[int, Array, int]:
@@ -129,25 +134,26 @@ class OperatorKernels:
         (cells, width), lanes = rest[2:], lanes_of(info, rest[3])
         part, states = self._of(lanes), lanes.read(u, cells, width)
         lanes.write(value, part.source.rate(states, lanes.times)[0], width)  # type: ignore[union-attr]
-        lanes.write(slope, _slope_of_source(part, states, lanes.times), width)
+        lanes.write(slope, slope_of_source(part, states, lanes.times), width)
 
     def _stage(self, right: Any, report: Any, u: Any, rate: Any, data: Any, cells: int, width: int) -> None:
         lanes, sides = lanes_of(report, width), 2 * self.operator.grid.dimension
         numbers = numbers_at(report, 8 + sides + 1, width)
         given = numbers_at(data, width, self.operator.sides.fixed.shape[1])[lanes.places]
         s, allowed = numbers[3:5, lanes.places]
-        diffusion, guess = self._of(lanes).diffusion, lanes.read(u, cells, width)
-        assert diffusion is not None
+        part, guess = self._of(lanes), lanes.read(u, cells, width)
+        assert part.diffusion is not None
         if not s.any():
-            change, flow = diffusion.rate(guess, given, lanes.times)
+            implicit = replace(part, convection=None, source=part.source if self.reacts else None)
+            change, flow = implicit.rate(guess, given, lanes.times)[:2]
         else:
             stage = Stage(lanes.read(right, cells, width), s, given, lanes.times, guess, allowed)
-            solution = diffusion.solve(stage)
-            change, flow = solution.du, solution.sides
+            solution = part.diffusion.solve(stage, Reaction(self._reaction, lanes.rows))
+            change, flow = solution.du, solution.flow
             lanes.write(u, solution.u, width)
             numbers[5:8, lanes.places] = solution.converged, solution.iterations, solution.residual
         lanes.write(rate, change, width)
-        numbers[8 : 8 + sides, lanes.places] = flow.T
+        numbers[8:, lanes.places] = flow.T
 
     def _look(self, times: Any, rows: Any, since: Any, data: Any, _: Any, count: int, entries: int) -> None:
         sides = self.operator.sides.take(numbers_at(rows, count).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Implicit steppers for diffusion and, along one axis, stiff sources; all else they take explicitly."""
+"""Implicit steppers for diffusion and stiff sources; all else they take explicitly."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
@@ -87,8 +87,8 @@ class TRBDF2(ImplicitStepper):
 
     With γ = 2 − √2, d = γ/2, w = √2/4: u₂ = u + Δt d (f₁ + f₂), u₃ = u + Δt (w f₁ + w f₂ + d f₃), as in Hosea and
     Shampine, Appl. Numer. Math. 20, 1996. Convection is explicit, by the additive scheme of Giraldo, Kelly and
-    Constantinescu, SIAM J. Sci. Comput. 35, 2013, under a Courant number of 0.5. So are sources, except along one axis
-    where ∂s/∂u at the start exceeds 50 over the span.
+    Constantinescu, SIAM J. Sci. Comput. 35, 2013, under a Courant number of 0.5. So are sources, except where ∂s/∂u at
+    the start exceeds 50 over the span.
 
     Args:
         tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
 from solvers import (
@@ -30,6 +31,7 @@ from solvers import (
     Periodic,
     PorousMedium,
     Rusanov,
+    ScalarLaw,
     SolverDivergedError,
     Source,
     Stefan,
@@ -269,19 +271,51 @@ def test_a_pulse_that_fills_a_field_of_zeros_is_no_blow_up(stepper):
     assert float(solution.total) == pytest.approx(5.0 * 0.005 * math.sqrt(2 * math.pi), rel=1e-3)
 
 
-@pytest.mark.parametrize(("rate", "k"), [(1e2, 1.0), (1e4, 1.0), (1e6, 1.0), (1e4, 1e-6)])
-def test_stiff_relaxation_takes_as_many_steps_at_any_rate(rate, k):
-    """−λ (u − g) with the steady state of k u_xx = λ (u − g), by dense algebra; explicit steps would be λ/4."""
-    grid = CellGrid(0.0, 1.0, 30)
-    goal = torch.sin(3.0 * grid.points)
-    sides = (Neumann(flux=0.0),) * 2
-    result = solve(Diffusion(k), grid, sides, 0.0, [1.0], source=lambda u, x, _t: -rate * (u - torch.sin(3.0 * x)))
-    matrix = np.diag(np.full(30, -2.0)) + np.diag(np.ones(29), 1) + np.diag(np.ones(29), -1)
+def neumann_matrix(n):
+    """Second differences of n cells without flow through the ends."""
+    matrix = np.diag(np.full(n, -2.0)) + np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)
     matrix[0, 0] = matrix[-1, -1] = -1.0
-    expected = np.linalg.solve(rate * np.eye(30) - k * matrix * 900.0, rate * goal.numpy())
-    np.testing.assert_allclose(result.values[0].numpy(), expected, atol=1e-9)
+    return matrix * n**2
+
+
+def uniform(_u, k):
+    return k
+
+
+LINEAR = Diffusion, lambda k: ScalarLaw(conductivity=uniform, parameters={"k": k})
+
+
+@pytest.mark.parametrize(("rate", "k"), [(1e2, 1.0), (1e4, 1.0), (1e6, 1.0), (1e4, 1e-6)])
+@pytest.mark.parametrize(("shape", "law"), [((30,), LINEAR[0]), ((7, 5), LINEAR[0]), ((7, 5), LINEAR[1])])
+def test_stiff_relaxation_takes_as_many_steps_at_any_rate(rate, k, shape, law):
+    """−λ (u − g) with the steady state of k ∇²u = λ (u − g), by dense algebra; explicit steps would be λ/4."""
+    grid = CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
+    goal = torch.sin(3.0 * (grid.points if len(shape) == 1 else grid.points.sum(-1)))
+    sides, matrix = (Neumann(flux=0.0),) * 2, neumann_matrix(shape[0])
+    if len(shape) > 1:
+        sides, matrix = (sides, sides), np.kron(matrix, np.eye(5)) + np.kron(np.eye(7), neumann_matrix(5))
+    result = solve(law(k), grid, sides, 0.0, [1.0], source=lambda u, _x, _t: -rate * (u - goal))
+    expected = np.linalg.solve(rate * np.eye(len(matrix)) - k * matrix, rate * goal.numpy().ravel())
+    np.testing.assert_allclose(result.values[0].flatten().numpy(), expected, atol=1e-9)
     assert int(result.work.steps) < 150
     assert float(result.imbalance.abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize("law", LINEAR)
+def test_a_stiff_source_with_growth_in_a_plane_matches_a_fine_run(law):
+    """Allen and Cahn's λ (u − u³), λ = 2000, from noise, against SciPy on the same cells."""
+    grid, sides = CellGrid((0.0, 0.0), (1.0, 1.0), (7, 5)), ((Neumann(flux=0.0),) * 2,) * 2
+    start = 0.5 * torch.from_numpy(np.random.default_rng(3).standard_normal((7, 5)))
+    matrix = np.kron(neumann_matrix(7), np.eye(5)) + np.kron(np.eye(7), neumann_matrix(5))
+
+    def rhs(_, u):
+        return 0.1 * matrix @ u + 2e3 * (u - u**3)
+
+    fine = solve_ivp(rhs, (0.0, 1.0), start.numpy().ravel(), "BDF", [1e-3, 1.0], rtol=1e-9, atol=1e-12)
+    result = solve(law(0.1), grid, sides, start, [1e-3, 1.0], source=lambda u, _x, _t: 2e3 * (u - u**3))
+    np.testing.assert_allclose(result.values.flatten(1).numpy(), fine.y.T, atol=2e-3)
+    assert int(result.work.steps) < 300
+    assert float(result.imbalance.abs().max()) < 1e-12
 
 
 @dataclass(frozen=True)

@@ -37,4 +37,4 @@ def _solve_row(medium: Any, stage: Any, row: int, limit: int) -> Any:
     tile.right[:], tile.u[1:-1] = right[row], guess[row]
     kernels.solve_stage(tile, medium, data[row : row + 1], limit, 1.0, 1)
     kernels.finish_stage(tile, medium, (u, rate, flow), 1.0, 1)
-    return u, rate, flow[:2, 0].copy(), tile.converged[0], tile.iterations[0], tile.before[0]
+    return u, rate, flow[:, 0].copy(), tile.converged[0], tile.iterations[0], tile.before[0]
