@@ -86,7 +86,7 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        return score(case, predict(case, method, seed, weights), case.trajectories("test"))
+        return score(predict(case, method, seed, weights), case.trajectories("test"), case.system)
 
     @override
     def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
@@ -97,9 +97,8 @@ class OpenRolloutExperiment(Experiment):
         return figures.over_time(case, self.methods(case), stored)
 
 
-def score(case: Case, predicted: Predicted, test: Trajectories) -> Arrays:
+def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Arrays:
     """Scores per function; for the figures root mean squares over functions by step."""
-    system = case.system
     truth, u = test.fields.double(), predicted.fields.double()
     size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
     error = (u - truth).flatten(2).square().mean(dim=-1).sqrt() / size
