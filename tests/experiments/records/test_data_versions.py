@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.boundary.open_rollouts import EXPERIMENTS as OPEN
+from experiments.boundary.open_rollouts.systems import SYSTEMS
 from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, Source
 from experiments.boundary.sources.darcy_files import CHECKSUMS
 from experiments.boundary.versions import VERSIONS
@@ -50,6 +52,9 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(GENERATION[problem].problem.draws(3, 9, seed=0))
     if problem == "gpme":
         arrays += [member.draw(2, torch.Generator().manual_seed(0)).values for member in MEMBERS]
+    if problem == "open_rollouts":
+        generator = torch.Generator().manual_seed(0)
+        arrays += [system.draw(2, system.times(2), generator).fields for system in SYSTEMS]
     flat = [array.double().flatten().numpy() for array in arrays]
     weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
     sums = zip(flat, weights, strict=True)
@@ -78,4 +83,12 @@ def test_data_of_a_version_do_not_move(problem: str, tmp_path: Path) -> None:
 
 
 def test_every_problem_of_an_experiment_has_a_version() -> None:
-    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED, *GENERATION, "gpme"}
+    assert set(manifest()["data_versions"]) == {
+        *CONSERVATION,
+        *FIELDS,
+        *VERSIONS,
+        *UNTRAINED,
+        *GENERATION,
+        *OPEN,
+        "gpme",
+    }
