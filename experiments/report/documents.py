@@ -23,7 +23,7 @@ from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score
 from experiments.records.weights import read_notes
-from experiments.report import calibration_tables, media_tables
+from experiments.report import calibration_tables, media_tables, open_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, title
 from experiments.report.tables import Entry, entries_of, family_of, markdown, results_of, table
@@ -335,6 +335,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
         for score in ("CRPS", "energy", "MSE", "coverage90_positive")
     },
     **{f"random media, {member}: paired": partial(media_tables.paired, member) for member in _MEDIA},
+    **{
+        f"open systems: {score}": partial(open_tables.treated, score)
+        for score in ("open_error", "open_final", "total_drift", "wall_error", "near_wall_error", "slope_error")
+    },
+    "open systems: gains": open_tables.gains,
+    "open systems: bands": open_tables.bands,
     "random media: bounds": partial(media_tables.bounds, "insulated"),
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")

@@ -1,0 +1,65 @@
+"""Tables of open systems: operators as rows, problems as columns, without and with the balance of the walls."""
+
+import pandas as pd
+
+from experiments.records.release import released_results
+from experiments.records.scores import SCORES
+from experiments.records.table import format_score
+from experiments.report.tables import markdown, results_of
+
+NAME = "open_rollouts"
+BALANCES = ("uniform", "fitted")
+BANDS = {"wall": "wall values", "near": "near walls", "total": "totals"}
+
+
+def treated(score: str) -> str:
+    """One score of every operator: alone → under the balance, uniform → fitted, means over functions and seeds."""
+    results, rows = results_of(NAME), []
+    stated = {key: float(mean) for key, mean in results.numbers[score].dropna().items()}
+    for kind in _kinds():
+        row = {SCORES[score].title: results.description.methods[kind]}
+        for case, label in results.description.cases.items():
+            found = [stated.get((case, key)) for key in (kind, *(f"{kind}-{how}" for how in BALANCES))]
+            row[label] = (
+                "—" if found[0] is None else " → ".join("—" if x is None else format_score(x, None) for x in found)
+            )
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def gains() -> str:
+    """How many times the uniform balance lowers the mean error, and the difference in paired standard errors."""
+    scores = released_results(NAME).scores.set_index(["case", "method", "seed", "function"])["open_error"]
+    results, rows = results_of(NAME), []
+    for kind in _kinds():
+        row = {"error alone over that under the balance": results.description.methods[kind]}
+        for case, label in results.description.cases.items():
+            alone, under = (scores.loc[case].get(key, pd.Series(dtype=float)) for key in (kind, f"{kind}-uniform"))
+            both = pd.concat([alone, under], axis=1, join="inner").to_numpy()
+            apart = both[:, 0] - both[:, 1]
+            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5) if len(apart) > 1 else 0.0
+            row[label] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})" if len(apart) else "—"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def bands() -> str:
+    """Parts of values at walls, near them and of totals that 90 % bands hold, after 20 steps → after the last."""
+    results, rows = results_of(NAME), []
+    for kind in _kinds():
+        for case, label in results.description.cases.items():
+            key = (case, f"{kind}-fitted")
+            if key not in results.numbers.index or pd.isna(results.numbers["band_wall"][key]):
+                continue
+            row = {"": label, "operator": results.description.methods[kind]}
+            for what, heading in BANDS.items():
+                ends = (float(results.numbers[f"band_{what}{end}"][key]) for end in ("", "_end"))
+                row[heading] = " → ".join(f"{value:.2f}" for value in ends)
+            rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def _kinds() -> list[str]:
+    """Operators that were scored alone."""
+    methods, scored = results_of(NAME).description.methods, results_of(NAME).numbers.index.get_level_values("method")
+    return [key for key in methods if f"{key}-uniform" in methods and key in set(scored)]
