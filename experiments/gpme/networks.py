@@ -25,10 +25,8 @@ MEMBERS = tuple(f"member-{number}" for number in range(4))
 SHARED: Mapping[str, Any] = {"frequencies": 6, "latent_samples": 30, "value_scale": 0.2}
 LARGE: Mapping[str, Any] = {"width": 64, "latent_width": 32, "decoder_layers": 3, **SHARED}
 SMALL: Mapping[str, Any] = {"width": 32, "latent_width": 16, "decoder_layers": 2, **SHARED}
-REFINED_STEPS = {1: 8, 2: 32}
-"""How many times fewer steps the network on the EmpiricalGP takes, by axes of space; each costs as many times more."""
-REFINED: Mapping[int, RefinedConfig] = {1: RefinedConfig(), 2: RefinedConfig(kernel=3, width=32)}
-"""The network on the EmpiricalGP by axes of space: in two, most of a step are the factors of covariances."""
+REFINED_STEPS = 8
+"""How many times fewer steps the network on the EmpiricalGP takes, each of which costs as many times more."""
 BANDWIDTH = 0.6
 """Of the EmpiricalGP below the network, the same for all numbers of observations."""
 STEPS: Mapping[Preset, int] = {"smoke": 50, "laptop": 20_000, "paper": 100_000}
@@ -64,12 +62,12 @@ def network_training(name: str, case: Case, seed: int, preset: Preset) -> Traini
     member = case.source
     ends = [(float(axis.min()), float(axis.max())) for axis in (torch.tensor([0.0, FINAL_TIME]), *member.grid.axes)]
     low, high = zip(*ends, strict=True)
-    sizes, dimension = SMALL if name in MEMBERS else LARGE, member.grid.dimension
-    steps = STEPS[preset] // (REFINED_STEPS[dimension] if name == "refined" else 1)
+    sizes = SMALL if name in MEMBERS else LARGE
+    steps = STEPS[preset] // (REFINED_STEPS if name == "refined" else 1)
     config = NetworkConfig(
         member=member,
         functions=case.sizes.training,
-        network=REFINED[dimension] if name == "refined" else ANPConfig(low=low, high=high, **sizes),
+        network=RefinedConfig() if name == "refined" else ANPConfig(low=low, high=high, **sizes),
         training=TrainingConfig(
             steps=steps,
             validate_every=max(1, steps // 40),
