@@ -22,6 +22,7 @@ from boon.scores import BoundaryError as BoundaryError
 from boon.scores import boundary_error as boundary_error
 from boon.scores import noise_gain as noise_gain
 from boon.scores import relative_l2 as relative_l2
+from boon.scores import slope_error as slope_error
 from boon.storage import load as load
 from boon.storage import read_notes as read_notes
 from boon.storage import save as save

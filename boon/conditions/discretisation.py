@@ -93,7 +93,7 @@ def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
 def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int) -> None:
     """Raises an error if an axis has too few nodes for its conditions."""
     for axis, pair in enumerate(conditions):
-        inside = [] if pair is None else [part for side in pair for part in _conditions_of(side)]
+        inside = [] if pair is None else [part for side in pair for part in conditions_of(side)]
         least = order + 2 if any(isinstance(side, Neumann | Robin) for side in inside) else 2
         if pair is not None and shape[axis] < least:
             raise InvalidArgumentError(
@@ -267,7 +267,7 @@ def _varies(side: SideEntry) -> bool:
     return isinstance(side, tuple)
 
 
-def _conditions_of(side: SideEntry | Periodic | None) -> list[Any]:
+def conditions_of(side: SideEntry | Periodic | None) -> list[Any]:
     return [part.condition for part in side] if isinstance(side, tuple) else [side]
 
 

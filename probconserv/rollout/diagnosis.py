@@ -98,7 +98,7 @@ def diagnose(
     rollout: "Rollout", fields: Tensor, times: Tensor, walls: "Walls", inputs: tuple[Tensor, ...]
 ) -> Diagnosis:
     """See ``Rollout.diagnose``."""
-    states, lead = _states(rollout, fields)
+    states, lead = _states(rollout, fields, times)
     run, errors = rollout.run(states[0], times, walls, exact=True), []
     mean = run.weights / run.weights.sum()
     for step, (before, after) in enumerate(pairwise(states)):
@@ -124,7 +124,7 @@ def fit_band(
     rollout: "Rollout", fields: Tensor, times: Tensor, walls: "Walls", inputs: tuple[Tensor, ...], level: float
 ) -> RolloutBand:
     """See ``Rollout.fit_band``."""
-    states, lead = _states(rollout, fields)
+    states, lead = _states(rollout, fields, times)
     result = rollout(states[0], times, walls, *inputs)
     totals = torch.stack([state.total for state in states], dim=lead)
     errors = [(result.fields - fields).abs(), (result.totals - totals).abs()]
@@ -134,13 +134,13 @@ def fit_band(
     return RolloutBand(level=level, fields=widths[0], totals=widths[1])
 
 
-def _states(rollout: "Rollout", fields: Tensor) -> tuple[list["RolloutState"], int]:
+def _states(rollout: "Rollout", fields: Tensor, times: Tensor) -> tuple[list["RolloutState"], int]:
     """True states at all times, and the number of batch axes."""
     lead = fields.ndim - rollout.grid.dimension - 2
-    if lead < 1:
+    if lead < 1 or fields.shape[lead] != len(times):
         raise InvalidArgumentError(
-            "fields must be validation trajectories (*batch, t, c, *space) with at least one batch axis, got "
-            f"{tuple(fields.shape)}."
+            f"fields must be validation trajectories (*batch, {len(times)}, c, *space), at all times and with at least "
+            f"one batch axis, got {tuple(fields.shape)}."
         )
     return [rollout.state_of(part) for part in fields.unbind(dim=lead)], lead
 

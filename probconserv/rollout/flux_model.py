@@ -57,6 +57,11 @@ class FluxModel(nn.Module):
             last: Whether it is the last side.
         """
         of_field, of_data, of_flux = self.scales.split(self.counts)
+        given = before.shape[-self.grid.dimension]
+        if given != self.counts[1]:
+            raise InvalidArgumentError(
+                f"The flux model takes {self.counts[1]} values at a point of a wall, got {given}."
+            )
         dtype, dimension = self.scales.dtype, self.grid.dimension
         lines = field.to(dtype).movedim(axis - dimension, -1)
         lines = (lines.flip(-1) if last else lines)[..., : self.nodes].movedim(-dimension - 1, -2)

@@ -20,9 +20,8 @@ from probconserv._linalg.checks import are_finite, refuse_missing
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
-from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.step_update import StepUpdate
-from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of, integrated
+from probconserv.rollout.walls import AllFluxes, Exchange, Walls, check_flux, exchange_of, integrated
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -102,11 +101,11 @@ class Rollout(nn.Module):
         super().__init__()
         if not isinstance(grid, Grid):
             raise InvalidArgumentError(f"grid must be a NodeGrid or a CellGrid, got {type(grid).__name__}.")
-        if callable(flux) and not isinstance(flux, FluxModel) and grid.location == "cell":
-            raise InvalidArgumentError(
-                "A flux that depends on the value at its wall needs a NodeGrid, which has nodes there; on a CellGrid "
-                "give the fluxes themselves."
-            )
+        if not callable(operator):
+            raise InvalidArgumentError(f"operator must map fields to fields, got {type(operator).__name__}.")
+        if conserved is not None and (not conserved or len(set(conserved)) < len(conserved)):
+            raise InvalidArgumentError(f"conserved must name different channels, at least one, got {conserved}.")
+        check_flux(flux, grid)
         self.operator, self.grid, self.flux, self.source = operator, grid, flux, source
         self.update = StepUpdate() if update is None else update
         self.conserved, self.tolerance = conserved, tolerance
@@ -145,10 +144,10 @@ class Rollout(nn.Module):
 
     def _steps(self, run: "Run", state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
         lead = state.total.ndim - 1
-        if any(part.shape[lead : lead + 1] != (len(run.times) - 1,) for part in inputs):
+        if any(not isinstance(part, Tensor) or part.shape[lead : lead + 1] != (len(run.times) - 1,) for part in inputs):
             raise InvalidArgumentError(
                 f"inputs need one entry for each of the {len(run.times) - 1} steps, (*batch, {len(run.times) - 1}, …) "
-                f"with {lead} batch axes, got {[tuple(part.shape) for part in inputs]}."
+                f"with {lead} batch axes, got {[tuple(getattr(part, 'shape', ())) for part in inputs]}."
             )
         for step in range(state.step, len(run.times) - 1):
             predicted = self.operator(state.field, *(part.select(lead, step) for part in inputs))
@@ -158,6 +157,11 @@ class Rollout(nn.Module):
     def state_of(self, start: Float[Tensor, "..."] | RolloutState) -> RolloutState:
         """The state at the start."""
         if isinstance(start, RolloutState):
+            expected = self.state_of(start.field)
+            if start.total.shape != expected.total.shape or (are_readable(start.total) and not are_finite(start.total)):
+                raise InvalidArgumentError(
+                    f"A state to go on from needs finite totals {tuple(expected.total.shape)}, got {start.total}."
+                )
             return start
         axes, channels = self.grid.dimension + 1, self.conserved
         start = as_tensor(start, dtype=None)
@@ -221,6 +225,11 @@ class Rollout(nn.Module):
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
         if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
             raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
+        if state.step >= len(times):
+            raise InvalidArgumentError(
+                f"The state comes after {state.step} steps, but the times have {len(times) - 1}; go on with the times "
+                "and data of all steps, from the first."
+            )
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux)
         weights = self.grid.weights.to(times.device)
         response, covariance = self.update.response(weights, self._channels(count), count)
@@ -272,16 +281,18 @@ class Run:
 
     def corrected(self, state: RolloutState, predicted: Tensor) -> RolloutState:
         """The state after a step whose field the operator has predicted."""
-        if predicted.shape != state.field.shape:
+        if not isinstance(predicted, Tensor) or predicted.shape != state.field.shape:
+            got = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
             raise InvalidArgumentError(
-                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got "
-                f"{tuple(predicted.shape)}."
+                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got {got}."
             )
         given, target, rate = predicted.to(torch.float64), state.total + self.gained[state.step], None
         of_given = self.rollout.totals_under(self.weights, given)
         self._check(predicted, of_given, state)
         if self.exchange.before:
             target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
+            if are_readable(target):
+                refuse_missing(target, f"The totals that the flux model demands at step {state.step} hold")
         if self.exchange.during or self.rollout.source is not None:
             target, rate = self._implicit(state, given, target, of_given)
         change = self._trusted(target - of_given, state.step)
@@ -319,7 +330,7 @@ class Run:
             rate = self._rate(moved, step + 1)
             target = known + half * rate
             changed = (target - last).abs()
-            if readable and iteration and not bool((changed.square() > allowed * before).any()):
+            if readable and iteration and bool((changed.square() <= allowed * before).all()):
                 break
             before = changed
             if iteration == _ITERATIONS - 1:
@@ -339,7 +350,14 @@ class Run:
         """What fluxes and sources that depend on the field give to the totals at a time."""
         rates = [wall.rate(part, time) for wall, part in zip(self.exchange.during, parts, strict=False)]
         if self.rollout.source is not None:
-            rates.append(integrated(self.rollout.source(parts[-1], self.times[time]), self.weights))
+            source, field = self.rollout.source(parts[-1], self.times[time]), parts[-1]
+            wanted = self.response.shape[0], *self.weights.shape
+            if source.shape[-len(wanted) :] != wanted:
+                raise InvalidArgumentError(
+                    f"The source of fields {tuple(field.shape)} must be (*batch, {', '.join(map(str, wanted))}), got "
+                    f"{tuple(source.shape)}."
+                )
+            rates.append(integrated(source, self.weights))
         return sum(rates[1:], rates[0])
 
     def _check(self, predicted: Tensor, totals: Tensor, state: RolloutState) -> None:

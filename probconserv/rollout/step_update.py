@@ -52,6 +52,10 @@ class StepUpdate:
     noise_variance: float | Float[Tensor, " k"] = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("noise_variance", "total_variance"):
+            value = getattr(self, name)
+            if value is not None and not bool(((given := as_tensor(value)) >= 0).all() and given.isfinite().all()):
+                raise InvalidArgumentError(f"{name} must be finite and not negative, got {value}.")
         noisy = bool((as_tensor(self.noise_variance) != 0).any())
         if noisy and not self.has_scale:
             raise InvalidArgumentError(
@@ -85,6 +89,11 @@ class StepUpdate:
         of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
         rows = (of_channel[..., None] * weights.flatten()).flatten(1)
         covariance, epsilon = self._covariance(weights, channels, count), torch.finfo(torch.float64).eps
+        if self.kept is not None and self.kept.points != rows.shape[1]:
+            raise IncompatibleQueryError(
+                f"kept must hold rows over the {rows.shape[1]} values of a field, all channels and points, got "
+                f"{self.kept.points}; build them on the grid of the rollout."
+            )
         try:
             if self.kept is not None:
                 unmoved = LinearConstraint(self.kept.rows.to(weights), weights.new_zeros(self.kept.rows.shape[-2]))
@@ -93,8 +102,8 @@ class StepUpdate:
             gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
         except DependentConstraintsError as error:
             raise DependentConstraintsError(
-                "The balance contradicts the walls: no value that some total counts may move, since all are fixed or "
-                f"have no variance. Free some, or leave that channel out of conserved. ({error})"
+                "The balance contradicts the walls: no value that some total counts may move, since all are fixed, "
+                "kept or without variance. Free some, or leave that channel out of conserved."
             ) from error
         units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
         return gain.correct(torch.zeros_like(rows), units), gain.cross @ rows.mT

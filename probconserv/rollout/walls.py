@@ -70,15 +70,14 @@ class Wall:
     def at_times(self, side: Side, times: Tensor) -> Tensor:
         """Data at the times ``(*batch, t, m, *face)``."""
         if isinstance(side, int | float):
-            return self.areas.new_full((len(times), 1, *self.areas.shape), side)
+            return self._checked(self.areas.new_full((len(times), 1, *self.areas.shape), side), (len(times),), None)
         return self._checked(side(times) if callable(side) else side, (len(times),), None)
 
     def passed(self, side: Side, times: Tensor) -> tuple[Tensor, Tensor | None]:
         """What it gives to the totals in every step ``(*batch, steps, k)``, and the error of the trapezoid rule."""
         if isinstance(side, int | float):
-            return self._total(
-                torch.full_like(self.areas, side) * times.diff().reshape(-1, 1, *[1] * self.areas.ndim)
-            ), None
+            lengths = times.diff().reshape(-1, 1, *[1] * self.areas.ndim)
+            side = (side * lengths).expand(-1, self.shape[2], *self.areas.shape)
         if callable(side):
             of_time = lambda at: self._total(self._checked(side(at), (len(at),), self.shape[2])).mT  # noqa: E731
             return integrate_intervals(of_time, times).mT, None
@@ -88,10 +87,10 @@ class Wall:
         return integrate_intervals(values.mT, times).mT, _trapezoid_error(values, times)
 
     def _total(self, flux: Tensor) -> Tensor:
-        wanted = self.shape[2], *self.areas.shape
-        if self.function is not None and flux.shape[-len(wanted) :] != wanted:
+        wanted, shape = (self.shape[2], *self.areas.shape), tuple(getattr(flux, "shape", ()))
+        if self.function is not None and shape[-len(wanted) :] != wanted:
             raise InvalidArgumentError(
-                f"The flux at {self} must be (*batch, {', '.join(map(str, wanted))}), got {tuple(flux.shape)}."
+                f"The flux at {self} must be (*batch, {', '.join(map(str, wanted))}), got {shape}."
             )
         total = integrated(flux, self.areas)
         return -total if self.last else total
@@ -133,6 +132,25 @@ class Exchange:
     noise: Tensor | None
     during: list[Wall]
     before: list[Wall]
+
+
+def check_flux(flux: AllFluxes, grid: Grid) -> None:
+    """Refuses functions of what a grid does not have, and sides that do not fit its axes."""
+    pairs = [(flux, flux)] if flux is None or callable(flux) else flux
+    if not (flux is None or callable(flux)) and len(flux) != grid.dimension:
+        raise InvalidArgumentError(
+            f"flux must be one function, or a pair (first, last) or None for each of {grid.dimension} axes, got "
+            f"{len(flux)}."
+        )
+    for function in (function for pair in pairs if pair is not None for function in pair if function is not None):
+        if isinstance(function, FluxModel):
+            if function.grid != grid:
+                raise InvalidArgumentError(f"The flux model was built for {function.grid}, not for {grid}.")
+        elif grid.location == "cell":
+            raise InvalidArgumentError(
+                "A flux that depends on the value at its wall needs a NodeGrid, which has nodes there; on a CellGrid "
+                "give the fluxes themselves."
+            )
 
 
 def exchange_of(

@@ -10,7 +10,7 @@ from boon import BOON, FNO, ChannelBOON, FNOConfig, MatchedTransform, MixedTrans
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import prescribe
 from boon.errors import InvalidArgumentError
-from boon.scores import boundary_error, noise_gain, relative_l2, relative_residual
+from boon.scores import boundary_error, noise_gain, relative_l2, relative_residual, slope_error
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY
 
@@ -47,6 +47,27 @@ def test_another_order_measures_a_slope_that_was_not_enforced():
     assert boundary_error(u, channels.discretise(u, order=4)).maximum == other.maximum
     with pytest.raises(InvalidArgumentError, match="must be 1, 2, 3 or 4, got 5"):
         operator.discretise(u, order=5)
+
+
+def test_slope_error_is_the_mean_over_differences_of_four_orders():
+    torch.manual_seed(0)
+    truth, u = torch.randn(2, 3, 2, 6, 7, dtype=torch.float64)
+    parts = [Part(Robin(1.0, 1.0, 0.0), where=(0.0, 0.5)), Part(Dirichlet(0.0))]
+    missed, size = torch.zeros(2, 4, dtype=torch.float64)
+    for order in (1, 2, 3, 4):
+        for operator in (
+            BOON(torch.nn.Identity(), [(Neumann(0.0), Dirichlet(0.0)), None]),
+            BOON(torch.nn.Identity(), [None, (None, Neumann(0.0))]),
+        ):
+            (side,) = [s for s in operator.discretise(u, order=order).sides if len(s.weights) > 1]
+            missed[order - 1] += side.read(u - truth).square().sum()
+            size[order - 1] += side.read(truth).square().sum()
+    conditions = [(Neumann(0.0), Dirichlet(0.0)), (None, parts)]
+    assert float(slope_error(u, truth, conditions)) == pytest.approx(float((missed / size).sqrt().mean()), rel=1e-12)
+    assert float(slope_error(u, truth, [(Dirichlet(0.0), Dirichlet(0.0)), None])) == 0.0
+    assert torch.autograd.gradcheck(lambda v: slope_error(v, truth, conditions), u.clone().requires_grad_())
+    with pytest.raises(InvalidArgumentError, match=r"at least 5 nodes along an axis, got \(3, 2, 4, 7\)"):
+        slope_error(u[:, :, :4], truth[:, :, :4], conditions)
 
 
 def test_arrays_are_refused_by_name():

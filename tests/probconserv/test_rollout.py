@@ -295,6 +295,70 @@ def broken(u: Tensor) -> Tensor:
             r"one entry for each of the 4 steps.*got \[\(3, 2, 1, 17\)\]",
         ),
         (lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=conductive), InvalidArgumentError, "needs a NodeGrid"),
+        (
+            lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=[(conductive, None)]),
+            InvalidArgumentError,
+            "needs a NodeGrid",
+        ),
+        (lambda: Rollout(smear, GRID, flux=[None, None]), InvalidArgumentError, "None for each of 1 axes, got 2"),
+        (
+            lambda: Rollout(smear, GRID, flux=FluxModel(NodeGrid(0.0, 1.0, 17))),
+            InvalidArgumentError,
+            "flux model was built for",
+        ),
+        (
+            lambda: Rollout(smear, GRID, flux=FluxModel(GRID))(FIELD, TIMES, [(normals(5, 2), 0.0)]),
+            InvalidArgumentError,
+            "takes 1 values at a point of a wall, got 2",
+        ),
+        (lambda: Rollout(3, GRID), InvalidArgumentError, "must map fields to fields, got int"),  # type: ignore[arg-type]
+        (lambda: Rollout(smear, GRID, conserved=(0, 0)), InvalidArgumentError, "different channels, at least one"),
+        (lambda: Rollout(lambda u: (u,), GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "its input.*got tuple"),
+        (lambda: Rollout(smear, GRID)(FIELD, TIMES, [(math.nan, 0.0)]), InvalidArgumentError, "axis 0 hold 4 NaN"),
+        (
+            lambda: Rollout(smear, GRID, source=lambda u, t: math.nan * u * t)(FIELD, TIMES, CLOSED),
+            ConvergenceError,
+            "not settled .* at step 0: the total still changes by nan",
+        ),
+        (
+            lambda: Rollout(smear, GRID, source=lambda u, t: t * u.sum(-1))(FIELD, TIMES, CLOSED),
+            InvalidArgumentError,
+            r"source of fields \(3, 1, 17\) must be \(\*batch, 1, 17\), got \(3, 1\)",
+        ),
+        (
+            lambda: Rollout(smear, GRID)(Rollout(smear, GRID).state_of(FIELD)._replace(step=5), TIMES, CLOSED),
+            InvalidArgumentError,
+            "after 5 steps, but the times have 4",
+        ),
+        (
+            lambda: Rollout(smear, GRID)(
+                Rollout(smear, GRID).state_of(FIELD)._replace(total=torch.full((3, 1), math.nan)), TIMES, CLOSED
+            ),
+            InvalidArgumentError,
+            "needs finite totals",
+        ),
+        (
+            lambda: Rollout(
+                smear, GRID, update=StepUpdate(kept=boundary_gradient(NodeGrid(0, 1, 9), 0.0, side="last"))
+            )(FIELD, TIMES, CLOSED),
+            IncompatibleQueryError,
+            "over the 17 values of a field.*got 9",
+        ),
+        (
+            lambda: Rollout(smear, GRID).diagnose(normals(6, STEPS, 1, 17), TIMES, CLOSED),
+            InvalidArgumentError,
+            r"trajectories \(\*batch, 5, c, \*space\), at all times",
+        ),
+        (
+            lambda: Rollout(smear, GRID).fit_band(normals(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
+            InvalidArgumentError,
+            "level must lie between 0 and 1, got 1.5",
+        ),
+        (
+            lambda: StepUpdate(total_variance=1.0, noise_variance=-1.0),
+            InvalidArgumentError,
+            "noise_variance must be finite and not negative",
+        ),
         (lambda: StepUpdate(noise_variance=0.1), InvalidArgumentError, "weighed against the error of the operator"),
         (
             lambda: Rollout(smear, GRID, update=StepUpdate(covariance=torch.ones(3)))(FIELD, TIMES, CLOSED),
