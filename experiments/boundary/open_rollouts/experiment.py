@@ -28,6 +28,8 @@ SIZES: Mapping[Preset, Sizes] = {
 _SMALL = {1: 32, 2: 12}
 """Intervals along an axis in a trial, by the number of axes."""
 SEEDS = (0, 1, 2, 3, 4)
+LONG = ("heat", "channel")
+"""Systems of which long rollouts are made, too."""
 EARLY = 20
 """Step at which bands are looked at, besides the last."""
 NEAR = 8
@@ -58,8 +60,11 @@ class OpenRolloutExperiment(Experiment):
         systems = self.systems
         if options.preset == "smoke":
             systems = [replace(each, intervals=_SMALL[each.dimension]) for each in systems]
-        sizes = self.sizes[options.preset]
-        return [Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder) for each in systems]
+        sizes, long = self.sizes[options.preset], [each for each in systems if each.name in LONG]
+        return [
+            Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder, long=number >= len(systems))
+            for number, each in enumerate([*systems, *long])
+        ]
 
     @override
     def methods(self, case: Case) -> tuple[Method, ...]:
@@ -90,7 +95,8 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
-        return [method.key for method in self.methods(case) if method.treatment != "fitted"], self.shown
+        shown = ("regression", "fno", "boon")
+        return [each.key for each in METHODS if each.kind.key in shown and each.treatment != "fitted"], self.shown
 
     @override
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:

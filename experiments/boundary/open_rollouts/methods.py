@@ -42,33 +42,40 @@ FLUX_STEPS = 3000
 STOPPED = 10.0
 
 
+LONGER, FEWER = 10, 8
+"""How many times more steps, and fewer functions, a long rollout has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One open system."""
+    """One open system, or a long rollout of its operators."""
 
     system: OpenSystem
     sizes: Sizes
     seed: int
     folder: Path
+    long: bool = False
 
     @property
     def key(self) -> str:
-        return self.system.name
+        return self.system.name + ("-long" if self.long else "")
 
     @property
     def label(self) -> str:
-        return self.system.label
+        return self.system.name + (f", {LONGER * self.sizes.steps} steps" if self.long else "")
 
     @property
     def config(self) -> dict[str, Any]:
         described = {"system": as_json(self.system), "sizes": as_json(self.sizes), "seed": self.seed}
-        return {**described, "data_version": data_version(NAME)}
+        return {**described, "long": self.long, "data_version": data_version(NAME)}
 
     def trajectories(self, split: Split) -> Trajectories:
         """Trajectories of a part; those to learn from are shorter."""
         sizes = self.sizes
-        steps = sizes.trained_steps if split == "training" else sizes.steps
-        return _read(self.system, split, getattr(sizes, split), steps, self.seed, self.folder)
+        count, steps = getattr(sizes, split), sizes.trained_steps if split == "training" else sizes.steps
+        if self.long and split == "test":
+            count, steps = max(2, count // FEWER), LONGER * steps
+        return _read(self.system, split, count, steps, self.seed, self.folder)
 
 
 @lru_cache(maxsize=3)
@@ -109,7 +116,7 @@ KINDS = (
     Kind("boon", "BOON", plots.CONSERVED, corrected=True),
     Kind("boon-increments", "BOON, increments", plots.GREEN, corrected=True, increments=True),
 )
-TREATMENTS = {"": ("", "-"), "uniform": (" + balance, uniform", "--"), "fitted": (" + balance, fitted", ":")}
+TREATMENTS = {"": ("", "-"), "uniform": (" + balance", "--"), "fitted": (" + fitted balance", ":")}
 METHODS = tuple(
     Method(
         key=f"{kind.key}-{treatment}".rstrip("-"),
@@ -145,8 +152,8 @@ def training_of(kind: Kind, case: Case, seed: int) -> Training:
         ),
     )
     return Training(
-        key=f"{case.key}-{kind.key}-{seed}",
-        label=f"{kind.label} of {case.label}",
+        key=f"{case.system.name}-{kind.key}-{seed}",
+        label=f"{kind.label} of {case.system.name}",
         folder=f"{NAME}/networks",
         config=config,
         data_version=data_version(NAME),
@@ -205,7 +212,8 @@ def _balanced(operator: Callable[..., Tensor], case: Case, method: Method, seed:
         before, after, given = pairs_of(system, short)
         errors = (operator(before, *given) - after).flatten(1).double()
         rollout.update = diagnosis.weighed(replace(update, covariance=fit_covariance(errors, rank=RANK)))
-        band = rollout.fit_band(known.fields, times, known.walls, *data_of(system, known.walls))
+        if not case.long:
+            band = rollout.fit_band(known.fields, times, known.walls, *data_of(system, known.walls))
     fields = rollout(test.fields[:, 0], times, test.walls, *data_of(system, test.walls)).fields
     return Predicted(fields=fields, band=band, helps=bool(diagnosis.helps.all()))
 

@@ -107,7 +107,6 @@ class OpenSystem(ABC):
     """
 
     name: str
-    label: str
     interval: float = 0.05
     intervals: int = 128
     refinement: int = 2
@@ -344,11 +343,11 @@ class _Heater:
 
 
 SYSTEMS: tuple[OpenSystem, ...] = (
-    Heat(name="heat", label="nonlinear heat, gradients given"),
-    Heat(name="reaction", label="reaction and diffusion, gradients given", conductivity=0.02, rise=0.0, growth=1.0),
-    ViscousBurgers(name="burgers", label="viscous Burgers, values given"),
-    Channel(name="channel", label="shallow-water channel, discharges given"),
-    Plate(name="plate", label="heated plate, fluxes given on parts of two sides"),
+    Heat(name="heat"),
+    Heat(name="reaction", conductivity=0.02, rise=0.0, growth=1.0),
+    ViscousBurgers(name="burgers"),
+    Channel(name="channel"),
+    Plate(name="plate"),
 )
 
 
