@@ -8,6 +8,8 @@ from boon.corrections.correction import Prescription as Prescription
 from boon.corrections.elimination import Elimination as Elimination
 from boon.corrections.extension import SmoothExtension as SmoothExtension
 from boon.corrections.mixed import MixedTransform as MixedTransform
+from boon.cosine import CosineConfig as CosineConfig
+from boon.cosine import CosineFNO as CosineFNO
 from boon.errors import DataFileError as DataFileError
 from boon.errors import IncompatibleCornersError as IncompatibleCornersError
 from boon.errors import InvalidArgumentError as InvalidArgumentError
