@@ -133,6 +133,16 @@ class _Entry:
         self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
         self.numbers = np.array([0.0, *map(float, law.parameters)])
 
+    def check(self, u: _Array, number: int) -> None:
+        """Raises an error unless the reaction is finite for the initial field."""
+        self.react(u, 1e-300, after := np.empty_like(u))
+        if not np.isfinite(after).all():
+            cell = int(np.argmin(np.isfinite(after).all(0)))
+            raise InvalidArgumentError(
+                f"ReactionDiffusion: reaction or its derivative is not finite for u = {tuple(u[:, cell].tolist())}, "
+                f"entry {number}, cell {cell} of initial."
+            )
+
     def react(self, u: _Array, h: float, after: _Array) -> _Array:
         """Writes the states after a reaction; its integral ``(c,)``."""
         self.numbers[0] = h
@@ -203,6 +213,8 @@ def solve_reactions(
         part = LawRows.build(Diffusion(torch.tensor(law.diffusivities)[moving].double()), (len(moving),), grid)
         term = DiffusionTerm(part, grid, sides, IntegralMean(), Newton())
     entry, bounds = _Entry(law, grid, sides, term), (tolerance, float(options.get("largest_step", inf)))
+    for number, each in enumerate(u):
+        entry.check(each, number)
     runs = [_run(entry, each, np.array([start, *output.tolist()]), bounds, k) for k, each in enumerate(u)]
     values, flux, source, steps = (torch.from_numpy(np.array(part)) for part in zip(*runs, strict=True))
     count = len(output)
@@ -245,7 +257,8 @@ def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], n
             elif (proposal := min(factor, 0.9) * h) < _SHORTEST * max(abs(time), 1e-4 * (times[-1] - times[0])):
                 raise SolverDivergedError(
                     f"Entry {number} cannot be continued past time {time:.6g}: a step of {h:.3g} fails, and max |u| is "
-                    f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before."
+                    f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before. "
+                    "A reaction that is not finite, such as a root of negative numbers, fails so, too."
                 )
         outputs.append((u.copy(), flux, source))
     entry.sides.check(sampled, times[0], times[-1])

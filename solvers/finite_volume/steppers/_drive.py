@@ -193,16 +193,17 @@ def _raise_if_failed(rows: March, last: float) -> None:
     """Raises an error for a row that cannot go on."""
     for row in np.flatnonzero(rows.state[:, VERDICT])[:1]:
         time, length, residual = (float(rows.state[row, place]) for place in (TIME, LENGTH, RESIDUAL))
+        low, high = rows.u[row].min(), rows.u[row].max()
         if rows.state[row, VERDICT] == STUCK:
             raise SolverDivergedError(
                 f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
                 f"{smallest_step(time, last):.3g}), residual {residual:.3g}. Use more cells or smoother data; for a "
-                "discontinuous conductivity take IntegralMean() or RKL2()."
+                f"discontinuous conductivity take IntegralMean() or RKL2(). States are between {low:.6g} and {high:.6g}; "
+                "law and source must be finite there and a little beyond."
             )
-        size = np.abs(rows.u[row]).max()
         raise SolverDivergedError(
             f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "
-            f"is {size:.3g}. A source such as u² makes solutions infinite in finite time; end before."
+            f"is {max(high, -low):.3g}. A source such as u² makes solutions infinite in finite time; end before."
         )
 
 
