@@ -198,8 +198,8 @@ def _raise_if_failed(rows: March, last: float) -> None:
             raise SolverDivergedError(
                 f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
                 f"{smallest_step(time, last):.3g}), residual {residual:.3g}. Use more cells or smoother data; for a "
-                f"discontinuous conductivity take IntegralMean() or RKL2(). States are between {low:.6g} and {high:.6g}; "
-                "law and source must be finite there and a little beyond."
+                "discontinuous conductivity take IntegralMean() or RKL2(). Law and source must be finite a little "
+                f"beyond the states there, {low:.6g} to {high:.6g}."
             )
         raise SolverDivergedError(
             f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "
