@@ -10,7 +10,8 @@ tolerance 1e-4 and smooth data, in nanoseconds per cell:
 * a step of RKL2 with s stages: 30 + 1.0 s to 30 + 1.9 s;
 * a step of TRBDF2 with one axis: 50 to 58 for linear diffusion, 67 for porous media, 66 to 84 for viscous Burgers;
 * with two axes: 92 to 250 for linear diffusion, which takes more conjugate gradients the more stable Euler steps q fit
-  in the step (66 + 25 √(1 + q) within 25 %), 230 to 345 for porous media, 130 to 200 for transport with diffusion.
+  in the step (66 + 25 √(1 + q) within 25 %, up to q = n²), 230 to 345 for porous media, 130 to 200 for transport with
+  diffusion.
 
 Diffusion alone took 14 to 63 steps of TRBDF2 and 1.1 to 1.5 times as many of RKL2; with a stiff source, explicit with
 RKL2, a fifth of the span times |∂s/∂u|.
@@ -108,7 +109,8 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
         linear = isinstance(operator.diffusion.law.law, Diffusion)
         solves = _TRBDF2_STEP + _NEWTON_ITERATION * (1.0 if linear else 2.0)
     else:
-        solves = _TRBDF2_STEP_IN_SPACE + _CONJUGATE_GRADIENTS * np.sqrt(1.0 + span / steps * euler)
+        stable = np.minimum(span / steps * euler, max(operator.grid.shape) ** 2)
+        solves = _TRBDF2_STEP_IN_SPACE + _CONJUGATE_GRADIENTS * np.sqrt(1.0 + stable)
     implicit = steps * (solves + 3.0 * (terms - 1) * evaluation)
     if operator.convection is not None:
         return {TRBDF2(): implicit, SSPRK3(): explicit}

@@ -257,8 +257,8 @@ def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], n
             elif (proposal := min(factor, 0.9) * h) < _SHORTEST * max(abs(time), 1e-4 * (times[-1] - times[0])):
                 raise SolverDivergedError(
                     f"Entry {number} cannot be continued past time {time:.6g}: a step of {h:.3g} fails, and max |u| is "
-                    f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before; "
-                    "one that is not finite, such as a root of negative numbers, fails so, too."
+                    f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end "
+                    "before. One that is not finite there, such as √u where u < 0, fails so, too."
                 )
         outputs.append((u.copy(), flux, source))
     entry.sides.check(sampled, times[0], times[-1])

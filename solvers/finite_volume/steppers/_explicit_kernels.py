@@ -16,6 +16,9 @@ from solvers.finite_volume._kernels import PART, Kernel, Places, Table, call, ke
 from solvers.finite_volume.steppers._march_kernels import (
     CURSOR,
     FRESH,
+    HIGHEST,
+    LEAST_SPREAD,
+    LOWEST,
     RUNNING,
     TIME,
     VERDICT,
@@ -353,7 +356,7 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
     lanes, state, n, entries = room.lanes, rows.state[row], rows.u.shape[1], rows.data.shape[1]
     length, stages, stabilised, last = lanes[SPAN, b], lanes[STAGES, b], scheme.courant == 0.0, output.times[-1]
     step = length, length * lanes[WORST, b]
-    ratio = _ratio(rows.u[row], b, scheme, room)
+    ratio = _ratio(rows.u[row], b, scheme, room, state)
     if not settle(state, ratio, scheme.order, step, stages + 1.0 if keeps else stages, last):
         return
     flows = rows.account.shape[1]
@@ -397,8 +400,8 @@ def _sum(u: _Array) -> float:
 
 
 @inner(inline="always")
-def _ratio(before: _Array, b: int, scheme: Scheme, room: Room) -> float:
-    """Estimated over allowed error of the step of a row; not finite where it fails."""
+def _ratio(before: _Array, b: int, scheme: Scheme, room: Room, state: _Array) -> float:
+    """Estimated over allowed error of the step of a row; not finite where it fails. Widens the range seen so far."""
     lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits
     if limits.tolerance == np.inf and scheme.courant == 0.0:
         return 0.0 if isfinite(_sum(cells[ODD, b * n : (b + 1) * n])) else np.nan
@@ -417,7 +420,9 @@ def _ratio(before: _Array, b: int, scheme: Scheme, room: Room) -> float:
         return np.inf
     if not (limits.tolerance < np.inf and (stabilised or scheme.sources)) or total == 0.0:
         return 0.0
-    return total / n / allowed_error(low, high, limits.tolerance, limits.atol)
+    state[LOWEST], state[HIGHEST] = min(state[LOWEST], low), max(state[HIGHEST], high)
+    least = limits.tolerance * LEAST_SPREAD * (state[HIGHEST] - state[LOWEST])
+    return total / n / max(allowed_error(low, high, limits.tolerance, limits.atol), least)
 
 
 @cache

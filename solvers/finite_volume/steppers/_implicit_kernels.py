@@ -28,6 +28,7 @@ from solvers.finite_volume.steppers._march_kernels import (
     EARLIER,
     FRESH,
     HIGHEST,
+    LEAST_SPREAD,
     LOWEST,
     RUNNING,
     TIME,
@@ -47,7 +48,6 @@ _Array = np.ndarray
 
 BY_RATES = -1
 _COURANT = 0.5
-_LEAST_SPREAD = 1e-6
 
 
 class Scheme(NamedTuple):
@@ -429,7 +429,7 @@ def _allow(scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: 
     for lane in range(width):
         low, high = min(lanes.range[0, lane], dirichlet[0, lane]), max(lanes.range[1, lane], dirichlet[1, lane])
         allowed = allowed_error(low, high, scheme.spread, scheme.limits.atol)
-        least = scheme.spread * max(lanes.mean[lane], _LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
+        least = scheme.spread * max(lanes.mean[lane], LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
         tile.allowed[lane] = scheme.newton * max(allowed, least)
 
 
@@ -457,7 +457,7 @@ def _ratios(
         high = max(max(lanes.range[1, lane], lanes.range_after[1, lane]), dirichlet[1, lane])
         allowed = allowed_error(low, high, scheme.limits.tolerance, scheme.limits.atol)
         spread = lanes.seen[1, lane] - lanes.seen[0, lane]
-        least = scheme.limits.tolerance * _LEAST_SPREAD * spread if spread > 0.0 else 0.0
+        least = scheme.limits.tolerance * LEAST_SPREAD * spread if spread > 0.0 else 0.0
         lanes.ratio[lane] = 0.0 if lanes.mean[lane] == 0.0 else lanes.mean[lane] / max(allowed, least)
         if not (lanes.converged[lane] and tile.converged[lane]):
             lanes.ratio[lane] = np.inf

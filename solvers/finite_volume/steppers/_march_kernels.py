@@ -10,6 +10,9 @@ from solvers.finite_volume.steppers._row_kernels import control, end_of_step, la
 
 _Array = np.ndarray
 
+LEAST_SPREAD = 1e-6
+"""Least spread that errors are relative to, as a fraction of the range of all states so far."""
+
 RUNNING, STUCK, ENDLESS = 0.0, 1.0, 2.0
 """Verdicts on rows: fine, failed at the smallest step, or accepted steps below it."""
 

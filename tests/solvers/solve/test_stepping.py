@@ -349,3 +349,11 @@ def test_a_field_that_has_decayed_is_cheap(sides, source):
     result = solve(Diffusion(1.0), CellGrid(0.0, 1.0, 50), sides, 1.0, [1e8 if source is None else 1e2], source=source)
     assert int(result.work.steps) <= 500
     assert float(result.values.abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize(("stepper", "time"), [(RKL2(), 20.0), (None, 1e8)])
+def test_a_field_that_has_decayed_in_a_plane_is_cheap(stepper, time):
+    grid, cold = CellGrid((0.0, 0.0), (1.0, 1.0), (12, 10)), (Dirichlet(0.0),) * 2
+    result = solve(Diffusion(1.0), grid, (cold, cold), 1.0, [time], stepper=stepper)
+    assert int(result.work.steps) <= 300
+    assert float(result.values.abs().max()) < 1e-10
