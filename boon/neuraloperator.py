@@ -40,8 +40,10 @@ def is_neuraloperator(operator: nn.Module) -> bool:
 
 def check_precision(operator: nn.Module) -> None:
     """Refuses a ``neuralop.models.FNO`` in half precision: ``.bfloat16()`` and ``.half()`` leave complex weights."""
+    if not is_neuraloperator(operator) or operator.fno_block_precision != "full":
+        return
     half = next((p.dtype for p in operator.parameters() if p.is_floating_point() and p.dtype.itemsize < 4), None)
-    if half is not None and is_neuraloperator(operator) and operator.fno_block_precision == "full":
+    if half is not None:
         raise half_refused(half)
 
 

@@ -237,6 +237,8 @@ class Rollout(nn.Module):
         trust = None
         if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹
             both = covariance + torch.diag_embed(noise)
+            certain = both.diagonal(dim1=-2, dim2=-1) == 0  # neither is ever wrong
+            both = both + torch.diag_embed(certain.to(both))
             trust = torch.linalg.solve(both, covariance.expand_as(both), left=False).unbind(-3)
         return Run(rollout=self, times=times, exchange=exchange, weights=weights, response=response, trust=trust)
 

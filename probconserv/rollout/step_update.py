@@ -20,7 +20,7 @@ from probconserv._linalg.covariance import as_double
 from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.structured import split, splits
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import as_tensor, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import FittedCovariance
@@ -106,7 +106,11 @@ class StepUpdate:
                 "kept or without variance. Free some, or leave that channel out of conserved."
             ) from error
         units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
-        return gain.correct(torch.zeros_like(rows), units), gain.cross @ rows.mT
+        totals = gain.cross @ rows.mT
+        if self.covariance is None and self.total_variance is not None:
+            deviation = square_root(as_tensor(self.total_variance).to(totals.device)).expand(len(rows))
+            totals = totals * deviation * deviation[:, None]
+        return gain.correct(torch.zeros_like(rows), units), totals
 
     def _covariance(self, weights: Tensor, channels: tuple[int, ...], count: int) -> LinearOperator:
         shape = (count, *weights.shape)
@@ -127,8 +131,7 @@ class StepUpdate:
                 (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
             )
         counted = torch.zeros(count, dtype=torch.float64, device=weights.device)
-        variance = 1.0 if self.total_variance is None else as_tensor(self.total_variance).to(weights.device)
-        counted[list(channels)] = variance
+        counted[list(channels)] = 1.0
         size = (moving * weights).flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
         level = (counted / size).reshape(-1, *[1] * weights.ndim)
         return DiagLinearOperator((moving * level / weights).flatten())

@@ -204,6 +204,16 @@ def test_a_diagnosis_says_whether_the_law_helps_and_how_far_it_moves_the_field(l
     torch.testing.assert_close(step, torch.full_like(step, expected), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("law_error", [0.0, 0.1])
+def test_a_law_is_not_trusted_where_the_operator_makes_no_error(law_error: float):
+    truth = FIELD[:, None].expand(3, STEPS + 1, 1, 17)
+    walls = [(torch.full((3, STEPS, 1), law_error), 0.0)]
+    diagnosis = Rollout(lambda u: u.clone(), GRID).diagnose(truth, TIMES, walls)
+    assert not diagnosis.trust.any()
+    result = Rollout(lambda u: u.clone(), GRID, update=diagnosis.weighed())(FIELD, TIMES, walls)
+    assert torch.equal(result.fields, truth)
+
+
 def test_bands_hold_for_new_functions_at_every_time_and_point():
     errors = normals(4000, STEPS, 1, 17) * TIMES[1:, None, None]
     truth = torch.zeros(4000, STEPS + 1, 1, 17, dtype=torch.float64)
