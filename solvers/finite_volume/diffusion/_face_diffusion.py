@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from solvers.finite_volume._kernels import lanes_of
+from solvers.finite_volume._kernels import Lanes, lanes_of
 from solvers.finite_volume.diffusion._newton_kernels import (
     NEWTON_ROUND_OFF,
     UNDAMPED,
@@ -132,11 +132,22 @@ class FaceDiffusion:
     ) -> None:
         """Fluxes and derivatives along one axis, as a kernel; see ``Medium.faces``."""
         lanes = lanes_of(info, width)
-        if not np.array_equal(lanes.rows, self._last[0]):
-            self._last[:] = lanes.rows, self.take(lanes.rows)
-        face = self._last[1]._between(torch.from_numpy(lanes.read(u, count, width)), lanes.times, 0)
+        face = self._of(lanes)._between(torch.from_numpy(lanes.read(u, count, width)), lanes.times, 0)
         for pointer, values in ((flux, face.value), (by_left, face.by_left), (by_right, face.by_right)):
             lanes.write(pointer, values.detach().numpy(), width)
+
+    def evaluate_tile(self, u: Any, info: Any, potential: Any, k: Any, *rest: Any) -> None:
+        """Φ and k along one axis, as a kernel; see ``Medium.faces``."""
+        (count, width), lanes = rest[2:], lanes_of(info, rest[3])
+        law, states = self._of(lanes).law, torch.from_numpy(lanes.read(u, count, width))
+        lanes.write(potential, law.potential(states).detach().numpy(), width)
+        lanes.write(k, law.conductivity(states).detach().numpy(), width)
+
+    def _of(self, lanes: Lanes) -> "FaceDiffusion":
+        """The term of the rows in some lanes."""
+        if not np.array_equal(lanes.rows, self._last[0]):
+            self._last[:] = lanes.rows, self.take(lanes.rows)
+        return self._last[1]
 
     @cached_property
     def _last(self) -> list[Any]:

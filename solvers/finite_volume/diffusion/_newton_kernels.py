@@ -22,6 +22,7 @@ from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 _Array = np.ndarray
 
 UNDAMPED = 8
+BY_FACES, BY_STATES = -1, -2
 NEWTON_ROUND_OFF = 1e-13
 
 
@@ -29,13 +30,14 @@ class Medium(NamedTuple):
     """Law, source and sides of all rows.
 
     Attributes:
-        kind: Code of the law; −1 where it enters by ``faces``.
+        kind: Code of the law; ``BY_FACES`` or ``BY_STATES`` where it enters by ``faces``.
         values: Its parameters ``(rows, 1)``.
         coefficient: Diffusivities ``(rows, 1)`` or on the faces ``(rows, n + 1)``.
         modes: Modes of the sides ``(2,)``.
         pull: Derivatives of the states on the sides by the edge cells ``(rows, 2)``.
         spacing: Cell length.
-        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right, record), or 0.
+        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right, record), or 0; by
+            states (u, info, Φ, k, –, record).
         source: Address of a kernel (u, info, s, ∂s/∂u, –, record), or 0.
         records: Addresses of the arrays that these two read.
     """
@@ -138,12 +140,16 @@ def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) ->
             last = data[lane, 1] if medium.modes[1] == STATE else 0.0
             tile.u[lane] = first + tile.pull[0, lane] * tile.u[width + lane]
             tile.u[end + lane] = last + tile.pull[1, lane] * tile.u[end - width + lane]
-    if medium.faces != 0:
+    if medium.kind == BY_FACES:
         states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right, medium.records[0]
         call(medium.faces, states, (tile.u.shape[0] // width, width))
         _scale_fluxes(tile, medium.spacing, one, width)
     else:
-        evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
+        if medium.kind == BY_STATES:
+            states = tile.u, tile.info, tile.potential, tile.k, tile.k, medium.records[0]
+            call(medium.faces, states, (tile.u.shape[0] // width, width))
+        else:
+            evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
         _difference_potentials(tile, one, width)
     if medium.modes[0] != PERIODIC:
         _close_faces(tile, medium, data, width)

@@ -1,8 +1,8 @@
 """Laws and sources on some rows of a flattened batch.
 
-A dataclass is cut: its parameters are flattened like the batch and indexed. Whatever cannot be cut (other classes,
-functions, dataclasses whose parts give other values than the whole) is evaluated on the whole batch, so that its
-author sees ``(*batch, *space)``.
+A dataclass is cut: its parameters are flattened like the batch and indexed. Objects of other classes see the states of
+some rows as they are. Whatever cannot be cut (functions, objects whose parts give other values than the whole) is
+evaluated on the whole batch, so that its author sees ``(*batch, *space)``.
 """
 
 from collections.abc import Callable, Sequence
@@ -124,8 +124,6 @@ def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable
     ``evaluate`` gives values at states, in their shape. A user's code may fail in any way on some of the rows, in its
     checks or its formulas.
     """
-    if not is_dataclass(whole):
-        return False
     parts = [np.array([0]), np.array([rows.size - 1]), np.arange(0, rows.size, 2), np.arange(1, rows.size, 2)]
     try:
         expected = [rows.gather(values) for values in evaluate(whole, rows.scatter(states))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from solvers.finite_volume._kernels import NO_RECORD, Callback, Lanes, lanes_of, numbers_at
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume.diffusion._newton_kernels import Medium
+from solvers.finite_volume.diffusion._newton_kernels import BY_FACES, Medium
 from solvers.finite_volume.diffusion.newton import Reaction, Stage
 from solvers.finite_volume.steppers._implicit_kernels import Calls
 from solvers.finite_volume.steppers._march_kernels import Sides
@@ -68,7 +68,7 @@ class OperatorKernels:
                 return medium._replace(source=kernel.address, records=(medium.records[0], kernel.record))
             return medium._replace(source=self._reaction)
         none = np.zeros((1, 1))
-        return Medium(-1, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0, (NO_RECORD, NO_RECORD))
+        return Medium(BY_FACES, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0, (NO_RECORD, NO_RECORD))
 
     @cached_property
     def _reaction(self) -> int:
