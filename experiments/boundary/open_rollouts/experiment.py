@@ -68,8 +68,8 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def methods(self, case: Case) -> tuple[Method, ...]:
-        """All rows; BOON where fields are known at nodes, which walls are among."""
-        return tuple(each for each in METHODS if case.system.given or not each.kind.corrected)
+        """All rows; operators that meet conditions where these are given at nodes."""
+        return tuple(each for each in METHODS if not each.kind.walls or case.system.given in each.kind.walls)
 
     @override
     def reference(self, case: Case) -> str:

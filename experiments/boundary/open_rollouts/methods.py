@@ -32,7 +32,7 @@ from probconserv.errors import ConvergenceError
 from probconserv.rollout import FluxModel, StepUpdate
 from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.training import TrainingConfig
-from solvers import Dirichlet
+from solvers import Dirichlet, Neumann
 
 NAME = "open_rollouts"
 DIAGNOSED = 20
@@ -86,15 +86,19 @@ def _read(*what: Any) -> Trajectories:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of operators; a regression has no weights."""
+    """A kind of operators.
+
+    Args:
+        network: Whether it has weights; a regression has none.
+        walls: Kinds of conditions that it meets, and which a system must have; none for all systems.
+    """
 
     key: str
     label: str
     colour: str
     _: KW_ONLY
     network: bool = True
-    corrected: bool = False
-    increments: bool = False
+    walls: tuple[type, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +116,9 @@ class Method:
 KINDS = (
     Kind("regression", "regression", plots.GREY, network=False),
     Kind("fno", "FNO", plots.BARE),
-    Kind("fno-increments", "FNO, increments", plots.ORANGE, increments=True),
-    Kind("boon", "BOON", plots.CONSERVED, corrected=True),
-    Kind("boon-increments", "BOON, increments", plots.GREEN, corrected=True, increments=True),
+    Kind("fno-increments", "FNO, increments", plots.ORANGE),
+    Kind("boon", "BOON", plots.CONSERVED, walls=(Dirichlet, Neumann)),
+    Kind("cosine", "CosineFNO", plots.GREEN, walls=(Neumann,)),
 )
 TREATMENTS = {"": ("", "-"), "uniform": (" + balance", "--"), "fitted": (" + fitted balance", ":")}
 METHODS = tuple(
@@ -132,15 +136,13 @@ METHODS = tuple(
 
 
 def training_of(kind: Kind, case: Case, seed: int) -> Training:
-    """The training of a network; one of increments learns to bear its own steps, without which it diverges."""
+    """The training of a network."""
     steps = case.sizes.optimiser_steps
     config = OperatorConfig(
         system=case.system,
         sizes=case.sizes,
         seed=case.seed,
-        corrected=kind.corrected,
-        increments=kind.increments,
-        pushforward=kind.increments,
+        architecture=kind.key,  # type: ignore[arg-type]
         training=TrainingConfig(
             steps=steps,
             peak_rate=4e-3,
@@ -196,7 +198,7 @@ def _balanced(operator: Callable[..., Tensor], case: Case, method: Method, seed:
     system, test, known = case.system, case.trajectories("test"), case.trajectories("validation")
     short = known.take(len(known.fields), min(DIAGNOSED, known.steps))
     valued = system.given is Dirichlet
-    update = StepUpdate(fixed=_given_values(system) if valued and method.kind.corrected else None)
+    update = StepUpdate(fixed=_given_values(system) if valued and method.kind.walls else None)
     rollout = Rollout(
         operator,
         system.grid,

@@ -1,14 +1,15 @@
 """Operators of one step, trained on single steps and then after steps of their own."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, FNOConfig, Normalised, relative_l2
+from boon import BOON, FNO, CosineConfig, CosineFNO, FNOConfig, Normalised, relative_l2
 from experiments.boundary.baselines.pca import Samples, fit
 from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.open_rollouts.systems import OpenSystem, Pair, Trajectories
@@ -46,15 +47,18 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorConfig:
-    """Everything that decides an operator."""
+    """Everything that decides an operator; those of increments are trained after steps of their own, too."""
 
     system: OpenSystem
     sizes: Sizes
     seed: int
-    corrected: bool
-    increments: bool
-    pushforward: bool
+    architecture: Literal["fno", "fno-increments", "boon", "cosine"]
     training: TrainingConfig
+
+    @property
+    def increments(self) -> bool:
+        """Whether the operator predicts changes."""
+        return self.architecture in ("fno-increments", "cosine")
 
 
 class StepOperator(nn.Module):
@@ -95,11 +99,29 @@ def with_data(system: OpenSystem, field: Tensor, data: Data) -> Tensor:
     return torch.cat(channels, dim=1)
 
 
+class _Cosine(nn.Module):
+    """A ``CosineFNO`` that reads its gradients from the channels behind the field, as ``with_data`` has them."""
+
+    def __init__(self, config: CosineConfig) -> None:
+        super().__init__()
+        self.network = CosineFNO(config)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first, first_after, last, last_after = inputs[:, 1:, :1].split(1, dim=1)
+        before, after = torch.cat([first, last], dim=2), torch.cat([first_after, last_after], dim=2)
+        return self.network(inputs[:, :1], before, after)
+
+
 def build(config: OperatorConfig, trajectories: Trajectories) -> StepOperator:
     """An untrained operator, normalised by trajectories; its weights are drawn from torch's global generator."""
     system, sizes = config.system, config.sizes
     before, after, data = pairs_of(system, trajectories)
-    inputs = with_data(system, before, data)
+    inputs, change = with_data(system, before, data), float((after - before).std())
+    if config.architecture == "cosine":
+        slope = float(data[0].square().mean().sqrt())
+        size = float(before.square().mean().sqrt())
+        cosine = CosineConfig(width=sizes.width, depth=sizes.depth, size=size, change=change, slope=slope)
+        return StepOperator(_unscaled(cosine, inputs.shape[1], system), system)
     network = FNOConfig(
         in_channels=inputs.shape[1],
         out_channels=system.channels,
@@ -108,15 +130,21 @@ def build(config: OperatorConfig, trajectories: Trajectories) -> StepOperator:
         depth=sizes.depth,
     )
     if config.increments:
-        network = replace(network, increment=float((after - before).std() / before.std()))
+        network = replace(network, increment=change / float(before.std()))
     operator = Normalised.fit(FNO(network), inputs, after)
     if config.increments:  # of fields in the units of the input
         operator.output_mean.copy_(operator.input_mean[: system.channels].view(-1, *[1] * system.dimension))
         operator.output_scale.copy_(operator.input_scale[: system.channels])
-    if not config.corrected:
+    if config.architecture != "boon":
         return StepOperator(operator, system)
     assert system.given is not None
     return StepOperator(BOON(operator, [(system.given(), system.given())]), system)
+
+
+def _unscaled(config: CosineConfig, channels: int, system: OpenSystem) -> Normalised:
+    """A ``CosineFNO``, which has scales of its own, in the form that ``boon.save`` takes."""
+    zero, one = torch.zeros(channels), torch.ones(channels)
+    return Normalised(_Cosine(config), zero, one, torch.zeros(1, *system.grid.shape), torch.ones(1))
 
 
 def pairs_of(system: OpenSystem, trajectories: Trajectories) -> tuple[Tensor, Tensor, Data]:
@@ -129,8 +157,8 @@ def pairs_of(system: OpenSystem, trajectories: Trajectories) -> tuple[Tensor, Te
 def train_operator(training: Training, known: Trajectories, unseen: Trajectories, context: RunContext) -> None:
     """Trains an operator, or goes on from its checkpoint, and stores it.
 
-    In the first half of the steps it learns single steps; in the second, with ``pushforward``, single steps from fields
-    that up to ``UNROLLED`` − 1 steps of its own have led to, through which no gradient goes.
+    In the first half of the steps it learns single steps; in the second, if it predicts changes, single steps from
+    fields that up to ``UNROLLED`` − 1 steps of its own have led to, through which no gradient goes.
     """
     config: OperatorConfig = training.config
     torch.manual_seed(config.training.seed)
@@ -138,7 +166,7 @@ def train_operator(training: Training, known: Trajectories, unseen: Trajectories
     data, fields = data_of(system, known.walls), known.fields
 
     def loss(module: nn.Module, step: StepContext) -> Tensor:
-        late = config.pushforward and step.progress >= 0.5
+        late = config.increments and step.progress >= 0.5
         before = int(torch.randint(UNROLLED, (), generator=step.generator)) if late else 0
         rows = torch.randint(len(fields), (sizes.batch,), generator=step.generator)
         first = torch.randint(known.steps - before, (sizes.batch,), generator=step.generator)
@@ -155,12 +183,16 @@ def train_operator(training: Training, known: Trajectories, unseen: Trajectories
     how = replace(config.training, device=context.options.device)
     with one_thread():
         state = train(task, how, training.path(context.options.out), context.progress)
-    store_finished(model.operator.cpu().eval(), training, state, training.weights(context.options.out))
+    operator = model.operator.cpu().eval()
+    inner = getattr(operator, "operator", None)
+    more = {"cosine": asdict(inner.network.config)} if isinstance(inner, _Cosine) else {}
+    store_finished(operator, training, state, training.weights(context.options.out), more)
 
 
 def load(path: Path, system: OpenSystem) -> StepOperator:
     """A stored operator."""
-    return StepOperator(boon.load(path), system).eval()
+    config = boon.read_notes(path).get("cosine")
+    return StepOperator(boon.load(path, _Cosine(CosineConfig(**config)) if config else None), system).eval()
 
 
 def fit_regression(system: OpenSystem, known: Trajectories, unseen: Trajectories) -> Callable[..., Tensor]:

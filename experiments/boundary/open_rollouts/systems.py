@@ -268,6 +268,8 @@ class ViscousBurgers(OpenSystem):
 class Channel(OpenSystem):
     """Shallow water (h, hv) between two gates whose discharges are measured, integrated over the steps."""
 
+    refinement: int = 1
+
     channels: ClassVar = 2
     conserved: ClassVar = (0,)
 
