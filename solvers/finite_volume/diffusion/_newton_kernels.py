@@ -140,16 +140,17 @@ def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) ->
             last = data[lane, 1] if medium.modes[1] == STATE else 0.0
             tile.u[lane] = first + tile.pull[0, lane] * tile.u[width + lane]
             tile.u[end + lane] = last + tile.pull[1, lane] * tile.u[end - width + lane]
-    if medium.kind == BY_FACES:
-        states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right, medium.records[0]
+    if medium.faces != 0:
+        values, slopes = tile.flux, tile.by_left
+        if medium.kind == BY_STATES:
+            values, slopes = tile.potential, tile.k
+        states = tile.u, tile.info, values, slopes, tile.by_right, medium.records[0]
         call(medium.faces, states, (tile.u.shape[0] // width, width))
+    else:
+        evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
+    if medium.kind == BY_FACES:
         _scale_fluxes(tile, medium.spacing, one, width)
     else:
-        if medium.kind == BY_STATES:
-            states = tile.u, tile.info, tile.potential, tile.k, tile.k, medium.records[0]
-            call(medium.faces, states, (tile.u.shape[0] // width, width))
-        else:
-            evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
         _difference_potentials(tile, one, width)
     if medium.modes[0] != PERIODIC:
         _close_faces(tile, medium, data, width)
