@@ -48,6 +48,8 @@ from probconserv.surrogates.refined import Refined
 FUNCTIONS_AT_ONCE = 20
 WIDTHS = (0.02, 0.04, 0.07, 0.12, 0.2)
 """Deviations of a search's likelihood that are tried, in the units of the field."""
+POINTS_TRIED = 128
+"""About how many points of a field the settings of a search are chosen at."""
 SPREAD = 1e-3
 """Least deviation of draws where a law or a bound moves them, since a search may find one function only."""
 Predicted = Prediction | Tensor
@@ -107,18 +109,22 @@ def search(asked: Asked) -> Tensor:
     functions, count = case.training(seed), case.sizes.draws
     fields = functions[:, case.member.wanted].flatten(1)
 
-    def draws(data: Observed, width: float, slack: float | None, stream: int) -> Tensor:
+    def draws(data: Observed, width: float, slack: float | None, stream: int, points: slice) -> Tensor:
         missed = _seen(case, functions, data.context) - data.context.values  # (training, functions, M)
         likelihood = -0.5 * (missed / width).square().sum(dim=-1)
         if slack is not None:
             likelihood = likelihood - 0.5 * (data.law.residual(fields[:, None])[..., 0] / slack).square()
         chosen = torch.multinomial(likelihood.mT.softmax(dim=-1), count, True, generator=_generator(seed, stream))
-        return fields[chosen].movedim(1, 0)
+        return fields[:, points][chosen].movedim(1, 0)
 
-    validation = case.observed("validation", seed)
+    validation, whole = case.observed("validation", seed), slice(None)
+    some = slice(None, None, -(-fields.shape[1] // POINTS_TRIED))
     tried = [(width, slack) for width in WIDTHS for slack in ((0.003, 0.01, 0.03) if told else (None,))]
-    errors = [float(scores.crps_of_samples(validation.truth, draws(validation, *one, 1)).mean()) for one in tried]
-    found = draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2)
+    errors = [
+        float(scores.crps_of_samples(validation.truth[:, some], draws(validation, *one, 1, some)).mean())
+        for one in tried
+    ]
+    found = draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2, whole)
     return condition(_independent(found), observed.law).mean if told else found
 
 
