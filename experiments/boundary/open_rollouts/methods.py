@@ -181,7 +181,8 @@ class Predicted:
 def predict(case: Case, method: Method, seed: int, weights: Sequence[Path]) -> Predicted:
     """The rollout of a row from the start of every test function; NaN where fluxes and sources find no solution."""
     system, test = case.system, case.trajectories("test")
-    operator = _within(load(weights[0], system) if method.kind.network else _regression(case), case)
+    network = load(weights[0], system) if method.kind.network else _regression(replace(case, long=False))
+    operator = _within(network, case)
     if method.treatment:
         try:
             return _balanced(operator, case, method, seed)
