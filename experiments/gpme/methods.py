@@ -45,7 +45,6 @@ from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.refined import Refined
 
-FUNCTIONS_AT_ONCE = 20
 WIDTHS = (0.02, 0.04, 0.07, 0.12, 0.2)
 """Deviations of a search's likelihood that are tried, in the units of the field."""
 POINTS_TRIED = 128

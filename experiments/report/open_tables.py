@@ -1,5 +1,6 @@
 """Tables of open systems: operators as rows, problems as columns, without and with the balance of the walls."""
 
+import numpy as np
 import pandas as pd
 
 from experiments.records.release import released_results
@@ -36,9 +37,12 @@ def gains() -> str:
         for case, label in results.description.cases.items():
             alone, under = (scores.loc[case].get(key, pd.Series(dtype=float)) for key in (kind, f"{kind}-uniform"))
             both = pd.concat([alone, under], axis=1, join="inner").to_numpy()
+            if len(both) < 2 or not np.isfinite(both).all():
+                row[label] = "diverges" if len(both) else "—"
+                continue
             apart = both[:, 0] - both[:, 1]
-            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5) if len(apart) > 1 else 0.0
-            row[label] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})" if len(apart) else "—"
+            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
+            row[label] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 
