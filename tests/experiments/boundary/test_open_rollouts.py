@@ -72,12 +72,12 @@ def test_scores_of_a_known_error() -> None:
     assert bool((blown["open_error"] == float("inf")).all())
 
 
-def test_a_run_ends_and_is_resumed(tmp_path: Path) -> None:
-    """Every row of one system; under the balance the total is kept where the operator alone loses it."""
+def test_the_balance_keeps_the_total(tmp_path: Path) -> None:
+    """Rows of the channel: under the balance the total is kept where the operator alone loses it."""
     sizes = replace(SIZES["smoke"], steps=16, trained_steps=16, optimiser_steps=2)
     experiment = OpenRolloutExperiment(systems=SYSTEMS[3:4], sizes={"smoke": sizes})
     context = RunContext(options=RunOptions(preset="smoke", out=tmp_path), progress=False)
-    (case,) = experiment.cases(context)
+    case = experiment.cases(context)[0]
     drift = {}
     for method in experiment.methods(case):
         if method.kind.key not in ("regression", "fno"):
