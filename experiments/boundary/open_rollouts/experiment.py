@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
+from boon.conditions.functionals import DIFFERENCES
 from experiments.boundary.open_rollouts import figures
 from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
@@ -34,9 +35,8 @@ EARLY = 20
 """Step at which bands are looked at, besides the last."""
 NEAR = 8
 """Points from a wall on that are near it."""
-STENCIL = (-11 / 6, 3.0, -3 / 2, 1 / 3)
-"""Slope at the first of four nodes, of third order; BOON meets another."""
-SHOWN = 0
+ORDER = 3
+"""Of the one-sided difference that slopes at walls are scored by; BOON meets another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,11 @@ class OpenRolloutExperiment(Experiment):
         systems = self.systems
         if options.preset == "smoke":
             systems = [replace(each, intervals=_SMALL[each.dimension]) for each in systems]
-        sizes, long = self.sizes[options.preset], [each for each in systems if each.name in LONG]
+        sizes, groups = self.sizes[options.preset], ((False, systems), (True, [s for s in systems if s.name in LONG]))
         return [
-            Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder, long=number >= len(systems))
-            for number, each in enumerate([*systems, *long])
+            Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder, long=long)
+            for long, group in groups
+            for each in group
         ]
 
     @override
@@ -109,10 +110,9 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
     size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
     error = (u - truth).flatten(2).square().mean(dim=-1).sqrt() / size
     first = (system.conserved or (0,))[0]
-    spread, weights = truth[:, :, first].std(), system.grid.weights
-    total = ((u - truth)[:, :, first] * weights).flatten(2).sum(dim=-1) / spread
-    walls = torch.cat([side.flatten(2) for side in _at_walls((u - truth)[:, :, first], system, 1)], dim=-1) / spread
-    near = torch.cat([side.flatten(2) for side in _at_walls((u - truth)[:, :, first], system, NEAR)], dim=-1) / spread
+    spread, missed = truth[:, :, first].std(), (u - truth)[:, :, first]
+    total = (missed * system.grid.weights).flatten(2).sum(dim=-1) / spread
+    walls, near = (_at_walls(missed, system, count) / spread for count in (1, NEAR))
     arrays = {
         "open_error": error[:, 1:].mean(dim=1),
         "open_final": error[:, -1],
@@ -121,8 +121,6 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
         "near_wall_error": near[:, 1:].square().mean(dim=(1, 2)).sqrt(),
         "error_by_step": error.mean(dim=0),
         "drift_by_step": total.square().mean(dim=0).sqrt(),
-        "shown": u[SHOWN, -1, first],
-        "shown_truth": truth[SHOWN, -1, first],
     }
     if system.given is Neumann:
         arrays["slope_error"] = _slope_error(u[:, 1:, 0], test, system)
@@ -134,20 +132,21 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
     return {name: np.where(np.isfinite(value), value, np.inf) for name, value in values.items()}
 
 
-def _at_walls(field: Tensor, system: OpenSystem, count: int) -> list[Tensor]:
-    """The first points from every open side on, of ``(b, t, *space)``."""
+def _at_walls(field: Tensor, system: OpenSystem, count: int) -> Tensor:
+    """The first points from every open side on, of ``(b, t, *space)``: ``(b, t, points)``."""
     sides = []
     for axis in system.open_axes:
         along = axis - system.dimension
         points = field.shape[along]
         sides += [field.narrow(along, 0, count), field.narrow(along, points - count, count)]
-    return sides
+    return torch.cat([side.flatten(2) for side in sides], dim=-1)
 
 
 def _slope_error(u: Tensor, test: Trajectories, system: OpenSystem) -> Tensor:
-    """Of u ``(b, t, n)``: ∂u/∂x at the walls by ``STENCIL`` against what is given, root mean squares over the steps."""
-    stencil = torch.tensor(STENCIL, dtype=u.dtype) * system.intervals
-    slopes = torch.stack([u[..., :4] @ stencil, -(u[..., -4:].flip(-1) @ stencil)], dim=-1)
+    """Of u ``(b, t, n)``: ∂u/∂x at the walls by a difference of third order against what is given, over the steps."""
+    stencil = torch.tensor(DIFFERENCES[ORDER, False], dtype=u.dtype) * system.intervals
+    nodes = len(stencil)
+    slopes = torch.stack([u[..., :nodes] @ stencil, -(u[..., -nodes:].flip(-1) @ stencil)], dim=-1)
     given = torch.cat([side.double() for side in test.walls[0]], dim=-1)[:, 1:]
     return (slopes - given).square().mean(dim=(1, 2)).sqrt() / given.square().mean(dim=(1, 2)).sqrt()
 
@@ -159,10 +158,7 @@ def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, chan
     inside = (error <= predicted.band.fields)[:, :, channel].double()
     missed = ((predicted.fields - test.fields)[:, :, channel].double() * system.grid.weights).flatten(2).sum(dim=-1)
     held = (missed.abs() <= predicted.band.totals[:, 0]).double()
-    walls, near = (
-        torch.cat([side.flatten(2) for side in _at_walls(inside, system, count)], dim=-1).mean(dim=-1)
-        for count in (1, NEAR)
-    )
+    walls, near = (_at_walls(inside, system, count).mean(dim=-1) for count in (1, NEAR))
     arrays = {}
     for name, step in (("", min(EARLY, test.steps)), ("_end", test.steps)):
         arrays |= {

@@ -300,7 +300,6 @@ class _Gate:
 class Plate(OpenSystem):
     """u_t = conductivity·Δu on a square; heat flows in through a part of the bottom and a part of the top."""
 
-    interval: float = 0.05
     intervals: int = 32
     conductivity: float = 0.03
     width: float = 0.1
