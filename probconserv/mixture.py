@@ -16,6 +16,9 @@ from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
 
+DRAWN_AT_ONCE = 2**25
+"""Most values that a mixture draws of all its components together, 256 MiB in float64."""
+
 
 def is_bounded(prediction: Any) -> bool:
     """Whether a prediction, or the components of a mixture, is under inequalities, so that it is no Gaussian."""
@@ -114,9 +117,14 @@ class Mixture(Drawable):
         chosen = torch.nn.functional.one_hot(choice, len(self.weights))
         # The j-th time a field picks a component, it takes the component's j-th draw.
         turn = (chosen.cumsum(dim=0) * chosen).sum(dim=-1) - 1
-        draws = draw(self.components, (int(turn.max()) + 1,), generator).reshape(-1, len(self.weights), fields, n)
-        field = torch.arange(fields, device=choice.device)
-        picked = draws[turn, choice, field]
+        turns, field = int(turn.max()) + 1, torch.arange(fields, device=choice.device).expand_as(turn)
+        at_once = max(1, DRAWN_AT_ONCE // (len(self.weights) * fields * n))
+        picked = self.components.mode.new_empty(total, fields, n)
+        for first in range(0, turns, at_once):
+            number = min(at_once, turns - first)
+            draws = draw(self.components, (number,), generator).reshape(number, len(self.weights), fields, n)
+            now = (turn >= first) & (turn < first + number)
+            picked = picked.index_put((now,), draws[turn[now] - first, choice[now], field[now]])
         return picked.reshape(*sample_shape, *self.batch_shape, n)
 
     def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:

@@ -107,6 +107,18 @@ def test_components_keep_variances_below_the_floor_of_gpytorch():
     assert torch.equal(mixture.variance, variance)
 
 
+def test_draws_in_several_goes_are_those_of_one(monkeypatch):
+    """Where components do not vary, a draw is the mean of the component that was chosen for it."""
+    means = torch.arange(1.0, 61.0, dtype=torch.float64).reshape(3, 5, 4).requires_grad_()
+    mixture = Mixture(Normal(means, torch.full_like(means, 1e-300)))
+    whole = mixture.rsample(torch.Size([40]), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("probconserv.mixture.DRAWN_AT_ONCE", 2 * means.numel())
+    parts = mixture.rsample(torch.Size([40]), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(parts, whole)
+    (gradient,) = torch.autograd.grad(parts.sum(), means)
+    torch.testing.assert_close(gradient.sum(dim=0), torch.full((5, 4), 40.0, dtype=torch.float64))
+
+
 def test_draws_are_differentiable_in_the_components():
     loc = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
     Mixture(Normal(loc, torch.ones(2, 4).double())).rsample((10,)).sum().backward()
