@@ -22,6 +22,7 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
 from experiments.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
+from solvers import Neumann
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +63,20 @@ class Method:
 
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
 PENALTY, CIRCLE = "soft-penalty", "circle"
+SLOPES, CHANNEL_SLOPES = "boon-slopes", "boundary-channels-slopes"
 PAPER, PAPER_CHANNELS, RESIDUAL, DEFAULT = "boon-paper", "boon-paper-channels", "boon-residual", "boon-default"
 PCA, DEEPONET, UNET = "pca", "deeponet", "unet"
 PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS = "neuralop", "neuralop-plain", "neuralop-defaults"
 OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
 """Other architectures than the FNO of this library."""
-BASELINES = (FNO, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
+BASELINES = (FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
 """All methods but BOON."""
 RELEASED = (FNO, PCA, CHANNELS, CIRCLE, PAPER, PAPER_CHANNELS, DEFAULT)
 """Whose weights the problems of the papers release; hard problems release those of all but ``SETTINGS_OF``."""
-SETTINGS_OF = {RESIDUAL: DEFAULT}
+SETTINGS_OF = {RESIDUAL: DEFAULT, SLOPES: DEFAULT, CHANNEL_SLOPES: CHANNELS}
 """Methods that are not tuned, and whose settings they have."""
+SLOPE_LOSS = 0.1
+"""Of the error of slopes in the loss of methods that learn slopes where gradients are given."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 
 
@@ -92,6 +96,12 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
+        (
+            CHANNEL_SLOPES,
+            "FNO + boundary channels, slopes in the loss",
+            Style(SKY, ":"),
+            Treatment(channels=True, slopes=SLOPE_LOSS),
+        ),
         (CIRCLE, "FNO on the circle", Style(SKY, "--"), Treatment(circle=True)),
         (
             PRESCRIPTION,
@@ -109,6 +119,12 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
             Treatment(correction=paper, channels=True),
         ),
         (RESIDUAL, "BOON (default), residual in the loss", Style(CONSERVED, "-."), replace(default, penalty=0.1)),
+        (
+            SLOPES,
+            "BOON (default), slopes in the loss",
+            Style(CONSERVED, (0, (1, 3))),
+            replace(default, slopes=SLOPE_LOSS),
+        ),
         (DEFAULT, "BOON (default)", Style(CONSERVED), default),
     )
     fno, *rest = (Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows)
@@ -177,6 +193,9 @@ def _left_out(case: BoundaryCase) -> set[str]:
     left_out = {LIFTING, RESIDUAL} if all(case.periodic) else {CIRCLE}
     if not _has_channels(case):
         left_out |= {CHANNELS, PAPER_CHANNELS}
+    gradients = any(isinstance(side, Neumann) for pair in case.conditions for side in pair)
+    if case.axes > 1 or case.published or not gradients:
+        left_out |= {SLOPES, CHANNEL_SLOPES}
     if not case.independent:
         left_out.add(PACKAGE_PLAIN)
     if not case.shared:  # features inside the layers belong to all unknowns

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2
+from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2, slope_error
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.lifting import LiftingStep
@@ -35,6 +35,7 @@ class Treatment:
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none. Under a correction u
             is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
+        slopes: λ of a further term λ · ``boon.slope_error`` of the loss; 0 for none.
     """
 
     architecture: Architecture = field(default_factory=FourierOperator)
@@ -43,10 +44,12 @@ class Treatment:
     lifting: bool = False
     penalty: float = 0.0
     circle: bool = False
+    slopes: float = field(default=0.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        if not self.penalty >= 0:
-            raise InvalidArgumentError(f"penalty must not be negative, got {self.penalty}.")
+        for name in ("penalty", "slopes"):
+            if not getattr(self, name) >= 0:
+                raise InvalidArgumentError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     @property
     def information(self) -> str:
@@ -55,7 +58,7 @@ class Treatment:
             "channels": self.channels,
             "layers": self.correction is not None and self.correction.hidden,
             "output": self.correction is not None or self.lifting,
-            "loss": self.penalty > 0,
+            "loss": self.penalty > 0 or self.slopes > 0,
         }
         seen = ", ".join(name for name, used in inputs.items() if used)
         circle = "; periodicity in the network" if self.circle else ""
@@ -92,11 +95,13 @@ class ConditionedOperator(nn.Module):
         return discretise_case(self.case, like, values)
 
     def loss(self, fields: Fields) -> Tensor:
-        """Mean relative L2 of a batch, plus the penalty."""
-        if not self.treatment.penalty:
-            return relative_l2(self(fields.input, fields.values), fields.output)
-        u, missed = self._with_residual(fields)
-        return relative_l2(u, fields.output) + self.treatment.penalty * missed
+        """Mean relative L2 of a batch, plus the penalty and the error of slopes."""
+        penalty, slopes = self.treatment.penalty, self.treatment.slopes
+        u, missed = self._with_residual(fields) if penalty else (self(fields.input, fields.values), 0.0)
+        loss = relative_l2(u, fields.output) + penalty * missed
+        if slopes:
+            loss = loss + slopes * slope_error(u, fields.output, _over_time(self.case.conditions, self.case))
+        return loss
 
     def _with_residual(self, fields: Fields) -> tuple[Tensor, Tensor]:
         """The output, and how far the network itself is from the conditions."""

@@ -14,30 +14,38 @@ from experiments.boundary.cases import BoundaryCase, coarser, finer
 from experiments.boundary.data import Fields, by_time, load_fields
 from experiments.boundary.operator import ConditionedOperator, Treatment, discretise_case, load
 from experiments.boundary.sources import DarcyFiles, DataStore
+from experiments.boundary.walls import slope_errors, wall_scores
 from experiments.disturbance import Disturbance
 from experiments.records.record import Arrays
+from solvers import NodeGrid
 
 RANKED_NOISES = {"validation_noise_0.001": 0.001, "validation_noise_0.01": 0.01}
 """Noise by the score of the validation set that has it."""
 SHOWN = 1  # test samples whose fields are kept for figures
 
 
-def score_operator(path: Path, treatment: Treatment, case: BoundaryCase, test: Fields) -> Arrays:
+def score_operator(
+    path: Path, treatment: Treatment, case: BoundaryCase, test: Fields, fine: Fields | None = None
+) -> Arrays:
     """Scores of a trained operator, see ``boon.BoundaryError`` for those of the boundary.
 
     ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, and ``shown`` the first unknown of the first samples
-    ``(samples, t, *nodes)``.
+    ``(samples, t, *nodes)``. ``fine`` are the test samples on the grid on which slopes are scored as well.
     """
     model = load(path, treatment, case.training_case)
     u = roll_out(model, test, case) if case.rollout else model.predict(test, case.sizes.batch)
     pairs = zip(u.double().split(1), test.output.double().split(1), strict=True)
-    return {
+    scores = {
         "relative_l2": torch.stack([relative_l2(*pair) for pair in pairs]).numpy(),
         "over_time": over_time(by_time(u, case), by_time(test.output, case)).numpy(),
         "validation": validation_score(path),
         "shown": by_time(u[:SHOWN], case)[:, :, 0].numpy(),
         **_boundary(case, u, test),
+        **_walls(case, u, test),
     }
+    if fine is not None:
+        scores["slope_error_finer"] = _walls(case, model.predict(fine, case.sizes.batch), fine)["slope_error"]
+    return scores
 
 
 def roll_out(model: ConditionedOperator, test: Fields, case: BoundaryCase) -> Float[Tensor, "batch channels *space"]:
@@ -112,3 +120,16 @@ def _boundary(case: BoundaryCase, u: Tensor, test: Fields) -> Arrays:
         "boundary_relative": np.array(error.relative_l2),
         "boundary_relative_max": np.array(error.relative_maximum),
     }
+
+
+def _walls(case: BoundaryCase, u: Tensor, test: Fields) -> Arrays:
+    """Scores at the ends of the axes that are not periodic, every unknown in units of its spread."""
+    axes = [axis for axis, periodic in enumerate(case.periodic) if not periodic]
+    if not axes:
+        return {}
+    given, truth = (by_time(field.double(), case) for field in (u, test.output))
+    spread = truth.transpose(1, 2).flatten(2).std(dim=(0, 2)).reshape(-1, *[1] * case.axes)
+    scaled, truth = ((field / spread).flatten(1, 2) for field in (given, truth))
+    grid = NodeGrid((0.0,) * case.axes, (1.0,) * case.axes, tuple(truth.shape[2:]))
+    scores = {**wall_scores(scaled - truth, axes, grid.weights), "slope_error": slope_errors(scaled, truth, axes)}
+    return {name: score.numpy() for name, score in scores.items()}

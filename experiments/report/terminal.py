@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, TextIO
 
 import pandas as pd
@@ -14,7 +14,7 @@ from experiments.driver import Report
 from experiments.records.description import Description
 from experiments.records.record import over_seeds
 from experiments.records.table import wide
-from experiments.report.results import headline
+from experiments.report.results import Row, headline
 
 WIDTH = 80
 MANY_ROWS = 12
@@ -46,7 +46,7 @@ def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[T
     if any(_LABEL + sum(len(cell.text) + 2 for cell in row.cells) > WIDTH for row in rows):
         rows = headline(described, records, sys.maxsize)  # methods as rows
     for group, members in groupby(rows, key=lambda row: row.group):
-        shown = list(members)
+        shown = [row._replace(cells=row.cells[: _fitting(row)]) for row in members]
         table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)
         table.add_column("")
         for column in zip(*(row.cells for row in shown), strict=True):
@@ -55,6 +55,12 @@ def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[T
         for row in shown:
             table.add_row(row.name, *(Text(cell.text, style="bold" if cell.best else "") for cell in row.cells))
         yield table
+
+
+def _fitting(row: Row) -> int:
+    """How many cells fit beside a label, from the first one on."""
+    widths = accumulate(max(len(cell.text), *map(len, cell.heading.split())) + 2 for cell in row.cells)
+    return max(1, sum(_LABEL + width <= WIDTH for width in widths))
 
 
 _HIDDEN = ("case", "series", "axis", "size", "methods")

@@ -68,6 +68,20 @@ def test_slope_error_is_the_mean_over_differences_of_four_orders():
     assert torch.autograd.gradcheck(lambda v: slope_error(v, truth, conditions), u.clone().requires_grad_())
     with pytest.raises(InvalidArgumentError, match=r"at least 5 nodes along an axis, got \(3, 2, 4, 7\)"):
         slope_error(u[:, :, :4], truth[:, :, :4], conditions)
+    one, three, both = (float(slope_error(u, truth, conditions, orders)) for orders in ((1,), (3,), (1, 3)))
+    assert one != three
+    assert both == pytest.approx((one + three) / 2, rel=1e-12)
+    for orders in ((), (0,), (1, 5)):
+        with pytest.raises(InvalidArgumentError, match="orders must be among 1, 2, 3, 4"):
+            slope_error(u, truth, conditions, orders)
+
+
+def test_slope_error_at_insulated_sides_is_measured_by_slopes_inside():
+    """u = cos πx has no slope at its ends: an error of slope ε there counts as ε over a tenth of π/√2."""
+    x = torch.linspace(0.0, 1.0, 401, dtype=torch.float64)
+    truth, tilted = (torch.cos(torch.pi * x) + slope * x for slope in (0.0, 0.01))
+    error = slope_error(tilted[None, None], truth[None, None], [(Neumann(0.0), Neumann(0.0))], (4,))
+    assert float(error) == pytest.approx(0.01 / (0.1 * torch.pi / 2**0.5), rel=1e-3)
 
 
 def test_arrays_are_refused_by_name():

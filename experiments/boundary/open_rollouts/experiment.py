@@ -15,6 +15,7 @@ from experiments.boundary.open_rollouts import figures
 from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
+from experiments.boundary.walls import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays
 from solvers import Neumann
@@ -33,10 +34,6 @@ LONG = ("heat", "channel")
 """Systems of which long rollouts are made, too."""
 EARLY = 20
 """Step at which bands are looked at, besides the last."""
-NEAR = 8
-"""Points from a wall on that are near it."""
-ORDER = 3
-"""Of the one-sided difference that slopes at walls are scored by; BOON meets another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +107,17 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
     size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
     error = (u - truth).flatten(2).square().mean(dim=-1).sqrt() / size
     first = (system.conserved or (0,))[0]
-    spread, missed = truth[:, :, first].std(), (u - truth)[:, :, first]
-    total = (missed * system.grid.weights).flatten(2).sum(dim=-1) / spread
-    walls, near = (_at_walls(missed, system, count) / spread for count in (1, NEAR))
+    missed = (u - truth)[:, :, first] / truth[:, :, first].std()
+    total = (missed * system.grid.weights).flatten(2).sum(dim=-1)
     arrays = {
         "open_error": error[:, 1:].mean(dim=1),
         "open_final": error[:, -1],
-        "total_drift": total[:, 1:].square().mean(dim=1).sqrt(),
-        "wall_error": walls[:, 1:].square().mean(dim=(1, 2)).sqrt(),
-        "near_wall_error": near[:, 1:].square().mean(dim=(1, 2)).sqrt(),
+        **wall_scores(missed[:, 1:], system.open_axes, system.grid.weights),
         "error_by_step": error.mean(dim=0),
         "drift_by_step": total.square().mean(dim=0).sqrt(),
     }
     if system.given is Neumann:
-        arrays["slope_error"] = _slope_error(u[:, 1:, 0], test, system)
+        arrays["slope_error"] = _slope_error(u[:, 1:, 0], test)
     if predicted.helps is not None:
         arrays["law_helps"] = torch.tensor([float(predicted.helps)])
     if predicted.band is not None:
@@ -132,19 +126,9 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
     return {name: np.where(np.isfinite(value), value, np.inf) for name, value in values.items()}
 
 
-def _at_walls(field: Tensor, system: OpenSystem, count: int) -> Tensor:
-    """The first points from every open side on, of ``(b, t, *space)``: ``(b, t, points)``."""
-    sides = []
-    for axis in system.open_axes:
-        along = axis - system.dimension
-        points = field.shape[along]
-        sides += [field.narrow(along, 0, count), field.narrow(along, points - count, count)]
-    return torch.cat([side.flatten(2) for side in sides], dim=-1)
-
-
-def _slope_error(u: Tensor, test: Trajectories, system: OpenSystem) -> Tensor:
-    """Of u ``(b, t, n)``: ∂u/∂x at the walls by a difference of third order against what is given, over the steps."""
-    stencil = torch.tensor(DIFFERENCES[ORDER, False], dtype=u.dtype) * system.intervals
+def _slope_error(u: Tensor, test: Trajectories) -> Tensor:
+    """Of u ``(b, t, n)``: ∂u/∂x at the walls against what is given, over the steps."""
+    stencil = torch.tensor(DIFFERENCES[ORDER, False], dtype=u.dtype) * (u.shape[-1] - 1)
     nodes = len(stencil)
     slopes = torch.stack([u[..., :nodes] @ stencil, -(u[..., -nodes:].flip(-1) @ stencil)], dim=-1)
     given = torch.cat([side.double() for side in test.walls[0]], dim=-1)[:, 1:]
@@ -158,7 +142,7 @@ def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, chan
     inside = (error <= predicted.band.fields)[:, :, channel].double()
     missed = ((predicted.fields - test.fields)[:, :, channel].double() * system.grid.weights).flatten(2).sum(dim=-1)
     held = (missed.abs() <= predicted.band.totals[:, 0]).double()
-    walls, near = (_at_walls(inside, system, count).mean(dim=-1) for count in (1, NEAR))
+    walls, near = (at_walls(inside, system.open_axes, count).mean(dim=-1) for count in (1, NEAR))
     arrays = {}
     for name, step in (("", min(EARLY, test.steps)), ("_end", test.steps)):
         arrays |= {

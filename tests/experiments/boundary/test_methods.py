@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
+from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error, slope_error
 from boon.conditions.discretisation import discretise
 from boon.scores import relative_residual, residuals
 from boon.spectral import SpectralConvolution
@@ -95,8 +95,20 @@ def test_the_penalty_is_the_boundary_error_of_the_scores() -> None:
         added = float(model.loss(fields) - bare.loss(fields))
     error = boundary_error(u, bare.discretise(u, fields.values)).relative_l2
     assert added == pytest.approx(2.0 * error, abs=1e-6)  # a few float32 roundings of losses near 1
-    with pytest.raises(InvalidArgumentError, match=r"penalty must not be negative, got -1.0"):
-        Treatment(penalty=-1.0)
+    for name in ("penalty", "slopes"):
+        with pytest.raises(InvalidArgumentError, match=rf"{name} must not be negative, got -1.0"):
+            Treatment(**{name: -1.0})
+
+
+def test_slopes_in_the_loss_are_those_of_the_sides_with_gradients() -> None:
+    case = one("heat_neumann", "multi")
+    fields = fields_of(case)
+    model, usual = (untrained(Treatment(slopes=slopes), case, fields) for slopes in (0.5, 0.0))
+    with torch.no_grad():
+        added = float(model.loss(fields) - usual.loss(fields))
+        error = float(slope_error(usual(fields.input, fields.values), fields.output, case.conditions))
+    assert added == pytest.approx(0.5 * error, rel=1e-5)  # a few float32 roundings
+    assert error > 0.01
 
 
 @pytest.mark.parametrize(("name", "key"), [("heat_neumann", "multi"), ("basin", "single")])
@@ -127,7 +139,9 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
         assert list(rows) == ["truth", keys.FNO, keys.PCA, keys.PAPER, keys.DEFAULT]
     else:
         assert (keys.PAPER_CHANNELS in rows) == data
-        assert len(rows) == COUNTS.get(name, 10) + 5 + (keys.PACKAGE_PLAIN in rows)
+        learnt = len({keys.SLOPES, keys.CHANNEL_SLOPES} & set(rows))
+        assert learnt == (2 if name in ("heat_neumann", "reaction_diffusion") or "gradients" in key else 0)
+        assert len(rows) == COUNTS.get(name, 10) + 5 + (keys.PACKAGE_PLAIN in rows) + learnt
     without = {"truth", keys.FNO, keys.PAPER, keys.PACKAGE_PLAIN}
     assert all(rows[key].channels == data for key in rows if key not in without)
     assert not any(rows[key].channels for key in without & set(rows) - {"truth"})
