@@ -1,5 +1,6 @@
 """Several processes of one training, as ``torchrun`` starts them, and interruption by SIGINT."""
 
+import atexit
 import itertools
 import os
 import signal
@@ -17,6 +18,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 _groups = itertools.count()
+_idle = False
+"""Whether the processes are connected, and in no block that needs it."""
 _works: deque[Any] = deque(maxlen=100)
 """Works of the last collectives. If a thread of gloo is the last to drop one, it waits for Python's lock, which the
 main thread holds while it waits for gloo's threads to end: the process hangs, or aborts if Python is ending."""
@@ -58,21 +61,34 @@ def launched() -> Ranks:
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """Connects the processes inside the block; does nothing for a single one, or where they are connected.
+    """Connects the processes; does nothing for a single one, or where they are connected.
 
-    All leave together, since a process that closes its connections breaks those of the others.
+    They stay connected for the next block and until they end, since to connect anew for every training has hung now and
+    then. All leave a block together: a process that closes its connections breaks those of the others. An error closes
+    them, since the others may be elsewhere.
     """
+    global _idle
     ranks = launched()
-    if ranks.world_size == 1 or distributed.is_initialized():
+    if ranks.world_size == 1 or (distributed.is_initialized() and not _idle):
         yield ranks
         return
-    store, rank, world_size = next(iter(rendezvous("env://")))
-    store = PrefixStore(f"training-{next(_groups)}", store)  # the addresses of earlier groups are void
-    distributed.init_process_group(store=store, rank=rank, world_size=world_size)
+    if not distributed.is_initialized():
+        store, rank, world_size = next(iter(rendezvous("env://")))
+        store = PrefixStore(f"training-{next(_groups)}", store)  # the addresses of earlier groups are void
+        distributed.init_process_group(store=store, rank=rank, world_size=world_size)
+        atexit.register(_disconnect)
+    _idle = False
     try:
         yield ranks
         wait_for_all()
-    finally:
+        _idle = True
+    except BaseException:
+        _disconnect()
+        raise
+
+
+def _disconnect() -> None:
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 

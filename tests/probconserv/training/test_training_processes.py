@@ -106,6 +106,10 @@ def test_only_rank_0_writes_files(two: Path) -> None:
     assert written == {"checkpoint.safetensors"}
 
 
+def test_processes_connect_once_for_all_trainings(two: Path) -> None:
+    assert [(two / f"groups-{rank}.txt").read_text() for rank in (0, 1)] == ["1", "1"]
+
+
 @pytest.mark.slow
 def test_an_interrupt_at_the_terminal_ends_with_a_checkpoint(tmp_path: Path) -> None:
     child = start(tmp_path, "endless")

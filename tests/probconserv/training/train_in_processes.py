@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import distributed, nn
 
 from probconserv.errors import InvalidArgumentError, TrainingInterruptedError
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
@@ -88,9 +88,12 @@ def endless(folder: Path) -> TrainingState:
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(LIMIT, exit=True)  # a process that waits for ever says where
     torch.set_num_threads(1)
+    groups, connect = [], distributed.init_process_group
+    distributed.init_process_group = lambda **options: groups.append(connect(**options))
     for name in sys.argv[2:]:
         where = Path(sys.argv[1]) / name
         try:
             globals()[name](where)
         except TrainingInterruptedError as error:
             (where / f"error-{launched().rank}.txt").write_text(str(error))
+    (Path(sys.argv[1]) / f"groups-{launched().rank}.txt").write_text(str(len(groups)))
