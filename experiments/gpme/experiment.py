@@ -1,7 +1,7 @@
 """Fields of many parameters from few noisy observations, with a known total: surrogates against their rivals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +21,8 @@ from probconserv.surrogates.refined import RefinedConfig
 SEEDS = (0, 1, 2)
 POSITIVE, PLUME = 1e-3, 0.2
 """Where a field counts as positive, and where it belongs to a plume."""
+IN_TWO_AXES = 50
+"""Functions of the validation set and of the test in two axes, where a prediction has thousands of points."""
 SHOWN = 0
 """The test function of the figures."""
 
@@ -49,12 +51,13 @@ class RandomMediaExperiment(Experiment):
 
     @override
     def cases(self, context: RunContext) -> list[Case]:
-        options = context.options
+        options, sizes = context.options, self.sizes[context.options.preset]
+        fewer = replace(sizes, validation=min(IN_TWO_AXES, sizes.validation), test=min(IN_TWO_AXES, sizes.test))
         return [
             Case(
                 member=member,
                 count=count,
-                sizes=self.sizes[options.preset],
+                sizes=sizes if member.grid.dimension == 1 else fewer,
                 seed=options.seed,
                 folder=context.data_folder,
             )

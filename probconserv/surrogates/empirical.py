@@ -11,7 +11,7 @@ C = BᵀB + D, never of C over the functions' own points.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -48,6 +48,17 @@ class _Points(NamedTuple):
     independent: Tensor
 
 
+class _Task(NamedTuple):
+    """One function: where it is seen and wanted, B there with the fewest rows, and what is seen with its variances."""
+
+    observed: _Points
+    wanted: _Points
+    seen: Tensor
+    asked: Tensor
+    y: Tensor
+    noise: Tensor
+
+
 class _Posterior(NamedTuple):
     """w ``(components,)``, falling, c ``(components, q)``, a root of P ``(q, r)`` and its independent part."""
 
@@ -55,6 +66,15 @@ class _Posterior(NamedTuple):
     centres: Tensor
     root: Tensor
     independent: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.weights @ self.centres
+
+    @property
+    def variance(self) -> Tensor:
+        apart = self.weights @ (self.centres - self.mean).square()
+        return self.root.square().sum(dim=1) + apart + self.independent
 
 
 class EmpiricalGP(Surrogate):
@@ -118,17 +138,19 @@ class EmpiricalGP(Surrogate):
             values: Their true values ``(*batch, q)``.
             bandwidths: Candidates.
         """
-        values = as_tensor(values)
+        values = as_tensor(values).double()
         if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()) or not bandwidths:
             raise InvalidArgumentError(
                 f"values must be finite and one per query point, {tuple(query.points.shape[:-1])}, got "
                 f"{tuple(values.shape)}, and bandwidths not empty."
             )
-        errors = []
         for bandwidth in bandwidths:
             _check_numbers(bandwidth, None)
-            prediction = self._gaussian(self._posteriors(context, query, bandwidth), query)
-            errors.append(float(scores.crps(values, prediction.mean, prediction.variance).mean()))
+        errors = [0.0] * len(bandwidths)
+        for task, truth in zip(self._tasks(context, query), values.reshape(-1, values.shape[-1]), strict=True):
+            for number, bandwidth in enumerate(bandwidths):
+                found = _conditioned(task, bandwidth)
+                errors[number] += float(scores.crps(truth.to(found.mean.device), found.mean, found.variance))
         self.bandwidth = float(bandwidths[min(range(len(errors)), key=errors.__getitem__)])
         return self
 
@@ -147,7 +169,7 @@ class EmpiricalGP(Surrogate):
         Raises:
             InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
-        posteriors = self._posteriors(context, query, self.bandwidth)
+        posteriors = [_conditioned(task, self.bandwidth) for task in self._tasks(context, query)]
         combine = self._mixture if self.mixture else self._gaussian
         prediction = combine(posteriors, query)
         dtype = floating(context.values).dtype
@@ -184,8 +206,8 @@ class EmpiricalGP(Surrogate):
         except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
             raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
 
-    def _posteriors(self, context: Context, query: Query, bandwidth: float) -> list[_Posterior]:
-        """The posterior of every function of a flattened batch."""
+    def _tasks(self, context: Context, query: Query) -> Iterator[_Task]:
+        """Every function of a flattened batch."""
         check_compatible(context, query)
         if self.problem and context.problem and self.problem != context.problem:
             raise IncompatibleQueryError(
@@ -209,11 +231,9 @@ class EmpiricalGP(Surrogate):
         if shared is not None and shared.factor is None:
             deviation = _deviations(shared.values)
             gram = deviation @ deviation.mT
-        found = []
         for entry in range(len(observed)):
-            target = shared or self._at(wanted[entry])
-            found.append(_conditioned(self._at(observed[entry]), target, (y[entry], noise[entry]), bandwidth, gram))
-        return found
+            at, target = self._at(observed[entry]), shared or self._at(wanted[entry])
+            yield _Task(at, target, *_factors(at, target, gram), y[entry], noise[entry])
 
     def _at(self, points: Tensor) -> _Points:
         """The functions at points ``(q, d)``."""
@@ -244,9 +264,8 @@ class EmpiricalGP(Surrogate):
         """The Gaussian with mean and covariance of the mixture."""
         means, roots = [], []
         for each in posteriors:
-            mean = each.weights @ each.centres
-            apart = ((each.centres - mean) * each.weights.sqrt()[:, None]).mT
-            means.append(mean)
+            apart = ((each.centres - each.mean) * each.weights.sqrt()[:, None]).mT
+            means.append(each.mean)
             roots.append(_compressed(torch.cat([each.root, apart], dim=1)))
         width = max(root.shape[1] for root in roots)
         roots = [pad(root, (0, width - root.shape[1])) for root in roots]
@@ -275,12 +294,9 @@ def _factors(observed: _Points, wanted: _Points, gram: Tensor | None) -> tuple[T
     return factor[:, : len(seen)], factor[:, len(seen) :]
 
 
-def _conditioned(
-    observed: _Points, wanted: _Points, data: tuple[Tensor, Tensor], bandwidth: float, gram: Tensor | None
-) -> _Posterior:
-    """The posterior of one function, given its observations and their variances."""
-    seen, asked = _factors(observed, wanted, gram)
-    y, noise = data
+def _conditioned(task: _Task, bandwidth: float) -> _Posterior:
+    """The posterior of one function."""
+    observed, wanted, seen, asked, y, noise = task
     factor = bandwidth * seen
     noise = noise + bandwidth**2 * observed.independent
     matrix = factor.mT @ factor + noise.diag()
