@@ -87,9 +87,9 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from probconserv.surrogates.flow.network import ResidualFieldVelocity as ResidualFieldVelocity
     from probconserv.surrogates.flow.network import ResidualVelocity as ResidualVelocity
     from probconserv.surrogates.flow.observations import DrawnFields as DrawnFields
-    from probconserv.surrogates.flow.samplers import SamplingOptions as SamplingOptions
-    from probconserv.surrogates.flow.samplers import SamplingTask as SamplingTask
     from probconserv.surrogates.flow.samplers import conditioned as conditioned
     from probconserv.surrogates.flow.samplers import eci as eci
     from probconserv.surrogates.flow.samplers import pcfm as pcfm
     from probconserv.surrogates.flow.samplers import unconstrained as unconstrained
+    from probconserv.surrogates.flow.tasks import SamplingOptions as SamplingOptions
+    from probconserv.surrogates.flow.tasks import SamplingTask as SamplingTask

@@ -11,21 +11,22 @@ from experiments.generation.cases import Case
 from experiments.generation.without_flow import gaussian_fields, nearest_fields, true_fields
 from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
 from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, unconstrained
-from probconserv.surrogates.flow.samplers import Sampler
+from probconserv.surrogates.flow.tasks import Sampler
 
 
 def _plain(case: Case) -> SamplingOptions:
-    return SamplingOptions(steps=case.sizes.steps)
+    """Steps of first order, with which the released rows were drawn."""
+    return SamplingOptions(steps=case.sizes.steps, order=1)
 
 
 def _eci(case: Case) -> SamplingOptions:
     """As many evaluations as the others have."""
     mixing = case.condition.mixing
-    return SamplingOptions(steps=case.sizes.steps // mixing, mixing=mixing, resample=case.condition.resample)
+    return SamplingOptions(steps=case.sizes.steps // mixing, mixing=mixing, resample=case.condition.resample, order=1)
 
 
 def _local(case: Case) -> SamplingOptions:
-    return SamplingOptions(steps=case.sizes.steps, local=True)
+    return SamplingOptions(steps=case.sizes.steps, local=True, order=1)
 
 
 @dataclass(frozen=True, kw_only=True)

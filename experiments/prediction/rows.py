@@ -32,7 +32,7 @@ from experiments.conservation.scoring import predict
 from experiments.experiment import Style
 from experiments.generation.problems import GenerationProblem
 from experiments.storage import checksum
-from probconserv import FlowMatching, LinearConstraint, SamplingOptions, condition
+from probconserv import FlowMatching, LinearConstraint, SamplingOptions, condition, conditioned
 from probconserv.sampling import draw
 from probconserv.surrogates.flow.observations import given_observations, interpolation_rows
 from probconserv.surrogates.surrogate import Context
@@ -148,7 +148,7 @@ def _flow_draws(with_law: bool, weights: tuple[Path, str], case: PredictionCase)
     assert flow.axes is not None
     variance = float(flow.covariance().diagonal().mean())
     noise = OBSERVATION * variance
-    options, count = SamplingOptions(steps=case.steps, local=True), case.base.sizes.samples
+    options, count = SamplingOptions(steps=case.steps, local=True, order=1), case.base.sizes.samples
     drawn = []
     for number, (points, values) in enumerate(zip(context.points, context.values, strict=True)):
         observations = LinearConstraint(interpolation_rows(flow.axes, points), values, torch.full_like(values, noise))
@@ -156,7 +156,7 @@ def _flow_draws(with_law: bool, weights: tuple[Path, str], case: PredictionCase)
 
         def sample(observed: LinearConstraint, seed: int = seed) -> Tensor:
             law = observed & law_of_fields(case) if with_law else observed
-            return flow.sample(count, law=law, options=options, seed=seed)
+            return flow.sample(count, law=law, sampler=conditioned, options=options, seed=seed)
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The draws miss the observations")

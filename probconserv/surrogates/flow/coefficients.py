@@ -22,7 +22,6 @@ Gaussian data leads away from it. Rows inform few directions V, so C_t V costs a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -32,9 +31,10 @@ from torch.func import jvp, vmap
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import as_sparse_rows
 from probconserv.constraints import LinearConstraint
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import KarhunenLoeve
+from probconserv.surrogates.flow.steps import Flow
 
-_INFORMED = 1e-2  # least information in a direction, relative to that of the data
+INFORMED = 1e-2  # least information in a direction, relative to that of the data
 _START = 0.02  # time before which z says too little of z₁ for a Jacobian, and C_t is V_t up to O(t)
 _TRUST = 0.01  # part of V_t that is added to C_t, for what the network does not know of the data
 Correction = Callable[[Tensor, float], Tensor]
@@ -103,21 +103,11 @@ def identity_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correct
     return correct
 
 
-class Flow(Protocol):
-    """What a sampler needs of a model."""
-
-    latent: Latent
-
-    def evaluate(self, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
-        """dz/dt at ``(s, *state)``, float64, by operations that ``torch.func`` differentiates."""
-        ...
-
-
 def local_correction(
     flow: Flow, information: Information, inputs: Tensor | None
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
     """The function from ẑ₁ ``(s, r)``, z, t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data."""
-    informed = information.values > _INFORMED
+    informed = information.values > INFORMED
     if not bool(informed.any()):
         return lambda clean, *_: clean
     values, vectors = information.values[informed], information.vectors[:, informed]

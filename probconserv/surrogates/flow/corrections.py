@@ -62,7 +62,7 @@ def _correction(
     equalities = equalities_of(law)
     if equalities is None:
         return None
-    if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
+    if isinstance(latent, KarhunenLoeve) and shares_rows(equalities):
         return of_coefficients(latent, equalities)
     return _of_fields(latent, equalities, covariance_of)
 
@@ -72,7 +72,7 @@ def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None
     equalities = equalities_of(law)
     if equalities is None:
         return None
-    if not (isinstance(latent, KarhunenLoeve) and _shares_rows(equalities)):
+    if not (isinstance(latent, KarhunenLoeve) and shares_rows(equalities)):
         raise InvalidArgumentError(
             "local=True is for linear rows that are the same for all draws, and KarhunenLoeve coefficients; leave it "
             f"out for {type(equalities).__name__} in {type(latent).__name__}."
@@ -185,7 +185,7 @@ def _some(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
     return values[part] if values.ndim > axes and len(values) > 1 else values
 
 
-def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:
+def shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:
     """Whether the law is linear with the same rows for all draws."""
     return isinstance(law, LinearConstraint) and len(law.G.shape) == 2 and law.noise.ndim == 1
 

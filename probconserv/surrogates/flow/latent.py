@@ -66,6 +66,11 @@ class Latent(nn.Module, ABC):
     def clean_covariance(self, t: float) -> LinearOperator:
         """Σ_t ``(n, n)`` at a time t of the flow, low rank plus diagonal; at t = 0 the covariance of the fields."""
 
+    def spread_at(self, t: float) -> tuple[Tensor | float, Tensor | float]:
+        """Standard deviations σ of z_t for Gaussian data, and σ̇/σ; those of data like the noise by default."""
+        variance = (1 - t) ** 2 + t**2
+        return variance**0.5, (2 * t - 1) / variance
+
     def noise(self, count: int, generator: Generator | None = None) -> Float[Tensor, "count ..."]:
         """Starting points z₀ of the flow, standard normal, float64."""
         return torch.randn(count, *self.state_shape, dtype=torch.float64, generator=generator)
@@ -174,6 +179,12 @@ class KarhunenLoeve(Latent):
         """v_t = s² (1 − t)²/((1 − t)² + t² s²), the variances of z₁ given z_t for Gaussian data."""
         data, noise = self.spread.square(), (1 - t) ** 2
         return data * noise / (noise + t**2 * data)
+
+    def spread_at(self, t: float) -> tuple[Tensor, Tensor]:
+        """See ``Latent``; σ² = (1 − t)² + t² s²."""
+        data = self.spread.square()
+        variance = (1 - t) ** 2 + t**2 * data
+        return variance.sqrt(), (t * data - (1 - t)) / variance
 
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s r"]:
         size = self.basis.square().sum(dim=-1)

@@ -7,7 +7,7 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,10 @@ from probconserv.surrogates.flow.observations import (
     given_observations,
     interpolation_rows,
 )
-from probconserv.surrogates.flow.samplers import Sampler, SamplingOptions, SamplingTask, conditioned
+from probconserv.surrogates.flow.particles import Draws, Population
+from probconserv.surrogates.flow.samplers import sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow
+from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, random_seed, train
 from probconserv.training.progress import ProgressHook
@@ -116,19 +118,34 @@ class FlowMatching(Surrogate):
         count: int,
         *,
         law: AnyLaw | None = None,
-        sampler: Sampler = conditioned,
+        sampler: Sampler | None = None,
         options: SamplingOptions | None = None,
         inputs: Float[Tensor, "*count d"] | None = None,
         seed: int = 0,
         first: int = 0,
     ) -> Float[Tensor, "count ..."]:
-        """Draws fields ``(count − first, *space)``, float64, under a law if one is given.
+        """The fields of ``draw``, ``(count − first, *space)``, float64, under a law if one is given."""
+        return self.draw(count, law=law, sampler=sampler, options=options, inputs=inputs, seed=seed, first=first).fields
+
+    def draw(
+        self,
+        count: int,
+        *,
+        law: AnyLaw | None = None,
+        sampler: Sampler | None = None,
+        options: SamplingOptions | None = None,
+        inputs: Float[Tensor, "*count d"] | None = None,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Draws:
+        """Draws fields, and says which sampler ran and what its particles tell.
 
         Args:
             count: Number of fields.
             law: Linear rows, inequalities, both, or a ``NonlinearLaw``; of all draws, or with one batch entry for each.
-                Values that no field of the model has are named in a warning; ``conditioned`` allows for them.
-            sampler: ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``.
+                Values that no field of the model has are named in a warning.
+            sampler: ``twisted``, ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``; without it ``sampler_for``
+                chooses by the law: ``twisted`` for few directions and bounds of coefficients, else ``conditioned``.
             options: Steps and noise of the sampler.
             inputs: Parameters of a conditional flow, ``(d,)`` for all draws or ``(count, d)``.
             seed: Equal seeds give equal draws.
@@ -144,7 +161,7 @@ class FlowMatching(Surrogate):
             raise InvalidArgumentError(
                 f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
             )
-        if not callable(sampler) or not isinstance(options or self.options, SamplingOptions):
+        if not (sampler is None or callable(sampler)) or not isinstance(options or self.options, SamplingOptions):
             raise InvalidArgumentError(
                 "sampler must be a function such as conditioned or eci, and options SamplingOptions, got "
                 f"{sampler!r} and {options!r}."
@@ -154,16 +171,22 @@ class FlowMatching(Surrogate):
             inputs = inputs.expand(count, inputs.shape[-1])
         whole = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
         done: list[Tensor] = []
+        population: Population | None = None
         try:
-            with torch.no_grad(), _evaluating(self.velocity):
+            with torch.no_grad(), _evaluating(self.velocity), contradictions_of(law):
+                if sampler is None:
+                    sampler, chosen = sampler_for(self, whole)
+                    whole = replace(whole, options=chosen)
+                if sampler is twisted:
+                    population = twisted_population(self, replace(whole, generator=_generator(seed, 1, 0)))
                 for start in range(first, count, _CHUNK):
-                    generator = Generator().manual_seed(random_seed(seed, 0, start))
-                    task = replace(whole.part(slice(start, start + _CHUNK)), generator=generator)
-                    with contradictions_of(task.law):
-                        done.append(sampler(self, task))
+                    part = slice(start, start + _CHUNK)
+                    task = replace(whole.part(part), generator=_generator(seed, 0, start))
+                    done.append(sampler(self, task) if population is None else population.fields(part, task.generator))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
-        return torch.cat(done).reshape(-1, *self.latent.shape)
+        fields = torch.cat(done).reshape(-1, *self.latent.shape)
+        return Draws(fields, sampler.__name__, whole.options, population and population.particles)
 
     def predict(self, context: Context, query: Query) -> DrawnFields:
         """Draws of the field given observations, at the query points; see ``Surrogate.predict``.
@@ -270,7 +293,7 @@ class FlowMatching(Surrogate):
         return (module(*arguments) - (data - noise)).square().mean()
 
     def _settings(self) -> dict[str, Any]:
-        options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "local", "resample")}
+        options = asdict(self.options)
         axes = None if self.axes is None else [axis.tolist() for axis in self.axes]
         return {"axes": axes, "draws": self.draws, "seed": self.seed, "options": options}
 
@@ -282,6 +305,10 @@ class FlowMatching(Surrogate):
             f"attribute draws of this error; the same call with first={first + len(draws)} draws the others.",
             draws,
         )
+
+
+def _generator(seed: int, stream: int, start: int) -> Generator:
+    return Generator().manual_seed(random_seed(seed, stream, start))
 
 
 @contextmanager

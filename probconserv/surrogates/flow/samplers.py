@@ -4,87 +4,34 @@ At time t the flow is at z. A step takes the clean estimate ẑ₁ = z + (1 − 
 on to t′ ẑ₁ + (1 − t′) z₀ with the noise z₀. At the end the law is imposed on the field itself, in float64.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
+from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.nonlinear.projection import AnyLaw
-from probconserv.surrogates.flow.coefficients import Correction, Flow, local_correction
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.nonlinear.projection import equalities_of
+from probconserv.surrogates.flow.coefficients import INFORMED, Correction, information_of, local_correction
 from probconserv.surrogates.flow.corrections import (
     final_fields,
     identity_covariance,
     in_clean_metric,
     in_identity_metric,
-    part_of,
     shared_information,
+    shares_rows,
 )
 from probconserv.surrogates.flow.discrepancy import allowing_for, warn_of_small_noise
-from probconserv.surrogates.flow.latent import Latent
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.particles import Population, population_of
+from probconserv.surrogates.flow.steps import Flow, StateCorrection, clean_estimate, integrate
+from probconserv.surrogates.flow.tasks import Sampler as Sampler
+from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How a flow is integrated.
-
-    Args:
-        steps: Steps from t = 0 to 1.
-        mixing: Evaluations per step; all but the last return to the same time.
-        renewal: Fraction c of the noise's standard deviation that ``conditioned`` and ``unconstrained`` draw anew at
-            every evaluation: z₀ ← √(1 − c²) z₀ + c ε with z₀ = (z − t ẑ₁)/(1 − t), the noise that belongs to the clean
-            estimate. For small c this is a step of Langevin's equation, which corrects errors; 0 is deterministic.
-        local: Whether ``conditioned`` takes the covariance of the clean estimate from the Jacobian of the velocity, for
-            linear rows and ``KarhunenLoeve`` coefficients; a product with it for every direction that rows inform. Data
-            on a curved set of few dimensions need it.
-        resample: Evaluations after which ``eci`` draws its noise anew; without it and in ``pcfm`` the first one stays.
-    """
-
-    steps: int = 100
-    mixing: int = 1
-    renewal: float = 0.0
-    local: bool = False
-    resample: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.mixing < 1 or (self.resample is not None and self.resample < 1):
-            raise InvalidArgumentError(
-                f"steps, mixing and resample must be at least 1, got {self.steps}, {self.mixing} and {self.resample}."
-            )
-        if not 0 <= self.renewal <= 1:
-            raise InvalidArgumentError(f"renewal must lie in [0, 1], got {self.renewal}.")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SamplingTask:
-    """What is drawn.
-
-    Args:
-        count: Number of fields.
-        law: Law of all of them, or with one batch entry for each.
-        inputs: Parameters of every field ``(count, d)``, for a conditional flow.
-        options: Steps and noise.
-        generator: Source of random numbers.
-    """
-
-    count: int
-    law: AnyLaw | None = None
-    inputs: Float[Tensor, "count d"] | None = None
-    options: SamplingOptions = field(default_factory=SamplingOptions)
-    generator: Generator = field(default_factory=Generator)
-
-    def part(self, draws: slice | Tensor) -> "SamplingTask":
-        """The task of some of the draws, given by their positions."""
-        count = len(torch.arange(self.count)[draws])
-        inputs = None if self.inputs is None else self.inputs[draws]
-        return replace(self, count=count, law=part_of(self.law, draws), inputs=inputs)
-
-
-Sampler = Callable[[Flow, SamplingTask], Tensor]
-"""(flow, task) → fields ``(count, n)``, float64. Options that play no part in a sampler must be left alone."""
+_PRECISE, _MOST_PRECISE = 100.0, 3  # information in a direction, relative to that of the data, and such directions
+_MOST_INFORMED = 12  # directions that a law informs at all
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
@@ -124,6 +71,62 @@ def _conditioned(flow: Flow, task: SamplingTask, latent: Latent) -> Float[Tensor
     return final_fields(latent.decode(z), latent.clean_covariance(0.0), task.law)
 
 
+def twisted(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
+    """Draws under one law with the right weights, by particles; rows are met exactly in the end, as by ``conditioned``.
+
+    For few directions, noisy observations and bounds, in ``KarhunenLoeve`` coefficients. Unlike the other samplers it
+    asks how likely the law makes each draw, so that modes of the data keep their weights given the law.
+    """
+    return twisted_population(flow, task).fields(slice(None), task.generator)
+
+
+def twisted_population(flow: Flow, task: SamplingTask) -> Population:
+    """The particles that ``twisted`` draws from."""
+    _refuse(task.options, "twisted", "resample", "renewal", "local", "mixing")
+    obstacle = _obstacle(flow.latent, task)
+    if obstacle is not None:
+        raise InvalidArgumentError(f"twisted is for {obstacle}; use conditioned.")
+    return population_of(flow, task)
+
+
+def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOptions]:
+    """The sampler for a law, and its options.
+
+    ``twisted`` where it can be, unless the law says much: more than three directions of the coefficients to a tenth of
+    their deviation, or more than twelve at all. Few particles survive such a law, and ``conditioned`` serves it better
+    with the local covariance. Options that only ``conditioned`` has ask for it.
+    """
+    options, usual = task.options, SamplingOptions()
+    asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "renewal", "local", "order"))
+    if asked or not isinstance(flow.latent, KarhunenLoeve):
+        return conditioned, options
+    rows, possible = equalities_of(task.law), _obstacle(flow.latent, task) is None
+    if rows is None:
+        return (twisted if possible else conditioned), options
+    if not shares_rows(rows):
+        return conditioned, options
+    values = information_of(flow.latent, rows).values
+    much = int((values > _PRECISE).sum()) > _MOST_PRECISE or int((values > INFORMED).sum()) > _MOST_INFORMED
+    return (twisted, options) if possible and not much else (conditioned, replace(options, local=True))
+
+
+def _obstacle(latent: Latent, task: SamplingTask) -> str | None:
+    """What ``twisted`` is for and this is not."""
+    law, inputs = task.law, task.inputs
+    if not isinstance(latent, KarhunenLoeve):
+        return f"KarhunenLoeve coefficients, not for {type(latent).__name__}"
+    joined = law.joined() if isinstance(law, Inequality) else law
+    if not isinstance(joined, LinearConstraint | JoinedConstraint):
+        return f"linear rows and bounds, not for {type(law).__name__}"
+    if isinstance(joined, JoinedConstraint) and (joined.order or joined.rows is not None):
+        return "rows and bounds, not for an order or inequalities between values"
+    if joined.batch_shape:
+        return "one law of all draws, not one for each"
+    if inputs is not None and not bool((inputs == inputs[:1]).all()):
+        return "one set of inputs of all draws, not one for each"
+    return None
+
+
 def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """Extrapolation, correction, interpolation: the projection of the field in the identity metric (Cheng et al. 2025).
 
@@ -160,23 +163,21 @@ def _require_renewal(options: SamplingOptions, sampler: str) -> None:
         )
 
 
-_StateCorrection = Callable[[Tensor, Tensor, float], Tensor]
-"""(clean estimate, z, t) → the clean estimate under the law."""
-
-
-def _without_state(correct: Correction | None) -> _StateCorrection | None:
+def _without_state(correct: Correction | None) -> StateCorrection | None:
     """A correction that does not look at z."""
     return None if correct is None else lambda clean, _, t: correct(clean, t)
 
 
-def _integrate(flow: Flow, task: SamplingTask, correct: _StateCorrection | None, *, keeps_noise: bool) -> Tensor:
+def _integrate(flow: Flow, task: SamplingTask, correct: StateCorrection | None, *, keeps_noise: bool) -> Tensor:
     """z at t = 1 ``(count, *state)``."""
     options, noise = task.options, flow.latent.noise(task.count, task.generator)
+    if options.order == 2 and not keeps_noise and not options.renewal:
+        return integrate(flow, noise, task.inputs, correct, options.steps)
     z, evaluations = noise, 0
     for step in range(options.steps):
         t, after = step / options.steps, (step + 1) / options.steps
         for repetition in range(options.mixing):
-            clean = z + (1 - t) * _velocity(flow, z, t, task.inputs)
+            clean = clean_estimate(flow, z, t, task.inputs)
             clean = clean if correct is None else correct(clean, z, t)
             evaluations += 1
             if not keeps_noise:
@@ -194,18 +195,3 @@ def _renewed(noise: Tensor, flow: Flow, task: SamplingTask) -> Tensor:
     if not fraction:
         return noise
     return (1 - fraction**2) ** 0.5 * noise + fraction * flow.latent.noise(task.count, task.generator)
-
-
-def _velocity(flow: Flow, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
-    """The velocity, checked."""
-    velocity: Any = flow.evaluate(z, t, inputs)
-    if not isinstance(velocity, Tensor) or velocity.shape != z.shape:
-        got = tuple(velocity.shape) if isinstance(velocity, Tensor) else type(velocity).__name__
-        raise InvalidArgumentError(f"The velocity must return a tensor of the shape of z, {tuple(z.shape)}, got {got}.")
-    wrong = ~torch.isfinite(velocity.flatten(1)).all(dim=-1)
-    if bool(wrong.any()):
-        raise InvalidArgumentError(
-            f"The velocity is NaN or infinite for {int(wrong.sum())} of {len(z)} draws at t = {t:.3g}, where |z| is at "
-            f"most {float(z.abs().max()):.3g}; check its weights, or train it in precision 32-true."
-        )
-    return velocity

@@ -134,7 +134,7 @@ def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ou
 def test_bounds_alone_move_only_what_is_outside() -> None:
     flow = gaussian_flow()
     free = flow.sample(40, options=QUICK, seed=3)
-    bounded = flow.sample(40, law=Bounded(0.0, 0.8), options=QUICK, seed=3)
+    bounded = flow.sample(40, law=Bounded(0.0, 0.8), sampler=conditioned, options=QUICK, seed=3)
     assert bool((free < 0).any())
     assert bool((free > 0.8).any())
     torch.testing.assert_close(bounded, free.clamp(0.0, 0.8), rtol=0, atol=1e-12)
@@ -142,8 +142,10 @@ def test_bounds_alone_move_only_what_is_outside() -> None:
 
 def test_beside_a_total_values_within_bounds_share_in_their_variances() -> None:
     flow, law = gaussian_flow(), total(0.3)
-    under_law = flow.sample(40, law=law, options=QUICK, seed=3)
-    bounded = flow.sample(40, law=law & Bounded(-0.5, 1.2), options=QUICK, seed=3)
+    under_law, bounded = (
+        flow.sample(40, law=each, sampler=conditioned, options=QUICK, seed=3)
+        for each in (law, law & Bounded(-0.5, 1.2))
+    )
     moved = (bounded - under_law) / flow.covariance().diagonal()
     inside = (bounded > -0.5 + 1e-9) & (bounded < 1.2 - 1e-9)
     for field, free in zip(moved, inside, strict=True):
@@ -155,8 +157,8 @@ def test_beside_a_total_and_bounds_observations_keep_their_noise() -> None:
     flow, law = gaussian_flow(), total(0.3)
     bounds = Bounded(0.1, 0.5)
     seen = LinearConstraint(torch.eye(N, dtype=torch.float64)[4:5], torch.tensor([0.42]), noise_variance=1e-4)
-    free = flow.sample(200, law=law & seen, options=QUICK)
-    bounded = flow.sample(200, law=law & seen & bounds, options=QUICK)
+    free = flow.sample(200, law=law & seen, sampler=conditioned, options=QUICK)
+    bounded = flow.sample(200, law=law & seen & bounds, sampler=conditioned, options=QUICK)
     assert float((free - free.clamp(0.1, 0.5)).abs().mean()) > 0.1, "bounds move draws by many times the noise"
     assert float((bounded - free)[:, 4].square().mean().sqrt()) < 0.01
     assert float(law.residual(bounded).abs().max()) <= 1e-13
@@ -358,7 +360,7 @@ def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> Non
 
 def test_an_interrupted_sampling_keeps_its_draws_and_goes_on() -> None:
     flow, options, calls = gaussian_flow(), SamplingOptions(steps=3), []
-    whole = flow.sample(1100, law=total(), options=options)
+    whole = flow.sample(1100, law=total(), sampler=conditioned, options=options)
     evaluate = flow.evaluate
 
     def interrupting(*arguments: Any) -> Tensor:
@@ -369,6 +371,6 @@ def test_an_interrupted_sampling_keeps_its_draws_and_goes_on() -> None:
 
     flow.evaluate = interrupting  # type: ignore[method-assign]
     with pytest.raises(SamplingInterruptedError, match=r"after 512 of 1100 draws.*first=512") as caught:
-        flow.sample(1100, law=total(), options=options)
-    rest = flow.sample(1100, law=total(), options=options, first=512)
+        flow.sample(1100, law=total(), sampler=conditioned, options=options)
+    rest = flow.sample(1100, law=total(), sampler=conditioned, options=options, first=512)
     assert torch.equal(torch.cat([caught.value.draws, rest]), whole)

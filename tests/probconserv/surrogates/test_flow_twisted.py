@@ -1,0 +1,354 @@
+"""Particles under a law: weights of modes, truncated Gaussians, evidence, steps of second order, which sampler runs."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from probconserv import (
+    Bounded,
+    FlowMatching,
+    LinearConstraint,
+    Monotone,
+    NonlinearLaw,
+    NonNegative,
+    condition,
+    evidence,
+)
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
+from probconserv.surrogates.flow import (
+    FieldLatent,
+    KarhunenLoeve,
+    ResidualVelocity,
+    SamplingOptions,
+    conditioned,
+    particles,
+    twisted,
+    unconstrained,
+)
+from probconserv.surrogates.flow.matching import _generator
+from probconserv.surrogates.flow.particles import Particles
+from tests.strategies import normal
+
+UNIT = torch.eye(12, dtype=torch.float64)
+
+
+def coordinates(size: int) -> KarhunenLoeve:
+    """Coefficients that are the values of the field."""
+    return KarhunenLoeve(torch.zeros(size).double(), UNIT[:size, :size], torch.full((size,), 1e-8).double(), (size,))
+
+
+class Mixed(nn.Module):
+    """A mixture of Gaussians N(m, C), what a law makes of it, and the velocity that transports noise to it."""
+
+    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+        super().__init__()
+        self.weights, self.means, self.covariances = weights, means, covariances
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """(E[z₁ | z_t] − z)/(1 − t)."""
+        z, moment = z.double(), float(t[0])
+        spread = (1 - moment) ** 2 * UNIT[: z.shape[-1], : z.shape[-1]] + moment**2 * self.covariances
+        missed = z - moment * self.means[:, None]
+        solved = torch.linalg.solve(spread, missed.mT)
+        clean = self.means[:, None] + moment * (self.covariances @ solved).mT
+        density = -0.5 * (missed * solved.mT).sum(dim=-1) - 0.5 * torch.logdet(spread)[:, None]
+        shares = (self.weights.log()[:, None] + density).softmax(dim=0)
+        return ((shares[..., None] * clean).sum(dim=0) - z) / (1 - moment)
+
+    def given(self, law: LinearConstraint, more: float) -> tuple["Mixed", float]:
+        """The mixture under a law with ``more`` variance, and the logarithm of its evidence."""
+        G, seen = law.rows, law.rows @ self.covariances @ law.rows.mT + torch.diag(law.noise + more)
+        gain = self.covariances @ G.mT @ torch.linalg.inv(seen)
+        missed = law.b - self.means @ G.mT
+        density = -0.5 * (missed[:, None] @ torch.linalg.solve(seen, missed[..., None]))[:, 0, 0]
+        log_weights = self.weights.log() + density - 0.5 * torch.logdet(2 * torch.pi * seen)
+        means = self.means + (gain @ missed[..., None])[..., 0]
+        covariances = self.covariances - gain @ G @ self.covariances
+        return Mixed(log_weights.softmax(dim=0), means, covariances), float(log_weights.logsumexp(dim=0))
+
+    def shares(self, z: Tensor) -> Tensor:
+        """Mean probability of each component over draws."""
+        parts = torch.distributions.MultivariateNormal(self.means, self.covariances)
+        return (self.weights.log() + parts.log_prob(z[:, None])).softmax(dim=-1).mean(dim=0)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        mean = self.weights @ self.means
+        apart = self.means - mean
+        within = self.covariances + apart[:, :, None] * apart[:, None]
+        return mean, (self.weights[:, None, None] * within).sum(dim=0)
+
+
+def two_bumps() -> Mixed:
+    means = torch.tensor([[-0.6, 0.4], [1.4, -0.9]], dtype=torch.float64)
+    covariances = torch.tensor([0.09, 0.04], dtype=torch.float64)[:, None, None] * UNIT[:2, :2]
+    return Mixed(torch.tensor([0.7, 0.3], dtype=torch.float64), means, covariances)
+
+
+def of_gaussian(latent: KarhunenLoeve) -> FlowMatching:
+    """The exact velocity of the Gaussian with the moments of the coefficients."""
+    velocity = ResidualVelocity(len(latent.spread), width=4, blocks=1, spread=latent.spread)
+    return FlowMatching(latent, velocity.double())
+
+
+def smooth(spread: float = 1.0) -> FlowMatching:
+    """Twelve values of a smooth Gaussian process with mean 0.3; ``spread`` is that of its last mode."""
+    x = torch.linspace(0, 1, 12, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * ((x[:, None] - x) / 0.15).square()) + 1e-3 * UNIT
+    values, vectors = torch.linalg.eigh(kernel)
+    deviations = torch.logspace(0, math.log10(spread), 12, dtype=torch.float64)
+    basis = (vectors * values.sqrt()).mT.flip(0) / deviations[:, None]
+    mean, noise = torch.full((12,), 0.3).double(), torch.full((12,), 1e-9).double()
+    return of_gaussian(KarhunenLoeve(mean, basis, noise, (12,), spread=deviations))
+
+
+def prior_of(flow: FlowMatching) -> FieldGaussian:
+    assert isinstance(flow.latent, KarhunenLoeve)
+    return FieldGaussian(flow.latent.mean, flow.covariance())
+
+
+def particles_of(flow: FlowMatching, law: Any, **options: Any) -> Particles:
+    found = flow.draw(8, law=law, sampler=twisted, options=SamplingOptions(**options)).particles
+    assert found is not None
+    return found
+
+
+SEEN = LinearConstraint(UNIT[[2, 7]], torch.tensor([1.0, -0.4]), torch.tensor([0.0, 0.04]))
+
+
+# Weights of modes
+
+
+@pytest.mark.parametrize(("seen", "noise"), [(0.6, 0.0), (0.9, 0.01), (-0.1, 0.01)])
+def test_two_modes_have_the_weights_of_bayes_theorem(seen: float, noise: float) -> None:
+    """Two bumps in two coefficients; ``conditioned`` leaves each draw in the mode where it began."""
+    data = two_bumps()
+    flow = FlowMatching(coordinates(2), data)
+    law = LinearConstraint(torch.tensor([[1.0, 1.0]]), torch.tensor([seen]), noise)
+    truth, log_evidence = data.given(law, 2e-8)
+    for sampler, most in ((twisted, 0.03), (conditioned, math.inf)):
+        missed = (data.shares(flow.sample(4096, law=law, sampler=sampler)) - truth.weights).abs().max()
+        assert float(missed) <= most
+    assert float(missed) > 0.1
+    drawn = flow.draw(4096, law=law)
+    assert torch.allclose(drawn.fields.mean(dim=0), truth.moments()[0], rtol=0, atol=0.06)
+    assert drawn.particles is not None
+    assert drawn.particles.log_evidence == pytest.approx(log_evidence, abs=0.2)
+
+
+# Gaussians
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1])
+@pytest.mark.parametrize("sampler", [twisted, conditioned])
+def test_moments_are_those_of_the_conditioned_gaussian_with_25_evaluations(sampler: Any, spread: float) -> None:
+    flow, count = smooth(spread), 4096
+    posterior = condition(prior_of(flow), SEEN)
+    draws = flow.sample(count, law=SEEN, sampler=sampler, options=SamplingOptions(steps=25))
+    variance = posterior.covariance_matrix
+    keeps = variance.diagonal() > 1e-6
+    scale = variance.diagonal()[keeps].sqrt()
+    error = (draws.mean(dim=0) - posterior.mean)[keeps] / scale
+    assert float(error.square().mean().sqrt()) <= 2 / count**0.5 * (2.0 if sampler is twisted else 1.0)
+    correlation = (draws.mT.cov() - variance)[keeps][:, keeps] / scale[:, None] / scale
+    # A covariance of n draws is off by √((1 + ρ²)/n); particles that share ancestors count for fewer.
+    assert float(correlation.square().mean().sqrt()) <= 2 * (1.5 / count) ** 0.5 * (2.0 if sampler is twisted else 1.0)
+    assert float(SEEN.residual(draws)[:, 0].abs().max()) <= 1e-13
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.01])
+def test_steps_of_second_order_carry_a_gaussian_exactly(spread: float) -> None:
+    flow = smooth(spread)
+    assert isinstance(flow.latent, KarhunenLoeve)
+    drawn = [
+        flow.latent.encode(flow.sample(300, sampler=unconstrained, options=SamplingOptions(steps=5, order=order)))
+        for order in (2, 1)
+    ]
+    start = torch.randn(300, 12, dtype=torch.float64, generator=_generator(0, 0, 0))
+    assert torch.allclose(drawn[0] / flow.latent.spread, start, rtol=0, atol=1e-4)  # the velocity is in float32
+    assert float((drawn[1] / flow.latent.spread - start).abs().max()) > 0.1
+
+
+def test_errors_of_second_order_steps_fall_with_their_square() -> None:
+    """On a mixture, against many steps."""
+    flow = FlowMatching(coordinates(2), two_bumps())
+
+    def drawn(steps: int) -> Tensor:
+        return flow.sample(200, sampler=unconstrained, options=SamplingOptions(steps=steps))
+
+    exact = drawn(1600)
+    errors = [float((drawn(steps) - exact).square().mean().sqrt()) for steps in (25, 50, 100, 200)]
+    slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    assert 1.8 <= sum(slopes) / 3 <= 2.2, errors
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("with_mean", [False, True])
+def test_draws_within_bounds_are_those_of_the_truncated_gaussian(with_mean: bool) -> None:
+    flow, law = smooth(), NonNegative()
+    free = prior_of(flow)
+    rows = LinearConstraint(torch.full((1, 12), 1 / 12).double(), torch.tensor([0.3]), 1e-4)
+    truth = free if not with_mean else condition(free, rows)
+    generator = torch.Generator().manual_seed(0)
+    root = torch.linalg.cholesky(truth.covariance_matrix + 1e-10 * UNIT)
+    accepted = truth.mean + torch.randn(400_000, 12, dtype=torch.float64, generator=generator) @ root.mT
+    accepted = accepted[(accepted >= 0).all(dim=-1)]
+    drawn = flow.draw(4096, law=(rows & law) if with_mean else law)
+    assert drawn.sampler == "twisted"
+    u = drawn.fields
+    assert float(u.min()) >= 0.0
+    assert float((u.mean(dim=0) - accepted.mean(dim=0)).square().mean().sqrt()) <= 0.04
+    assert float((u.mean() - accepted.mean()).abs()) <= 0.03
+    assert float((u.std(dim=0) - accepted.std(dim=0)).square().mean().sqrt()) <= 0.04
+    assert float((u < 1e-3).double().mean()) <= float((accepted < 1e-3).double().mean()) + 1e-3
+    moved = flow.sample(500, law=(rows & law) if with_mean else law, sampler=conditioned)
+    assert float((moved < 1e-3).double().mean()) > 0.3, "conditioned moves what is outside onto the bound"
+    expected = math.log(len(accepted) / 400_000) + (float(evidence(free, rows).log_evidence) if with_mean else 0.0)
+    assert drawn.particles is not None
+    assert drawn.particles.log_evidence == pytest.approx(expected, abs=0.35)
+
+
+def test_bounds_that_no_particle_meets_are_met_by_a_move_and_named() -> None:
+    law = Bounded(3.0, 3.2)
+    with pytest.warns(UserWarning, match="None of 64 particles lies within the bounds"):
+        u = smooth().sample(5, law=law, options=SamplingOptions(particles=64, steps=5))
+    torch.testing.assert_close(u, u.clamp(3.0, 3.2), rtol=0, atol=0)
+
+
+# Evidence and what else particles say
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1])
+def test_the_evidence_of_a_gaussian_flow_is_that_of_its_gaussian(spread: float) -> None:
+    flow = smooth(spread)
+    for law in (SEEN, LinearConstraint(UNIT[:1], torch.tensor([4.0]), 0.01)):
+        expected = float(evidence(prior_of(flow), law).log_evidence)
+        found = particles_of(flow, law)
+        assert found.log_evidence == pytest.approx(expected, abs=0.02)
+        assert found.gaussian_log_evidence == pytest.approx(expected, abs=1e-9)
+        assert found.effective_size == pytest.approx(1024, rel=0.01), "nothing to weigh in a Gaussian"
+        assert found.log_weights.shape == (1024,)
+        assert float(found.log_weights.logsumexp(dim=0)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_there_are_as_many_particles_as_draws() -> None:
+    drawn = smooth().draw(100, law=SEEN, options=SamplingOptions(particles=10, steps=5))
+    assert drawn.particles is not None
+    assert drawn.particles.log_weights.shape == (100,)
+    assert len(drawn.fields.unique(dim=0)) == 100
+
+
+def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
+    flow, law = of_gaussian(coordinates(3)), LinearConstraint(UNIT[:1, :3], torch.tensor([0.5]), 1e-6)
+    u = flow.sample(4000, law=law, sampler=twisted, options=SamplingOptions(tolerance=0.5, steps=10))
+    assert float(u[:, 0].std()) == pytest.approx((0.25 / 1.25) ** 0.5, rel=0.1)
+
+
+# Which sampler runs
+
+
+@pytest.mark.parametrize(
+    ("law", "options", "sampler", "local"),
+    [
+        (None, {}, "conditioned", False),
+        (SEEN, {}, "twisted", False),
+        (NonNegative(), {}, "twisted", False),
+        (SEEN & Bounded(-9.0, 9.0), {}, "twisted", False),
+        (SEEN, {"local": True}, "conditioned", True),
+        (SEEN, {"order": 1}, "conditioned", False),
+        (SEEN & Monotone(), {}, "conditioned", True),
+        (Monotone(), {}, "conditioned", False),
+        (LinearConstraint(UNIT[:5], torch.zeros(5)), {}, "conditioned", True),
+        (LinearConstraint(UNIT[:5], torch.zeros(5), 0.5), {}, "twisted", False),
+        (LinearConstraint(UNIT[:1], torch.zeros(2, 1)), {}, "conditioned", True),
+        (LinearConstraint(UNIT[None, :1].expand(2, -1, -1), torch.zeros(2, 1)), {}, "conditioned", False),
+        (NonlinearLaw(residual_function=lambda u: u[:, :1], points=12), {}, "conditioned", False),
+    ],
+)
+def test_the_law_chooses_the_sampler_and_the_result_says_which(
+    law: Any, options: dict[str, Any], sampler: str, local: bool
+) -> None:
+    drawn = smooth().draw(2, law=law, options=SamplingOptions(steps=4, particles=16, **options))
+    assert (drawn.sampler, drawn.options.local) == (sampler, local)
+    assert (drawn.particles is not None) == (sampler == "twisted")
+    assert drawn.fields.shape == (2, 12)
+
+
+def test_fields_as_coordinates_are_left_to_conditioned() -> None:
+    latent = FieldLatent.of(normal(30, 12), 4)
+    assert (
+        FlowMatching(latent, Mixed(torch.ones(1).double(), 0 * UNIT[:1], UNIT[None])).draw(2, law=SEEN).sampler
+        == "conditioned"
+    )
+
+
+# Bad input and interruption
+
+
+@pytest.mark.parametrize(
+    ("law", "options", "message"),
+    [
+        (None, {}, "linear rows and bounds, not for NoneType"),
+        (Monotone(), {}, "not for an order"),
+        (LinearConstraint(UNIT[:1], torch.zeros(3, 1)), {}, "one law of all draws"),
+        (SEEN, {"local": True}, "local plays no part in twisted"),
+        (SEEN, {"renewal": 0.1}, "renewal plays no part in twisted"),
+        (SEEN, {"resample": 2}, "resample plays no part in twisted"),
+    ],
+)
+def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        smooth().draw(3, law=law, sampler=twisted, options=SamplingOptions(**options))
+
+
+def test_other_coordinates_and_inputs_are_refused() -> None:
+    latent = FieldLatent.of(normal(30, 12), 4)
+    with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients, not for FieldLatent; use conditioned"):
+        FlowMatching(latent, nn.Identity()).draw(2, law=SEEN, sampler=twisted)
+    flow = FlowMatching(coordinates(12), ResidualVelocity(12, width=4, blocks=1, inputs=1))
+    with pytest.raises(InvalidArgumentError, match="one set of inputs of all draws"):
+        flow.draw(2, law=SEEN, sampler=twisted, inputs=torch.tensor([[0.0], [1.0]]))
+    assert flow.draw(2, law=SEEN, inputs=torch.tensor([1.0])).sampler == "twisted"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"particles": 1}, "particles must be at least 2, got 1"),
+        ({"tolerance": -0.1}, "tolerance must be a finite number, not negative, got -0.1"),
+        ({"tolerance": math.nan}, "tolerance must be a finite number, not negative, got nan"),
+        ({"order": 3}, "order must be 1 or 2, got 3"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        SamplingOptions(**options)
+
+
+@pytest.mark.parametrize(("of_particles", "done"), [(True, 0), (False, 512)])
+def test_an_interrupted_sampling_keeps_what_was_drawn_and_goes_on(
+    of_particles: bool, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps belong to one population; then fields are drawn from it in parts."""
+    flow, options, calls = smooth(), SamplingOptions(steps=3), []
+    whole = flow.sample(1100, law=SEEN, options=options)
+    original = flow.evaluate if of_particles else particles.final_fields
+
+    def interrupting(*arguments: Any) -> Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(*((flow, "evaluate") if of_particles else (particles, "final_fields")), interrupting)
+    with pytest.raises(SamplingInterruptedError, match=rf"after {done} of 1100 draws.*first={done}") as caught:
+        flow.sample(1100, law=SEEN, options=options)
+    monkeypatch.undo()
+    rest = flow.sample(1100, law=SEEN, options=options, first=done)
+    assert torch.equal(torch.cat([caught.value.draws, rest]), whole)
