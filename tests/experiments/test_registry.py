@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from experiments import boundary, combined, conservation, fields, generation, gpme, prediction
+from experiments import boundary, combined, conservation, fields, generation, gpme, observations, prediction
 from experiments.boundary import open_rollouts
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
@@ -36,11 +36,11 @@ def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others(
     takes = {name: experiment(name).takes() for name in CATALOGUE}
     assert {name for name, options in takes.items() if "data" in options} == set(conservation.EXPERIMENTS)
     of_files = {f"darcy_small{end}" for end in ("", "-study", "-choice")}
-    assert {name for name, options in takes.items() if "files" in options} == of_files
+    assert {name for name, options in takes.items() if "files" in options} == of_files | {"observations"}
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:
-    families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme)
+    families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme, observations)
     groups = [family.EXPERIMENTS for family in families]
     groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)

@@ -19,9 +19,11 @@ from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
 from experiments.fields import EXPERIMENTS as UNTRAINED
 from experiments.fields.basins import Basins
-from experiments.fields.temperature import temperature
 from experiments.generation import EXPERIMENTS as GENERATION
 from experiments.gpme.functions import MEMBERS
+from experiments.observations import EXPERIMENTS as OBSERVATIONS
+from experiments.observations import energy, traffic
+from experiments.observations.temperature import temperature
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
 from tests.experiments.combined.tiny import SIZES
@@ -46,6 +48,8 @@ def numbers(problem: str, folder: Path) -> list[float]:
     if problem == "downscaling":
         pytest.importorskip("iris_sample_data")
         arrays.append(temperature())
+    if problem == "observations":
+        arrays.append(of_checksums(energy.CHECKSUM, *traffic.CHECKSUMS.values()))
     if problem == "shallow_water_rollout":
         arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
     if problem in GENERATION:
@@ -64,12 +68,16 @@ def numbers(problem: str, folder: Path) -> list[float]:
 def boundary_arrays(source: Source, folder: Path) -> list[torch.Tensor]:
     """Two samples of a source; of the set of files its checksums."""
     if isinstance(source, DarcyFiles):
-        return [torch.tensor([float(int(checksum[:8], 16)) for checksum in CHECKSUMS.values()])]
+        return [of_checksums(*CHECKSUMS.values())]
     steady = isinstance(source, RecipeSource) and not source.problem.recipe.times
     config = SampleConfig(samples=2, nodes=9, times=1 if steady else 2)
     samples = source.samples(config, DataStore(folder=folder, version=0))
     sides = (side for pair in samples.values if pair for side in pair if side is not None)
     return [samples.input, samples.output, *sides]
+
+
+def of_checksums(*checksums: str) -> torch.Tensor:
+    return torch.tensor([float(int(checksum[:8], 16)) for checksum in checksums])
 
 
 @pytest.mark.parametrize("problem", manifest()["data_versions"])
@@ -88,6 +96,7 @@ def test_every_problem_of_an_experiment_has_a_version() -> None:
         *FIELDS,
         *VERSIONS,
         *UNTRAINED,
+        *OBSERVATIONS,
         *GENERATION,
         *OPEN,
         "gpme",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.conservation import STUDIES
-from experiments.fields.downscaling import BEST, FIXER, METHODS
+from experiments.observations.downscaling import BEST, FIXER, METHODS
 from experiments.records.release import released_results
 from experiments.report.calibration_tables import STUDIED
 from tests.documents import DOCS

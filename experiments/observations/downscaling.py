@@ -16,8 +16,8 @@ from torch import Tensor
 
 from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Style
-from experiments.fields import layers
-from experiments.fields.regression import Ridge, left_out, regress_blocks
+from experiments.observations import layers
+from experiments.observations.regression import Ridge, left_out, regress_blocks
 from experiments.plots import BARE, BLACK, CONSERVED, ENSEMBLE, HARD, SKY, SOFT
 from probconserv import FieldLayout, block_means, condition_fields, from_samples
 

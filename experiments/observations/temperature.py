@@ -16,12 +16,14 @@ from experiments.errors import DataFileError, MissingPackageError
 
 ROWS, COLUMNS, YEARS = 36, 48, 240
 """What is kept: the last latitude and longitude are dropped, so that blocks fit."""
-_FILE, _VARIABLE = "A1B_north_america.nc", "air_temperature"
+_FILE, _VARIABLE = "{}_north_america.nc", "air_temperature"
 
 
-@lru_cache(maxsize=1)
-def temperature() -> Float[Tensor, "years rows columns"]:
+@lru_cache(maxsize=2)
+def temperature(scenario: str = "A1B") -> Float[Tensor, "years rows columns"]:
     """The series in kelvins, ``(240, 36, 48)``, float64; rows go north, columns east.
+
+    ``E1`` is the scenario of early reductions of emissions.
 
     Raises:
         MissingPackageError: If the package is not installed.
@@ -31,10 +33,10 @@ def temperature() -> Float[Tensor, "years rows columns"]:
         folder = Path(import_module("iris_sample_data").path)
     except ImportError as error:
         raise MissingPackageError(
-            "downscaling needs the temperatures of the package iris-sample-data, which is not installed; "
+            "this needs the temperatures of the package iris-sample-data, which is not installed; "
             "pip install iris-sample-data, or pip install '.[climate]' in a clone of the library."
         ) from error
-    return read_series(folder / _FILE)
+    return read_series(folder / _FILE.format(scenario))
 
 
 def read_series(path: Path) -> Float[Tensor, "years rows columns"]:

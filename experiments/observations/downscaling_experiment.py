@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from experiments.experiment import Experiment, Preset, RunContext, Stored
-from experiments.fields.downscaling import (
+from experiments.observations.downscaling import (
     BARE_KEY,
     BEST,
     FIXER,
@@ -23,10 +23,10 @@ from experiments.fields.downscaling import (
     check_series,
     forecast,
 )
-from experiments.fields.downscaling_figures import draw_maps
-from experiments.fields.layers import means_of, spread
-from experiments.fields.regression import Ridge
-from experiments.fields.temperature import temperature
+from experiments.observations.downscaling_figures import draw_maps
+from experiments.observations.layers import means_of, spread
+from experiments.observations.regression import Ridge
+from experiments.observations.temperature import temperature
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
 from probconserv import scores

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from experiments.fields import layers
-from experiments.fields.regression import FOLDS, Ridge, left_out, regress, regress_blocks
+from experiments.observations import layers
+from experiments.observations.regression import FOLDS, Ridge, left_out, regress, regress_blocks
 
 
 def field(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

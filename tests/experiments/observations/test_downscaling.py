@@ -14,13 +14,13 @@ from experiments import driver, registry
 from experiments.commands import _Work
 from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
 from experiments.experiment import RunOptions
-from experiments.fields import downscaling, layers
-from experiments.fields.downscaling import METHODS, Fit, Sizes, Years, forecast
-from experiments.fields.downscaling_experiment import score_forecast
-from experiments.fields.temperature import read_series, temperature
 from experiments.maintain import release
+from experiments.observations import downscaling, layers
+from experiments.observations.downscaling import METHODS, Fit, Sizes, Years, forecast
+from experiments.observations.downscaling_experiment import score_forecast
+from experiments.observations.temperature import read_series, temperature
 from experiments.records.store import read_records
-from tests.experiments.fields.tiny import FEW, series, tiny_downscaling
+from tests.experiments.observations.tiny import FEW, series, tiny_downscaling
 
 BY_KEY = {method.key: method for method in METHODS}
 CONSTRAINED = [method.key for method in METHODS if method.key not in ("truth", "bilinear", "ridge")]
@@ -147,7 +147,7 @@ def test_without_the_package_one_line_says_how_to_install_it(
         temperature()
     left_out = _Work("run", registry.experiment("downscaling"), RunOptions(out=tmp_path, methods=("bilinear",)))
     assert left_out() is None
-    assert "downscaling is left out: downscaling needs" in capsys.readouterr().err
+    assert "downscaling is left out: this needs" in capsys.readouterr().err
 
 
 def test_files_with_other_contents_are_refused(tmp_path: Path) -> None:

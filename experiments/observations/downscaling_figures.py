@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.fields.downscaling import BARE_KEY, BEST, FIXER
+from experiments.observations.downscaling import BARE_KEY, BEST, FIXER
 from experiments.records.record import Arrays
 
 

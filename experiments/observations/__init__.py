@@ -1,0 +1,13 @@
+"""Observations under laws, and temperatures from their means over blocks."""
+
+from collections.abc import Mapping
+
+from experiments.experiment import Experiment
+from experiments.observations.downscaling_experiment import DownscalingExperiment
+from experiments.observations.experiment import ObservationsExperiment
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    entry.name: entry for entry in (ObservationsExperiment(), DownscalingExperiment())
+}
+
+__all__ = ["EXPERIMENTS", "DownscalingExperiment", "ObservationsExperiment"]

@@ -1,0 +1,123 @@
+"""Observations under laws that hold only roughly, as an experiment."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
+from typing_extensions import override
+
+from experiments.experiment import Experiment, RunContext, Stored
+from experiments.observations import figures
+from experiments.observations.energy import SurfaceEnergy
+from experiments.observations.methods import METHODS, Method
+from experiments.observations.parts import Observed, Problem
+from experiments.observations.scenarios import Temperatures
+from experiments.observations.traffic import Traffic
+from experiments.records.record import Arrays
+from experiments.records.release import data_version
+from probconserv import scores
+from probconserv.sampling import draw
+
+PROBLEMS: tuple[Problem, ...] = (
+    Traffic(),
+    SurfaceEnergy(),
+    SurfaceEnergy(informed=True),
+    Temperatures(),
+    Temperatures(scenario="E1"),
+)
+DRAWS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One problem."""
+
+    problem: Problem
+
+    @property
+    def key(self) -> str:
+        return self.problem.key
+
+    @property
+    def label(self) -> str:
+        return self.problem.label
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"problem": self.problem, "draws": DRAWS, "data_version": data_version("observations")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationsExperiment(Experiment):
+    """What a law that holds roughly is worth on observations, to the update and to what people do by hand.
+
+    Args:
+        problems: Sources of observations.
+        rows: What is done with them.
+    """
+
+    name: str = "observations"
+    problems: Sequence[Problem] = PROBLEMS
+    rows: Sequence[Method] = METHODS
+
+    shown = ("MSE", "CRPS", "energy", "coverage90", "CE")
+
+    @override
+    def takes(self) -> tuple[str, ...]:
+        return ("files",)
+
+    @override
+    def title(self, cases: Sequence[Case]) -> str:
+        return "Observations: tests later than all that was learnt from, means and errors over stretches of time"
+
+    @override
+    def cases(self, context: RunContext) -> list[Case]:
+        return [Case(problem=problem) for problem in self.problems]
+
+    @override
+    def methods(self, case: Case) -> list[Method]:
+        return [row for row in self.rows if case.problem.non_negative or not row.signed]
+
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        return score(case.problem.observed(context.options.files), method, seed)
+
+    @override
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+        return figures.compared(case.label, self.methods(case), stored)
+
+
+def score(observed: Observed, method: Method, seed: int) -> Arrays:
+    """Scores per stretch of time, means over its cases."""
+    part, start = observed.test, time.process_time()
+    prediction = method.predict(observed)
+    draws = draw(prediction, (DRAWS,), Generator().manual_seed(seed))
+    seconds = time.process_time() - start
+    mean, truth = prediction.mean.double(), part.truth
+    lower, upper = scores.interval_of_samples(draws, 0.9) if method.signed else (None, None)
+    if lower is None or upper is None:
+        held = scores.coverage(truth, mean, prediction.variance, 0.9)
+    else:
+        held = ((truth >= lower) & (truth <= upper)).double().mean(dim=-1)
+    crps = scores.crps_of_samples(truth, draws) if method.signed else scores.crps(truth, mean, prediction.variance)
+    by_case = {
+        "CE": (mean @ observed.rows.mT - part.target).abs().amax(dim=-1),
+        "MSE": scores.mse(truth, mean),
+        "CRPS": crps,
+        "energy": scores.energy_score(truth, draws),
+        "coverage90": held,
+    }
+    arrays = {name: _by_block(values, part.block).numpy() for name, values in by_case.items()}
+    milliseconds = torch.tensor([1e3 * seconds / draws[..., 0].numel()])
+    return {**arrays, "draw_milliseconds": milliseconds.numpy()}
+
+
+def _by_block(values: Tensor, block: Tensor) -> Tensor:
+    _, index = block.unique(return_inverse=True)
+    count = torch.bincount(index)
+    return torch.zeros(len(count), dtype=values.dtype).index_add(0, index, values.to(count.device)) / count
