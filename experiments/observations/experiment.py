@@ -67,6 +67,12 @@ class ObservationsExperiment(Experiment):
 
     shown = ("MSE", "CRPS", "energy", "coverage90", "CE")
 
+    @property
+    @override
+    def data_version(self) -> int:
+        """That of the records, whatever the name."""
+        return data_version("observations")
+
     @override
     def takes(self) -> tuple[str, ...]:
         return ("files",)

@@ -342,6 +342,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "open systems: gains": open_tables.gains,
     "open systems: bands": open_tables.bands,
     "random media: bounds": partial(media_tables.bounds, "insulated"),
+    **{
+        f"observations: {score}": partial(methods_as_columns, "observations", score)
+        for score in ("CRPS", "coverage90", "MSE")
+    },
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
     ),
