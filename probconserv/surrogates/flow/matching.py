@@ -31,7 +31,7 @@ from probconserv.surrogates.flow.observations import (
     given_observations,
     interpolation_rows,
 )
-from probconserv.surrogates.flow.particles import Draws, Population
+from probconserv.surrogates.flow.particles import Draws, Particles, Population
 from probconserv.surrogates.flow.samplers import sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
@@ -125,7 +125,8 @@ class FlowMatching(Surrogate):
         first: int = 0,
     ) -> Float[Tensor, "count ..."]:
         """The fields of ``draw``, ``(count − first, *space)``, float64, under a law if one is given."""
-        return self.draw(count, law=law, sampler=sampler, options=options, inputs=inputs, seed=seed, first=first).fields
+        task = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
+        return self._drawn(task, sampler, seed, first).fields
 
     def draw(
         self,
@@ -157,36 +158,18 @@ class FlowMatching(Surrogate):
             InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
-        if count < 1 or not 0 <= first < count or first % _CHUNK:
-            raise InvalidArgumentError(
-                f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
-            )
-        if not (sampler is None or callable(sampler)) or not isinstance(options or self.options, SamplingOptions):
-            raise InvalidArgumentError(
-                "sampler must be a function such as conditioned or eci, and options SamplingOptions, got "
-                f"{sampler!r} and {options!r}."
-            )
-        check_law(self.latent, law, count)
-        if inputs is not None:
-            inputs = inputs.expand(count, inputs.shape[-1])
-        whole = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
-        done: list[Tensor] = []
-        population: Population | None = None
-        try:
-            with torch.no_grad(), _evaluating(self.velocity), contradictions_of(law):
-                if sampler is None:
-                    sampler, chosen = sampler_for(self, whole)
-                    whole = replace(whole, options=chosen)
-                if sampler is twisted:
-                    population = twisted_population(self, replace(whole, generator=_generator(seed, 1, 0)))
-                for start in range(first, count, _CHUNK):
-                    part = slice(start, start + _CHUNK)
-                    task = replace(whole.part(part), generator=_generator(seed, 0, start))
-                    done.append(sampler(self, task) if population is None else population.fields(part, task.generator))
-        except KeyboardInterrupt as error:
-            raise self._interrupted(done, first, count) from error
-        fields = torch.cat(done).reshape(-1, *self.latent.shape)
-        return Draws(fields, sampler.__name__, whole.options, population and population.particles)
+        task = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
+        return self._drawn(task, sampler, seed, first)
+
+    def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
+        """What particles say of a law: its log evidence, and whether the flow knows fields that meet it.
+
+        ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
+        """
+        task = SamplingTask(count=2, law=law, options=options or self.options)
+        particles = self._drawn(task, twisted, seed, 0, told=False).particles
+        assert particles is not None
+        return particles
 
     def predict(self, context: Context, query: Query) -> DrawnFields:
         """Draws of the field given observations, at the query points; see ``Surrogate.predict``.
@@ -217,13 +200,17 @@ class FlowMatching(Surrogate):
             query.points.reshape(-1, query.points.shape[-2], size),
             strict=True,
         )
-        sample = partial(self.sample, self.draws, options=self.options, seed=self.seed)
+
+        def sample(law: LinearConstraint | None = None) -> Tensor:
+            task = SamplingTask(count=self.draws, law=law, options=self.options)
+            return self._drawn(task, None, self.seed, 0, told=False).fields
+
         free = cache(lambda: sample().flatten(1))
         drawn = []
         for points, values, variances, targets in observed:
             law = LinearConstraint(interpolation_rows(self.axes, points), values, variances)
             far = partial(distances, self.latent, draws=free)
-            fields = given_observations(lambda law: sample(law=law), law, variance, far)
+            fields = given_observations(sample, law, variance, far)
             drawn.append(interpolation_rows(self.axes, targets).functional(fields))
         draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
         return DrawnFields(draws.to(context.values.dtype))
@@ -291,6 +278,43 @@ class FlowMatching(Surrogate):
         if parameters is not None:
             arguments = (*arguments, parameters[chosen].to(device))
         return (module(*arguments) - (data - noise)).square().mean()
+
+    def _drawn(
+        self, whole: SamplingTask, sampler: Sampler | None, seed: int, first: int, *, told: bool = True
+    ) -> Draws:
+        """See ``draw``; warnings of particles are left out unless told."""
+        count, inputs = whole.count, whole.inputs
+        if count < 1 or not 0 <= first < count or first % _CHUNK:
+            raise InvalidArgumentError(
+                f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
+            )
+        if not (sampler is None or callable(sampler)) or not isinstance(whole.options, SamplingOptions):
+            raise InvalidArgumentError(
+                "sampler must be a function such as conditioned or eci, and options SamplingOptions, got "
+                f"{sampler!r} and {whole.options!r}."
+            )
+        check_law(self.latent, whole.law, count)
+        whole = replace(whole, inputs=None if inputs is None else inputs.expand(count, inputs.shape[-1]))
+        done: list[Tensor] = []
+        population: Population | None = None
+        try:
+            with torch.no_grad(), _evaluating(self.velocity), contradictions_of(whole.law):
+                if sampler is None:
+                    sampler, chosen = sampler_for(self, whole)
+                    whole = replace(whole, options=chosen)
+                if sampler is twisted:
+                    population = twisted_population(self, replace(whole, generator=_generator(seed, 1, 0)))
+                for start in range(first, count, _CHUNK):
+                    part = slice(start, start + _CHUNK)
+                    task = replace(whole.part(part), generator=_generator(seed, 0, start))
+                    done.append(sampler(self, task) if population is None else population.fields(part, task.generator))
+        except KeyboardInterrupt as error:
+            raise self._interrupted(done, first, count) from error
+        particles = None if population is None else population.particles
+        if particles is not None and told:
+            particles.warn()
+        fields = torch.cat(done).reshape(-1, *self.latent.shape)
+        return Draws(fields, getattr(sampler, "__name__", repr(sampler)), whole.options, particles)
 
     def _settings(self) -> dict[str, Any]:
         options = asdict(self.options)

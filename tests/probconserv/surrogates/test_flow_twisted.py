@@ -237,6 +237,28 @@ def test_the_evidence_of_a_gaussian_flow_is_that_of_its_gaussian(spread: float) 
         assert float(found.log_weights.logsumexp(dim=0)) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_a_law_that_no_field_of_the_flow_meets_is_named() -> None:
+    """A Gaussian has χ² of its own: the surprise is half of it."""
+    flow = smooth()
+    usual, far = (LinearConstraint(UNIT[:1], torch.tensor([value]), 0.01) for value in (1.0, 6.0))
+    assert flow.evidence(usual).in_range
+    found, expected = flow.evidence(far), evidence(prior_of(flow), far)
+    assert not found.in_range
+    assert 2 * found.surprise == pytest.approx(float(expected.chi_square), rel=0.01)
+    assert found.probability == pytest.approx(float(expected.probability), rel=0.1)
+    assert not flow.evidence(Bounded(3.0, 3.2)).in_range
+    with pytest.warns(UserWarning, match="outside of what the flow knows: its log evidence is 16") as caught:
+        flow.sample(2, law=far)
+    assert caught[0].filename == __file__
+
+
+def test_draws_of_few_ancestors_are_named() -> None:
+    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), 1e-4)
+    flow = FlowMatching(coordinates(2), two_bumps())
+    with pytest.warns(UserWarning, match="All draws descend from [1-4] of 4 particles"):
+        flow.sample(2, law=law, sampler=twisted, options=SamplingOptions(particles=4))
+
+
 def test_there_are_as_many_particles_as_draws() -> None:
     drawn = smooth().draw(100, law=SEEN, options=SamplingOptions(particles=10, steps=5))
     assert drawn.particles is not None
@@ -274,7 +296,7 @@ def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
 def test_the_law_chooses_the_sampler_and_the_result_says_which(
     law: Any, options: dict[str, Any], sampler: str, local: bool
 ) -> None:
-    drawn = smooth().draw(2, law=law, options=SamplingOptions(steps=4, particles=16, **options))
+    drawn = smooth().draw(2, law=law, options=SamplingOptions(steps=4, particles=200, **options))
     assert (drawn.sampler, drawn.options.local) == (sampler, local)
     assert (drawn.particles is not None) == (sampler == "twisted")
     assert drawn.fields.shape == (2, 12)
