@@ -24,7 +24,7 @@ from rich.text import Text
 
 from experiments import registry
 from experiments.errors import InvalidArgumentError, LibraryError, TrainingInterruptedError, unknown_name, wrong_options
-from experiments.options import CATALOGUE, CHOICES, STUDIES, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
+from experiments.options import CATALOGUE, STUDIES, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
 from experiments.signals import terminated_as_interrupted
 
 PROGRAM = "python -m experiments"
@@ -33,7 +33,7 @@ PROBLEMS = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusi
 Names = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
-    tyro.conf.arg(metavar="NAME", help="Experiments, studies or choices; list shows them. all: all experiments."),
+    tyro.conf.arg(metavar="NAME", help="Experiments or studies; list shows them. all: all experiments."),
 ]
 Benchmark = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="The benchmark; list shows them.")]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard output and nothing else there.")]
@@ -166,7 +166,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in group.items()}
 FORMER = {
     "study": f"a study is a name of run: {PROGRAM} run stefan-calibration; list --all shows all names",
-    "choose": f"a choice is a name of run: {PROGRAM} run NAME-choice",
     "sweep": f"several seeds or names are a run: {PROGRAM} run NAME --seeds 0-2",
     "train": f"training alone is a run: {PROGRAM} run NAME --train-only",
     "tune": "the settings that it chose are in experiments/boundary/baselines/settings.json",
@@ -264,7 +263,7 @@ def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str
     out = _console()
     table = Table("run NAME", *TIMES, box=None, pad_edge=False)
     for family, entries in families.items():
-        if family not in (STUDIES, CHOICES):
+        if family != STUDIES:
             table.add_row(Text(family, style="bold"))
             for entry in entries:
                 times = (readable_duration(entry.durations.get(key, "")) for key in TIMES)
@@ -277,7 +276,7 @@ def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str
 
 
 def print_all(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
-    """Prints what everything shows, with studies and choices."""
+    """Prints what everything shows, with studies."""
     out = _console()
     everything = {family: {entry.name: entry.summary for entry in entries} for family, entries in families.items()}
     for family, entries in (everything | {"bench NAME": benchmarks}).items():

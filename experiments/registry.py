@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import InvalidArgumentError, unknown_name
-from experiments.options import CATALOGUE, CHOICES, REGISTERED, STUDIES, Durations, Listed
+from experiments.options import CATALOGUE, REGISTERED, STUDIES, Durations, Listed
 
 if TYPE_CHECKING:
     from experiments.experiment import Experiment
@@ -24,18 +24,18 @@ _registered: dict[str, "Experiment"] = {}
 
 
 def names(studies: bool = False) -> list[str]:
-    """Names of all experiments, with those that users registered; of studies and choices too if wanted."""
-    return [name for name, entry in CATALOGUE.items() if studies or entry.family not in (STUDIES, CHOICES)]
+    """Names of all experiments, with those that users registered; of studies too if wanted."""
+    return [name for name, entry in CATALOGUE.items() if studies or entry.family != STUDIES]
 
 
 def require_known(name: str) -> None:
-    """Raises UnknownNameError, with the closest name, if there is no experiment, study or choice of this name."""
+    """Raises UnknownNameError, with the closest name, if there is no experiment or study of this name."""
     if name not in CATALOGUE:
         raise unknown_name("experiment", name, names(), further=CATALOGUE)
 
 
 def experiment(name: str) -> "Experiment":
-    """The experiment, study or choice of this name."""
+    """The experiment or study of this name."""
     if name in _registered:
         return _registered[name]
     require_known(name)
@@ -45,7 +45,7 @@ def experiment(name: str) -> "Experiment":
 
 
 def families() -> dict[str, list[Listed]]:
-    """What is listed, by family; studies and choices come last."""
+    """What is listed, by family; studies come last."""
     grouped: dict[str, list[Listed]] = {}
     for entry in CATALOGUE.values():
         grouped.setdefault(entry.family, []).append(entry)

@@ -130,11 +130,6 @@ class BoundaryCase:
             self.test_data(seed), samples=self.sizes.samples, validation=self.sizes.validation, split="train"
         )
 
-    def validation_data(self, seed: int) -> SampleConfig:
-        """The validation set alone."""
-        whole = self.training_data(seed)
-        return replace(whole, samples=whole.validation, skipped=whole.samples - whole.validation)
-
     def test_data(self, seed: int) -> SampleConfig:
         """The test samples."""
         return SampleConfig(

@@ -1,9 +1,7 @@
 """The boundary-condition experiments as the driver runs them, and the operators that are released."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +9,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from boon import SingularKernelError
 from experiments.boundary import methods as rows
 from experiments.boundary.baselines.architectures import EXTRA
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
 from experiments.boundary.hard import HARD
-from experiments.boundary.methods import Method, candidates, methods
+from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import ConditionedOperator, load
 from experiments.boundary.sample_figures import draw_sample
-from experiments.boundary.scoring import RANKED_NOISES, rank, score_operator, score_truth
+from experiments.boundary.scoring import score_operator, score_truth
 from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
 from experiments.boundary.versions import VERSIONS, Versions
-from experiments.errors import NotReleasedError, TrainingDivergedError
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.errors import NotReleasedError
+from experiments.experiment import Experiment, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version, manifest, released_weights
 
-RANKS = ("validation_mean", "validation", *RANKED_NOISES, "validation_coarser", "validation_finer")
-"""Scores of candidates, the one that ranks them first; results of version 0.1 have the second alone."""
 SHOWN = (
     "relative_l2",
     "wall_error",
@@ -44,7 +39,6 @@ SHOWN = (
 """Scores of tables."""
 FINER = 4
 """How many times closer the nodes are on which slopes are scored as well, in one dimension."""
-_BEST = 4  # candidates that the terminal shows of a case
 _FILES = {rows.CIRCLE: "fno-on-the-circle"} | {
     key: f"fno-{key}" for key in (rows.CHANNELS, rows.PRESCRIPTION, rows.PENALTY)
 }
@@ -60,9 +54,6 @@ class BoundaryExperiment(Experiment):
         methods_of: From a case to its methods, the truth first.
         subject: What the title says instead of sizes.
         figures_of: Draws the figures of one case, as ``draw_case`` does.
-        by_validation: Whether methods are scored on the validation set alone: no test samples are made, a training that
-            fails scores inf, and weights are not released.
-        repetitions: Trainings of a method; None for as many as the sizes of a case say.
     """
 
     name: str
@@ -72,8 +63,6 @@ class BoundaryExperiment(Experiment):
     subject: str = ""
     figures_of: Callable[..., Mapping[str, Figure]] = draw_case
     overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
-    by_validation: bool = False
-    repetitions: int | None = None
     over = Over.SEEDS
 
     def takes(self) -> tuple[str, ...]:
@@ -102,7 +91,7 @@ class BoundaryExperiment(Experiment):
         return self.methods_of(case)
 
     def seeds(self, case: BoundaryCase, context: RunContext) -> Sequence[int]:
-        return range(context.training_seed, context.training_seed + (self.repetitions or case.sizes.seeds))
+        return range(context.training_seed, context.training_seed + case.sizes.seeds)
 
     def trainings(self, case: BoundaryCase, method: Method, seed: int, context: RunContext) -> Sequence[Training]:
         """The one training of an operator; none for the truth."""
@@ -111,7 +100,7 @@ class BoundaryExperiment(Experiment):
         first, trained = context.training_seed, case.training_case
         seed = seed if method.random else first
         kept = method.key in rows.RELEASED or (self.problem in HARD and method.key not in rows.SETTINGS_OF)
-        released = kept and seed == first and not self.by_validation and self._is_of_problem(trained, context)
+        released = kept and seed == first and self._is_of_problem(trained, context)
         training = Training(
             key=f"{trained.key}-{seed}",
             label=f"{method.label}, {case.label}, seed {seed}",
@@ -133,13 +122,7 @@ class BoundaryExperiment(Experiment):
         return samples(trained) in map(samples, versions(context.options.preset))
 
     def train(self, training: Training, context: RunContext) -> None:
-        """Trains an operator; a candidate that fails is named on standard error."""
-        try:
-            train_operator(training, context)
-        except (TrainingDivergedError, SingularKernelError) as error:
-            if not self.by_validation:
-                raise
-            print(f"The training of {training.label} failed and scores inf: {error}", file=sys.stderr)
+        train_operator(training, context)
 
     @override
     def score(
@@ -147,8 +130,6 @@ class BoundaryExperiment(Experiment):
     ) -> Arrays:
         """Scores on the test samples, or on the validation set alone, see ``rank``."""
         store, treatment = store_of(context, self.data_version), method.treatment
-        if self.by_validation and treatment is not None:
-            return rank(weights[0], treatment, case, store, context.training_seed)
         config = case.test_data(context.options.seed)
         test = load_fields(case, config, store)
         if treatment is None:
@@ -168,11 +149,7 @@ class BoundaryExperiment(Experiment):
 
     @override
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """FNO, what but BOON is best on the validation set, the paper's form and the default, or the best few."""
-        if self.by_validation:
-            made = [score for score in RANKS if (records["score"] == score).any()]
-            by = records[records["score"] == made[0]].sort_values("mean")
-            return list(by["method"].head(_BEST)), tuple(made)
+        """FNO, what but BOON is best on the validation set, the paper's form and the default."""
         return list(dict.fromkeys(compared(records))), SHOWN
 
     @override
@@ -238,22 +215,3 @@ EXPERIMENTS: dict[str, BoundaryExperiment] = {
     )
     for name, versions in VERSIONS.items()
 }
-
-
-def _compared(versions: Versions, preset: Preset) -> tuple[BoundaryCase, ...]:
-    return tuple(case for case in versions(preset) if not case.published)
-
-
-CHOICES: dict[str, BoundaryExperiment] = {
-    name: BoundaryExperiment(
-        name=f"{name}-choice",
-        problem=name,
-        versions=partial(_compared, versions),
-        methods_of=candidates,
-        subject="candidates for the default correction, ranked on the validation set",
-        by_validation=True,
-        repetitions=1,
-    )
-    for name, versions in VERSIONS.items()
-}
-"""Which correction shall be the default of a problem: candidates of one family, trained alike."""

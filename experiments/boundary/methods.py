@@ -1,4 +1,4 @@
-"""The methods of the boundary-condition experiments, and the candidates for the default correction.
+"""The methods of the boundary-condition experiments.
 
 All of one case have the same network, training and samples. Source of methods and protocol: Saad et al. 2023, whose
 BOON takes boundary values from the test target while their FNO sees the initial field only; ``Method.information``
@@ -8,7 +8,7 @@ says of each method what it sees.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from boon import Correction, Elimination, MatchedTransform, MixedTransform, Prescription, SmoothExtension
+from boon import Correction, Elimination, MixedTransform, Prescription, SmoothExtension
 from experiments.boundary.baselines.architectures import (
     Architecture,
     Convolutional,
@@ -205,40 +205,3 @@ def _left_out(case: BoundaryCase) -> set[str]:
     if case.axes == 2:
         left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
     return left_out
-
-
-def candidates(case: BoundaryCase) -> tuple[Method, ...]:
-    """What the default may be: every correction of the family, with boundary channels where there are data.
-
-    On periodic axes elimination comes down to prescription, and there is nothing to lift and nothing to extend from a
-    side, so these are left out there; every other one is there without and with the circle.
-    """
-    short = "matched transforms and lifting, short extension"
-    family: dict[str, Correction] = {
-        "prescription": Prescription(),
-        "prescription in all layers": Prescription(hidden=True),
-        "scalar elimination": Elimination(),
-        "block elimination": Elimination(block=True),
-        "smooth extension": SmoothExtension(length=0.1, reach=0.0),
-        "smooth extension in all layers": SmoothExtension(length=0.1, hidden=True, reach=0.0),
-        "matched transforms": MatchedTransform(hidden=False),
-        "matched transforms and lifting in all layers": MatchedTransform(),
-        short: MatchedTransform(length=MixedTransform().length),
-        "mixed kernels": MixedTransform(),
-        "mixed kernels, long extension": MixedTransform(length=MatchedTransform().length),
-        "smooth extension, wide reads": SmoothExtension(length=0.1),
-    }
-    inputs = {", channels": Treatment(channels=True)} if _has_channels(case) else {"": Treatment()}
-    if all(case.periodic):
-        for name in ("scalar elimination", "block elimination", "matched transforms", short, *list(family)[-2:]):
-            del family[name]
-        inputs[", circle"] = Treatment(circle=True)
-    if not case.shared:
-        family = {name: each for name, each in family.items() if not (each.hidden or each.acts_on_kernels)}
-    named = {
-        name + suffix: replace(base, correction=family[name]) for suffix, base in inputs.items() for name in family
-    }
-    return tuple(
-        Method(key=label.replace(",", "").replace(" ", "-"), label=label, treatment=treatment)
-        for label, treatment in named.items()
-    )

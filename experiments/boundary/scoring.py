@@ -10,17 +10,13 @@ from torch import Tensor
 
 import boon
 from boon import boundary_error, relative_l2
-from experiments.boundary.cases import BoundaryCase, coarser, finer
-from experiments.boundary.data import Fields, by_time, load_fields
+from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.data import Fields, by_time
 from experiments.boundary.operator import ConditionedOperator, Treatment, discretise_case, load
-from experiments.boundary.sources import DarcyFiles, DataStore
 from experiments.boundary.walls import slope_errors, wall_scores
-from experiments.disturbance import Disturbance
 from experiments.records.record import Arrays
 from solvers import NodeGrid
 
-RANKED_NOISES = {"validation_noise_0.001": 0.001, "validation_noise_0.01": 0.01}
-"""Noise by the score of the validation set that has it."""
 SHOWN = 1  # test samples whose fields are kept for figures
 
 
@@ -76,31 +72,6 @@ def score_truth(case: BoundaryCase, test: Fields) -> Arrays:
 def validation_score(path: Path) -> np.ndarray:
     """Mean relative L2 on the validation set at the end of a training, as its weights note it."""
     return np.array(boon.read_notes(path)["history"][-1]["relative_l2"])
-
-
-def rank(path: Path, treatment: Treatment, case: BoundaryCase, store: DataStore, seed: int) -> Arrays:
-    """Scores on the validation set alone: as it is, with noise in the inputs, on a coarser and on a finer grid.
-
-    ``validation_mean`` is their geometric mean. Grids that the modes of the case do not fit on, or that its source has
-    no samples on, are left out; a training that failed, without a file, scores inf.
-    """
-    if not path.exists():
-        return {"validation": np.array(np.inf), "validation_mean": np.array(np.inf)}
-    model, config = load(path, treatment, case), case.validation_data(seed)
-    scores = {"validation": float(validation_score(path))}
-    for name, level in RANKED_NOISES.items():
-        scores[name] = _error(model, load_fields(replace(case, disturbance=Disturbance(noise=level)), config, store))
-    nodes, modes = case.sizes.nodes, case.sizes.network.modes
-    grids = {"validation_coarser": coarser(nodes), "validation_finer": finer(nodes)}
-    for name, count in grids.items() if not isinstance(case.source, DarcyFiles) else ():
-        if 2 * modes < count:
-            scores[name] = _error(model, load_fields(case, replace(config, nodes=count), store))
-    scores["validation_mean"] = float(np.exp(np.mean(np.log(list(scores.values())))))
-    return {name: np.array(value) for name, value in scores.items()}
-
-
-def _error(model: ConditionedOperator, fields: Fields) -> float:
-    return float(relative_l2(model.predict(fields, model.case.sizes.batch).double(), fields.output.double()))
 
 
 def over_time(u: Float[Tensor, "batch t *fields"], truth: Float[Tensor, "batch t *fields"]) -> Float[Tensor, "batch t"]:

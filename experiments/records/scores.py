@@ -101,11 +101,6 @@ SCORES: dict[str, Score] = {
     "validation": Score(
         heading="validation L2", meaning="the same on the validation set, by which choices are made", round_off=1.2e-7
     ),
-    "validation_noise_0.001": Score(heading="0.1 % noise", meaning="validation L2 with noise of 0.1 % in the inputs"),
-    "validation_noise_0.01": Score(heading="1 % noise", meaning="the same with 1 %"),
-    "validation_coarser": Score(heading="coarser", meaning="validation L2 on twice the distance between nodes"),
-    "validation_finer": Score(heading="finer", meaning="the same on half the distance"),
-    "validation_mean": Score(heading="mean L2", meaning="geometric mean of all validation scores"),
     "boundary": _holds(
         "boundary error",
         "largest |B u − g|, B the value, the one-sided gradient or the mismatch",

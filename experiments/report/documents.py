@@ -165,7 +165,7 @@ def evaluations_as_columns(name: str, score: str) -> str:
 def problems_as_columns(family: str, score: str) -> str:
     """One score of all experiments of a family: methods as rows, problems and cases as columns."""
     entries = [
-        (f"{title(results.name.removesuffix('-choice'))}, {case}", method, mean, error)
+        (f"{title(results.name)}, {case}", method, mean, error)
         for results in family_of(family)
         for case, method, mean, error in entries_of(results, score)
     ]
@@ -308,9 +308,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
-    "candidates": partial(problems_as_columns, "choices of the default", "validation_mean"),
-    "candidates on clean inputs": partial(problems_as_columns, "choices of the default", "validation"),
-    "candidates for given gradients": partial(scores_as_columns, "heat_neumann-choice", errors=False),
     "hard problems": partial(problems_as_columns, HARD, "relative_l2"),
     "hard problem results": partial(problem_sections, HARD),
     **{

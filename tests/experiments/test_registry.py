@@ -39,14 +39,14 @@ def test_every_listed_experiment_is_there_and_says_how_long_each_preset_takes(na
 def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others() -> None:
     takes = {name: experiment(name).takes() for name in CATALOGUE}
     assert {name for name, options in takes.items() if "data" in options} == set(conservation.EXPERIMENTS)
-    of_files = {f"darcy_small{end}" for end in ("", "-study", "-choice")}
+    of_files = {f"darcy_small{end}" for end in ("", "-study")}
     assert {name for name, options in takes.items() if "files" in options} == of_files | {"observations"}
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:
     families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme, observations)
     groups = [family.EXPERIMENTS for family in families]
-    groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
+    groups += [boundary.STUDIES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)
 
 

@@ -1,4 +1,4 @@
-"""Boundary-condition experiments, studies and choices from samples to figures in tiny sizes."""
+"""Boundary-condition experiments and studies from samples to figures in tiny sizes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,12 @@ from safetensors import safe_open
 
 import boon
 from experiments import driver, load_operator
-from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
+from experiments.boundary import EXPERIMENTS, STUDIES
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.hard import HARD
-from experiments.boundary.methods import Method, methods
+from experiments.boundary.methods import methods
 from experiments.boundary.operator import Treatment, build, load
 from experiments.boundary.scoring import over_time, roll_out
 from experiments.boundary.sources import RecipeSource, StepSource
@@ -24,7 +24,7 @@ from experiments.boundary.studies import Plan, hard_methods, outside_of, sides_m
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
 from experiments.disturbance import DISTURBANCES, Disturbance
-from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
+from experiments.errors import InvalidArgumentError, NotReleasedError
 from experiments.experiment import Preset, RunOptions, Training
 from experiments.records.record import Source
 from probconserv.training import StepContext
@@ -172,29 +172,6 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
     whole = replace(cases[0], trained_on=cases[0])
     (panel,) = study.overview([whole, cases[1]], report.records)["study"].axes
     assert panel.get_xlabel() == "boundary values", "all samples are what others are compared with"
-
-
-def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    case = one("burgers_periodic", "single")
-    failing = Method(key="failing", label="failing", treatment=Treatment(penalty=float("inf")))
-    rows = (failing, *CHOICES["burgers_periodic"].methods(case)[:2])
-    choice = tiny_experiment(case, of=CHOICES["burgers_periodic"])
-    choice = replace(choice, methods_of=lambda _: rows, repetitions=2)
-    report = driver.run(choice, RunOptions(out=tmp_path))
-    held = [file for file in (tmp_path / "data").glob("*.safetensors") if '"test"' in config_of(file)]
-    assert not held
-    assert set(report.records["seed"]) == {0, 1}
-    ranked = [score for score in set(report.records["score"]) if score.startswith("validation")]
-    assert len(ranked) == len(set(report.records["score"])) == 6
-    assert "failing, single step to t = 1, seed 0 failed and scores inf" in capsys.readouterr().err
-    ranked, shown = choice.headline(case, report.records[report.records["seed"] == 0])
-    assert ranked[-1] == "failing"
-    assert shown[:2] == ("validation_mean", "validation")
-    assert np.isinf(scores(report, "validation")[case.key, "failing"]).all()
-    with pytest.raises(TrainingDivergedError):
-        driver.run(replace(choice, by_validation=False), RunOptions(out=tmp_path, methods=("failing",)))
 
 
 def test_the_headline_has_the_best_baseline_and_the_papers_numbers_belong_to_their_cases() -> None:

@@ -13,7 +13,7 @@ from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, load_fields
-from experiments.boundary.methods import Method, candidates, methods, untuned
+from experiments.boundary.methods import Method, methods, untuned
 from experiments.boundary.operator import ConditionedOperator, Treatment, build, lift
 from experiments.boundary.sources import DataStore
 from experiments.errors import InvalidArgumentError
@@ -55,7 +55,7 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
     case = one(name, key, time_modes)
     fields = fields_of(case)
     bound = 1e-6 if has_gradients(case) else 0.0
-    for method in (*networks(case), *candidates(case)):
+    for method in networks(case):
         model = untrained(method.treatment, case, fields)
         for convolution in model.modules():
             if isinstance(convolution, SpectralConvolution):  # fields that are rough enough to miss every condition
@@ -148,9 +148,6 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
     assert (keys.PACKAGE_PLAIN in rows) == case.independent
     assert any(row in keys.BASELINES for row in rows)
     assert (keys.CIRCLE in rows) == (name == "burgers_periodic")
-    chosen_from = {method.key for method in candidates(case)}
-    assert chosen_from.isdisjoint(rows)
-    assert any("short-extension" in key for key in chosen_from) == (case.shared and name != "burgers_periodic")
     assert rows[keys.DEFAULT].correction == (MixedTransform() if case.shared else SmoothExtension(length=0.01))
     fields = fields_of(case)
     others = {keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS}
