@@ -20,6 +20,7 @@ Data on a curved set of few dimensions have a C_t along its tangents that turns 
 Gaussian data leads away from it. Rows inform few directions V, so C_t V costs as many products with the Jacobian.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,6 +115,9 @@ def local_correction(
     target = information.goal[..., informed] / values
     latent = flow.latent
     assert isinstance(latent, KarhunenLoeve)
+    with warnings.catch_warnings():  # torch loads derivatives of its own at the first product, by a deprecated call
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (target,), (target,))
 
     def correct(clean: Tensor, z: Tensor, t: float) -> Tensor:
         gaussian = latent.clean_variances(t)[:, None] * vectors
