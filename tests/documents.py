@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 BOUNDARY_PAGE = DOCS / "boundary_conditions.md"
 TUTORIALS = DOCS / "tutorials"
-OPTIONAL = ("neuralop",)
+OPTIONAL = ("neuralop", "xarray", "skfem", "huggingface_hub")
 """Packages that a page may show without every reader having them."""
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    names = ("boundary_conditions", "combined", "concepts", "which", "from_0_1_to_0_2")
+    names = ("boundary_conditions", "combined", "concepts", "which", "other_tools", "from_0_1_to_0_2")
     single = [DOCS / f"{name}.md" for name in names]
     return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 

@@ -1,0 +1,18 @@
+"""Laws inside other people's tools: labelled data, weather models, scikit-learn, meshes, the hub, coordinate networks.
+
+Each module imports the package that it is for; none is loaded before one of its names is used.
+"""
+
+from probconserv.errors import MissingPackageError
+from solvers._lazy import lazy_names
+
+_load, __dir__, __all__ = lazy_names(__name__)
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"{__name__}.{name} needs the package {error.name}; pip install 'probconserv-boon[tools]' brings it."
+        ) from error
