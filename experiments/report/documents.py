@@ -308,6 +308,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
+    "operators at walls": partial(open_tables.at_walls, (*_STUDIED.values(), "wave_neumann", "cavity")),
     "hard problems": partial(problems_as_columns, HARD, "relative_l2"),
     "hard problem results": partial(problem_sections, HARD),
     **{

@@ -1,4 +1,6 @@
-"""Tables of open systems: operators as rows, problems as columns, without and with the balance of the walls."""
+"""Tables of walls: open systems without and with their balance, and what a correction does at the sides."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -6,10 +8,13 @@ import pandas as pd
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
+from experiments.report.results import title
 from experiments.report.tables import markdown, results_of
 
 NAME = "open_rollouts"
 BALANCES = ("uniform", "fitted")
+AT_WALLS = ("relative_l2", "wall_error", "slope_error", "slope_error_finer", "near_wall_error", "total_drift")
+_EQUAL, _DEFAULT = ("boundary-channels", "fno"), "boon-default"
 BANDS = {"wall": "wall values", "near": "near walls", "total": "totals"}
 
 
@@ -67,3 +72,23 @@ def _kinds() -> list[str]:
     """Operators that were scored alone."""
     methods, scored = results_of(NAME).description.methods, results_of(NAME).numbers.index.get_level_values("method")
     return [key for key in methods if f"{key}-uniform" in methods and key in set(scored)]
+
+
+def at_walls(names: Iterable[str]) -> str:
+    """Errors of the FNO of equal information over those of BOON's default, first seeds: problems as rows."""
+    rows = []
+    for results in map(results_of, names):
+        stored = released_results(results.name).records
+        means = stored[stored["seed"] == stored["seed"].min()].pivot_table("mean", ["case", "method"], "score")
+        for case, label in results.description.cases.items():
+            found = means.loc[case]
+            equal = next((key for key in _EQUAL if key in found.index), None)
+            if equal is None or _DEFAULT not in found.index:
+                continue
+            ratios = found.loc[equal] / found.loc[_DEFAULT]
+            cells = {SCORES[name].heading: ratios.get(name) for name in AT_WALLS}
+            rows.append(
+                {"error over that of the default": f"{title(results.name)}, {label}"}
+                | {name: "—" if x is None or not 0 < x < np.inf else f"{x:.2g}" for name, x in cells.items()}
+            )
+    return markdown(pd.DataFrame(rows))
