@@ -330,7 +330,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **{
         f"random media, {member}: {score}": partial(media_tables.over_counts, member, score)
         for member in _MEDIA
-        for score in ("CRPS", "energy", "MSE", "coverage90_positive")
+        for score in ("CRPS", "energy", "MSE", "coverage90_positive", "area_CRPS")
     },
     **{f"random media, {member}: paired": partial(media_tables.paired, member) for member in _MEDIA},
     **{

@@ -1,7 +1,5 @@
 """Tables of random media: black boxes as rows, numbers of observations as columns."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from experiments.records.release import released_results
@@ -20,7 +18,7 @@ def over_counts(member: str, score: str) -> str:
     """One score of every black box: without the law → under it → under it and u ≥ 0, means over functions and seeds."""
     means, methods, rows = results_of(NAME).numbers[score], results_of(NAME).description.methods, []
     stated = {key: float(mean) for key, mean in means.dropna().items()}
-    for box in _boxes(methods):
+    for box in _boxes(member):
         row = {SCORES[score].title: methods[box]}
         for case in _cases(member):
             found = [stated.get((case, f"{treatment}{box}")) for treatment in TREATED]
@@ -36,7 +34,7 @@ def paired(member: str) -> str:
     """
     scores = released_results(NAME).scores.set_index(["case", "method", "seed", "function"])["CRPS"]
     methods, rows = results_of(NAME).description.methods, []
-    for box in _boxes(methods):
+    for box in _boxes(member):
         row = {"CRPS over that of the ANP": methods[box]}
         for case in _cases(member):
             ours, theirs = (scores.loc[case].get(f"bounded-{key}", pd.Series(dtype=float)) for key in (box, REFERENCE))
@@ -69,10 +67,10 @@ def _cases(member: str) -> list[str]:
     return [case for case in results_of(NAME).description.cases if case.rpartition("-")[0] == member]
 
 
-def _boxes(methods: Mapping[str, str]) -> list[str]:
-    """Black boxes that were scored."""
-    scored = set(results_of(NAME).numbers.index.get_level_values("method"))
-    return [key for key in methods if f"bounded-{key}" in methods and key in scored]
+def _boxes(member: str) -> list[str]:
+    """Black boxes that were scored on a kind of functions."""
+    methods, scored = results_of(NAME).description.methods, results_of(NAME).numbers.index
+    return [key for key in methods if any((case, f"bounded-{key}") in scored for case in _cases(member))]
 
 
 def _column(case: str) -> str:
