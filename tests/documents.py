@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    names = ("boundary_conditions", "combined", "concepts", "which", "other_tools", "from_0_1_to_0_2")
+    names = ("boundary_conditions", "combined", "concepts", "which", "other_tools", "observations", "from_0_2_to_0_3")
     single = [DOCS / f"{name}.md" for name in names]
     return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 

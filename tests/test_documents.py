@@ -75,7 +75,7 @@ def test_code_fits_eighty_columns(page: Path) -> None:
 
 
 def test_names_that_moved_are_where_the_page_sends_them() -> None:
-    text = (DOCS / "from_0_1_to_0_2.md").read_text(encoding="utf-8")
+    text = (DOCS / "from_0_2_to_0_3.md").read_text(encoding="utf-8")
     moved = text.partition("| import it from |")[2].partition("\n\n")[0]
     rows = [re.findall(r"`([\w.]+)`", row) for row in moved.splitlines() if "`" in row]
     assert len(rows) > 5
