@@ -1,4 +1,4 @@
-"""The results page in a browser: it loads without complaint, fits a phone, and breaks no rule of accessibility."""
+"""The results page in a browser: it loads without complaint, fits a phone, is searched, and is accessible."""
 
 import re
 import shutil
@@ -98,3 +98,23 @@ def test_every_picture_is_seen_and_the_page_is_dark_where_that_is_preferred(open
     assert all(natural > 0 and shown > 0 for natural, shown in sizes)
     colour = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(part) for part in re.findall(r"\d+", colour)) < 60
+
+
+def test_words_pick_rows_and_scores_pick_columns(opened: Page) -> None:
+    table = opened.locator("#example .rows").first
+    every, headings = table.locator("tbody tr").count(), table.locator("thead th").all_inner_texts()
+    opened.get_by_label("Rows with").fill("ours b=2")
+    shown = table.locator("tbody tr:visible").all_inner_texts()
+    assert len(shown) == 1
+    assert "Ours" in shown[0]
+    opened.get_by_label("Scores with").fill(headings[-1].split()[0])
+    kept = table.locator("thead th:visible").all_inner_texts()
+    assert headings[-1] in kept
+    assert 2 < len(kept) < len(headings)
+    opened.get_by_label("Rows with").fill("nothing of this name")
+    assert opened.locator("section:visible").count() == opened.locator("h2:visible").count() == 0
+    assert opened.locator("#found").inner_text() == "0 rows"
+    opened.get_by_label("Rows with").fill("")
+    opened.get_by_label("Scores with").fill("")
+    assert table.locator("tbody tr:not([hidden])").count() == every
+    assert table.locator("thead th:not([hidden])").count() == len(headings)
