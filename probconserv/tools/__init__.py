@@ -10,6 +10,8 @@ _load, __dir__, __all__ = lazy_names(__name__)
 
 
 def __getattr__(name: str) -> object:
+    import probconserv._linalg  # noqa: F401 - imports linear_operator without its warnings, before others do
+
     try:
         return _load(name)
     except ModuleNotFoundError as error:
