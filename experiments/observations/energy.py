@@ -50,7 +50,7 @@ class SurfaceEnergy(Problem):
     @property
     @override
     def label(self) -> str:
-        return "surface energy, W/m²" + (", predicted from Rn − G too" if self.informed else "")
+        return "energy from Rn − G, W/m²" if self.informed else "surface energy, W/m²"
 
     @override
     def observed(self, files: Path | None) -> Observed:

@@ -65,7 +65,7 @@ class ObservationsExperiment(Experiment):
     problems: Sequence[Problem] = PROBLEMS
     rows: Sequence[Method] = METHODS
 
-    shown = ("MSE", "CRPS", "energy", "coverage90", "CE")
+    shown = ("CRPS", "coverage90", "energy", "MSE", "CE")
 
     @property
     @override

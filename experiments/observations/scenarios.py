@@ -32,7 +32,7 @@ class Temperatures(Problem):
     @property
     @override
     def key(self) -> str:
-        return f"temperature-{self.scenario}".removesuffix("-A1B")
+        return f"temperature-{self.scenario}".removesuffix("-A1B").lower()
 
     @property
     @override

@@ -52,7 +52,7 @@ class Traffic(Problem):
     @property
     @override
     def label(self) -> str:
-        return "traffic, vehicles per 1,000 ft"
+        return "traffic, 1/1,000 ft"
 
     @override
     def observed(self, files: Path | None) -> Observed:

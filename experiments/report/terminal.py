@@ -46,7 +46,9 @@ def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[T
     if any(_LABEL + sum(len(cell.text) + 2 for cell in row.cells) > WIDTH for row in rows):
         rows = headline(described, records, sys.maxsize)  # methods as rows
     for group, members in groupby(rows, key=lambda row: row.group):
-        shown = [row._replace(cells=row.cells[: _fitting(row)]) for row in members]
+        whole = list(members)
+        fitting = min(map(_fitting, whole))
+        shown = [row._replace(cells=row.cells[:fitting]) for row in whole]
         table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)
         table.add_column("")
         for column in zip(*(row.cells for row in shown), strict=True):
@@ -59,7 +61,7 @@ def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[T
 
 def _fitting(row: Row) -> int:
     """How many cells fit beside a label, from the first one on."""
-    widths = accumulate(max(len(cell.text), *map(len, cell.heading.split())) + 2 for cell in row.cells)
+    widths = accumulate(len(cell.text) + 2 for cell in row.cells)
     return max(1, sum(_LABEL + width <= WIDTH for width in widths))
 
 

@@ -156,3 +156,13 @@ def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
     records = results.records[results.records["method"] == "boon-residual"]
     console(printed).print(*headline_tables(results.description, records), sep="\n")
     assert printed.getvalue().count("residual in the loss") == len(results.description.cases)
+
+
+def test_the_terminal_shows_as_many_scores_as_fit_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Row("case", name, [Cell(f"score {k}", "1" * width) for k in range(4)]) for name, width in (("a", 1), ("b", 30))
+    ]
+    monkeypatch.setattr("experiments.report.terminal.headline", lambda *_: rows)
+    (table,) = headline_tables(results().description, results().records)
+    assert [column.header for column in table.columns] == ["", "score 0", "score 1"]
+    assert [len(list(column.cells)) for column in table.columns] == [2, 2, 2]
