@@ -90,6 +90,11 @@ class ObservationsExperiment(Experiment):
         return [row for row in self.rows if case.problem.non_negative or not row.signed]
 
     @override
+    def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
+        """Without and with the law, the strongest rivals, and what validation makes of the law."""
+        return [row.key for row in self.methods(case) if row.key not in ("ratio", "diagonal", "truncated")], self.shown
+
+    @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         return score(case.problem.observed(context.options.files), method, seed)
 

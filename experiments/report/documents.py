@@ -308,6 +308,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
     "operators at walls": partial(wall_tables.at_walls, (*_STUDIED, "wave_neumann", "cavity")),
+    "slopes in the loss": partial(wall_tables.at_walls, _STUDIED, ("boon-default",), "boon-slopes"),
+    "slopes in the loss of an FNO": partial(
+        wall_tables.at_walls, _STUDIED, ("boundary-channels",), "boundary-channels-slopes"
+    ),
     "hard problems": partial(problems_as_columns, HARD, "relative_l2"),
     "operators beyond their training": partial(
         wall_tables.beyond_training, tuple(f"{name}-study" for name in _STUDIED)

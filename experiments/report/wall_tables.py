@@ -1,6 +1,6 @@
 """Tables of operators with walls: open systems under their balance, corrections at sides and off the training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ NAME = "open_rollouts"
 BALANCES = ("uniform", "fitted")
 AT_WALLS = ("relative_l2", "wall_error", "slope_error", "slope_error_finer", "near_wall_error", "total_drift")
 _EQUAL, _DEFAULT = ("boundary-channels", "fno"), "boon-default"
+"""The FNO of equal information, and BOON."""
 BANDS = {"wall": "wall values", "near": "near walls", "total": "totals"}
 
 
@@ -74,21 +75,21 @@ def _kinds() -> list[str]:
     return [key for key in methods if f"{key}-uniform" in methods and key in set(scored)]
 
 
-def at_walls(names: Iterable[str]) -> str:
-    """Errors of the FNO of equal information over those of BOON's default, first seeds: problems as rows."""
+def at_walls(names: Iterable[str], over: Sequence[str] = _EQUAL, of: str = _DEFAULT) -> str:
+    """Errors of the first of some methods that a case has over those of another, first seeds: problems as rows."""
     rows = []
     for results in map(results_of, names):
         stored = released_results(results.name).records
         means = stored[stored["seed"] == stored["seed"].min()].pivot_table("mean", ["case", "method"], "score")
         for case, label in results.description.cases.items():
             found = means.loc[case]
-            equal = next((key for key in _EQUAL if key in found.index), None)
-            if equal is None or _DEFAULT not in found.index:
+            other = next((key for key in over if key in found.index), None)
+            if other is None or of not in found.index:
                 continue
-            ratios = found.loc[equal] / found.loc[_DEFAULT]
+            ratios = found.loc[other] / found.loc[of]
             cells = {SCORES[name].heading: ratios.get(name) for name in AT_WALLS}
             rows.append(
-                {"error over that of the default": f"{title(results.name)}, {label}"}
+                {f"over {results.description.methods[of]}": f"{title(results.name)}, {label}"}
                 | {name: "—" if x is None or not 0 < x < np.inf else f"{x:.2g}" for name, x in cells.items()}
             )
     return markdown(pd.DataFrame(rows))
