@@ -90,6 +90,7 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from probconserv.surrogates.flow.samplers import conditioned as conditioned
     from probconserv.surrogates.flow.samplers import eci as eci
     from probconserv.surrogates.flow.samplers import pcfm as pcfm
+    from probconserv.surrogates.flow.samplers import twisted as twisted
     from probconserv.surrogates.flow.samplers import unconstrained as unconstrained
     from probconserv.surrogates.flow.tasks import SamplingOptions as SamplingOptions
     from probconserv.surrogates.flow.tasks import SamplingTask as SamplingTask

@@ -20,6 +20,7 @@ from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+from experiments.generation.posterior import Seen
 from experiments.generation.studies import DisturbedStudy, StepsStudy
 
 
@@ -119,8 +120,18 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
 }
 
 
+_NEAR, _DEEP = (0.6, 0.08), (0.4, 0.2)
+_POINTS = tuple(
+    Condition(key=key, label=label, seen=Seen(places=places, parameters=(6.0, 5.0), deviation=deviation))
+    for key, label, places, deviation in (
+        ("near", "a value near the wall ± 0.02", (_NEAR,), 0.02),
+        ("deep", "a value far from it ± 0.02", (_DEEP,), 0.02),
+        ("three", "three values ± 0.05", ((0.2, 0.05), (0.6, 0.1), (0.9, 0.2)), 0.05),
+    )
+)
 STEPS: Mapping[str, StepsStudy] = {
-    name: StepsStudy(name=f"{name}-study", flows=entry) for name, entry in EXPERIMENTS.items()
+    name: StepsStudy(name=f"{name}-study", flows=entry, more=_POINTS if name == "generate_stokes" else ())
+    for name, entry in EXPERIMENTS.items()
 }
 """Errors over the number of evaluations, by the experiment whose flow is used."""
 DISTURBED = DisturbedStudy(name="generate_stokes-disturbed", flows=EXPERIMENTS["generate_stokes"])

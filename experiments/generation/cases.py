@@ -10,6 +10,7 @@ from torch import Tensor
 
 from experiments.errors import require_at_least
 from experiments.experiment import Preset
+from experiments.generation.posterior import Seen
 from experiments.generation.problems import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw
@@ -73,6 +74,7 @@ class Condition:
         resample: Evaluations after which ECI draws its noise anew: the best of 1, 5 (as published) and never.
         published: Errors of ECI in its notebook, if the condition is there.
         most: Draws at most, where each of them costs much.
+        seen: Values that are observed, in place of a law.
     """
 
     key: str
@@ -83,6 +85,12 @@ class Condition:
     resample: int | None = None
     published: Published | None = None
     most: int | None = None
+    seen: Seen | None = None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether anything is imposed."""
+        return self.law is not None or self.seen is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,8 @@ class Case:
         """What decides the scores beside the weights."""
         sizes, fixed = self.sizes, self.condition.fixed
         scored = {"draws": self.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
-        return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored}
+        seen = {} if self.condition.seen is None else {"seen": self.condition.seen}
+        return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored, **seen}
 
     @property
     def draws(self) -> int:
@@ -127,16 +136,22 @@ class Case:
 
     def truths(self, count: int, seed: int) -> Float[Tensor, "count t x"]:
         """Draws of the exact conditional distribution."""
+        if self.condition.seen is not None:
+            return self.condition.seen.draws(self.problem, count, self.sizes.nodes, seed)
         return self.problem.draws(count, self.sizes.nodes, seed, self.condition.fixed)
 
     def moments(self) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
         """Exact mean and standard deviation."""
+        if self.condition.seen is not None:
+            return self.condition.seen.moments(self.problem, self.sizes.nodes)
         return self.problem.moments(self.sizes.nodes, self.condition.fixed)
 
 
 @lru_cache(maxsize=8)
 def _law(case: Case) -> LinearConstraint | NonlinearLaw | None:
     """From a true field, which costs a solution where there is no closed form."""
+    if case.condition.seen is not None:
+        return case.condition.seen.law(case.problem, case.sizes.nodes)
     if case.condition.law is None:
         return None
     return case.condition.law(case.truths(1, seed=0)[0], *case.problem.axes(case.sizes.nodes))

@@ -1,6 +1,6 @@
 """The rows: true draws, what training fields give without a flow, and samplers on one trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from experiments.experiment import Style
 from experiments.generation.cases import Case
 from experiments.generation.without_flow import gaussian_fields, nearest_fields, true_fields
 from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
-from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, unconstrained
+from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, twisted, unconstrained
 from probconserv.surrogates.flow.tasks import Sampler
 
 
@@ -110,10 +110,23 @@ METHODS = (
 )
 
 
-def methods_of(case: Case) -> tuple[Method, ...]:
+TWISTED = Method(
+    key="twisted",
+    label="particles",
+    sampler=twisted,
+    linear=True,
+    coefficients=True,
+    bounded=True,
+    style=Style(CONSERVED, "--"),
+    information=f"weights of particles, {_BOUNDS}",
+)
+"""A row of studies; the released tables were drawn without it."""
+
+
+def methods_of(case: Case, among: Sequence[Method] = METHODS) -> tuple[Method, ...]:
     """The rows of a case; without a law there are true draws and the flow."""
-    if case.condition.law is None:
-        return tuple(method for method in METHODS if not method.conditional)
+    if not case.condition.conditional:
+        return tuple(method for method in among if not method.conditional)
     linear, coefficients = isinstance(case.law, LinearConstraint), not case.sizes.frequencies
-    fitting = (method for method in METHODS if linear or not method.linear)
+    fitting = (method for method in among if linear or not method.linear)
     return tuple(method for method in fitting if coefficients or not method.coefficients)

@@ -17,9 +17,9 @@ from experiments.disturbance import Disturbance
 from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import GenerationExperiment, draws_of
-from experiments.generation.methods import Method, methods_of
+from experiments.generation.methods import METHODS, TWISTED, Method, methods_of
 from experiments.generation.problems import Fixed
-from experiments.generation.scoring import errors_of, sampled, score_method
+from experiments.generation.scoring import errors_of, sampled, score_method, scores_of
 from experiments.records.record import Arrays, Over
 from experiments.stages import take_released
 from probconserv import LinearConstraint
@@ -126,7 +126,7 @@ def _disturbed(condition: Condition) -> Iterator[Condition]:
         yield replace(condition, key=f"{condition.key}-{key}", label=f"{condition.label}, {disturbance.label}", law=law)
 
 
-EVALUATIONS = (5, 10, 20, 50, 100, 200)
+EVALUATIONS = (12, 25, 50, 100)
 """Evaluations of the velocity for one draw, up to ``MOST`` times as many as the experiment takes."""
 MOST = 4
 SETS = 20
@@ -137,15 +137,25 @@ SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
 
 @dataclass(frozen=True, kw_only=True)
 class StepsStudy(FlowStudy):
-    """All samplers with few to many evaluations of one flow."""
+    """All samplers with few to many evaluations of one flow, by steps of second order where a sampler has them.
+
+    Args:
+        more: Further conditions, of the study alone.
+    """
+
+    more: tuple[Condition, ...] = ()
 
     def title(self, cases: Sequence[Case]) -> str:
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
         return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
 
+    def cases(self, context: RunContext) -> list[Case]:
+        cases = super().cases(context)
+        return [*cases, *(replace(cases[0], condition=condition) for condition in self.more)]
+
     def methods(self, case: Case) -> list[Method]:
         """True draws, then every sampler of the case with every number of evaluations."""
-        truth, *others = methods_of(case)
+        truth, *others = methods_of(case, (*METHODS, TWISTED))
         return [truth, *(each.with_evaluations(n) for each in others if each.sampler for n in self._numbers(case))]
 
     def _numbers(self, case: Case) -> list[int]:
@@ -161,8 +171,9 @@ class StepsStudy(FlowStudy):
         if method.evaluations is None:
             return floor_of(case, context.options.seed)
         steps = replace(case, sizes=replace(case.sizes, steps=method.evaluations))
-        draws, seconds = sampled(case, method, method.options(steps), weights[0], 1000 * context.options.seed)
-        return errors_of(draws, case) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
+        options, seed = replace(method.options(steps), order=2), 1000 * context.options.seed
+        draws, seconds = sampled(case, method, options, weights[0], seed)
+        return scores_of(draws, case, seed) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
 
     @override
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -188,11 +199,14 @@ def floor_of(case: Case, seed: int) -> Arrays:
 
 
 def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[Case], Sequence[Method]]) -> Figure:
-    """A panel per score and law, logarithmic: a line per sampler, and true draws as a band from 10 % to 90 %."""
+    """A logarithmic panel per score and law: a line per sampler, and true draws as a band from 10 % to 90 %.
+
+    Of many laws the error of the mean alone is drawn.
+    """
     title = f"{cases[0].problem.label}: errors over the number of evaluations"
-    figure, axes = plots.panels(len(SHOWN) * len(cases), title, share_y=False, columns=len(cases))
+    places = [(score, case) for score in list(SHOWN)[: 2 if len(cases) <= 3 else 1] for case in cases]
+    figure, axes = plots.panels(len(places), title, share_y=False, columns=min(len(cases), 3))
     means = records.set_index(["score", "case", "method"])["mean"]
-    places = [(score, case) for score in SHOWN for case in cases]
     for panel, (score, case) in zip(axes, places, strict=True):
         truth, *rows = rows_of(case)
         low, high = (means.get((f"{score}_{end}", case.key, truth.key), np.nan) for end in (10, 90))

@@ -151,15 +151,30 @@ def scores_as_columns(name: str, scores: Sequence[str] = (), errors: bool = True
     return markdown(pd.DataFrame(rows))
 
 
-def evaluations_as_columns(name: str, score: str) -> str:
-    """One score of a study of sampling steps: laws and samplers as rows, numbers of evaluations as columns.
+def samplers_as_columns(name: str, score: str, evaluations: int) -> str:
+    """One score of a study of sampling steps: laws as rows, samplers with so many evaluations as columns.
 
     Labels of its methods are ``sampler, evaluations``, but that of the truth.
     """
-    parts = [(f"{case}: {row}".rpartition(", "), value) for case, row, value, _ in entries_of(results_of(name), score)]
-    entries = [(sampler, count, value, None) for (sampler, _, count), value in parts if count.isdigit()]
-    better = Better.NEITHER if SCORES[score].timing else SCORES[score].better  # fewer evaluations take less time
-    return table(entries, SCORES[score].title, better)
+    results, entries = results_of(name), []
+    truth = results.description.methods[TRUTH]
+    for case, row, value, _ in entries_of(results, score):
+        sampler, _, count = row.rpartition(", ")
+        if row == truth or count == str(evaluations):
+            entries.append((case, sampler or row, value, None))
+    return table(entries, SCORES[score].title, SCORES[score].better, truth=truth)
+
+
+def laws_of_family(family: str, score: str) -> str:
+    """One score of all experiments of a family: problems and cases as rows, methods as columns."""
+    results, entries = family_of(family), []
+    for each in results:
+        entries += [
+            (f"{title(each.name).removesuffix(', generated')}, {case}", method, mean, None)
+            for case, method, mean, _ in entries_of(each, score)
+        ]
+    truth = results[0].description.methods[TRUTH]
+    return table(entries, SCORES[score].title, SCORES[score].better, truth=truth)
 
 
 def problems_as_columns(family: str, score: str) -> str:
@@ -294,9 +309,6 @@ _STUDIED = (
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _MEDIA = ("insulated", "inflow", "plume", "shifted")
-_GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
-_MOMENTS = ("mean_error", "deviation_error")
-_BOUNDED = (*_MOMENTS, "outside")
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": short_table,
     "conservation results": partial(problem_sections, "conservation laws"),
@@ -326,8 +338,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
     "prediction: CRPS": partial(_prediction, "CRPS"),
-    "prediction: 90 %": partial(_prediction, "coverage90"),
-    "prediction: residual": partial(_prediction, "squared_residual"),
     **{
         f"random media, {member}: {score}": partial(media_tables.over_counts, member, score)
         for member in _MEDIA
@@ -351,20 +361,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rollout": partial(
         scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
     ),
-    "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
-    "generated Stokes by a flow on fields": partial(
-        scores_as_columns, "generate_stokes_fields", (*_GENERATED, "draw_milliseconds"), errors=False
-    ),
-    "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
-    "generated reaction and diffusion": partial(scores_as_columns, "generate_reaction_diffusion", _MOMENTS),
-    "generated Burgers": partial(scores_as_columns, "generate_burgers", _BOUNDED),
-    "generated Stefan": partial(scores_as_columns, "generate_stefan", _BOUNDED),
-    "generated porous medium": partial(scores_as_columns, "generate_porous_medium", _BOUNDED),
-    "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
-    "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
-    "evaluations: time": partial(evaluations_as_columns, "generate_stokes-study", "draw_milliseconds"),
-    "disturbed laws: mean": partial(methods_as_columns, "generate_stokes-disturbed", "mean_error"),
-    "disturbed laws: std": partial(methods_as_columns, "generate_stokes-disturbed", "deviation_error"),
+    "generated fields: mean": partial(laws_of_family, "generated fields", "mean_error"),
+    "samplers: mean": partial(samplers_as_columns, "generate_stokes-study", "mean_error", 50),
+    "samplers: Fréchet": partial(samplers_as_columns, "generate_stokes-study", "frechet", 50),
     "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,

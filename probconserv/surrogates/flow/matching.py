@@ -166,7 +166,7 @@ class FlowMatching(Surrogate):
 
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """
-        task = SamplingTask(count=2, law=law, options=options or self.options)
+        task = SamplingTask(count=2, law=law, options=options or SamplingOptions())
         particles = self._drawn(task, twisted, seed, 0, told=False).particles
         assert particles is not None
         return particles

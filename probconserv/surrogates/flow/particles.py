@@ -10,8 +10,8 @@ data at any length. From z′ the same Gaussian forecasts the law with the densi
 being the mean and covariance that z₁ has given z and z′. The weight of a particle grows by ψ_t′(z′)/f: by how much more
 likely the flow makes the law than was forecast. Where few particles carry the weight, all are drawn anew from them.
 
-Bounds multiply ψ by a power of the probability that they hold point by point. In the end it is divided out, and draws
-that leave the bounds are drawn again.
+Bounds multiply ψ by a power of the probability that they hold point by point. In the end it is divided out, and
+particles beyond the bounds weigh nothing.
 """
 
 import math
@@ -39,6 +39,7 @@ from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 _ENOUGH = 0.5  # of the particles: an effective number below it has them drawn anew
 _CHANCE = 3e-5  # see ``Particles.in_range``
 _FEW = 5  # ancestors; one of 300 laws of training fields leaves fewer
+_PART = 512  # fields in memory at a time
 _SLACK = 3.0  # deviations of what the modes leave out, by which such a draw may miss a bound
 
 
@@ -162,17 +163,22 @@ class Guide:
         along, root = self._gain(covariance)
         known = torch.linalg.solve_triangular(root, along.mT @ self.latent.basis, upper=False).square().sum(dim=0)
         variance = (covariance @ self.latent.basis.square() - known).clamp_min(0.0) + self.left_out
-        fields = self.latent.decode(self._given(mean, covariance, self.goal))
-        sides = torch.stack([fields - self.bounds[0], self.bounds[1] - fields]) / variance.sqrt()
-        return self.power * torch.special.log_ndtr(sides).sum(dim=(0, -1))
+        found = []
+        for part in self._given(mean, covariance, self.goal).split(_PART):
+            fields = self.latent.decode(part)
+            sides = torch.stack([fields - self.bounds[0], self.bounds[1] - fields]) / variance.sqrt()
+            found.append(torch.special.log_ndtr(sides).sum(dim=(0, -1)))
+        return self.power * torch.cat(found)
 
     def within(self, z: Float[Tensor, "s r"]) -> Tensor:
         """Which fields meet the bounds, under the rows and up to what the modes leave out."""
         if self.bounds is None:
             return torch.ones(len(z), dtype=torch.bool)
-        fields = final_fields(self.latent.decode(z), self.latent.clean_covariance(0.0), self.rows)
-        slack = _SLACK * self.left_out.sqrt()
-        return ((fields >= self.bounds[0] - slack) & (fields <= self.bounds[1] + slack)).all(dim=-1)
+        slack, found = _SLACK * self.left_out.sqrt(), []
+        for part in z.split(_PART):
+            fields = final_fields(self.latent.decode(part), self.latent.clean_covariance(0.0), self.rows)
+            found.append(((fields >= self.bounds[0] - slack) & (fields <= self.bounds[1] + slack)).all(dim=-1))
+        return torch.cat(found)
 
     def log_evidence_of_gaussian(self) -> tuple[float, float, float]:
         """log p for the Gaussian with the moments of the fields: of the rows' values, of o alone, and its maximum."""

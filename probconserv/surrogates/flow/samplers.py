@@ -35,7 +35,7 @@ _MOST_INFORMED = 12  # directions that a law informs at all
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
-    """Draws by Euler's method, or with renewed noise, whatever the law."""
+    """Draws by the flow alone, whatever the law."""
     _refuse(task.options, "unconstrained", "resample")
     _require_renewal(task.options, "unconstrained")
     return flow.latent.decode(_integrate(flow, task, None, keeps_noise=False))

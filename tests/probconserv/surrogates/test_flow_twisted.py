@@ -1,7 +1,9 @@
 """Particles under a law: weights of modes, truncated Gaussians, evidence, steps of second order, which sampler runs."""
 
 import math
+import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,14 +34,16 @@ from probconserv.surrogates.flow import (
 )
 from probconserv.surrogates.flow.matching import _generator
 from probconserv.surrogates.flow.particles import Particles
+from probconserv.training import TrainingConfig
 from tests.strategies import normal
 
-UNIT = torch.eye(12, dtype=torch.float64)
+UNIT, TWENTY = (torch.eye(count, dtype=torch.float64) for count in (12, 20))
 
 
-def coordinates(size: int) -> KarhunenLoeve:
+def coordinates(size: int, spread: Tensor | None = None) -> KarhunenLoeve:
     """Coefficients that are the values of the field."""
-    return KarhunenLoeve(torch.zeros(size).double(), UNIT[:size, :size], torch.full((size,), 1e-8).double(), (size,))
+    mean, noise = torch.zeros(size).double(), torch.full((size,), 1e-8).double()
+    return KarhunenLoeve(mean, TWENTY[:size, :size], noise, (size,), spread=spread)
 
 
 class Mixed(nn.Module):
@@ -52,7 +56,7 @@ class Mixed(nn.Module):
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """(E[z₁ | z_t] − z)/(1 − t)."""
         z, moment = z.double(), float(t[0])
-        spread = (1 - moment) ** 2 * UNIT[: z.shape[-1], : z.shape[-1]] + moment**2 * self.covariances
+        spread = (1 - moment) ** 2 * TWENTY[: z.shape[-1], : z.shape[-1]] + moment**2 * self.covariances
         missed = z - moment * self.means[:, None]
         solved = torch.linalg.solve(spread, missed.mT)
         clean = self.means[:, None] + moment * (self.covariances @ solved).mT
@@ -75,6 +79,11 @@ class Mixed(nn.Module):
         """Mean probability of each component over draws."""
         parts = torch.distributions.MultivariateNormal(self.means, self.covariances)
         return (self.weights.log() + parts.log_prob(z[:, None])).softmax(dim=-1).mean(dim=0)
+
+    def draws(self, count: int, generator: torch.Generator) -> Tensor:
+        kinds = self.weights.multinomial(count, replacement=True, generator=generator)
+        normals = torch.randn(count, self.means.shape[-1], 1, dtype=torch.float64, generator=generator)
+        return self.means[kinds] + (torch.linalg.cholesky(self.covariances)[kinds] @ normals)[..., 0]
 
     def moments(self) -> tuple[Tensor, Tensor]:
         mean = self.weights @ self.means
@@ -138,6 +147,66 @@ def test_two_modes_have_the_weights_of_bayes_theorem(seen: float, noise: float) 
     assert torch.allclose(drawn.fields.mean(dim=0), truth.moments()[0], rtol=0, atol=0.06)
     assert drawn.particles is not None
     assert drawn.particles.log_evidence == pytest.approx(log_evidence, abs=0.2)
+
+
+def eight_kinds() -> tuple[Mixed, Tensor]:
+    """Eight Gaussians in twenty coefficients, and the deviations of these, from 1 to 0.1."""
+    generator = torch.Generator().manual_seed(11)
+    deviations = torch.logspace(0, -1, 20, dtype=torch.float64)
+    weights = (0.7 * torch.randn(8, generator=generator, dtype=torch.float64)).softmax(dim=0)
+    means = torch.randn(8, 20, generator=generator, dtype=torch.float64)
+    means = means - weights @ means
+    root = torch.randn(8, 20, 20, generator=generator, dtype=torch.float64) / 20**0.5
+    size = 0.15 + 0.5 * torch.rand(8, 1, 1, generator=generator, dtype=torch.float64)
+    covariances = size * (0.8 * root @ root.mT + 0.2 * TWENTY)
+    scale = deviations / Mixed(weights, means, covariances).moments()[1].diagonal().sqrt()
+    return Mixed(weights, means * scale, covariances * scale[:, None] * scale), deviations
+
+
+def errors_under_laws(data: Mixed, flow: FlowMatching, deviations: Tensor) -> Tensor:
+    """Total variation of the kinds, error of the mean in deviations and of the covariance, mean over eight laws."""
+    errors, generator = [], torch.Generator().manual_seed(5)
+    for count in (1, 1, 3, 3, 3, 10, 10, 10):
+        rows = torch.randn(count, 20, generator=generator, dtype=torch.float64) / 20**0.5 / deviations
+        truth = data.draws(1, generator)[0]
+        law = LinearConstraint(rows, rows @ truth, 0.09 if len(errors) % 2 else 1e-6)
+        given, _ = data.given(law, 0.0)
+        z = flow.sample(1024, law=law, sampler=twisted)
+        mean, covariance = (each / deviations for each in given.moments())
+        covariance = covariance / deviations[:, None]
+        missed = (z / deviations).mT.cov() - covariance
+        errors.append(
+            torch.stack(
+                [
+                    0.5 * (data.shares(z) - given.weights).abs().sum(),
+                    ((z.mean(dim=0) / deviations) - mean).square().mean().sqrt(),
+                    missed.norm() / covariance.norm(),
+                ]
+            )
+        )
+    return torch.stack(errors).mean(dim=0)
+
+
+@pytest.mark.long
+def test_a_mixture_in_many_coefficients_is_drawn_under_few_and_many_rows() -> None:
+    data, deviations = eight_kinds()
+    latent = coordinates(20, deviations)
+    errors = errors_under_laws(data, FlowMatching(latent, data), deviations)
+    assert bool((errors <= torch.tensor([0.03, 0.07, 0.25])).all()), errors
+
+
+@pytest.mark.slow
+def test_a_learnt_mixture_is_drawn_as_closely(tmp_path: Path) -> None:
+    """At most a second of processor time for 1,024 draws."""
+    data, deviations = eight_kinds()
+    torch.manual_seed(0)
+    flow = FlowMatching(coordinates(20, deviations), ResidualVelocity(20, width=128, blocks=3, spread=deviations))
+    config = TrainingConfig(steps=7000, peak_rate=2e-3, checkpoint_every=7000, precision="32-true")
+    flow.fit(data.draws(8192, torch.Generator().manual_seed(77)), config, tmp_path, batch=256, progress=False)
+    start = time.process_time()
+    errors = errors_under_laws(data, flow, deviations)
+    assert (time.process_time() - start) / 8 <= 1.0
+    assert bool((errors <= torch.tensor([0.03, 0.07, 0.25])).all()), errors
 
 
 # Gaussians
