@@ -40,6 +40,7 @@ from probconserv.training import StepContext, Task, TrainingConfig, TrainingStat
 from probconserv.training.progress import ProgressHook
 
 _CHUNK = 512  # draws at a time
+_STEPS_OF_EULER = 100  # the default of release 0.2, which its files hold
 _EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
 
 
@@ -231,7 +232,10 @@ class FlowMatching(Surrogate):
         """
         latent, velocity, settings = read_flow(path, latent, velocity)
         axes = settings.pop("axes")
-        options = SamplingOptions(**settings.pop("options"))
+        options = settings.pop("options")
+        if "order" not in options and options["steps"] == _STEPS_OF_EULER:
+            del options["steps"]
+        options = SamplingOptions(**options)
         axes = None if axes is None else [torch.tensor(axis, dtype=torch.float64) for axis in axes]
         return cls(latent, velocity, axes=axes, options=options, **settings).eval()
 

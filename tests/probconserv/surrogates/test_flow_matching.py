@@ -129,6 +129,15 @@ def test_stored_flows_draw_the_same_fields(tmp_path: Path, dtype: torch.dtype) -
     assert again.options == flow.options
 
 
+@pytest.mark.parametrize(("stored", "steps"), [(100, 50), (20, 20)])
+def test_files_of_the_last_release_take_the_present_default(tmp_path: Path, stored: int, steps: int) -> None:
+    flow = small(two_groups(50))
+    old = {"steps": stored, "mixing": 1, "renewal": 0.0, "local": False, "resample": None}
+    flow._settings = lambda: {"axes": None, "draws": 100, "seed": 0, "options": old}  # type: ignore[method-assign]
+    flow.save(tmp_path / "flow.safetensors")
+    assert FlowMatching.load(tmp_path / "flow.safetensors").options == SamplingOptions(steps=steps)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dtype) -> None:
     path, latent = tmp_path / "flow.safetensors", FieldLatent.of(smooth_fields(), 4, torch.ones(N, 2))
