@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from solvers.errors import MissingPackageError
+
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("solvers", "probconserv", "boon")
 OPTIONAL = {"neuralop", "pyamg", "xarray", "skfem", "sklearn", "huggingface_hub"}
@@ -63,6 +65,15 @@ def test_a_plain_installation_brings_ten_packages_and_each_is_imported() -> None
     }
     assert len(required()) <= 10
     assert required() <= names
+
+
+def test_a_tool_whose_package_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from probconserv import tools
+
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    monkeypatch.delitem(sys.modules, "probconserv.tools.labelled", raising=False)
+    with pytest.raises(MissingPackageError, match=r"constrain needs the package xarray; pip install 'probconserv-boon"):
+        tools.__getattr__("constrain")
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

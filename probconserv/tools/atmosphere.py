@@ -36,7 +36,7 @@ class Atmosphere:
         pressure: Name of pₛ, Pa.
         temperature: Name of T, K.
         extra: Name of a further energy, J kg⁻¹, which is not corrected: kinetic energy plus surface geopotential.
-        non_negative: Variables that must not be negative.
+        non_negative: Variables that must not be negative, humidity by default.
         at_most: Pairs {"snowfall": "precipitation"}, the first nowhere above the second.
         area: Dimensions of a level: latitudes and longitudes.
     """
@@ -50,7 +50,7 @@ class Atmosphere:
     pressure: str = "ps"
     temperature: str = "T"
     extra: str | None = None
-    non_negative: tuple[str, ...] = ("q",)
+    non_negative: tuple[str, ...] | None = None
     at_most: Mapping[str, str] = field(default_factory=dict)
     area: tuple[str, ...] = ("lat", "lon")
 
@@ -98,6 +98,7 @@ class Atmosphere:
         fluxes = dict.fromkeys(self.moisture_fluxes, "kg m-2 s-1") | dict.fromkeys(self.energy_fluxes or {}, "W m-2")
         start, corrected = self.contents(before), after
         fractions = area_fractions(after, self.area)
+        positive = (self.humidity,) if self.non_negative is None else self.non_negative
         check_coordinates(after, self.a, self.b, *start.values(), *std.values())
         with xarray.set_options(keep_attrs=True):
             spreads = {name: each / fractions**0.5 for name, each in std.items()}
@@ -107,7 +108,7 @@ class Atmosphere:
                 self._laws(self._checked(corrected, fluxes), start, fractions),
                 [*self.a.dims, *self.area],
                 std=spreads,
-                bounds={name: (0.0, None) for name in self.non_negative},
+                bounds={name: (0.0, None) for name in positive},
                 at_most=self.at_most,
             )
         moved = [name for name in std if name in after]

@@ -66,9 +66,10 @@ class Budget:
         for name, coefficient in self.coefficients.items():
             along = [dim for dim in dataset[name].dims if dim in dims]
             if fractions is None:
-                rows[name] = self.weights * coefficient
+                weights = xarray.DataArray(self.weights)
             else:
-                rows[name] = fractions.sum([dim for dim in fractions.dims if dim not in along]) * coefficient
+                weights = fractions.sum([dim for dim in fractions.dims if dim not in along])
+            rows[name] = weights * xarray.DataArray(coefficient)
             lacking, beyond = set(along) - set(rows[name].dims), set(rows[name].dims) - set(dataset[name].dims)
             if lacking or beyond:
                 raise InvalidArgumentError(
@@ -93,6 +94,8 @@ def area_fractions(dataset: Any, dims: Sequence[str]) -> Any:
             faces = np.sin(np.deg2rad(np.clip(_faces(dataset, dim, 90.0), -90, 90)))
         elif name.removeprefix("grid_") in _LONGITUDES:
             faces = _faces(dataset, dim, 720.0)
+            if np.abs(np.diff(faces)).sum() > 360.001:
+                raise InvalidArgumentError(f"'{dim}' goes around the globe and further; leave out what comes twice.")
         else:
             continue
         size = np.abs(np.diff(faces, axis=-1))[:, 0]
@@ -166,7 +169,8 @@ def constrain(
     named = [*(name for law in laws for name in law.coefficients), *(bounds or {}), *pairs, *pairs.values()]
     names = list(dict.fromkeys(named))
     check_variables(data, names, dims)
-    cores = [[dim for dim in data[name].dims if dim in dims] for name in names]
+    _check_pairs(data, pairs, dims)
+    cores = [[dim for dim in dims if dim in data[name].dims] for name in names]
     rows, deviations, totals = _aligned(data, laws, dims, names, std)
     ends = [(bounds or {}).get(name, (None, None)) for name in names]
     sides = [[end if pair[side] is None else pair[side] for pair in ends] for side, end in ((0, -inf), (1, inf))]
@@ -248,6 +252,17 @@ def check_variables(data: Any, names: Sequence[str], dims: Sequence[str]) -> Non
             )
 
 
+def _check_pairs(data: Any, pairs: Mapping[str, str], dims: Sequence[str]) -> None:
+    """Refuses to compare variables that differ in places or units."""
+    for each in pairs.items():
+        places = [set(data[name].dims) & set(dims) for name in each]
+        units = {_plain(data[name].attrs.get("units")) for name in each}
+        if places[0] != places[1] or len(units) > 1:
+            raise InvalidArgumentError(
+                f"at_most compares variables with the same places and units, but {each} have {places} and {units}."
+            )
+
+
 def check_coordinates(*parts: Any) -> None:
     """Refuses arrays whose dimensions have other coordinates, since arithmetic would cut them to what is common."""
     try:
@@ -318,8 +333,6 @@ def _unit(mean: Tensor, deviation: Tensor) -> float:
 def _at_most(low: int, high: int, sizes: Sequence[int], unit: Tensor) -> LinearInequality:
     """Variable ``low`` nowhere above variable ``high``."""
     n = sizes[low]
-    if sizes[high] != n:
-        raise InvalidArgumentError(f"at_most compares variables with the same places, got {n} and {sizes[high]}.")
     here = torch.arange(n)
     index = torch.stack([here.repeat(2), torch.cat([here + sum(sizes[:low]), here + sum(sizes[:high])])])
     entries = torch.tensor([1.0, -1.0]).repeat_interleave(n) * unit[index[1]]

@@ -58,6 +58,8 @@ class SurrogateRegressor(RegressorMixin, BaseEstimator):
             raise InvalidArgumentError("predict returns standard deviations or the covariance, not both.")
         prediction = self._prediction(X)
         mean = prediction.mean.numpy(force=True)
+        if return_cov and not hasattr(prediction, "covariance_matrix"):
+            raise InvalidArgumentError(f"A {type(prediction).__name__} has no covariance; use return_std or sample_y.")
         if return_cov:
             return mean, prediction.covariance_matrix.numpy(force=True)
         return (mean, variance_of(prediction).sqrt().numpy(force=True)) if return_std else mean

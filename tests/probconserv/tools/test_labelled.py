@@ -25,7 +25,7 @@ def globe(dtype: str = "float64"):
         {
             "t": (("time", "lat", "lon"), t.astype(dtype), {"units": "K", "long_name": "temperature"}),
             "rain": (("lon", "time", "lat"), rain.astype(dtype), {"units": "mm"}),
-            "snow": (("lon", "time", "lat"), (0.8 * snow).astype(dtype), {"units": "mm"}),
+            "snow": (("lat", "lon", "time"), 0.8 * snow.transpose(2, 0, 1).astype(dtype), {"units": "mm"}),
             "count": ("time", [1, 2, 3]),
         },
         coords={
@@ -137,6 +137,11 @@ def missing():
     return DATA.assign(t=DATA.t.where(DATA.t > 280))
 
 
+def metres():
+    return DATA.assign(rain=DATA.rain.assign_attrs(units="m"))
+
+
+ROUND = DATA.pad(lon=(0, 1), mode="wrap").assign_coords(lon=np.append(LONGITUDES, 360.0))
 RADIANS = xarray.Dataset({"t": ("lat", [1.0, 2.0, 3.0])}, coords={"lat": [0.1, 0.2, 0.3]})
 KELVIN = xarray.DataArray(15.0, attrs={"units": "degC"})
 SHIFTED = area_fractions(DATA, GLOBE).assign_coords(lon=LONGITUDES + 1)
@@ -172,6 +177,22 @@ WRONG = {
         GLOBE,
         {},
         r"a DataArray over .*\['time'\], got",
+    ),
+    "weights without names": (DATA, Budget("t", 1.0, np.ones((6, 8))), GLOBE, {}, "lack its dimensions .*dim_0"),
+    "a meridian that comes twice": (ROUND, MEAN, GLOBE, {}, "goes around the globe and further"),
+    "at most a variable of other places": (
+        DATA.assign(t=DATA.t.mean("lon")),
+        BOTH,
+        GLOBE,
+        {"at_most": {"t": "rain"}, "std": {"t": 1.0, "rain": 1.0}},
+        "same places",
+    ),
+    "at most a variable of other units": (
+        metres(),
+        Budget("snow", 0.4),
+        GLOBE,
+        {"at_most": {"snow": "rain"}, "std": {"snow": 1.0, "rain": 1.0}},
+        "same .*units",
     ),
     "a total over the places": (DATA, Budget("t", STD), GLOBE, {}, r"over dimensions among \['time'\]"),
     "a total that is NaN": (DATA, Budget("t", np.nan), GLOBE, {}, "b of the constraint holds"),

@@ -71,6 +71,7 @@ TABLE = pandas.DataFrame(RANDOM.random((30, 2)), columns=["t", "x"])
 NAMED = SurrogateRegressor(QUICK).fit(TABLE, Y)
 LAWFUL = SurrogateRegressor(QUICK, integral(GRID, 0.6)).fit(X, Y)
 UNDER_A_NUMBER = SurrogateRegressor(QUICK, lambda _: 0.6).fit(X, Y)
+SIGNED = SurrogateRegressor(QUICK, lambda _: NonNegative()).fit(X, Y)
 WRONG = {
     "missing values": (lambda: SurrogateRegressor().fit(X, np.where(Y > 0.5, np.nan, Y)), "contains NaN"),
     "missing coordinates": (lambda: FITTED.predict(PLACES * np.nan), "contains NaN"),
@@ -83,6 +84,7 @@ WRONG = {
     "complex values": (lambda: SurrogateRegressor().fit(X, Y + 1j), "Complex data not supported"),
     "no fit": (lambda: SurrogateRegressor().predict(X), "not fitted yet"),
     "both at once": (lambda: FITTED.predict(X, return_std=True, return_cov=True), "not both"),
+    "a covariance under a sign": (lambda: SIGNED.predict(PLACES, return_cov=True), "has no covariance; use return_std"),
     "a law of other points": (lambda: LAWFUL.predict(X), "41"),
     "a law that is none": (lambda: UNDER_A_NUMBER.predict(X), "must be a LinearConstraint"),
 }
