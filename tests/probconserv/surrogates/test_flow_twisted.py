@@ -163,27 +163,32 @@ def eight_kinds() -> tuple[Mixed, Tensor]:
     return Mixed(weights, means * scale, covariances * scale[:, None] * scale), deviations
 
 
+def laws_of_kinds(data: Mixed, deviations: Tensor) -> list[LinearConstraint]:
+    """One, three and ten rows, exact and with noise, of draws; and values of one and of three rows in the tails."""
+    generator, laws = torch.Generator().manual_seed(5), list[LinearConstraint]()
+    for count in (1, 3, 10):
+        drawn = data.draws(400, torch.Generator().manual_seed(100 + count))
+        for number, noise in ((3, 1e-6), (4, 0.09)):
+            rows = torch.randn(count, 20, generator=generator, dtype=torch.float64) / 20**0.5 / deviations
+            laws.append(LinearConstraint(rows, rows @ drawn[number], noise))
+    many = data.draws(20_000, torch.Generator().manual_seed(9))
+    one, three = (many @ law.rows.mT for law in (laws[0], laws[2]))
+    tails = one[:, 0].quantile(0.995)[None], three[three.square().sum(dim=-1).argsort()[-100]]
+    return [*laws, *(LinearConstraint(laws[2 * k].rows, value, 1e-6) for k, value in enumerate(tails))]
+
+
 def errors_under_laws(data: Mixed, flow: FlowMatching, deviations: Tensor) -> Tensor:
-    """Total variation of the kinds, error of the mean in deviations and of the covariance, mean over eight laws."""
-    errors, generator = [], torch.Generator().manual_seed(5)
-    for count in (1, 1, 3, 3, 3, 10, 10, 10):
-        rows = torch.randn(count, 20, generator=generator, dtype=torch.float64) / 20**0.5 / deviations
-        truth = data.draws(1, generator)[0]
-        law = LinearConstraint(rows, rows @ truth, 0.09 if len(errors) % 2 else 1e-6)
+    """Total variation of the kinds, error of the mean in deviations and of the covariance, mean over the laws."""
+    errors = []
+    for law in laws_of_kinds(data, deviations):
         given, _ = data.given(law, 0.0)
-        z = flow.sample(1024, law=law, sampler=twisted)
-        mean, covariance = (each / deviations for each in given.moments())
-        covariance = covariance / deviations[:, None]
-        missed = (z / deviations).mT.cov() - covariance
-        errors.append(
-            torch.stack(
-                [
-                    0.5 * (data.shares(z) - given.weights).abs().sum(),
-                    ((z.mean(dim=0) / deviations) - mean).square().mean().sqrt(),
-                    missed.norm() / covariance.norm(),
-                ]
-            )
-        )
+        z = flow.sample(1024, law=law, sampler=twisted, options=SamplingOptions(particles=2048))
+        mean, covariance = given.moments()
+        scale = deviations[:, None] * deviations
+        missed = (z.mT.cov() - covariance) / scale
+        variation = 0.5 * (data.shares(z) - given.weights).abs().sum()
+        of_mean = ((z.mean(dim=0) - mean) / deviations).square().mean().sqrt()
+        errors.append(torch.stack([variation, of_mean, missed.norm() / (covariance / scale).norm()]))
     return torch.stack(errors).mean(dim=0)
 
 
