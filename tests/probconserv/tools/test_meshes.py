@@ -35,6 +35,18 @@ def test_totals_and_fluxes_of_polynomials_are_exact(element):
     assert float(varying.residual(u)) == pytest.approx(0, abs=1e-13)
 
 
+@pytest.mark.parametrize(("element", "order"), [(fem.ElementTriP1, 1), (fem.ElementTriP2, 2)])
+def test_a_flux_is_off_by_the_order_of_the_gradient(element, order):
+    missed = []
+    for level in (3, 4, 5, 6):
+        mesh = fem.MeshTri().refined(level)
+        basis = fem.Basis(mesh, element())
+        x, y = basis.doflocs
+        law = boundary_flux(basis.boundary(mesh.facets_satisfying(right)), -np.e * np.sin(1))
+        missed.append(abs(float(law.residual(torch.tensor(np.exp(x) * np.cos(y))))))
+    np.testing.assert_allclose(-np.diff(np.log2(missed)), order, atol=0.2)
+
+
 def test_the_weights_are_the_row_sums_of_the_mass_matrix():
     mass = fem.BilinearForm(lambda u, v, _: u * v).assemble(BASIS)
     weights = torch.tensor(mass @ np.ones(BASIS.N))
