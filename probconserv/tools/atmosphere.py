@@ -86,7 +86,7 @@ class Atmosphere:
         """The step that keeps all budgets, and what it differs by from the one that was predicted.
 
         Args:
-            before: ``Dataset`` at the start of the step.
+            before: ``Dataset`` at the start of the step; of several steps at once, with the times of ``after``.
             after: The predicted ``Dataset`` at its end, with the fluxes during it.
             std: Standard deviations by variable, numbers or ``DataArray``s, for instance over levels: of temperature,
                 humidity, surface pressure and every flux; of cells with the same area, so that the size of a cell has
