@@ -14,7 +14,7 @@ from experiments.gpme.cases import COUNTS, SIZES, Case, Sizes
 from experiments.gpme.functions import MEMBERS, Member
 from experiments.gpme.methods import METHODS, Method, drawn
 from experiments.gpme.networks import network_training, train_network, train_refined
-from experiments.records.record import Arrays
+from experiments.records.record import Arrays, Over
 from probconserv import scores
 from probconserv.surrogates.refined import RefinedConfig
 
@@ -42,6 +42,7 @@ class RandomMediaExperiment(Experiment):
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
     seeded = True
+    over = Over.SEEDS
     shown = ("CE", "MSE", "CRPS", "energy", "coverage90", "coverage90_positive")
 
     @override

@@ -17,7 +17,7 @@ from experiments.boundary.open_rollouts.networks import Sizes, train_operator
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
 from experiments.boundary.walls import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
-from experiments.records.record import Arrays
+from experiments.records.record import Arrays, Over
 from solvers import Neumann
 
 SIZES: Mapping[Preset, Sizes] = {
@@ -44,6 +44,7 @@ class OpenRolloutExperiment(Experiment):
     systems: Sequence[OpenSystem] = SYSTEMS
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
+    over = Over.SEEDS
     shown = ("open_error", "open_final", "total_drift", "wall_error")
 
     @override
