@@ -29,8 +29,8 @@ class ForTrainer(nn.Module):
         operator: ``BOON``, ``ChannelBOON`` or another operator; ``.operator`` of the trained one is to be kept.
         processor: The data processor that the Trainer has; None if it has none.
         sides: Values of sides that the operator takes at the call, by the names that they have in a sample:
-            ``[("inflow", None)]`` for the entry "inflow" ``(batch, channels)`` on the left. Other entries of a sample,
-            such as "y", are not the operator's.
+            ``[("inflow", None)]`` for the entry "inflow" ``(batch, channels)`` on the left, in physical units. Other
+            entries of a sample, such as "y", are not the operator's.
     """
 
     def __init__(self, operator: nn.Module, processor: Any, sides: Names | None = None) -> None:
