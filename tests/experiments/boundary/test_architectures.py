@@ -70,8 +70,9 @@ def test_a_stored_operator_has_the_validation_error_that_its_file_notes(
         pytest.skip("needs neuraloperator")
     experiment = tiny_experiment(case, of=EXPERIMENTS[name])
     weights = driver.train_all(experiment, experiment.trainings(case, chosen, 0, run), run)
-    data = case.validation_data(0)
-    unseen = load_fields(case, data, DataStore(folder=run.data_folder, version=experiment.data_version))
+    data = case.training_data(0)
+    known = load_fields(case, data, DataStore(folder=run.data_folder, version=experiment.data_version))
+    unseen = known.take(slice(len(known) - data.validation, None))
     model = load(weights[0], chosen.treatment, case)
     noted = boon.read_notes(weights[0])["history"][-1]["relative_l2"]
     assert validation_error(model, unseen, batch=1) == pytest.approx(noted, rel=1e-4, abs=1e-6)  # float32
