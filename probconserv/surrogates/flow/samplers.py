@@ -31,7 +31,7 @@ from probconserv.surrogates.flow.tasks import Sampler as Sampler
 from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
 _PRECISE, _MOST_PRECISE = 100.0, 3  # information in a direction, relative to that of the data, and such directions
-_MOST_INFORMED = 12  # directions that a law informs at all
+_MOST_INFORMED = 12  # directions that a law informs at all, and exact rows
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
@@ -93,8 +93,8 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
     """The sampler for a law, and its options.
 
     ``twisted`` where it can be, unless the law says much: more than three directions of the coefficients to a tenth of
-    their deviation, or more than twelve at all. Few particles survive such a law, and ``conditioned`` serves it better
-    with the local covariance. Options that only ``conditioned`` has ask for it.
+    their deviation, more than twelve at all, or more than twelve exact rows. Few particles survive such a law, and
+    ``conditioned`` serves it better with the local covariance. Options that only ``conditioned`` has ask for it.
     """
     options, usual = task.options, SamplingOptions()
     asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "renewal", "local", "order"))
@@ -106,7 +106,8 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
     if not shares_rows(rows):
         return conditioned, options
     values = information_of(flow.latent, rows).values
-    much = int((values > _PRECISE).sum()) > _MOST_PRECISE or int((values > INFORMED).sum()) > _MOST_INFORMED
+    informed = max(int((values > INFORMED).sum()), int((rows.noise == 0).sum()))
+    much = int((values > _PRECISE).sum()) > _MOST_PRECISE or informed > _MOST_INFORMED
     return (twisted, options) if possible and not much else (conditioned, replace(options, local=True))
 
 

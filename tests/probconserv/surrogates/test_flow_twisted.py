@@ -363,6 +363,7 @@ def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
         (LinearConstraint(UNIT[:5], torch.zeros(5)), {}, "conditioned", True),
         (LinearConstraint(UNIT[:5], torch.zeros(5), 0.5), {}, "twisted", False),
         (LinearConstraint(UNIT[:1], torch.zeros(2, 1)), {}, "conditioned", True),
+        (LinearConstraint(UNIT, torch.zeros(12), 4.0), {}, "twisted", False),
         (LinearConstraint(UNIT[None, :1].expand(2, -1, -1), torch.zeros(2, 1)), {}, "conditioned", False),
         (NonlinearLaw(residual_function=lambda u: u[:, :1], points=12), {}, "conditioned", False),
     ],
@@ -374,6 +375,14 @@ def test_the_law_chooses_the_sampler_and_the_result_says_which(
     assert (drawn.sampler, drawn.options.local) == (sampler, local)
     assert (drawn.particles is not None) == (sampler == "twisted")
     assert drawn.fields.shape == (2, 12)
+
+
+def test_many_exact_rows_are_left_to_conditioned_however_little_they_say() -> None:
+    modes = KarhunenLoeve.of(normal(60, 2) @ normal(2, 30, seed=1), 2)
+    rows = torch.eye(30, dtype=torch.float64)
+    for count, sampler in ((12, "twisted"), (13, "conditioned")):
+        law = LinearConstraint(rows[:count], modes.mean[:count])
+        assert of_gaussian(modes).draw(2, law=law, options=SamplingOptions(steps=4)).sampler == sampler
 
 
 def test_fields_as_coordinates_are_left_to_conditioned() -> None:
