@@ -55,8 +55,11 @@ def boundary_flux(
             f"boundary_flux needs facets of the boundary, got {len(inner)} inner ones of {len(basis.find)}, whose "
             "normals have no side; select them by basis.boundary(...)."
         )
-    row = LinearForm(lambda v, w: -_values(conductivity, w.x) * dot(grad(v), w.n)).assemble(basis)
-    return _law(row, flux, noise_variance)
+
+    def outward(v: Any, w: Any) -> Any:
+        return -_values(conductivity, w.x) * dot(grad(v), w.n)
+
+    return _law(LinearForm(outward).assemble(basis), flux, noise_variance)
 
 
 def _law(row: np.ndarray, value: Any, noise_variance: Any) -> LinearConstraint:
