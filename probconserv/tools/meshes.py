@@ -57,7 +57,8 @@ def boundary_flux(
         )
 
     def outward(v: Any, w: Any) -> Any:
-        return -_values(conductivity, w.x) * dot(grad(v), w.n)
+        slope: Any = grad(v)
+        return -_values(conductivity, w.x) * dot(slope, w.n)
 
     return _law(LinearForm(outward).assemble(basis), flux, noise_variance)
 
