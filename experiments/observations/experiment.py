@@ -110,12 +110,13 @@ def score(observed: Observed, method: Method, seed: int) -> Arrays:
     draws = draw(prediction, (DRAWS,), Generator().manual_seed(seed))
     seconds = time.process_time() - start
     mean, truth = prediction.mean.double(), part.truth
-    lower, upper = scores.interval_of_samples(draws, 0.9) if method.signed else (None, None)
-    if lower is None or upper is None:
-        held = scores.coverage(truth, mean, prediction.variance, 0.9)
-    else:
+    if method.signed:  # no Gaussian
+        lower, upper = scores.interval_of_samples(draws, 0.9)
         held = ((truth >= lower) & (truth <= upper)).double().mean(dim=-1)
-    crps = scores.crps_of_samples(truth, draws) if method.signed else scores.crps(truth, mean, prediction.variance)
+        crps = scores.crps_of_samples(truth, draws)
+    else:
+        held = scores.coverage(truth, mean, prediction.variance, 0.9)
+        crps = scores.crps(truth, mean, prediction.variance)
     by_case = {
         "CE": (mean @ observed.rows.mT - part.target).abs().amax(dim=-1),
         "MSE": scores.mse(truth, mean),
@@ -131,4 +132,4 @@ def score(observed: Observed, method: Method, seed: int) -> Arrays:
 def _by_block(values: Tensor, block: Tensor) -> Tensor:
     _, index = block.unique(return_inverse=True)
     count = torch.bincount(index)
-    return torch.zeros(len(count), dtype=values.dtype).index_add(0, index, values.to(count.device)) / count
+    return torch.zeros(len(count), dtype=values.dtype).index_add(0, index, values) / count

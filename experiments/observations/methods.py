@@ -100,8 +100,7 @@ def diagonal(observed: Observed) -> Any:
 
 def covariance(observed: Observed) -> Any:
     """The update with the covariance of the errors."""
-    prior = fit_covariance(observed.known.errors).around(observed.test.predicted)
-    return condition(prior, LinearConstraint(observed.rows, observed.test.target))
+    return condition(_around(observed.known, observed.test), LinearConstraint(observed.rows, observed.test.target))
 
 
 def fitted(observed: Observed) -> Any:
@@ -111,8 +110,8 @@ def fitted(observed: Observed) -> Any:
 
 def truncated(observed: Observed) -> Any:
     """The same where the field is not negative."""
-    prior = fit_covariance(observed.known.errors).around(observed.test.predicted)
-    return truncate(prior, _as_kept(observed.rows, observed.known, observed.test) & NonNegative())
+    law = _as_kept(observed.rows, observed.known, observed.test)
+    return truncate(_around(observed.known, observed.test), law & NonNegative())
 
 
 def calibrated(observed: Observed) -> Normal:
@@ -133,7 +132,12 @@ def calibrated(observed: Observed) -> Normal:
 
 
 def _updated(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> Any:
-    return condition(fit_covariance(known.errors).around(part.predicted), _as_kept(rows, known, part, doubt))
+    return condition(_around(known, part), _as_kept(rows, known, part, doubt))
+
+
+def _around(known: Part, part: Part) -> Any:
+    """The predictions of a part with the covariance of the errors of known cases."""
+    return fit_covariance(known.errors).around(part.predicted)
 
 
 def _as_kept(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> LinearConstraint:

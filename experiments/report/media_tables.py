@@ -5,7 +5,7 @@ import pandas as pd
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
-from experiments.report.tables import markdown, results_of
+from experiments.report.tables import markdown, paired_ratio, results_of
 
 NAME = "gpme"
 REFERENCE = "anp"
@@ -42,9 +42,7 @@ def paired(member: str) -> str:
             if box == REFERENCE or len(both) < 2:
                 row[_column(case)] = "1" if len(both) else "—"
                 continue
-            apart = both[:, 0] - both[:, 1]
-            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
-            row[_column(case)] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"
+            row[_column(case)] = paired_ratio(both)
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from experiments.errors import DataFileError
@@ -74,3 +75,10 @@ def markdown(frame: pd.DataFrame) -> str:
     frame = frame.set_axis([str(column).replace("|", "\\|") for column in frame], axis=1)
     text = frame.to_markdown(index=False, disable_numparse=True, colalign=["right" if n else "left" for n in numeric])
     return re.sub(" {2,}", " ", re.sub("-{4,}", "---", text))
+
+
+def paired_ratio(both: np.ndarray) -> str:
+    """The mean of the first column over that of the second, and their mean difference in paired standard errors."""
+    apart = both[:, 0] - both[:, 1]
+    errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
+    return f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"

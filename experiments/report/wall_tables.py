@@ -9,7 +9,7 @@ from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
 from experiments.report.results import title
-from experiments.report.tables import markdown, results_of
+from experiments.report.tables import markdown, paired_ratio, results_of
 
 NAME = "open_rollouts"
 BALANCES = ("uniform", "fitted")
@@ -46,9 +46,7 @@ def gains() -> str:
             if len(both) < 2 or not np.isfinite(both).all():
                 row[label] = "diverges" if len(both) else "—"
                 continue
-            apart = both[:, 0] - both[:, 1]
-            errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
-            row[label] = f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"
+            row[label] = paired_ratio(both)
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 
