@@ -1,6 +1,7 @@
 """Baselines: uniform projection (HardC) and a soft training penalty (SoftC)."""
 
 from collections.abc import Callable
+from typing import overload
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -11,13 +12,18 @@ from torch import Tensor
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
 
 
-def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) -> MultivariateNormal:
-    """Projects the mean onto the constraint with Σ replaced by the unit matrix (HardC).
+@overload
+def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) -> MultivariateNormal: ...
+@overload
+def project_uniformly(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Gaussian | Mixture: ...
+def project_uniformly(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Gaussian | Mixture:
+    """Projects the mean onto the constraint with Σ replaced by the unit matrix (HardC); of a mixture each component.
 
     μ′ = μ − Gᵀ (G Gᵀ)⁻¹ (G μ − b), variance unchanged (Hansen et al. 2023, sec. 4; after Négiar et al. 2023).
 
@@ -28,6 +34,8 @@ def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) ->
     Raises:
         DependentConstraintsError: If the rows of G are dependent.
     """
+    if isinstance(prior, Mixture):
+        return Mixture(project_uniformly(prior.components, constraint), prior.weights)
     prior = as_multivariate_normal(prior)
     unit = MultivariateNormal(prior.mean, DiagLinearOperator(torch.ones_like(prior.mean)))
     projected = Posterior(unit, LinearConstraint(constraint.G, constraint.b)).mean

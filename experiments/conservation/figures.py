@@ -45,12 +45,13 @@ class Scored:
 
 
 class Profile(NamedTuple):
-    """Mean and standard deviation ``(points,)`` of one function."""
+    """Mean and standard deviation ``(points,)`` of one function, and a bound that no value is below."""
 
     mean: np.ndarray
     deviation: np.ndarray
     label: str
     colour: str
+    least: float = -np.inf
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Drawing:
     def profile(self, scored: Scored, label: str = "") -> Profile:
         """The shown function."""
         mean, deviation = (scored.arrays[name][self.shown] for name in ("mean", "standard_deviation"))
-        return Profile(mean, deviation, label or scored.method.label, scored.method.style.colour)
+        least = 0.0 if scored.method.key in INEQUALITIES else -np.inf
+        return Profile(mean, deviation, label or scored.method.label, scored.method.style.colour, least)
 
 
 def drawing_of(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> Drawing | None:
@@ -170,8 +172,8 @@ def _draw_profiles(drawing: Drawing, axes: Sequence[Axes], profiles: Sequence[Pr
     context = drawing.truth["context"][drawing.shown]
     distance = np.abs(context[:, 0] - drawing.case.problem.test_time)
     _, x, u = context[distance == distance.min()].T
-    for panel, (mean, deviation, label, colour) in zip(axes, profiles, strict=True):
-        low, high = mean - plots.BAND * deviation, mean + plots.BAND * deviation
+    for panel, (mean, deviation, label, colour, least) in zip(axes, profiles, strict=True):
+        low, high = np.maximum(mean - plots.BAND * deviation, least), mean + plots.BAND * deviation
         panel.fill_between(points, low - origin, high - origin, color=colour, alpha=0.22, lw=0, label="95 % band")
         panel.plot(points, mean - origin, color=colour, lw=1.7, label="mean")
         panel.plot(points, field - origin, color=plots.TRUTH, lw=1.1, ls="--", label="truth")

@@ -83,8 +83,6 @@ def bare(prior: Distribution, laws: Laws) -> Distribution:  # noqa: ARG001 - one
 
 def hard(prior: Distribution, laws: Laws) -> Distribution:
     """The mean projected with the unit matrix for the covariance."""
-    if isinstance(prior, Mixture):
-        return Mixture(project_uniformly(prior.components, laws.exact), prior.weights)
     return project_uniformly(prior, laws.exact)
 
 

@@ -378,11 +378,13 @@ def command_of(pid: int) -> str:
 def test_the_demo_shows_one_prediction_without_and_with_its_law(tmp_path: Path, command: Callable) -> None:
     lines = command("demo --out", tmp_path).out.splitlines()
     assert max(map(len, lines)) <= 80 or str(tmp_path) in max(lines, key=len)
-    assert len(lines) <= 14
-    first = next(number for number, line in enumerate(lines) if line.startswith("total is off by"))
-    rows = {line[:24].strip(): [float(word) for word in line[24:].split()] for line in lines[first : first + 3]}
-    before, after = rows["total is off by"]
-    assert abs(after) < 1e-12 < 1e-4 < abs(before)
-    assert rows["mean squared error"][1] < rows["mean squared error"][0]
+    assert len(lines) <= 15
+    heading = next(number for number, line in enumerate(lines) if line.split()[:2] == ["network", "HardC"])
+    rows = [[float(word.rstrip("%")) for word in line[24:].split()] for line in lines[heading + 1 : heading + 5]]
+    totals, crps, coverage, smallest = rows
+    assert max(map(abs, totals[1:])) < 1e-9 < 1e-4 < abs(totals[0])
+    assert crps[2] < crps[0] < crps[1]
+    assert coverage[2] > 90 > coverage[1]
+    assert smallest[2] < 0 <= smallest[3]
     assert (tmp_path / "demo" / "stefan.png").is_file()
     assert lines[-1].startswith("Next: python -m experiments")
