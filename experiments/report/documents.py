@@ -23,7 +23,7 @@ from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score
 from experiments.records.weights import read_notes
-from experiments.report import calibration_tables, media_tables, wall_tables
+from experiments.report import calibration_tables, media_tables, readme_tables, wall_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, title
 from experiments.report.tables import Entry, entries_of, family_of, markdown, results_of, table
@@ -34,20 +34,7 @@ HARD = "hard problems of operators"
 PCA = "pca"
 """The regression, a reference of its own in tables of operators."""
 LAWS_ALONE = ("diffusion", "porous_medium", "stefan", "advection", "burgers_shock")
-LAWS = (
-    ("burgers_shock", "a=1", "Burgers shock"),
-    ("porous_medium", "m=1", "porous medium, m = 1"),
-    ("stefan", "u=0.6", "Stefan, u\\* = 0.6"),
-    ("porous_medium", "m=6", "porous medium, m = 6"),
-    ("stefan", "u=0.5", "Stefan, u\\* = 0.5, outside the training range"),
-)
 COMPARED = ("anp", "hardc-anp", "probconserv-anp")
-OPERATORS = (
-    ("darcy", "single", "Darcy's flow in a medium of two phases"),
-    ("reaction_diffusion", "single", "growth and diffusion in a random medium"),
-    ("viscous_burgers", "single", "viscous Burgers from 40 modes"),
-)
-"""Experiment, case and label of the rows of README; above, the methods of the first five."""
 REMEDIES = ("monotone", "tempered", "context-calibrated", "noisy-context")
 """Further methods of the table outside the training range."""
 
@@ -91,12 +78,6 @@ def fill(text: str, begin: str, end: str, content: str, name: str = "the documen
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise DataFileError(f"{name} needs the marks '{begin}' and '{end}' once each, in this order.")
     return f"{text[: text.index(begin)]}{begin}\n\n{content.strip()}\n\n{text[text.index(end) :]}"
-
-
-def short_table() -> str:
-    """README's table: errors of the bare model, of a baseline that is given as much, and of ours; three seeds each."""
-    rows = [_law_row(*entry) for entry in LAWS] + [_operator_row(*entry) for entry in OPERATORS]
-    return markdown(pd.DataFrame(rows))
 
 
 def over_three_seeds(score: str) -> str:
@@ -237,30 +218,6 @@ def _cell(cell: Cell) -> str:
     return f"**{text}**" if cell.best else text
 
 
-def _law_row(name: str, case: str, label: str) -> dict[str, str]:
-    means = _over_seeds(name, "MSE")
-    means = means[means["case"] == case].set_index("method")["mean"]
-    papers = results_of(name).numbers.get("MSE_paper", pd.Series(dtype=float))
-    bare, projected, ours = (float(means[key]) for key in COMPARED)
-    return _row(f"{label}: MSE", bare, projected, "HardC", ours) | {"paper": _digits(papers.get((case, COMPARED[-1])))}
-
-
-def _operator_row(name: str, case: str, label: str) -> dict[str, str]:
-    rows = _errors(results_of(name), case)
-    (_, plain, _), (other, best, _), (_, default, _) = (rows[key] for key in ("FNO", "best other", "default"))
-    return _row(f"{label}: relative L2", plain, best, other, default) | {"paper": "—"}
-
-
-def _row(label: str, bare: float, baseline: float, name: str, ours: float) -> dict[str, str]:
-    return {
-        "problem": label,
-        "without": _digits(bare),
-        "best baseline": f"{_digits(baseline)} ({name})",
-        "with the constraint": _digits(ours),
-        "gain": f"{_digits(min(bare, baseline) / ours)} ×",
-    }
-
-
 def _errors(results: Results, case: str) -> dict[str, tuple[str, float, float]]:
     """Label, relative L2 and its standard error of the few that are compared; the best other is so by validation."""
     frame, described = pd.DataFrame(results.numbers.loc[case]), results.description
@@ -275,13 +232,6 @@ def _errors(results: Results, case: str) -> dict[str, tuple[str, float, float]]:
 def _over_seeds(name: str, score: str) -> pd.DataFrame:
     records = read_records(ROOT / "results" / name / "over_seeds.csv")
     return records[records["score"] == score]
-
-
-def _digits(value: float | None) -> str:
-    """Two significant digits; a dash for what is missing."""
-    if value is None or pd.isna(value):
-        return "—"
-    return f"{value:.1e}" if value < 0.01 else f"{value:.2g}"
 
 
 _OPERATORS = (
@@ -310,7 +260,9 @@ _calibration = partial(calibration_tables.methods_over_parameters, calibration_t
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _MEDIA = ("insulated", "inflow", "plume", "shifted")
 BLOCKS: dict[str, Callable[[], str]] = {
-    "results": short_table,
+    "laws": readme_tables.laws,
+    "rollouts and operators": readme_tables.operators,
+    "the papers' problems": readme_tables.papers,
     "conservation results": partial(problem_sections, "conservation laws"),
     "MSE over three seeds": partial(over_three_seeds, "MSE"),
     "LL over three seeds": partial(over_three_seeds, "LL"),
