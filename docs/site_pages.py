@@ -32,7 +32,7 @@ PATTERNS = (
     "docs/assets/*",
     "docs/figures/*.png",
     "docs/figures/*.gif",
-    "docs/reference/*.md",
+    "docs/reference/**/*.md",
     "docs/tutorials/*.md",
     "experiments/report/figures/*.png",
     "experiments/results/**/*.csv",

@@ -80,7 +80,8 @@ def condition(
             ``torch.func.vmap``; elsewhere inequalities are always checked. ``torch.jit.trace`` cannot record them.
 
     Returns:
-        The conditioned prediction, in the precision of the prior; a mixture for a mixture.
+        The conditioned prediction, in the precision of the prior: a ``Posterior`` under a linear law, a ``Projected``
+        under inequalities or if the prior is one, a ``Mixture`` of them for a mixture.
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points, their batch axes do not

@@ -34,7 +34,7 @@ def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
     names = ("boundary_conditions", "combined", "concepts", "which", "other_tools", "observations", "from_0_2_to_0_3")
     single = [DOCS / f"{name}.md" for name in names]
-    return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
+    return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
 
 
 def run_python(page: Path, left_out: Sequence[str] = ()) -> dict[str, object]:

@@ -15,10 +15,16 @@ from tests.documents import ROOT
 PACKAGES = ("probconserv", "boon", "solvers", "experiments")
 
 
+def text_of(package: str) -> str:
+    """The pages of the reference about a package, one after the other."""
+    folder = ROOT / "docs" / "reference"
+    pages = [folder / f"{package}.md", *sorted((folder / package).glob("*.md"))]
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
+
+
 def documented(package: str) -> list[str]:
-    """What a page of the reference documents, with the package's name."""
-    page = ROOT / "docs" / "reference" / f"{package}.md"
-    return re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """What the reference documents of a package, with the package's name."""
+    return re.findall(r"^::: (\S+)$", text_of(package), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -26,7 +32,7 @@ def test_every_public_name_is_in_the_reference_once(package: str) -> None:
     names = documented(package)
     assert len(names) == len(set(names))
     public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
-    assert public <= set(names), f"missing in docs/reference/{package}.md: {sorted(public - set(names))}"
+    assert public <= set(names), f"missing in docs/reference of {package}: {sorted(public - set(names))}"
     assert not {name for name in names if name.count(".") == 1 and not is_module(name)} - public
     assert not [name for name in public if is_module(name)], "the reference would show the module of that name"
 
@@ -34,11 +40,10 @@ def test_every_public_name_is_in_the_reference_once(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_has_an_example(package: str) -> None:
     """``tests/test_documents.py`` runs the examples."""
-    page = ROOT / "docs" / "reference" / f"{package}.md"
-    blocks = (block["code"] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
+    blocks = (block["code"] for block in BLOCK.finditer(text_of(package)))
     code = re.sub(r"^(from .*?import \([^)]*\)|(from|import) .*?)$", "", "\n".join(blocks), flags=re.MULTILINE)
     unused = [name for name in importlib.import_module(package).__all__ if not re.search(rf"(?<!\w){name}(?!\w)", code)]
-    assert not unused, f"docs/reference/{package}.md has no example of {unused}"
+    assert not unused, f"docs/reference of {package} has no example of {unused}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
