@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 PROFILE ?= ci
 PYTEST := -m pytest --hypothesis-profile=$(PROFILE)
 
-.PHONY: demo test test-long test-slow test-gpu test-oldest wheel-check check docs documents mutation install clean
+.PHONY: demo test test-long test-slow test-gpu test-oldest wheel-check check docs documents install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
@@ -44,10 +44,6 @@ documents: $(VENV)/.installed-dev
 	$(BIN)/python -m docs.drawings
 	$(BIN)/python -m docs.gallery_drawings
 
-mutation: $(VENV)/.installed-mutation
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
-	$(BIN)/mutmut results
-
 install: $(VENV)/.installed-dev
 
 $(BIN)/python:
@@ -66,10 +62,6 @@ $(VENV)/.installed-docs: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-mutation: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[mutation]'
-	touch $@
-
 # The lowest versions that pyproject.toml allows, and the tools of the tests beside them.
 $(OLDEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(OLDEST)
@@ -80,4 +72,4 @@ $(OLDEST)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis mutants
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Mutations of modules drawn with a seed, and which of them tests catch.
 
-    python -m tests.mutations --count 20 --seed 0 probconserv/_linalg -- tests/probconserv/update
+    python -m tests.mutations --count 20 --seed 0 probconserv/update.py -- tests/probconserv/update
 
 A mutation changes one operator, comparison or number. It is tried in a copy of the repository, so that nothing is left
 changed; the tests run with ``-x`` and the arguments after ``--``.
@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, tests = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
-    files = sorted(file for path in options.paths for file in (ROOT / path).rglob("*.py"))
+    found = [[ROOT / path] if path.suffix else (ROOT / path).rglob("*.py") for path in options.paths]
+    files = sorted(file for files in found for file in files)
     every = [(file, number) for file in files for number in range(len(sites(ast.parse(file.read_text()))))]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
