@@ -15,6 +15,11 @@ from nbformat import NotebookNode, v4
 from docs.blocks import BLOCK
 
 TUTORIALS = Path(__file__).parent / "tutorials"
+INSTALL = """*To run this notebook: `pip install -e '.[experiments]'` in a
+clone of probconserv-boon, and `pip install jupyterlab` in the same environment.
+The cells run in order, without a network.*"""
+"""The cell after the first."""
+
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?!http)([^)]+)\)")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!http)[^)]+\)")
 
@@ -42,6 +47,7 @@ def notebook(page: Path) -> NotebookNode:
         cells.append(v4.new_code_cell(block["code"].strip(), outputs=outputs))
         end = block.end()
     cells += _prose(text[end:], page)
+    cells.insert(1, v4.new_markdown_cell(INSTALL))
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # else random, and every build another file
     kernel = {"name": "python3", "display_name": "Python 3"}
