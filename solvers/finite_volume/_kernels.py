@@ -13,9 +13,9 @@ leave rows with mark 0 alone, and give Euler's rate, half the spectral radius of
 import ctypes
 import itertools
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from math import prod
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -191,28 +191,38 @@ def _words(value: Any) -> list[int]:
 
 
 class Kernel:
-    """A function compiled for calls by address.
+    """A function for calls by address, compiled when that is first asked for.
 
     Args:
         signature: ``KERNEL``, or another one.
         function: The function.
         cache: Whether to keep the machine code on disk, where a cache can be written; see ``compiled``.
-
-    Attributes:
-        address: Where it is.
     """
 
     def __init__(self, signature: Any, function: Callable[..., None], *, cache: bool = True) -> None:
+        self._signature, self._function, self._cache = signature, function, cache
+
+    @cached_property
+    def address(self) -> int:
+        """Where it is."""
         # njit puts the wrapper for C into the library of the function; cfunc compiles a second one around it
-        self._kept = compiled(function, cache=cache, signature=signature, no_cpython_wrapper=True)
-        result = self._kept.overloads[signature.args]
-        self.address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+        options = {"signature": self._signature, "no_cpython_wrapper": True, "cache": self._cache}
+        self._kept = compiled(self._function, **options)
+        result = self._kept.overloads[self._signature.args]
+        return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+
+    def ready(self) -> Self:
+        """The same, compiled now, so that an error of numba comes here."""
+        _ = self.address
+        return self
 
 
-kernel = Kernel
+def kernel(signature: Any) -> Callable[[Callable[..., None]], Kernel]:
+    """A decorator that makes a kernel of a function."""
+    return partial(Kernel, signature)
 
 
-def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, cache: bool) -> Any:
+def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, cache: bool) -> Kernel:
     """A kernel from the lines of its body.
 
     Args:
@@ -228,7 +238,7 @@ def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, ca
     source = "\n    ".join([f"def {name}({_ARGUMENTS}):", *lines])
     names["__name__"] = __name__  # where numba looks for the globals of code that it kept
     exec(compile(source, __file__, "exec"), names)
-    return kernel(KERNEL, names[name], cache=cache)
+    return Kernel(KERNEL, names[name], cache=cache)
 
 
 class RecordKernel:

@@ -5,13 +5,12 @@ axis: a line of cells with ghost cells beyond its ends goes to the sweep, whose 
 step share a ``Tile``, see ``Shared``.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import PART, Kernel, call, kernel
+from solvers.finite_volume._kernels import PART, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.finite_volume.steppers.coefficients import ssp_node, ssp_parts, ssp_weight
 from solvers.systems._tile import (
@@ -76,6 +75,7 @@ def _gather(u: _Array, live: _Array, plan: Plan, axis: int, lines: Any, room: Bu
                     row[i] = values[i * apart]
 
 
+@kernel(PART)
 def _fill_ghosts(record: Any, side_of: Any, start: Any, count: Any) -> None:
     """Writes the ghost cells beyond the ends of lines at a side."""
     tile = tile_at(record)
@@ -146,6 +146,7 @@ def _add_ends(out: Rates, live: _Array, plan: Plan, axis: int, lines: Any, room:
         room.fastest[entry] = max(room.fastest[entry], room.speed[line])
 
 
+@kernel(PART)
 def _rates(record: Any, entries: Any, stage: Any, _third: Any) -> None:
     """Rates of change of the live entries at a stage."""
     tile = tile_at(record)
@@ -235,6 +236,7 @@ def _choose(remaining: float, speed: float, most: float, courant: float) -> floa
     return remaining if bound >= remaining * (1.0 - 1e-9) else min(bound, 0.5 * remaining)
 
 
+@kernel(PART)
 def _look(record: Any, count: Any, stage: Any, _third: Any) -> None:
     """States at the sides at the time of a stage; keeps their sum with the weights of the scheme."""
     tile = tile_at(record)
@@ -274,6 +276,7 @@ def _sum_stage(stage: int, live: _Array, rates: Rates, room: Attempt) -> None:
                 sides[entry, side, k] = before + weight * rates.sides[entry, side, k]
 
 
+@kernel(PART)
 def _finish_stage(record: Any, count: Any, stage: Any, _third: Any) -> None:
     """States after a stage; moves the entries that are admissible to the front of the live ones and counts them."""
     tile = tile_at(record)
@@ -298,6 +301,7 @@ def _finish_stage(record: Any, count: Any, stage: Any, _third: Any) -> None:
     tile.live[tile.u.shape[0]] = kept
 
 
+@kernel(PART)
 def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Moves entries to the end of their steps, or halves the steps that failed."""
     tile = tile_at(record)
@@ -326,7 +330,8 @@ def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
             status[entry] = DONE
 
 
-def _run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
+@kernel(PART)
+def run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
     """Integrates the entries of a tile to the target time, or as many steps as the budget allows."""
     tile = tile_at(record)
     live, parts = tile.live, tile.parts
@@ -347,18 +352,7 @@ def _run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
         call(parts.end_step, (record,), (0, 0, 0))
 
 
-@cache
-def run() -> Kernel:
-    """Integrates a tile, see ``_run``; compiled when first used."""
-    return kernel(PART, _run)
-
-
-@cache
-def _parts(looks: bool) -> tuple[Kernel | None, ...]:
-    functions = _look if looks else None, _rates, _fill_ghosts, _finish_stage, _end_step
-    return tuple(function and kernel(PART, function) for function in functions)
-
-
 def parts(looks: bool) -> Parts:
-    """The parts of a step, compiled when first used; looking up states only where they change with time."""
-    return Parts(*(part.address if part else 0 for part in _parts(looks)))
+    """The parts of a step; looking up states is compiled only where they change with time."""
+    rest = _rates, _fill_ghosts, _finish_stage, _end_step
+    return Parts(_look.address if looks else 0, *(part.address for part in rest))

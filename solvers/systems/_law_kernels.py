@@ -77,10 +77,10 @@ def _of_water(law: ShallowWater, flux: SystemFlux, components: int, walls: tuple
     if isinstance(flux, Rusanov):
         raise InvalidArgumentError("ShallowWater takes HLL() or HLLC(), which keep depths positive, got Rusanov().")
     return LawKernels(
-        sweep=_shallow.sweep_of_line().address,
+        sweep=_shallow.sweep.address,
         faces=(0,) * len(walls),
         mirrors=tuple(_shallow.mirror(axis).address if wall else 0 for axis, wall in enumerate(walls)),
-        check=_shallow.check().address,
+        check=_shallow.check.address,
         numbers=np.array([0.0, 0.0, law.gravity, float(isinstance(flux, HLLC)), components]),
     )
 
@@ -102,7 +102,7 @@ def _of_points(
             pointwise.reflect_kernel(functions.reflect, components, len(parameters), axis).address if wall else 0
         )
     return LawKernels(
-        sweep=_sweep.sweep_of_lines().address,
+        sweep=_sweep.sweep.address,
         faces=tuple(
             pointwise.faces_kernel(
                 (functions.flux, functions.eigenvalues), sizes, axis, isinstance(flux, Rusanov)
@@ -143,7 +143,7 @@ def _of_tensors(law: SystemLaw, flux: SystemFlux, components: int, walls: tuple[
     kept = [Callback(faces(axis), error) for axis in axes], [Callback(mirror(axis), error) for axis in axes]
     checked = Callback(check, error)
     return LawKernels(
-        sweep=_sweep.sweep_of_lines().address,
+        sweep=_sweep.sweep.address,
         faces=tuple(each.address for each in kept[0]),
         mirrors=tuple(each.address for each in kept[1]),
         check=checked.address,

@@ -136,7 +136,7 @@ class Run:
             part = slice(start, start + self._tile)
             while (status[part] == _tile.RUNNING).any():
                 before = clocks[part, 0].sum()
-                tile.run(core.run(), _BUDGET, 0, 0)
+                tile.run(core.run, _BUDGET, 0, 0)
                 if self._kernels.error:
                     raise self._kernels.error[0]
                 if control.report is not None:

@@ -198,7 +198,8 @@ def _row(
     return source, fastest
 
 
-def _sweep(cells: Any, below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
+@kernel(SWEEP)
+def sweep(cells: Any, below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
     """Flux differences, pressure of the bottom and its force along one line of cells."""
     plan = array_at(order, 8)
     n, c, normal = plan[CELLS], plan[COMPONENTS], 1 + plan[AXIS]
@@ -215,7 +216,8 @@ def _sweep(cells: Any, below: Any, change: Any, through: Any, speed: Any, work: 
             along[k, i] /= numbers[1]
 
 
-def _check(u: Any, before: Any, _out: Any, good: Any, numbers: Any, count: Any, stride: Any) -> None:
+@kernel(KERNEL)
+def check(u: Any, before: Any, _out: Any, good: Any, numbers: Any, count: Any, stride: Any) -> None:
     """Finite states without negative depths; depths that are negative by round-off become zero."""
     c = int(numbers[4])
     states, earlier = array_at(u, c * stride), array_at(before, count)
@@ -241,15 +243,3 @@ def mirror(axis: int) -> Any:
         f"        out[k * stride + i] = -a[k * stride + i] if k == {1 + axis} else a[k * stride + i]",
     ]
     return written_kernel(f"mirror_{axis}", lines, {}, cache=True)
-
-
-@cache
-def sweep_of_line() -> Any:
-    """The sweep, compiled when first used."""
-    return kernel(SWEEP, _sweep)
-
-
-@cache
-def check() -> Any:
-    """The kernel that checks states, compiled when first used."""
-    return kernel(KERNEL, _check)

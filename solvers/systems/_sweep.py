@@ -1,6 +1,5 @@
 """The sweep of any law: components reconstructed one by one, slopes shrunk where a state would not be admissible."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,8 @@ def _shrink(
                     high[place] = cell + part * (high[place] - cell)
 
 
-def _sweep(cells: Any, _below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
+@kernel(SWEEP)
+def sweep(cells: Any, _below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
     """Flux differences of lines by a law's kernels; no source."""
     plan = array_at(order, 8)
     lines, n, c, g = plan[LINES], plan[CELLS], plan[COMPONENTS], plan[GHOSTS]
@@ -92,9 +92,3 @@ def _sweep(cells: Any, _below: Any, change: Any, through: Any, speed: Any, work:
             through[(3 * line) * c + component] = face[0]
             through[(3 * line + 1) * c + component] = face[n]
             through[(3 * line + 2) * c + component] = 0.0
-
-
-@cache
-def sweep_of_lines() -> Any:
-    """The sweep, compiled when first used."""
-    return kernel(SWEEP, _sweep)

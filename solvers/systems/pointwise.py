@@ -147,7 +147,7 @@ def law_kernel(name: str, lines: list[str], names: dict[str, Any], functions: tu
     ours = all(isinstance(each, Dispatcher) and each.__module__.startswith("solvers.") for each in functions)
     label = "_".join(["kernel", name, *(each.__name__ for each in functions), str(number)]) if ours else "kernel"
     try:
-        return written_kernel(label, lines, names, cache=ours)
+        return written_kernel(label, lines, names, cache=ours).ready()
     except NumbaError as error:
         which = " or ".join(each.__name__ for each in functions)
         reason = str(error).strip().splitlines()

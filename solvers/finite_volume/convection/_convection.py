@@ -119,7 +119,7 @@ class ConvectionTerm:
         plan = np.concatenate((head, np.ravel(blocks), self.sides.modes, self.sides.offsets)).astype(np.int64)
         work = np.zeros(kernels.SEGMENTS * max((n + 2 * ghosts) * apart for _, n, apart in blocks))
         area = spacing.prod() / spacing
-        return RecordKernel(kernels.rates(), plan, spacing, area, self.sides.pull, parameters, work)
+        return RecordKernel(kernels.rates, plan, spacing, area, self.sides.pull, parameters, work)
 
     def take(self, index: Array) -> "ConvectionTerm":
         """The term of some of the rows."""

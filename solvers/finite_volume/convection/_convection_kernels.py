@@ -4,7 +4,6 @@ A row is cut into blocks: an axis of n cells with ``inner`` cells in the later a
 with neighbours ``inner`` apart, so that every loop runs along memory. A row never sees the others.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -157,7 +156,8 @@ def _rate_of_row(u: _Array, data: _Array, law: Any, plan: _Array, numbers: Any, 
     return total
 
 
-def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cells: Any, rows: Any) -> None:
+@kernel(RATES)
+def rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cells: Any, rows: Any) -> None:
     """The kernel of rates; its record is plan, spacings and areas of a face, pulls, parameters and scratch."""
     plan, work = integers(record, 0), floats(record, 5)
     spacing, area, pulls, values = floats(record, 1), floats(record, 2), floats(record, 3), floats(record, 4)
@@ -173,9 +173,3 @@ def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cell
         cells_of_row, change = states[b * cells : (b + 1) * cells], changes[b * cells :]
         here[2 * d], here[2 * d + 2] = 0.0, 0.0
         here[2 * d + 1] = _rate_of_row(cells_of_row, given[b * entries :], law, plan, numbers, work, (change, here))
-
-
-@cache
-def rates() -> Any:
-    """The kernel, compiled when first used."""
-    return kernel(RATES, _rates)

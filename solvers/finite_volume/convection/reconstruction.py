@@ -97,7 +97,7 @@ class WENO(Reconstruction):
 
     @property
     def address(self) -> int:
-        return kernels.weno_kernel().address
+        return kernels.weno.address
 
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         return _by_kernel(kernels.reconstruct_weno, cells)

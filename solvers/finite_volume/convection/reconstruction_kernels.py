@@ -103,7 +103,8 @@ def weno5(v: tuple[float, float, float, float, float], scale: float) -> float:
     return c + changes / (6.0 * (weight0 + weight1 + weight2))
 
 
-def _weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: Any) -> None:
+@kernel(KERNEL)
+def weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: Any) -> None:
     """Fifth-order states at both ends of ``count`` cells, two behind the first one of ``a``, with neighbours apart.
 
     ``scale`` is scratch for 1/(max − min)² of every line, or 0 for a constant.
@@ -122,12 +123,6 @@ def _weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: A
             high[k] = weno5(v, size)
 
 
-@lru_cache
-def weno_kernel() -> Any:
-    """The kernel of ``_weno``, compiled when first used."""
-    return kernel(KERNEL, _weno)
-
-
 def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
 
@@ -139,7 +134,7 @@ def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """
     across, lines = np.ascontiguousarray(cells.T), len(cells)
     low, high = np.zeros((2, len(across) - 4, lines))
-    call_from_python(weno_kernel(), (across, across, low, high, np.zeros(lines)), low.size, lines)
+    call_from_python(weno, (across, across, low, high, np.zeros(lines)), low.size, lines)
     return high[:-1].T, low[1:].T
 
 

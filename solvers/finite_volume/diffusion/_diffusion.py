@@ -190,7 +190,7 @@ class DiffusionTerm:
         numbers = spacing, parameters, coefficient, steepest, sides.pull, faces
         work = np.zeros(padding.size + 2 * len(padding.edge) + d)
         head = np.array([kind, d, padding.size, faces.shape[1]])
-        return RecordKernel(kernels.rates(), head, sides.modes, sides.offsets, *places, *numbers, work)
+        return RecordKernel(kernels.rates, head, sides.modes, sides.offsets, *places, *numbers, work)
 
     @cached_property
     def parts(self) -> Any:

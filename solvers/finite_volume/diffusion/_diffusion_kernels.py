@@ -4,7 +4,6 @@
 run through ghost cells too, whose values are not used. A ghost value continues Φ linearly through that on the side.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -189,7 +188,8 @@ def _rate_of_row(
     side_fluxes(potential, edges, modes, data, (stencil, spacing, volume), faces, flow)
 
 
-def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cells: Any, rows: Any) -> None:
+@kernel(RATES)
+def rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cells: Any, rows: Any) -> None:
     """The kernel of rates.
 
     Its record is (law, axes, padded size, axes of ``faces``), modes, offsets, lines, places of ghost cells, cells at
@@ -221,9 +221,3 @@ def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cell
         through[2 * d], through[2 * d + 1], through[2 * d + 2] = 0.0, 0.0, 0.0
         if marks[2 * rows + b] > 1.0:
             through[2 * d + 2] = _euler_rate(here, room[1], law, steepest[row], pull, (edges, modes, inside))
-
-
-@cache
-def rates() -> Any:
-    """The kernel, compiled when first used."""
-    return kernel(RATES, _rates)

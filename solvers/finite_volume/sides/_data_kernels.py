@@ -1,6 +1,5 @@
 """Compiled side data of rows: values at any time by Chebyshev series, largest steps, break points."""
 
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -149,7 +148,8 @@ def _values(time: float, place: int, row: int, series: Any, fixed: Any, out: _Ar
     return not np.isnan(total)
 
 
-def _sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, count: Any, entries: Any) -> None:
+@kernel(RATES)
+def sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, count: Any, entries: Any) -> None:
     """The kernel: data of rows at times ``(count, entries)``, where ``since`` is when their steps began.
 
     With no entries it gives the largest steps that see the data from those times on and pass neither a break point nor
@@ -173,12 +173,6 @@ def _sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, cou
             found[k], found[count + k] = step_limit(panels, place, moments[k]), 1.0 if jump else 0.0
         elif jump or not _values(moments[k], place, row, series, fixed, own):
             call(head[2], (moments[k:], numbered[k:], begun[k:], own, own), (1, entries))
-
-
-@cache
-def sides() -> Any:
-    """The kernel, compiled when first used."""
-    return kernel(RATES, _sides)
 
 
 @compiled

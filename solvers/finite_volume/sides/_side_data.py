@@ -209,7 +209,7 @@ class SideData:
         numbers = np.array([self.start, self.end, panels.margin])
         flags = (each.astype(np.int64) for each in (panels.ends_at_break, panels.jumps_at_ends))
         own = self.fixed, scale, column
-        return RecordKernel(sides(), head, numbers, self.scanned_rows, *panels[:3], *flags, *series, *own)
+        return RecordKernel(sides, head, numbers, self.scanned_rows, *panels[:3], *flags, *series, *own)
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
         """Compares the time integrals of the data, as steps sampled them, with those of the scan.

@@ -170,12 +170,11 @@ def _explicit_steps(
     scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced, keeps)
     room = explicit.empty_room(rows, width)
     steps = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts), owner=kernels)
-    march = explicit.march()
 
     def advance() -> None:
         rows.state[:, FRESH] = 1.0
         for first in range(0, len(rows.u), width):
-            steps.run(march, first, _BUDGET, 0)
+            steps.run(explicit.march, first, _BUDGET, 0)
 
     return advance
 

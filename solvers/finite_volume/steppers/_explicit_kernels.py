@@ -5,14 +5,13 @@ Deviations from Y₀ instead of weights of sum 1 keep rounding from moving the t
 kernel; see ``RATES``. Each row has steps of its own; those of a tile go side by side through their stages.
 """
 
-from functools import cache
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import PART, Kernel, Places, Table, call, kernel, reader
+from solvers.finite_volume._kernels import PART, Places, Table, call, kernel, reader
 from solvers.finite_volume.steppers._march_kernels import (
     CURSOR,
     FRESH,
@@ -128,7 +127,8 @@ range of the Dirichlet values; whether the row goes on; longest step by the data
 """
 
 
-def _march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
+@kernel(PART)
+def march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
     """Takes steps of the rows of a tile, from a first one on, until all have reached the last output or have failed.
 
     The budget is the largest number of trial steps of a row.
@@ -164,6 +164,7 @@ def _largest_of(numbers: _Array) -> int:
     return int(largest)
 
 
+@kernel(PART)
 def _propose(record: Any, begin: Any, _second: Any, _third: Any) -> None:
     """Proposes lengths of steps, and says which rows go on."""
     steps = _steps_at(record)
@@ -184,6 +185,7 @@ def _propose(record: Any, begin: Any, _second: Any, _third: Any) -> None:
             room.cells[EVEN, b * rows.u.shape[1] + i] = rows.u[begin + b, i]
 
 
+@kernel(PART)
 def _look_ahead(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Euler's rates of the present states by the data at the end of the proposed steps."""
     steps = _steps_at(record)
@@ -197,6 +199,7 @@ def _look_ahead(record: Any, _first: Any, _second: Any, _third: Any) -> None:
         lanes[WORST, b] = room.flows[FLOW, (b + 1) * flows - 1]
 
 
+@kernel(PART)
 def _rates_at_start(record: Any, begin: Any, _second: Any, _third: Any) -> None:
     """Data and rates at the start of steps, where the step before has not left them."""
     steps = _steps_at(record)
@@ -244,6 +247,7 @@ def _sample(sides: Sides, room: Room) -> None:
     look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
 
 
+@kernel(PART)
 def _plan(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     """Lengths and stages of the steps, by what is known at their start."""
     steps = _steps_at(record)
@@ -288,6 +292,7 @@ def _note_data(courant: float, dirichlet: _Array, room: Room, b: int, stage: int
             data[LAST, entry] = data[DATA, entry]
 
 
+@kernel(PART)
 def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
     """Rates after a stage of all rows that have a further one; of RKL2 after the last one of all rows."""
     steps = _steps_at(record)
@@ -315,6 +320,7 @@ def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
                 room.cells[ERROR, i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * room.cells[SOURCE, i]
 
 
+@kernel(PART)
 def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
     """A stage of all rows that have it, over the one before the last."""
     steps = _steps_at(record)
@@ -349,6 +355,7 @@ def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
                 cells[MIDDLE, b * n + i] = before[i]
 
 
+@kernel(PART)
 def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
     steps, row = _steps_at(record), begin + b
@@ -425,19 +432,8 @@ def _ratio(before: _Array, b: int, scheme: Scheme, room: Room, state: _Array) ->
     return total / n / max(allowed_error(low, high, limits.tolerance, limits.atol), least)
 
 
-@cache
-def march() -> Kernel:
-    """Takes steps of a tile, see ``_march``; compiled when first used."""
-    return kernel(PART, _march)
-
-
-@cache
-def _parts(looks_ahead: bool) -> tuple[Kernel | None, ...]:
-    ahead = _look_ahead if looks_ahead else None
-    functions = _propose, ahead, _rates_at_start, _plan, _evaluate, _combine, _judge
-    return tuple(function and kernel(PART, function) for function in functions)
-
-
 def parts(looks_ahead: bool) -> Parts:
-    """The parts of a step, compiled when first used; looking ahead only where data change with time."""
-    return Parts(*(part.address if part else 0 for part in _parts(looks_ahead)))
+    """The parts of a step; looking ahead is compiled only where data change with time."""
+    ahead = _look_ahead.address if looks_ahead else 0
+    rest = _rates_at_start, _plan, _evaluate, _combine, _judge
+    return Parts(_propose.address, ahead, *(part.address for part in rest))
