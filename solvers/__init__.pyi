@@ -19,7 +19,7 @@ from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
 from solvers.finite_volume.convection.reconstruction import WENO as WENO
-from solvers.finite_volume.diffusion._powers import power as power
+from solvers.finite_volume.diffusion._potentials import power as power
 from solvers.finite_volume.laws.coefficients import Field as Field
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers

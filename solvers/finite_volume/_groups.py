@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from solvers._arguments import reporter
-from solvers.finite_volume._operator import Array, Operator
+from solvers.finite_volume._kernels import Array
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.steppers._calls import has_stiff_source, slope_of_source
 from solvers.finite_volume.steppers._drive import Course, drive

@@ -114,6 +114,7 @@ floats: Any = _array_of_record(types.float64)
 integers: Any = _array_of_record(types.int64)
 
 
+Array = np.ndarray
 Line = Annotated[np.ndarray, types.float64[::1]]
 Table = Annotated[np.ndarray, types.float64[:, ::1]]
 Block = Annotated[np.ndarray, types.float64[:, :, ::1]]

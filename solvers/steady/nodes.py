@@ -8,7 +8,7 @@ from torch import Tensor
 
 from solvers.conditions import AxisConditions, Dirichlet, Periodic, per_axis, side_name
 from solvers.errors import InvalidArgumentError
-from solvers.steady._sides import side_value
+from solvers.steady._system import side_value
 from solvers.steady.solve import SteadySolution
 
 

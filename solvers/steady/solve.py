@@ -11,8 +11,7 @@ from torch import Tensor
 from solvers.conditions import AxisConditions, per_axis
 from solvers.errors import InvalidArgumentError
 from solvers.grids import CellGrid
-from solvers.steady._sides import Coefficient, check_positive, evaluate_coefficient, side_fluxes
-from solvers.steady._system import System
+from solvers.steady._system import Coefficient, System, check_positive, evaluate_coefficient, side_fluxes
 from solvers.steady.linear import ConjugateGradients, Direct, LinearSolver
 
 _DIRECT_CELLS = {1: 10**9, 2: 1_000_000, 3: 5_000}  # above, conjugate gradients are faster; in 3-D elimination fills in

@@ -7,40 +7,18 @@ step share a ``Tile``, see ``Shared``.
 
 from typing import Any
 
-import numpy as np
-
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import PART, call, kernel
+from solvers.finite_volume._kernels import PART, Array, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.finite_volume.steppers.coefficients import ssp_node, ssp_parts, ssp_weight
-from solvers.systems._tile import (
-    AXIS,
-    CELLS,
-    DONE,
-    FACES,
-    FAILED,
-    GIVEN,
-    LINES,
-    OUTFLOW,
-    PERIODIC,
-    REFLECTING,
-    RUNNING,
-    Attempt,
-    Buffers,
-    Parts,
-    Plan,
-    Rates,
-    Tile,
-    tile_at,
-)
-
-_Array = np.ndarray
+from solvers.systems import _tile
+from solvers.systems._tile import Attempt, Buffers, Parts, Plan, Rates, Tile, tile_at
 
 _LIMIT = 0.5
 
 
 @inner(fastmath={"reassoc"})
-def sum_flags(flags: _Array, count: int) -> float:
+def sum_flags(flags: Array, count: int) -> float:
     """Sum of numbers that are 0 or 1, exact in any order."""
     total = 0.0
     for k in range(count):
@@ -49,7 +27,7 @@ def sum_flags(flags: _Array, count: int) -> float:
 
 
 @inner
-def _start(line: int, axis: int, shape: _Array) -> tuple[int, int]:
+def _start(line: int, axis: int, shape: Array) -> tuple[int, int]:
     """Place of the first cell of a line along an axis, and the distance of its cells."""
     apart = 1
     for k in range(axis + 1, shape.size):
@@ -58,7 +36,7 @@ def _start(line: int, axis: int, shape: _Array) -> tuple[int, int]:
 
 
 @inner
-def _gather(u: _Array, live: _Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
+def _gather(u: Array, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Copies lines, without the ghost cells."""
     start, count, each = lines
     n, g, cells = plan.shape[axis], plan.ghosts, u.shape[1] // plan.components
@@ -94,15 +72,15 @@ def _fill_ghosts(record: Any, side_of: Any, start: Any, count: Any) -> None:
             place = offset + (end * plan.components + k) * each + (start + line) % each
             for q in range(g):
                 ghost = row + outside - inward * q
-                if kind == PERIODIC:
+                if kind == _tile.PERIODIC:
                     cells[ghost] = cells[ghost + inward * n]
-                elif kind == OUTFLOW:
+                elif kind == _tile.OUTFLOW:
                     cells[ghost] = cells[row + inside]
-                elif kind == GIVEN:
+                elif kind == _tile.GIVEN:
                     cells[ghost] = given[live[(start + line) // each], place]
                 else:
                     near[side + q] = cells[row + inside + inward * q]
-    if kind != REFLECTING:
+    if kind != _tile.REFLECTING:
         return
     call(plan.kernels[axis, 1], (near, near, image, image, plan.numbers), (count * g, count * g))
     for line in range(plan.components * count):
@@ -111,7 +89,7 @@ def _fill_ghosts(record: Any, side_of: Any, start: Any, count: Any) -> None:
 
 
 @inner
-def _scatter(out: Rates, live: _Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
+def _scatter(out: Rates, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Adds the changes that a sweep gives for lines."""
     start, count, each = lines
     n, c = plan.shape[axis], plan.components
@@ -130,7 +108,7 @@ def _scatter(out: Rates, live: _Array, plan: Plan, axis: int, lines: Any, room: 
 
 
 @inner
-def _add_ends(out: Rates, live: _Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
+def _add_ends(out: Rates, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Adds fluxes through ends of lines, sources and speeds that a sweep gives."""
     start, count, each = lines
     c, area = plan.components, 1.0
@@ -175,7 +153,12 @@ def _rates(record: Any, entries: Any, stage: Any, _third: Any) -> None:
             for end in range(2):
                 call(tile.parts.fill_ghosts, (record,), (2 * axis + end, start, count))
             order = room.order
-            order[LINES], order[CELLS], order[AXIS], order[FACES] = count, n, axis, plan.kernels[axis, 0]
+            order[_tile.LINES], order[_tile.CELLS], order[_tile.AXIS], order[_tile.FACES] = (
+                count,
+                n,
+                axis,
+                plan.kernels[axis, 0],
+            )
             below = bottom[entry, level + start % each * (n + 2 * g) :]
             straight = each == 1 and count == 1  # one axis: the sweep writes where the changes belong
             change = out.change[entry] if straight else room.change
@@ -194,20 +177,20 @@ def _rates(record: Any, entries: Any, stage: Any, _third: Any) -> None:
 
 
 @inner
-def _states(tile: Tile, stage: int) -> _Array:
+def _states(tile: Tile, stage: int) -> Array:
     """The states that a stage starts from."""
     return tile.u if stage == 0 else tile.room.one if stage == 1 else tile.room.two
 
 
 @inner
-def _stage(before: _Array, now: _Array, change: _Array, weight: float, step: float, out: _Array) -> None:
+def _stage(before: Array, now: Array, change: Array, weight: float, step: float, out: Array) -> None:
     """Writes weight·before + (1 − weight)·(now + step·change)."""
     for k in range(out.size):
         out[k] = weight * before[k] + (1.0 - weight) * (now[k] + step * change[k])
 
 
 @inner
-def _first_bad(good: _Array, start: int, cells: int) -> int:
+def _first_bad(good: Array, start: int, cells: int) -> int:
     """The first cell of an entry that is not admissible, or −1, by the flags of ``cells`` cells from a place on."""
     if sum_flags(good[start:], cells) == cells:
         return -1
@@ -218,7 +201,7 @@ def _first_bad(good: _Array, start: int, cells: int) -> int:
 
 
 @inner
-def _check_together(new: _Array, live: _Array, check: Any, good: _Array, cells: int) -> None:
+def _check_together(new: Array, live: Array, check: Any, good: Array, cells: int) -> None:
     """Checks the states of several entries by one call."""
     address, numbers, room = check
     count = live.size * cells
@@ -254,7 +237,7 @@ def _look(record: Any, count: Any, stage: Any, _third: Any) -> None:
 
 
 @inner
-def _plan_step(tile: Tile, live: _Array) -> None:
+def _plan_step(tile: Tile, live: Array) -> None:
     """Steps of the live entries by their speeds."""
     clocks, bounds, room = tile.clocks, tile.bounds, tile.room
     for entry in live:
@@ -264,7 +247,7 @@ def _plan_step(tile: Tile, live: _Array) -> None:
 
 
 @inner
-def _sum_stage(stage: int, live: _Array, rates: Rates, room: Attempt) -> None:
+def _sum_stage(stage: int, live: Array, rates: Rates, room: Attempt) -> None:
     """Adds what a stage contributes to the account of a step, with six times its weight."""
     sides, source, weight = room.sides, room.source, 6.0 * ssp_weight(stage)
     for entry in live:
@@ -307,13 +290,13 @@ def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
     tile = tile_at(record)
     u, clocks, status, room, target = tile.u, tile.clocks, tile.status, tile.room, tile.bounds[0]
     for entry in range(u.shape[0]):
-        if status[entry] != RUNNING:
+        if status[entry] != _tile.RUNNING:
             continue
         step, bad = room.step[entry], room.bad[entry]
         if not (bad < 0 and step * room.worst[entry] <= _LIMIT):
             clocks[entry, 1] = 0.5 * step
             if not step > tile.bounds[3]:
-                clocks[entry, 1], status[entry], tile.places[entry] = step, FAILED, bad
+                clocks[entry, 1], status[entry], tile.places[entry] = step, _tile.FAILED, bad
             continue
         for k in range(u.shape[1]):
             u[entry, k] = room.one[entry, k]
@@ -327,7 +310,7 @@ def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
         clocks[entry, 1] *= 2.0
         clocks[entry, 2] += 1.0
         if clocks[entry, 0] >= target:
-            status[entry] = DONE
+            status[entry] = _tile.DONE
 
 
 @kernel(PART)
@@ -338,7 +321,7 @@ def run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
     for _ in range(budget):
         count = 0
         for entry in range(tile.u.shape[0]):
-            if tile.status[entry] == RUNNING:
+            if tile.status[entry] == _tile.RUNNING:
                 live[count] = entry
                 count += 1
         if count == 0:

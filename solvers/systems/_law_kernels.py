@@ -1,7 +1,12 @@
-"""The kernels of a law: compiled where it is shallow water or functions of numbers, callbacks where it is tensors."""
+"""A law as kernels: compiled where it is shallow water or functions of numbers, callbacks where it is tensors.
+
+A law of a user's own is checked once per solution: shapes, and the eigenvalues against the derivative of the flux.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import nan
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,12 +17,16 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Callback, call_from_python
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov
 from solvers.systems import _shallow, _sweep, pointwise
-from solvers.systems._kernels import view
+from solvers.systems._tile import view
+from solvers.systems.euler import Euler
 from solvers.systems.fluxes import HLLC, SystemFlux, tensor_flux
 from solvers.systems.laws import ShallowWater, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
 
 Law = SystemLaw | PointwiseLaw
+
+_SAMPLES, _SAMPLES_IN_PYTHON = 64, 16
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,3 +174,131 @@ def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
     numbers = np.array([0.0, 0.0, *functions.parameters])
     call_from_python(check, (states, states, states, good, numbers), states.shape[1])
     return torch.from_numpy(good == 1.0).reshape(u.shape[0], *u.shape[2:])
+
+
+def check_law(law: Law, states: Tensor, dimension: int) -> None:
+    """Raises an error for a law of a user's own whose functions are not those of a hyperbolic system.
+
+    Args:
+        law: The law.
+        states: Some admissible states ``(n, c)``.
+        dimension: Number of space axes.
+
+    Raises:
+        InvalidArgumentError: If a result has the wrong shape, the flux cannot be differentiated, ∂f/∂u has complex
+            eigenvalues, or one outside the range of those that the law gives.
+    """
+    if isinstance(law, ShallowWater | Euler):
+        return
+    samples = _SAMPLES if isinstance(law, SystemLaw) else _SAMPLES_IN_PYTHON
+    states = states[torch.linspace(0, len(states) - 1, min(samples, len(states))).long()]
+    for axis in range(dimension):
+        if isinstance(law, PointwiseLaw):
+            given, jacobian = _at_points(law, states, axis, dimension)
+        else:
+            _check_shapes(law, states, axis, dimension)
+            given, jacobian = law.eigenvalues(states, axis), _jacobian(law, states, axis)
+        keep = torch.isfinite(given).all(1) & torch.isfinite(jacobian).flatten(1).all(1)
+        keep &= admissible(law, states, dimension)
+        _check_eigenvalues(type(law).__name__, states[keep], axis, given[keep], jacobian[keep])
+
+
+def _check_eigenvalues(name: str, states: Tensor, axis: int, given: Tensor, jacobian: Tensor) -> None:
+    """Compares the eigenvalues that a law gives with those of ∂f/∂u."""
+    slowest, fastest = given.amin(1), given.amax(1)
+    true = torch.linalg.eigvals(jacobian)
+    margin = _TOLERANCE * (true.abs().amax(1) + (fastest - slowest))
+    if bool((true.imag.abs().amax(1) > margin).any()):
+        raise InvalidArgumentError(
+            f"{name} is not hyperbolic at some initial states: ∂f/∂u along axis {axis} has complex eigenvalues; check "
+            "the flux."
+        )
+    outside = (true.real.amax(1) > fastest + margin) | (true.real.amin(1) < slowest - margin)
+    if bool(outside.any()):
+        worst = int(torch.nonzero(outside)[0, 0])
+        raise InvalidArgumentError(
+            f"{name}.eigenvalues(u, axis={axis}) must include the smallest and the largest eigenvalue of ∂f/∂u; "
+            f"for u = {states[worst].tolist()} they are {float(true.real[worst].min()):.4g} and "
+            f"{float(true.real[worst].max()):.4g}, got {given[worst].tolist()}."
+        )
+
+
+def _at_points(law: PointwiseLaw, states: Tensor, axis: int, dimension: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(n, k)`` and ∂f/∂u by central differences ``(n, c, c)`` of a law given as functions of numbers."""
+    functions, c = law.functions(dimension), states.shape[1]
+    name, parameters = type(law).__name__, functions.parameters
+
+    def evaluate(function: Callable[..., Any], u: list[float], wanted: int | None) -> list[float]:
+        plain = getattr(function, "py_func", function)
+        try:
+            with np.errstate(all="ignore"):
+                result = plain(tuple(u), axis, *parameters)
+        except (ArithmeticError, ValueError):
+            return [nan] * (wanted or 1)
+        except Exception as error:
+            raise InvalidArgumentError(
+                f"{name}: {plain.__name__} failed for u = {u} along axis {axis}: {type(error).__name__}: {error}. It "
+                "takes the components as a tuple of numbers, the axis and the parameters."
+            ) from error
+        fits = isinstance(result, tuple) and len(result) == (wanted or len(result)) > 0
+        if not (fits and all(isinstance(x, Real) for x in result)):
+            count = "one or more numbers" if wanted is None else f"{wanted} numbers, one for each component"
+            raise InvalidArgumentError(f"{name}: {plain.__name__} must return a tuple of {count}, got {result!r}.")
+        return [float(x) for x in result]
+
+    given = [evaluate(functions.eigenvalues, u, None) for u in states.tolist()]
+    longest = max(len(row) for row in given)
+    jacobian = torch.empty(len(states), c, c, dtype=torch.float64)
+    for k in range(c):
+        step = 6e-6 * states.abs().amax(1).clamp(min=1e-3)
+        for side, sign in enumerate((1.0, -1.0)):
+            moved = states.clone()
+            moved[:, k] += sign * step
+            flux = torch.tensor([evaluate(functions.flux, u, c) for u in moved.tolist()], dtype=torch.float64)
+            jacobian[:, :, k] = flux if side == 0 else (jacobian[:, :, k] - flux) / (2.0 * step[:, None])
+    rows = [row if len(row) == longest else [nan] * longest for row in given]
+    return torch.tensor(rows, dtype=torch.float64), jacobian
+
+
+def _check_shapes(law: SystemLaw, states: Tensor, axis: int, dimension: int) -> None:
+    """Calls the methods with as many points as no array of a law has by chance."""
+    n, c = states.shape
+    points = (n + 3, *[2] * (dimension - 1))
+    u = states[:, :, None].expand(n, c, n + 3).reshape(n, c, n + 3, *[1] * (dimension - 1)).expand(n, c, *points)
+    u = u.contiguous()
+    for method, arguments, wanted in (
+        ("flux", (axis,), (n, c, *points)),
+        ("eigenvalues", (axis,), (n, None, *points)),
+        ("admissible", (), (n, *points)),
+    ):
+        try:
+            result = getattr(law, method)(u.clone(), *arguments)
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        except (RuntimeError, IndexError) as error:
+            result, got = None, f"{type(error).__name__}: {error}"
+        fits = isinstance(result, Tensor) and len(got) == len(wanted)
+        if not (fits and all(b is None or a == b for a, b in zip(got, wanted, strict=True))):
+            shown = str(wanted).replace("None", "k")
+            raise InvalidArgumentError(
+                f"{type(law).__name__}.{method} must return a tensor of shape {shown} for states (entries, c, *points) "
+                f"= {tuple(u.shape)}, got {got}; parameters are numbers, and u.unbind(1) gives the components."
+            )
+
+
+def _jacobian(law: SystemLaw, states: Tensor, axis: int) -> Tensor:
+    """∂f/∂u of some states ``(n, c, c)`` by automatic differentiation."""
+    with torch.enable_grad():
+        variable = states.clone().requires_grad_()
+        flux = law.flux(variable, axis)
+        if not flux.requires_grad:
+            raise InvalidArgumentError(
+                f"{type(law).__name__}.flux does not depend on u by torch operations, so that its eigenvalues cannot "
+                "be checked; compute it from u without NumPy and detach."
+            )
+        rows = [
+            torch.autograd.grad(flux[:, k].sum(), variable, retain_graph=True, allow_unused=True)[0]
+            if flux[:, k].requires_grad
+            else None
+            for k in range(states.shape[1])
+        ]
+    return torch.stack([torch.zeros_like(states) if row is None else row for row in rows], dim=1)

@@ -15,12 +15,9 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import KERNEL, array_at, call, kernel, written_kernel
+from solvers.finite_volume._kernels import KERNEL, Array, array_at, call, kernel, written_kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
-from solvers.systems._kernels import SWEEP
-from solvers.systems._tile import AXIS, CELLS, COMPONENTS, SLOPES
-
-_Array = np.ndarray
+from solvers.systems._tile import AXIS, CELLS, COMPONENTS, SLOPES, SWEEP
 
 _THIN = 1e-8
 _ROUND_OFF = 1e-14
@@ -83,7 +80,7 @@ def _face(
 
 
 @inner
-def _reconstruct(u: _Array, z: _Array, thin: float, limiter: int, work: _Array) -> None:
+def _reconstruct(u: Array, z: Array, thin: float, limiter: int, work: Array) -> None:
     """Cell values and half slopes of one row.
 
     Args:
@@ -116,7 +113,7 @@ def _reconstruct(u: _Array, z: _Array, thin: float, limiter: int, work: _Array) 
 
 
 @inner
-def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float, float, float]:
+def _hydrostatic(work: Array, face: int, components: int) -> tuple[float, float, float, float]:
     """Depths at the two sides of a face, and above its higher bottom."""
     i, j = face + 1, face + 2
     h_i, h_j = work[0, 0, i] + work[1, 0, i], work[0, 0, j] - work[1, 0, j]
@@ -126,7 +123,7 @@ def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float
 
 
 @inner
-def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, weights: tuple[float, float]) -> float:
+def _transverse(work: Array, face: int, k: int, contact: bool, mass: float, weights: tuple[float, float]) -> float:
     """Flux of a component of the momentum along the face; the weights are those of its values on the two sides."""
     t_i, t_j = work[0, k, face + 1] + work[1, k, face + 1], work[0, k, face + 2] - work[1, k, face + 2]
     if contact:
@@ -135,7 +132,7 @@ def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, wei
 
 
 @inner
-def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any, out: tuple[_Array, _Array]) -> None:
+def _distribute(work: Array, face: int, normal: int, contact: bool, fluxes: Any, out: tuple[Array, Array]) -> None:
     """Adds the fluxes through a face to the changes of its cells; keeps those through sides."""
     mass, below, above, weights = fluxes
     change, sides = out
@@ -158,9 +155,7 @@ def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any
 
 
 @inner
-def _row(
-    work: _Array, normal: int, gravity: float, contact: bool, change: _Array, sides: _Array
-) -> tuple[float, float]:
+def _row(work: Array, normal: int, gravity: float, contact: bool, change: Array, sides: Array) -> tuple[float, float]:
     """Adds what changes the cells of one row, per unit of time and area; integral of the source and largest speed.
 
     Args:

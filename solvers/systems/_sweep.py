@@ -2,22 +2,17 @@
 
 from typing import Any
 
-import numpy as np
-
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import array_at, call, kernel
+from solvers.finite_volume._kernels import Array, array_at, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.systems._core import sum_flags
-from solvers.systems._kernels import SWEEP
-from solvers.systems._tile import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES
-
-_Array = np.ndarray
+from solvers.systems._tile import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, SWEEP
 
 _HALVINGS = 8
 
 
 @inner
-def _ends(row: _Array, n: int, ghosts: int, slopes: int, states: tuple[_Array, _Array, _Array]) -> None:
+def _ends(row: Array, n: int, ghosts: int, slopes: int, states: tuple[Array, Array, Array]) -> None:
     """States at both ends of n + 2 cells, from a row of n + 2 ghosts cells; the last of the states is scratch."""
     low, high, scale = states
     if ghosts == 1:
@@ -35,15 +30,13 @@ def _ends(row: _Array, n: int, ghosts: int, slopes: int, states: tuple[_Array, _
 
 
 @inner
-def _all_good(check: int, states: _Array, good: _Array, numbers: _Array, count: int) -> bool:
+def _all_good(check: int, states: Array, good: Array, numbers: Array, count: int) -> bool:
     call(check, (states, states, states, good, numbers), (count, count))
     return sum_flags(good, count) == count
 
 
 @inner
-def _shrink(
-    states: tuple[_Array, _Array], cells: _Array, good: tuple[_Array, _Array], plan: Any, numbers: _Array
-) -> None:
+def _shrink(states: tuple[Array, Array], cells: Array, good: tuple[Array, Array], plan: Any, numbers: Array) -> None:
     """Moves the states at the ends of a cell towards its average until both are admissible (Zhang and Shu 2010).
 
     Since the average of both ends of a linear reconstruction is that of the cell, HLL keeps the averages admissible in

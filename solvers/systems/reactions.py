@@ -14,7 +14,7 @@ from solvers._arguments import output_times
 from solvers._compiled import compiled
 from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume._kernels import call_from_python
+from solvers.finite_volume._kernels import Array, call_from_python
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
@@ -27,7 +27,6 @@ from solvers.grids import CellGrid
 from solvers.systems.pointwise import State, compiled_function, law_kernel
 from solvers.systems.solution import SystemSolution, as_field
 
-_Array = np.ndarray
 _GAMMA = 1.0 - 0.5**0.5
 _SHORTEST = 1e-12
 
@@ -108,7 +107,7 @@ def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> 
 
 
 @compiled(fastmath={"reassoc"})
-def _differences(before: _Array, after: _Array) -> _Array:
+def _differences(before: Array, after: Array) -> Array:
     """Sum of after − before for every unknown, and of its magnitude ``(2, c)``."""
     sums = np.zeros((2, len(before)))
     for k in range(len(before)):
@@ -133,7 +132,7 @@ class _Entry:
         self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
         self.numbers = np.array([0.0, *map(float, law.parameters)])
 
-    def check(self, u: _Array, number: int) -> None:
+    def check(self, u: Array, number: int) -> None:
         """Raises an error unless the reaction is finite for the initial field."""
         self.react(u, 1e-300, after := np.empty_like(u))
         if not np.isfinite(after).all():
@@ -143,7 +142,7 @@ class _Entry:
                 f"entry {number}, cell {cell} of initial."
             )
 
-    def react(self, u: _Array, h: float, after: _Array) -> _Array:
+    def react(self, u: Array, h: float, after: Array) -> Array:
         """Writes the states after a reaction; its integral ``(c,)``."""
         self.numbers[0] = h
         call_from_python(self.kernel, (u, u, after, after, self.numbers), u.shape[1])
@@ -153,7 +152,7 @@ class _Entry:
         """Largest step that sees boundary data and does not pass a break point."""
         return float(self.sides.largest_step(np.full(len(self.moving), time)).min(initial=inf))
 
-    def step(self, u: _Array, time: float, h: float, end: _Array) -> tuple[_Array, ...]:
+    def step(self, u: Array, time: float, h: float, end: Array) -> tuple[Array, ...]:
         """Writes the states ``(c, cells)`` at the end of a step.
 
         Returns fluxes through the sides ``(2d, c)``, integral of the source ``(c,)``, and time integrals of the
@@ -229,7 +228,7 @@ def solve_reactions(
     )
 
 
-def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], number: int) -> tuple[Any, ...]:
+def _run(entry: _Entry, u: Array, times: Array, bounds: tuple[float, float], number: int) -> tuple[Any, ...]:
     """States, accounts at the output times and the number of steps of one entry."""
     time, proposal, steps = times[0], 1e-4 * (times[-1] - times[0]), 0
     flux, source, sampled = np.zeros((2 * entry.d, len(u))), np.zeros(len(u)), np.zeros_like(entry.sides.fixed)

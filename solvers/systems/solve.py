@@ -13,10 +13,8 @@ from solvers._arguments import output_times, reporter
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
 from solvers.grids import CellGrid
-from solvers.systems._checks import check_law
-from solvers.systems._events import Watch
-from solvers.systems._law_kernels import Law, admissible
-from solvers.systems._run import Control, Run, Setting
+from solvers.systems._law_kernels import Law, admissible, check_law
+from solvers.systems._run import Control, Run, Setting, Watch
 from solvers.systems.boundary import Side, make_sides
 from solvers.systems.fluxes import HLL, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw

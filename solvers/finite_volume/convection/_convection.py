@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import RecordKernel, rates_of
+from solvers.finite_volume._kernels import Array, RecordKernel, rates_of
 from solvers.finite_volume.convection import _convection_kernels as kernels
 from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, Rusanov, fastest
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
@@ -20,8 +20,6 @@ from solvers.finite_volume.laws._scalar_kernels import riemann_kernel
 from solvers.finite_volume.laws.scalar import ScalarConvection
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

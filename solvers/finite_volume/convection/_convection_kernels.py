@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import RATES, array_at, call, floats, integers, kernel
+from solvers.finite_volume._kernels import RATES, Array, array_at, call, floats, integers, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest, parabola
 from solvers.finite_volume.laws._law_rows import BURGERS, TRANSPORT
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
-
-_Array = np.ndarray
 
 SEGMENTS = 7
 """Arrays of scratch, each of the size of the largest block with ghost cells."""
@@ -24,7 +22,7 @@ HEAD = 6
 
 
 @inner
-def _extend(block: _Array, apart: int, ghosts: int, end: int, side: Any, room: tuple[_Array, _Array]) -> None:
+def _extend(block: Array, apart: int, ghosts: int, end: int, side: Any, room: tuple[Array, Array]) -> None:
     """Ghost cells beyond one end of a block, and the states outside its face."""
     (mode, pull, data), (extended, outer) = side, room
     cells = block.shape[0]
@@ -54,7 +52,7 @@ def _extend(block: _Array, apart: int, ghosts: int, end: int, side: Any, room: t
 
 
 @inner
-def _muscl(extended: _Array, apart: int, slopes: int, half: _Array, states: tuple[_Array, _Array]) -> None:
+def _muscl(extended: Array, apart: int, slopes: int, half: Array, states: tuple[Array, Array]) -> None:
     """Limited linear states on both sides of every face."""
     left, right = states
     cell, after, later = extended[apart:], extended[2 * apart :], half[apart:]
@@ -65,7 +63,7 @@ def _muscl(extended: _Array, apart: int, slopes: int, half: _Array, states: tupl
 
 
 @inner
-def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: _Array, fast: _Array) -> float:
+def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: Array, fast: Array) -> float:
     """Godunov's flux; returns the largest speed of the neighbours and the states of all faces."""
     (kind, values), (left, right), (before, after) = law, states, neighbours
     if kind == BURGERS:
@@ -89,7 +87,7 @@ def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: _Array, fast: _Ar
 
 
 @inner(inline="always")
-def _block(block: _Array, apart: int, law: tuple[int, _Array], scheme: Any, sides: Any, work: Any) -> float:
+def _block(block: Array, apart: int, law: tuple[int, Array], scheme: Any, sides: Any, work: Any) -> float:
     """Writes the fluxes through the faces of a block into ``work[2]``; returns the largest speed."""
     (ghosts, slopes), (extended, half, flux, fast, high, low, outer) = scheme, work
     cells, last = block.shape[0], flux.shape[0] - apart
@@ -125,7 +123,7 @@ def _block(block: _Array, apart: int, law: tuple[int, _Array], scheme: Any, side
 
 
 @inner(inline="always")
-def _rate_of_row(u: _Array, data: _Array, law: Any, plan: _Array, numbers: Any, work: _Array, out: Any) -> float:
+def _rate_of_row(u: Array, data: Array, law: Any, plan: Array, numbers: Any, work: Array, out: Any) -> float:
     """Writes du/dt and the side fluxes of one row; returns the speed."""
     (spacing, area, pull), (change, flow) = numbers, out
     d, total, passed, ghosts = plan[3], 0.0, 0, plan[1]

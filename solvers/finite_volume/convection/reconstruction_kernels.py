@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import KERNEL, call_from_python, kernel, written_kernel
-
-_Array = np.ndarray
+from solvers.finite_volume._kernels import KERNEL, Array, call_from_python, kernel, written_kernel
 
 
 @compiled
@@ -55,7 +53,7 @@ _SLOPES = (
 )
 
 
-def reconstruct_muscl(cells: _Array, limiter: Any) -> tuple[_Array, _Array]:
+def reconstruct_muscl(cells: Array, limiter: Any) -> tuple[Array, Array]:
     """Limited linear reconstruction: states left and right of every face.
 
     Args:
@@ -71,7 +69,7 @@ def reconstruct_muscl(cells: _Array, limiter: Any) -> tuple[_Array, _Array]:
 
 
 @inner
-def largest(values: _Array, start: int, count: int) -> float:
+def largest(values: Array, start: int, count: int) -> float:
     """Largest of some entries, in lanes that vectorise."""
     lanes, full = np.empty(_LANES), count // _LANES * _LANES
     for lane in range(_LANES):
@@ -123,7 +121,7 @@ def weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: An
             high[k] = weno5(v, size)
 
 
-def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
+def reconstruct_weno(cells: Array) -> tuple[Array, Array]:
     """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
 
     Args:
@@ -153,7 +151,7 @@ def parabola(state: float, first: float, second: float, size: float) -> tuple[fl
 
 
 @compiled
-def inflow_ghosts(state: _Array, cells: _Array, count: int) -> _Array:
+def inflow_ghosts(state: Array, cells: Array, count: int) -> Array:
     """Averages of ghost cells beyond a side from the state on the side and the inner cells.
 
     One or two ghost cells continue the straight line through the state and the first average, three the limited

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._kernels import NO_RECORD, RecordKernel, rates_of
+from solvers.finite_volume._kernels import NO_RECORD, Array, RecordKernel, rates_of
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume.diffusion._newton_kernels import BY_FACES, BY_STATES, Medium
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
-from solvers.finite_volume.diffusion.newton import Array, Newton, Reaction, Stage, StageSolution
+from solvers.finite_volume.diffusion.newton import Newton, Reaction, Stage, StageSolution
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows, tile_record
 from solvers.finite_volume.laws._scalar_kernels import faces_kernel
 from solvers.finite_volume.laws.coefficients import Values

@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import RATES, array_at, floats, integers, kernel
+from solvers.finite_volume._kernels import RATES, Array, array_at, floats, integers, kernel
 from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
 from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
-
-_Array = np.ndarray
 
 _BLOCK = 2048
 
 
 @inner
-def to_padded(cells: _Array, lines: _Array, padded: _Array) -> None:
+def to_padded(cells: Array, lines: Array, padded: Array) -> None:
     """Copies the cells of a row to their places; ``lines`` holds the first place of every line of the last axis."""
     n = cells.shape[0] // lines.shape[0]
     for line in range(lines.shape[0]):
@@ -29,7 +27,7 @@ def to_padded(cells: _Array, lines: _Array, padded: _Array) -> None:
 
 
 @inner
-def from_padded(padded: _Array, lines: _Array, cells: _Array) -> None:
+def from_padded(padded: Array, lines: Array, cells: Array) -> None:
     """Copies the cells of a row back from their places."""
     n = cells.shape[0] // lines.shape[0]
     for line in range(lines.shape[0]):
@@ -38,7 +36,7 @@ def from_padded(padded: _Array, lines: _Array, cells: _Array) -> None:
 
 
 @inner
-def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array) -> None:
+def fill_ghosts(u: Array, edges: Any, modes: Array, pull: Array, data: Array) -> None:
     """States on the sides, in the ghost cells."""
     offsets, ghost, edge, opposite = edges
     for side in range(modes.shape[0]):
@@ -55,7 +53,7 @@ def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array
 
 
 @inner
-def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
+def close_sides(potential: Array, edges: Any, modes: Array) -> None:
     """Continues Φ to the ghost cells, whose values are those on the sides."""
     offsets, ghost, edge, _ = edges
     for side in range(modes.shape[0]):
@@ -65,7 +63,7 @@ def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
 
 
 @inner
-def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: int, out: _Array, add: bool) -> None:
+def _difference(potential: Array, grid: Any, faces: Array, axis: int, start: int, out: Array, add: bool) -> None:
     """Σ over the two faces of an axis of w c (Φ beyond − Φ), for a block of the flat array from ``start`` on."""
     strides, weights = grid
     stride, weight, n = strides[axis], weights[axis], out.shape[0]
@@ -88,14 +86,14 @@ def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: i
 
 
 @inner(inline="always")
-def divergence_of_block(potential: _Array, grid: Any, faces: _Array, start: int, out: _Array) -> None:
+def divergence_of_block(potential: Array, grid: Any, faces: Array, start: int, out: Array) -> None:
     """−∇·F of a block of the flat array from ``start`` on, without given fluxes."""
     for axis in range(grid[0].shape[0]):
         _difference(potential, grid, faces, axis, start, out, axis > 0)
 
 
 @inner
-def divergence(potential: _Array, grid: Any, faces: _Array, out: _Array) -> None:
+def divergence(potential: Array, grid: Any, faces: Array, out: Array) -> None:
     """−∇·F of all cells, without given fluxes, block by block."""
     last = out.shape[0] - grid[0][0]
     for start in range(grid[0][0], last, _BLOCK):
@@ -104,7 +102,7 @@ def divergence(potential: _Array, grid: Any, faces: _Array, out: _Array) -> None
 
 @inner(inline="always")
 def side_fluxes(
-    potential: _Array, edges: Any, modes: _Array, data: _Array, geometry: Any, faces: _Array, out: _Array
+    potential: Array, edges: Any, modes: Array, data: Array, geometry: Any, faces: Array, out: Array
 ) -> None:
     """Flux through every whole side along +axis."""
     offsets, ghost, edge, _ = edges
@@ -128,7 +126,7 @@ def side_fluxes(
 
 
 @inner(inline="always")
-def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Array, scale: float) -> None:
+def add_given(out: Array, edges: Any, modes: Array, data: Array, spacing: Array, scale: float) -> None:
     """Adds scale · F/h to the cells at the sides where the flux is given."""
     offsets, _, edge, _ = edges
     for side in range(modes.shape[0]):
@@ -139,7 +137,7 @@ def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Ar
 
 
 @inner(inline="always")
-def _ghost_potentials(u: _Array, data: _Array, law: Any, pull: _Array, place: Any, room: Any) -> None:
+def _ghost_potentials(u: Array, data: Array, law: Any, pull: Array, place: Any, room: Any) -> None:
     """Φ in the ghost cells: continued linearly through the states on the sides, whose values stay in the scratch."""
     (kind, parameter), (edges, modes, inside), (potential, states, values) = law, place, room
     offsets, ghost, edge, opposite = edges
@@ -157,7 +155,7 @@ def _ghost_potentials(u: _Array, data: _Array, law: Any, pull: _Array, place: An
 
 
 @inner
-def _euler_rate(u: _Array, states: _Array, law: Any, steepest: float, pull: _Array, place: Any) -> float:
+def _euler_rate(u: Array, states: Array, law: Any, steepest: float, pull: Array, place: Any) -> float:
     """Half a bound of the spectral radius of ∂(du/dt)/∂u, by Gershgorin's circles of its columns."""
     (kind, parameter), (edges, modes, _) = law, place
     largest, stretch = u[0], 1.0
@@ -173,9 +171,7 @@ def _euler_rate(u: _Array, states: _Array, law: Any, steepest: float, pull: _Arr
 
 
 @inner(inline="always")
-def _rate_of_row(
-    u: _Array, data: _Array, law: Any, pull: _Array, faces: _Array, grid: Any, place: Any, out: Any
-) -> None:
+def _rate_of_row(u: Array, data: Array, law: Any, pull: Array, faces: Array, grid: Any, place: Any, out: Any) -> None:
     """du/dt of one row and the fluxes through its sides."""
     (lines, stencil, spacing, volume), (rate, flow), (edges, modes, inside) = grid, out, place[:3]
     potential, n = place[3][0], u.shape[0] // lines.shape[0]

@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from solvers.finite_volume._kernels import Lanes, lanes_of
+from solvers.finite_volume._kernels import Array, Lanes, lanes_of
 from solvers.finite_volume.diffusion._newton_kernels import (
     NEWTON_ROUND_OFF,
     UNDAMPED,
@@ -19,7 +19,7 @@ from solvers.finite_volume.diffusion._newton_kernels import (
     relaxation,
 )
 from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
-from solvers.finite_volume.diffusion.newton import Array, Reaction, Stage, StageSolution
+from solvers.finite_volume.diffusion.newton import Reaction, Stage, StageSolution
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call
+from solvers.finite_volume._kernels import Array, call
 from solvers.finite_volume.diffusion._diffusion_kernels import (
     add_given,
     close_sides,
@@ -27,15 +27,13 @@ from solvers.finite_volume.diffusion._potentials import evaluate_with_slope
 from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
-_Array = np.ndarray
-
 _MOST_ITERATIONS = 5000
 _REDUCTION = 1e-3
 _ROUND_OFF = 1e-15
 
 
 @inner
-def dot(a: _Array, b: _Array) -> float:
+def dot(a: Array, b: Array) -> float:
     """Scalar product, summed in eight lanes."""
     total = broadcast(0.0)
     whole = a.shape[0] - a.shape[0] % WIDTH
@@ -48,7 +46,7 @@ def dot(a: _Array, b: _Array) -> float:
 
 
 @inner
-def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out: _Array) -> None:
+def _second_differences(z: Array, sides: Any, stencil: Any, faces: Array, out: Array) -> None:
     """−A z of all cells; nothing flows through the sides unless they are periodic."""
     (offsets, ghost, edge, opposite), modes = sides
     for side in range(modes.shape[0]):
@@ -59,7 +57,7 @@ def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out:
 
 
 @inner
-def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: Any, terms: Any) -> None:
+def _side_terms(k: Array, sides: Any, pull: Array, weights: Any, iterations: Any, terms: Any) -> None:
     """B on the diagonal, and k_edge − ∂Φ_side/∂u_edge of every face of a side."""
     (offsets, ghost, edge, _), modes = sides
     s, scale, faces = weights
@@ -79,7 +77,7 @@ def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: A
 
 
 @inner
-def _add_source(u: _Array, reaction: Any, lines: _Array, s: float, cells: _Array, out: Any) -> None:
+def _add_source(u: Array, reaction: Any, lines: Array, s: float, cells: Array, out: Any) -> None:
     """Adds a source to the rate and to the diagonal, and keeps it, with its derivative, in ``cells``.
 
     The derivative is at most 1/(2 s), so that the matrix stays positive; where it is more the iteration takes longer,
@@ -97,7 +95,7 @@ def _add_source(u: _Array, reaction: Any, lines: _Array, s: float, cells: _Array
 
 
 @inner
-def _degrees(stencil: Any, faces: _Array, out: _Array) -> None:
+def _degrees(stencil: Any, faces: Array, out: Array) -> None:
     """Σ over the faces of a cell of w c."""
     strides, weights = stencil
     for i in range(out.shape[0]):
@@ -109,7 +107,7 @@ def _degrees(stencil: Any, faces: _Array, out: _Array) -> None:
 
 
 @inner
-def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: _Array, work: Any, bound: float) -> bool:
+def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: Array, work: Any, bound: float) -> bool:
     """y with ‖D^½ r − (B + s D^½ A D^½) y‖ ≤ bound, from y = 0; whether it was reached."""
     root, diagonal, inverse, s = system
     y, rest, direction, image, z = work
@@ -138,7 +136,7 @@ def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: _Array, w
 
 
 @inner
-def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lines: _Array, n: int, out: Any) -> float:
+def _residual(right: Array, u: Array, change: Array, s: float, k: Array, lines: Array, n: int, out: Any) -> float:
     """r = right − u + s·rate and D^½ r on the cells, D^½ there, and the largest k; out is zero elsewhere."""
     residual, root, rest = out
     largest = 0.0
@@ -235,8 +233,8 @@ def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, result
 
 @inner
 def _write(
-    potential: _Array, right: _Array, data: _Array, s: float, sides: Any, stencil: Any, faces: _Array, grid: Any,
-    change: _Array, produced: _Array, results: Any,
+    potential: Array, right: Array, data: Array, s: float, sides: Any, stencil: Any, faces: Array, grid: Any,
+    change: Array, produced: Array, results: Any,
 ) -> None:  # fmt: skip
     """u = r + s·rate, the rate, the fluxes through the sides and the integral of the source, all linearised."""
     edges, modes = sides

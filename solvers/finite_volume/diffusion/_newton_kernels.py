@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call
+from solvers.finite_volume._kernels import Array, call
 from solvers.finite_volume.diffusion._lanes import load, magnitude, store
 from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
 from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
-
-_Array = np.ndarray
 
 UNDAMPED = 8
 BY_FACES, BY_STATES = -1, -2
@@ -43,14 +41,14 @@ class Medium(NamedTuple):
     """
 
     kind: int
-    values: _Array
-    coefficient: _Array
-    modes: _Array
-    pull: _Array
+    values: Array
+    coefficient: Array
+    modes: Array
+    pull: Array
     spacing: float
     faces: int
     source: int
-    records: tuple[_Array, _Array]
+    records: tuple[Array, Array]
 
 
 class Tile(NamedTuple):
@@ -73,32 +71,32 @@ class Tile(NamedTuple):
         iterations: Iterations of all stages of the step.
     """
 
-    u: _Array
-    right: _Array
-    weights: _Array
-    potential: _Array
-    k: _Array
-    flux: _Array
-    by_left: _Array
-    by_right: _Array
-    source: _Array
-    by_state: _Array
-    delta: _Array
-    diagonal: _Array
-    pivot: _Array
-    corner: _Array
-    parameters: _Array
-    info: _Array
-    s: _Array
-    pull: _Array
-    relaxation: _Array
-    counts: _Array
-    open: _Array
-    converged: _Array
-    allowed: _Array
-    means: _Array
-    before: _Array
-    iterations: _Array
+    u: Array
+    right: Array
+    weights: Array
+    potential: Array
+    k: Array
+    flux: Array
+    by_left: Array
+    by_right: Array
+    source: Array
+    by_state: Array
+    delta: Array
+    diagonal: Array
+    pivot: Array
+    corner: Array
+    parameters: Array
+    info: Array
+    s: Array
+    pull: Array
+    relaxation: Array
+    counts: Array
+    open: Array
+    converged: Array
+    allowed: Array
+    means: Array
+    before: Array
+    iterations: Array
 
 
 @inner
@@ -129,7 +127,7 @@ def enter_medium(tile: Tile, medium: Medium, row: int, lane: int, width: int) ->
 
 
 @inner(inline="always")
-def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) -> None:
+def linearise(tile: Tile, medium: Medium, data: Array, one: Any, width: int) -> None:
     """Fluxes and source at the present iterate, with their derivatives, by the data of the sides ``(width, 2)``."""
     end = tile.u.shape[0] - width
     for lane in range(width):
@@ -183,7 +181,7 @@ def _difference_potentials(tile: Tile, one: Any, width: int) -> None:
 
 
 @inner
-def _close_faces(tile: Tile, medium: Medium, data: _Array, width: int) -> None:
+def _close_faces(tile: Tile, medium: Medium, data: Array, width: int) -> None:
     """Given fluxes, and derivatives by the edge cells at sides with a state."""
     last = tile.flux.shape[0] - width
     for side in range(2):
@@ -220,7 +218,7 @@ def side_slope(outer: Any, inner: Any, pull: float, iterations: int) -> float:
 
 
 @inner(inline="always")
-def linear_step(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) -> None:
+def linear_step(tile: Tile, medium: Medium, data: Array, one: Any, width: int) -> None:
     """The change δ of Newton's method of every lane, left in the tile with what it was linearised about."""
     linearise(tile, medium, data, one, width)
     periodic = medium.modes[0] == PERIODIC
@@ -263,7 +261,7 @@ def _eliminate(tile: Tile, periodic: bool, reacts: bool, one: Any, width: int) -
 
 
 @inner
-def _substitute_back(tile: Tile, right: _Array, one: Any, width: int) -> None:
+def _substitute_back(tile: Tile, right: Array, one: Any, width: int) -> None:
     """Overwrites ``right``, after elimination, by the solution."""
     pivot, end = tile.pivot, tile.pivot.shape[0]
     last = load(right, end - width, one) * load(pivot, end - width, one)
@@ -295,7 +293,7 @@ def _close_circle(tile: Tile, one: Any, width: int) -> None:
 
 
 @inner
-def solve_stage(tile: Tile, medium: Medium, data: _Array, limit: int, one: Any, width: int) -> None:
+def solve_stage(tile: Tile, medium: Medium, data: Array, limit: int, one: Any, width: int) -> None:
     """Iterates from the guess in the tile until no lane is open."""
     linear = medium.kind == DIFFUSION and medium.source == 0
     for lane in range(width):

@@ -6,9 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import NO_RECORD, call_rates
-
-Array = np.ndarray
+from solvers.finite_volume._kernels import NO_RECORD, Array, call_rates
 
 
 @dataclass(frozen=True)

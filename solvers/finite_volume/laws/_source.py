@@ -12,8 +12,13 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import RecordKernel
-from solvers.finite_volume.laws._law_batch import MOST_AXES, batch_of_arguments, broadcast_batch, refuse_space
-from solvers.finite_volume.laws._law_rows import tile_record
+from solvers.finite_volume.laws._law_rows import (
+    MOST_AXES,
+    batch_of_arguments,
+    broadcast_batch,
+    refuse_space,
+    tile_record,
+)
 from solvers.finite_volume.laws._rows import (
     BatchRows,
     is_divisible,

@@ -1,17 +1,31 @@
-"""Compiled side data of rows: values at any time by Chebyshev series, largest steps, break points."""
+"""Side data of rows in compiled steps: values at any time by Chebyshev series, largest steps, break points.
 
+Compiled steps cannot call the user's function. Every panel of the scan becomes a piece with a polynomial through 16
+values, which 17 more values of the function must confirm to 10⁻¹² of its deviation from the middle of its range. A
+piece that they refute is divided once: towards its start, by halves, if a function with a root or a jump may begin
+there, else into equal parts. Where a part is refuted again the function has no series, and steps ask the function.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import RATES, array_at, call, floats, integers, kernel
-
-_Array = np.ndarray
+from solvers.finite_volume._kernels import RATES, Array, array_at, call, floats, integers, kernel
 
 TERMS: Final = 16
 _AGREEMENT = 1e-12
 _ROUND_OFF = 1e-14
+Evaluate = Callable[[Array], Array]
+
+_ANGLES = np.pi * (np.arange(TERMS) + 0.5) / TERMS
+_POINTS = np.cos(_ANGLES)
+_MATRIX = 2.0 / TERMS * np.cos(np.arange(TERMS)[:, None] * _ANGLES)
+_MATRIX[0] *= 0.5
+_CHECKS = np.concatenate(([-0.999], np.cos(np.pi * np.arange(TERMS - 1, 0, -1) / TERMS), [0.999]))
+_HALVINGS, _PARTS = 16, 4
 
 
 class Panels(NamedTuple):
@@ -27,11 +41,11 @@ class Panels(NamedTuple):
         has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
     """
 
-    first: _Array
-    low: _Array
-    high: _Array
-    ends_at_break: _Array
-    jumps_at_ends: _Array
+    first: Array
+    low: Array
+    high: Array
+    ends_at_break: Array
+    jumps_at_ends: Array
     margin: float
     has_breaks: bool
 
@@ -46,14 +60,14 @@ class Series(NamedTuple):
         coefficients: Of Chebyshev's polynomials on them ``(pieces, columns, terms)``; NaN where they do not hold.
     """
 
-    first: _Array
-    low: _Array
-    high: _Array
-    coefficients: _Array
+    first: Array
+    low: Array
+    high: Array
+    coefficients: Array
 
 
 @compiled
-def panel_of(first: _Array, low: _Array, row: Any, time: Any) -> int:
+def panel_of(first: Array, low: Array, row: Any, time: Any) -> int:
     """The panel of a row that contains a time."""
     a, b = int(first[row]), int(first[row + 1])
     while b - a > 1:
@@ -66,7 +80,7 @@ def panel_of(first: _Array, low: _Array, row: Any, time: Any) -> int:
 
 
 @compiled
-def locate(panels: Panels, rows: _Array, times: _Array) -> _Array:
+def locate(panels: Panels, rows: Array, times: Array) -> Array:
     """The panel that contains the time of every row."""
     found = np.empty(len(rows), dtype=np.int64)
     for i in range(len(rows)):
@@ -86,7 +100,7 @@ def step_limit(panels: Panels, row: Any, time: Any) -> float:
 
 
 @compiled
-def step_limits(panels: Panels, rows: _Array, times: _Array) -> _Array:
+def step_limits(panels: Panels, rows: Array, times: Array) -> Array:
     """``step_limit`` of every row."""
     limits = np.empty(len(rows))
     for i in range(len(rows)):
@@ -95,7 +109,7 @@ def step_limits(panels: Panels, rows: _Array, times: _Array) -> _Array:
 
 
 @compiled
-def steer(panels: Panels, rows: _Array, times: _Array, since: _Array, leftwards: bool) -> _Array:
+def steer(panels: Panels, rows: Array, times: Array, since: Array, leftwards: bool) -> Array:
     """Times moved by the margin off the break points, backwards where the step started before the break point."""
     moved, margin = times.copy(), panels.margin
     for k in range(times.shape[0]):
@@ -110,7 +124,7 @@ def steer(panels: Panels, rows: _Array, times: _Array, since: _Array, leftwards:
 
 
 @compiled
-def _sum_of_series(coefficients: _Array, x: float) -> float:
+def _sum_of_series(coefficients: Array, x: float) -> float:
     """Σ cₖ Tₖ(x) by Clenshaw's recursion."""
     after, here = 0.0, 0.0
     for k in range(coefficients.shape[0] - 1, 0, -1):
@@ -119,7 +133,7 @@ def _sum_of_series(coefficients: _Array, x: float) -> float:
 
 
 @inner
-def _may_jump(time: Any, place: int, span: _Array, panels: Panels) -> Any:
+def _may_jump(time: Any, place: int, span: Array, panels: Panels) -> Any:
     """Whether the data of a row may jump at a time."""
     if not panels.has_breaks:
         return False
@@ -133,7 +147,7 @@ def _may_jump(time: Any, place: int, span: _Array, panels: Panels) -> Any:
 
 
 @inner
-def _values(time: float, place: int, row: int, series: Any, fixed: Any, out: _Array) -> bool:
+def _values(time: float, place: int, row: int, series: Any, fixed: Any, out: Array) -> bool:
     """Data of a row at a time; whether the series hold there."""
     (first, low, high, coefficients), (values, scale, column) = series, fixed
     entries, columns, total = column.shape[0], coefficients.shape[0] // (TERMS * low.shape[0]), 0.0
@@ -176,7 +190,7 @@ def sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, coun
 
 
 @compiled
-def fit_series(values: _Array, checks: _Array, matrix: _Array, at: _Array, scale: _Array) -> _Array:
+def fit_series(values: Array, checks: Array, matrix: Array, at: Array, scale: Array) -> Array:
     """Coefficients ``(pieces, columns, terms)`` of the polynomials through values; NaN where checks refute them.
 
     Args:
@@ -201,3 +215,63 @@ def fit_series(values: _Array, checks: _Array, matrix: _Array, at: _Array, scale
                         series[j] = np.nan
                     break
     return coefficients
+
+
+def series_of(evaluate: Evaluate, first: Array, low: Array, high: Array, starts: Array) -> Series:
+    """Series of the data on panels, as in ``Panels``, and, where they need it, on parts of them.
+
+    ``evaluate`` gives values ``(k, rows, columns)`` at times ``(k, rows)``; ``starts`` says whether the span or a
+    stretch between break points begins with the panel.
+    """
+    row = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    values, checks = _sampled(evaluate, first, row, low, high)
+    scale = _scale(first, values)
+    coefficients = fit_series(values, checks, _MATRIX, _CHECKS, scale[row])
+    refuted = np.isnan(coefficients.sum(axis=(1, 2)))
+    if not refuted.any():
+        return Series(first, low, high, coefficients)
+    part_row, part_low, part_high = _parts(row, low, high, starts, refuted)
+    order = np.lexsort((part_low, part_row))
+    part_row, part_low, part_high = part_row[order], part_low[order], part_high[order]
+    part_first = np.searchsorted(part_row, np.arange(len(first)))
+    finer = _sampled(evaluate, part_first, part_row, part_low, part_high)
+    more = fit_series(*finer, _MATRIX, _CHECKS, scale[part_row])
+    kept = ~refuted
+    row, low, high = (
+        np.concatenate((part[kept], new)) for part, new in ((row, part_row), (low, part_low), (high, part_high))
+    )
+    order = np.lexsort((low, row))
+    coefficients = np.concatenate((coefficients[kept], more))[order]
+    return Series(np.searchsorted(row[order], np.arange(len(first))), low[order], high[order], coefficients)
+
+
+def _sampled(evaluate: Evaluate, first: Array, row: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Values on pieces, sorted by row, at Chebyshev's points and at those of the checks ``(pieces, k, columns)``."""
+    rows, place = len(first) - 1, np.arange(len(row)) - first[row]
+    points = 0.5 + 0.5 * np.concatenate((_POINTS, _CHECKS))
+    times = np.empty((place.max() + 1, len(points), rows))
+    filling = np.minimum(first[:-1], len(row) - 1)
+    times[:] = low[filling] + points[:, None] * (high - low)[filling]
+    times[place, :, row] = low[:, None] + points * (high - low)[:, None]
+    values = evaluate(times.reshape(-1, rows)).reshape(*times.shape, -1)[place, :, row]
+    return values[:, :TERMS], values[:, TERMS:]
+
+
+def _scale(first: Array, values: Array) -> Array:
+    """Half the range of the data of every row, and their largest size ``(rows, 2, columns)``."""
+    low, high = (
+        np.stack([reduce(values[a:b], axis=(0, 1)) for a, b in pairwise(first.tolist())]) for reduce in (np.min, np.max)
+    )
+    return np.stack((0.5 * (high - low), np.maximum(np.abs(low), np.abs(high))), axis=1)
+
+
+def _parts(row: Array, low: Array, high: Array, starts: Array, refuted: Array) -> tuple[Array, Array, Array]:
+    """Rows and ends of the parts of the refuted pieces."""
+    halves = np.concatenate(([0.0], 0.5 ** np.arange(_HALVINGS, -1, -1.0)))
+    parts = []
+    for chosen, edges in ((refuted & starts, halves), (refuted & ~starts, np.linspace(0.0, 1.0, _PARTS + 1))):
+        ends = low[chosen, None] + edges * (high - low)[chosen, None]
+        ends[:, -1] = high[chosen]
+        parts.append((np.repeat(row[chosen], len(edges) - 1), ends[:, :-1].reshape(-1), ends[:, 1:].reshape(-1)))
+    rows, lows, highs = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return rows, lows, highs

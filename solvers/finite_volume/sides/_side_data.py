@@ -25,9 +25,9 @@ from solvers.conditions import (
     value_at,
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume._kernels import RecordKernel
+from solvers.finite_volume._kernels import Array, RecordKernel
 from solvers.finite_volume.sides._data_kernels import TERMS, Series, sides, step_limits
-from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, checked_value
+from solvers.finite_volume.sides._datum import Datum, ShapeChangedError, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.grids import CellGrid
 

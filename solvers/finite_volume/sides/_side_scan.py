@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, steer
-from solvers.finite_volume.sides._side_series import series_of
+from solvers.finite_volume._kernels import Array
+from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, series_of, steer
 
-Array = np.ndarray
 Evaluate = Callable[[Array], Array]
 
 _HALF_NODES = (

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from solvers.finite_volume._kernels import NO_RECORD, Callback, Lanes, lanes_of, numbers_at
-from solvers.finite_volume._operator import Array, Operator
+from solvers.finite_volume._kernels import NO_RECORD, Array, Callback, Lanes, lanes_of, numbers_at
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._newton_kernels import BY_FACES, Medium
 from solvers.finite_volume.diffusion.newton import Reaction, Stage
 from solvers.finite_volume.steppers._implicit_kernels import Calls

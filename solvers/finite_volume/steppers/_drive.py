@@ -7,40 +7,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from solvers.errors import SolverDivergedError
-from solvers.finite_volume._kernels import Shared
-from solvers.finite_volume._operator import Array, Operator
+from solvers.finite_volume._kernels import Array, Shared
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.steppers import _explicit_kernels as explicit
 from solvers.finite_volume.steppers import _implicit_kernels as implicit
+from solvers.finite_volume.steppers import _march_kernels as march
 from solvers.finite_volume.steppers._calls import OperatorKernels, has_stiff_source
-from solvers.finite_volume.steppers._march_kernels import (
-    CURSOR,
-    EARLIER,
-    EVALUATIONS,
-    FAILED,
-    FRESH,
-    HIGHEST,
-    LENGTH,
-    LOWEST,
-    PROPOSAL,
-    REJECTED,
-    RESIDUAL,
-    RUNNING,
-    STEPS,
-    STUCK,
-    TIME,
-    VERDICT,
-    Limits,
-    March,
-)
-from solvers.finite_volume.steppers._output_kernels import Output
-from solvers.finite_volume.steppers._row_kernels import smallest_step
+from solvers.finite_volume.steppers._march_kernels import Limits, March, Output
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
 from solvers.finite_volume.steppers.implicit import ImplicitStepper
 from solvers.finite_volume.steppers.stepper import Stepper
 
 _UNCONTROLLED = 1e-4
 _BUDGET = 2000
-_WORK = (("steps", STEPS), ("rejected", REJECTED), ("evaluations", EVALUATIONS))
+_WORK = (("steps", march.STEPS), ("rejected", march.REJECTED), ("evaluations", march.EVALUATIONS))
 
 Report = Callable[[float], None] | None
 
@@ -109,12 +89,12 @@ def drive(
     proposal = (times[-1] - start) * stepper.first_fraction
     rows = _rows_at_start(operator, initial, start, proposal)
     if times[0] == start:
-        values[:, 0], rows.state[:, CURSOR] = initial, 1
+        values[:, 0], rows.state[:, march.CURSOR] = initial, 1
     take = _explicit_steps if isinstance(stepper, SSPRK3 | RKL2) else _implicit_steps
     largest = min(float(stepper.largest_step), operator.largest_step)
     limits = Limits(float(stepper.tolerance), float(stepper.atol), largest)  # type: ignore[attr-defined]
     advance = take(stepper, limits, kernels, rows, output)  # type: ignore[arg-type]
-    now, before = rows.state[:, TIME], start * count
+    now, before = rows.state[:, march.TIME], start * count
     while (now < times[-1]).any():
         advance()
         if kernels.error:
@@ -122,10 +102,11 @@ def drive(
         if report is not None:
             report(float(now.sum() - before))
         before = now.sum()
-        stuck = rows.state[:, VERDICT] == STUCK
+        stuck = rows.state[:, march.VERDICT] == march.STUCK
         if stuck.any() and kernels.leave_series():
             rows.data[:] = operator.sides.at(now[None])[0]
-            rows.state[np.ix_(stuck, [VERDICT, PROPOSAL, FAILED, FRESH])] = 0.0, proposal, 0.0, 1.0
+            numbers = march.VERDICT, march.PROPOSAL, march.FAILED, march.FRESH
+            rows.state[np.ix_(stuck, numbers)] = 0.0, proposal, 0.0, 1.0
             continue
         _raise_if_failed(rows, times[-1])
     operator.sides.check(rows.sampled, operator.sides.start, times[-1])
@@ -143,15 +124,16 @@ def diffusion_steps(operator: Operator) -> tuple[Array, Callable[[float, float],
     kernels, rows = OperatorKernels(operator, False), _rows_at_start(operator, np.zeros((count, cells)), 0.0, 1.0)
     output = Output(np.ones(1), np.zeros((count, 1, cells)), np.zeros((count, 1, rows.account.shape[1])))
     advance = _explicit_steps(RKL2(), Limits(math.inf, 0.0, math.inf), kernels, rows, output)
+    numbers = [march.TIME, march.PROPOSAL, march.CURSOR, march.FAILED, march.VERDICT]
 
     def diffuse(time: float, length: float) -> tuple[Array, Array]:
         rows.account[:], rows.sampled[:], output.times[:] = 0.0, 0.0, time + length
-        rows.state[:, [TIME, PROPOSAL, CURSOR, FAILED, VERDICT]] = time, length, 1.0, 0.0, RUNNING
+        rows.state[:, numbers] = time, length, 1.0, 0.0, march.RUNNING
         if not operator.sides.constant:
             rows.data[:] = operator.sides.at(np.full((1, count), time))[0]
-        while (under_way := rows.state[:, TIME] < time + length).any():
+        while (under_way := rows.state[:, march.TIME] < time + length).any():
             advance()
-            if rows.state[:, VERDICT].any():
+            if rows.state[:, march.VERDICT].any():
                 rows.u[under_way] = math.nan
                 break
         return rows.account[:, :-1].T, rows.sampled
@@ -172,9 +154,9 @@ def _explicit_steps(
     steps = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts), owner=kernels)
 
     def advance() -> None:
-        rows.state[:, FRESH] = 1.0
+        rows.state[:, march.FRESH] = 1.0
         for first in range(0, len(rows.u), width):
-            steps.run(explicit.march, first, _BUDGET, 0)
+            steps.run(explicit.take_steps, first, _BUDGET, 0)
 
     return advance
 
@@ -185,20 +167,20 @@ def _implicit_steps(
     """A function that takes many implicit steps of the rows."""
     newton = min(stepper.tolerance, _UNCONTROLLED), stepper.newton.tolerance, stepper.newton.iterations
     scheme = implicit.Scheme(*stepper.tableau, stepper.order, limits, *newton)
-    return lambda: implicit.march(rows, kernels.medium, scheme, kernels.calls, kernels.sides, output, _BUDGET)
+    return lambda: implicit.take_steps(rows, kernels.medium, scheme, kernels.calls, kernels.sides, output, _BUDGET)
 
 
 def _raise_if_failed(rows: March, last: float) -> None:
     """Raises an error for a row that cannot go on."""
-    for row in np.flatnonzero(rows.state[:, VERDICT])[:1]:
-        time, length, residual = (float(rows.state[row, place]) for place in (TIME, LENGTH, RESIDUAL))
+    for row in np.flatnonzero(rows.state[:, march.VERDICT])[:1]:
+        time, length, residual = (float(rows.state[row, place]) for place in (march.TIME, march.LENGTH, march.RESIDUAL))
         low, high = rows.u[row].min(), rows.u[row].max()
-        if rows.state[row, VERDICT] == STUCK:
+        if rows.state[row, march.VERDICT] == march.STUCK:
             raise SolverDivergedError(
                 f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
-                f"{smallest_step(time, last):.3g}), residual {residual:.3g}. Use more cells or smoother data; for a "
-                "discontinuous conductivity take IntegralMean() or RKL2(). Law and source must be finite a little "
-                f"beyond the states there, {low:.6g} to {high:.6g}."
+                f"{march.smallest_step(time, last):.3g}), residual {residual:.3g}. Use more cells or smoother data; "
+                "for a discontinuous conductivity take IntegralMean() or RKL2(). Law and source must be finite a "
+                f"little beyond the states there, {low:.6g} to {high:.6g}."
             )
         raise SolverDivergedError(
             f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "
@@ -209,7 +191,8 @@ def _raise_if_failed(rows: March, last: float) -> None:
 def _rows_at_start(operator: Operator, initial: Array, start: float, proposal: float) -> March:
     """The rows under way, before their first steps."""
     count, flows, state = len(initial), 2 * operator.grid.dimension + 1, np.zeros((len(initial), 14))
-    state[:, [TIME, PROPOSAL, FRESH, EARLIER, LOWEST, HIGHEST]] = start, proposal, 1.0, 1.0, np.inf, -np.inf
+    state[:, [march.TIME, march.PROPOSAL, march.FRESH, march.EARLIER]] = start, proposal, 1.0, 1.0
+    state[:, [march.LOWEST, march.HIGHEST]] = np.inf, -np.inf
     return March(
         u=initial.copy(),
         earlier=initial.copy(),

@@ -11,29 +11,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import PART, Places, Table, call, kernel, reader
-from solvers.finite_volume.steppers._march_kernels import (
-    CURSOR,
-    FRESH,
-    HIGHEST,
-    LEAST_SPREAD,
-    LOWEST,
-    RUNNING,
-    TIME,
-    VERDICT,
-    Limits,
-    March,
-    Sides,
-    look,
-    move_to_end,
-    proposed_length,
-    settle,
-)
-from solvers.finite_volume.steppers._output_kernels import Output, passes_output, write_outputs
-from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_step
+from solvers.finite_volume._kernels import PART, Array, Places, Table, call, kernel, reader
+from solvers.finite_volume.steppers import _march_kernels as march
+from solvers.finite_volume.steppers._march_kernels import Limits, March, Output, Sides
 from solvers.finite_volume.steppers.coefficients import middle_stage, node, quadrature, stages_for, weights
-
-_Array = np.ndarray
 
 MOST_STAGES: Final = 401
 SAFETY: Final = 1.05
@@ -128,7 +109,7 @@ range of the Dirichlet values; whether the row goes on; longest step by the data
 
 
 @kernel(PART)
-def march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
+def take_steps(record: Any, begin: Any, budget: Any, _third: Any) -> None:
     """Takes steps of the rows of a tile, from a first one on, until all have reached the last output or have failed.
 
     The budget is the largest number of trial steps of a row.
@@ -156,7 +137,7 @@ def march(record: Any, begin: Any, budget: Any, _third: Any) -> None:
 
 
 @inner
-def _largest_of(numbers: _Array) -> int:
+def _largest_of(numbers: Array) -> int:
     """The largest of the whole numbers of the rows."""
     largest = 0.0
     for b in range(numbers.shape[0]):
@@ -172,15 +153,15 @@ def _propose(record: Any, begin: Any, _second: Any, _third: Any) -> None:
     end, largest_step = steps.output.times[-1], steps.scheme.limits.largest_step
     for b in range(lanes.shape[1]):
         state = rows.state[begin + b]
-        lanes[ROW, b], lanes[NOW, b], lanes[SINCE, b] = begin + b, state[TIME], state[TIME]
-        lanes[LIVE, b] = 1.0 if state[TIME] < end and state[VERDICT] == RUNNING else 0.0
+        lanes[ROW, b], lanes[NOW, b], lanes[SINCE, b] = begin + b, state[march.TIME], state[march.TIME]
+        lanes[LIVE, b] = 1.0 if state[march.TIME] < end and state[march.VERDICT] == march.RUNNING else 0.0
         lanes[MOST, b], lanes[JUMP, b], lanes[WORST, b] = np.inf, 0.0, 0.0
         some = some or lanes[LIVE, b] > 0.0
     if some and sides.kernel != 0:
-        look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.lanes[MOST], lanes.shape[1], 0)
+        march.look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.lanes[MOST], lanes.shape[1], 0)
     for b in range(lanes.shape[1]):
         longest = min(lanes[MOST, b], largest_step)
-        lanes[SPAN, b] = proposed_length(rows.state[begin + b], longest, end)
+        lanes[SPAN, b] = march.proposed_length(rows.state[begin + b], longest, end)
         for i in range(rows.u.shape[1]):
             room.cells[EVEN, b * rows.u.shape[1] + i] = rows.u[begin + b, i]
 
@@ -207,8 +188,8 @@ def _rates_at_start(record: Any, begin: Any, _second: Any, _third: Any) -> None:
     n, entries = rows.u.shape[1], rows.data.shape[1]
     for b in range(lanes.shape[1]):
         lanes[NOW, b], jump = lanes[SINCE, b], lanes[LIVE, b] * lanes[JUMP, b] > 0.0
-        fresh = lanes[LIVE, b] > 0.0 and (jump or rows.state[begin + b, FRESH] > 0.0 or not keeps)
-        lanes[MARK, b], rows.state[begin + b, FRESH], jumps = 2.0 if fresh else 0.0, 0.0, jumps or jump
+        fresh = lanes[LIVE, b] > 0.0 and (jump or rows.state[begin + b, march.FRESH] > 0.0 or not keeps)
+        lanes[MARK, b], rows.state[begin + b, march.FRESH], jumps = 2.0 if fresh else 0.0, 0.0, jumps or jump
         for entry in range(entries):
             room.sides[DATA, b * entries + entry] = rows.data[begin + b, entry]
     if jumps:
@@ -244,7 +225,7 @@ def _call_rates(scheme: Scheme, room: Room, states: int) -> None:
 def _sample(sides: Sides, room: Room) -> None:
     """Data of the rows at their present times."""
     lanes, width = room.lanes, room.lanes.shape[1]
-    look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
+    march.look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
 
 
 @kernel(PART)
@@ -278,7 +259,7 @@ def _plan(record: Any, _first: Any, _second: Any, _third: Any) -> None:
 
 
 @inner
-def _note_data(courant: float, dirichlet: _Array, room: Room, b: int, stage: int) -> None:
+def _note_data(courant: float, dirichlet: Array, room: Room, b: int, stage: int) -> None:
     """Adds the data of a stage to their range and time integral, and keeps those at the end."""
     lanes, data, stages = room.lanes, room.sides, room.lanes[STAGES, b]
     entries = data.shape[1] // lanes.shape[1]
@@ -341,9 +322,9 @@ def _combine(record: Any, begin: Any, stage: Any, _third: Any) -> None:
             moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
             before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
         state = steps.rows.state[begin + b]
-        finish = end_of_step(state[TIME], lanes[SPAN, b], output.times[-1])
+        finish = march.end_of_step(state[march.TIME], lanes[SPAN, b], output.times[-1])
         half = courant == 0.0 and stage == middle_stage(lanes[STAGES, b])
-        half = half and passes_output(output, int(state[CURSOR]), finish)
+        half = half and march.passes_output(output, int(state[march.CURSOR]), finish)
         account = room.flows[ACCOUNT:]
         for k in range(b * flows, (b + 1) * flows):
             kept = mu * account[1 - odd, k] + nu * account[odd, k]
@@ -364,14 +345,14 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
     length, stages, stabilised, last = lanes[SPAN, b], lanes[STAGES, b], scheme.courant == 0.0, output.times[-1]
     step = length, length * lanes[WORST, b]
     ratio = _ratio(rows.u[row], b, scheme, room, state)
-    if not settle(state, ratio, scheme.order, step, stages + 1.0 if keeps else stages, last):
+    if not march.settle(state, ratio, scheme.order, step, stages + 1.0 if keeps else stages, last):
         return
     flows = rows.account.shape[1]
     first, end, middle = rows.u[row], room.cells[ODD, b * n :], room.cells[MIDDLE, b * n :]
     account = room.flows[:, b * (flows + 2) : b * (flows + 2) + flows]
     whole, until = account[ACCOUNT + 1], account[ACCOUNT + 2]
-    finish = end_of_step(state[TIME], length, last)
-    if passes_output(output, int(state[CURSOR]), finish):
+    finish = march.end_of_step(state[march.TIME], length, last)
+    if march.passes_output(output, int(state[march.CURSOR]), finish):
         fraction = node(scheme.courant, middle_stage(stages), stages)
         if not stabilised:
             for i in range(n):
@@ -379,13 +360,10 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
                 middle[i] = straight + 0.25 * ((first[i] - end[i]) + length * room.cells[START, b * n + i])
             for k in range(flows):
                 until[k] = 0.5 * whole[k] + 0.25 * (length * account[FIRST, k] - whole[k])
-        interval, course, balance = (
-            (state[TIME], finish),
-            (first, middle, end, fraction),
-            (rows.account[row], until, whole),
-        )
-        state[CURSOR] = write_outputs(output, row, int(state[CURSOR]), interval, course, balance, stabilised)
-    move_to_end(state, length, last)
+        course, balance = (first, middle, end, fraction), (rows.account[row], until, whole)
+        interval, cursor = (state[march.TIME], finish), int(state[march.CURSOR])
+        state[march.CURSOR] = march.write_outputs(output, row, cursor, interval, course, balance, stabilised)
+    march.move_to_end(state, length, last)
     for i in range(n):
         first[i] = end[i]
     for k in range(flows):
@@ -398,7 +376,7 @@ def _judge(record: Any, begin: Any, b: Any, _third: Any) -> None:
 
 
 @inner(fastmath={"reassoc"})
-def _sum(u: _Array) -> float:
+def _sum(u: Array) -> float:
     """Sum in any order, finite where all are."""
     total = 0.0
     for i in range(u.shape[0]):
@@ -407,7 +385,7 @@ def _sum(u: _Array) -> float:
 
 
 @inner(inline="always")
-def _ratio(before: _Array, b: int, scheme: Scheme, room: Room, state: _Array) -> float:
+def _ratio(before: Array, b: int, scheme: Scheme, room: Room, state: Array) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails. Widens the range seen so far."""
     lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits
     if limits.tolerance == np.inf and scheme.courant == 0.0:
@@ -427,9 +405,9 @@ def _ratio(before: _Array, b: int, scheme: Scheme, room: Room, state: _Array) ->
         return np.inf
     if not (limits.tolerance < np.inf and (stabilised or scheme.sources)) or total == 0.0:
         return 0.0
-    state[LOWEST], state[HIGHEST] = min(state[LOWEST], low), max(state[HIGHEST], high)
-    least = limits.tolerance * LEAST_SPREAD * (state[HIGHEST] - state[LOWEST])
-    return total / n / max(allowed_error(low, high, limits.tolerance, limits.atol), least)
+    state[march.LOWEST], state[march.HIGHEST] = min(state[march.LOWEST], low), max(state[march.HIGHEST], high)
+    least = limits.tolerance * march.LEAST_SPREAD * (state[march.HIGHEST] - state[march.LOWEST])
+    return total / n / max(march.allowed_error(low, high, limits.tolerance, limits.atol), least)
 
 
 def parts(looks_ahead: bool) -> Parts:

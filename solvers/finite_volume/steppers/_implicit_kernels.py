@@ -11,40 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import call
+from solvers.finite_volume._kernels import Array, call
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast
 from solvers.finite_volume.diffusion._newton_kernels import (
     Medium,
     Tile,
     empty_tile,
-    enter_medium,
     finish_stage,
     linearise,
     solve_stage,
 )
 from solvers.finite_volume.steppers import _lane_kernels as lanewise
-from solvers.finite_volume.steppers._march_kernels import (
-    CURSOR,
-    EARLIER,
-    FRESH,
-    HIGHEST,
-    LEAST_SPREAD,
-    LOWEST,
-    RUNNING,
-    TIME,
-    VERDICT,
-    Limits,
-    March,
-    Sides,
-    look,
-    move_to_end,
-    proposed_length,
-    settle,
-)
-from solvers.finite_volume.steppers._output_kernels import Output, passes_output, write_outputs
-from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_step
-
-_Array = np.ndarray
+from solvers.finite_volume.steppers import _march_kernels as march
+from solvers.finite_volume.steppers._lane_kernels import Cells, Lanes
+from solvers.finite_volume.steppers._march_kernels import Limits, March, Output, Sides
 
 BY_RATES = -1
 _COURANT = 0.5
@@ -68,11 +48,11 @@ class Scheme(NamedTuple):
         iterations: Its largest number of iterations.
     """
 
-    implicit: _Array
-    explicit: _Array
-    weights: _Array
-    nodes: _Array
-    error: _Array
+    implicit: Array
+    explicit: Array
+    weights: Array
+    nodes: Array
+    error: Array
     middle: int
     order: int
     limits: Limits
@@ -93,78 +73,39 @@ class Calls(NamedTuple):
     stage: int
 
 
-class _Cells(NamedTuple):
-    """States of a step, interleaved ``(n width,)``, and implicit rates and the ``rest`` of all stages, one by one."""
-
-    now: _Array
-    earlier: _Array
-    middle: _Array
-    end: _Array
-    rates: _Array
-    rest: _Array
-
-
-class _Lanes(NamedTuple):
-    """What every lane knows of its row and its step: ``(width,)``, or with that as the last axis but for ``data``.
-
-    ``flow`` holds fluxes through the sides and the integral of the source at the stages ``(s, 2d + 1, width)``, and
-    ``rest`` those of the explicit terms, and their speed; ``seen`` is the range of all states so far. For the kernel of
-    stages, ``report`` has row, time, whether there is a row, s, allowed error, convergence, iterations, residual, flow.
-    """
-
-    row: _Array
-    length: _Array
-    earlier_length: _Array
-    range: _Array
-    range_after: _Array
-    seen: _Array
-    mean: _Array
-    factors: _Array
-    weights: _Array
-    ratio: _Array
-    data: _Array
-    flow: _Array
-    rest: _Array
-    report: _Array
-    mark: _Array
-    most: _Array
-    moments: _Array
-    found: _Array
-    fresh: _Array
-    converged: _Array
-
-
-def march(rows: March, medium: Medium, scheme: Scheme, calls: Calls, sides: Sides, output: Output, budget: int) -> None:
+def take_steps(
+    rows: March, medium: Medium, scheme: Scheme, calls: Calls, sides: Sides, output: Output, budget: int
+) -> None:
     """Takes steps until every row has reached the last output or has failed, at most so many in every lane.
 
     One or two rows go one after the other, so that a single function compiles half of the code.
     """
-    take = _march_lanes if rows.u.shape[0] > 2 and calls.stage == 0 else _march_singly
+    take = _take_in_lanes if rows.u.shape[0] > 2 and calls.stage == 0 else _take_singly
     take(rows, medium, (scheme, calls), sides, output, budget)
 
 
 @compiled
-def _march_lanes(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
-    _march(rows, medium, way, sides, output, budget, broadcast(1.0), WIDTH)
+def _take_in_lanes(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
+    _take_steps(rows, medium, way, sides, output, budget, broadcast(1.0), WIDTH)
 
 
 @compiled
-def _march_singly(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
-    _march(rows, medium, way, sides, output, budget, 1.0, 1)
+def _take_singly(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
+    _take_steps(rows, medium, way, sides, output, budget, 1.0, 1)
 
 
 @compiled(inline="always")
-def _march(
+def _take_steps(
     rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int, one: Any, width: int
 ) -> None:
     scheme, calls = way
     n, end, stages = rows.u.shape[1], output.times[-1], scheme.nodes.shape[0]
     size = n * width
-    cells, tile = _empty_cells(n, width, stages, calls.rest != 0), empty_tile(n, width)
-    lanes = _empty_lanes(width, stages, rows.data.shape[1], rows.account.shape[1])
+    cells, tile = lanewise.empty_cells(n, width, stages, calls.rest != 0), empty_tile(n, width)
+    lanes = lanewise.empty_lanes(width, stages, rows.data.shape[1], rows.account.shape[1])
     following = np.int64(0)  # a plain 0 compiles _fill twice, once for the constant
     while budget > 0:
-        following = _fill(rows, medium, cells, tile, lanes, following, end, width)
+        following = lanewise.fill(rows, medium, cells, tile, lanes, following, end, width)
         if not _begin(rows, scheme, calls, sides, tile, lanes, end, width):
             return
         if calls.rest != 0:
@@ -196,80 +137,15 @@ def _march(
         budget -= 1
         for lane in range(width):
             row = lanes.row[lane]
-            stays = row >= 0 and budget > 0 and rows.state[row, VERDICT] == RUNNING and rows.state[row, TIME] < end
+            state = rows.state[max(row, 0)]
+            stays = budget > 0 and state[march.VERDICT] == march.RUNNING and state[march.TIME] < end
             if row >= 0 and not stays:
-                _leave(rows, cells, tile, lanes, lane, width)
-
-
-@inner
-def _empty_cells(n: int, width: int, stages: int, more: bool) -> _Cells:
-    size, a = n * width, np.zeros((4, n * width))
-    return _Cells(a[0], a[1], a[2], a[3], np.zeros(stages * size), np.zeros(stages * size if more else 0))
-
-
-@inner
-def _empty_lanes(width: int, stages: int, data: int, flows: int) -> _Lanes:
-    a, factors = np.zeros((4, width)), np.zeros(stages * width)
-    ranges, marks, weights = np.zeros((3, 2, width)), np.zeros((2, width), np.bool_), np.zeros(stages)
-    lanes = np.full(width, -1), np.ones(width), a[0], ranges[0], ranges[1], ranges[2], a[1], factors, weights, a[2]
-    flow, rest = np.zeros((stages, flows, width)), np.zeros((stages, flows + 1, width))
-    report = np.zeros((8 + flows, width))
-    most = np.zeros(2 * width)
-    for lane in range(width):
-        most[lane] = np.inf
-    others = a[3], most, np.zeros(3 * width), np.zeros(width * data), marks[0], marks[1]
-    return _Lanes(*lanes, np.zeros((stages, width, data)), flow, rest, report, *others)
-
-
-@inner
-def _fill(
-    rows: March, medium: Medium, cells: _Cells, tile: Tile, lanes: _Lanes, following: Any, end: float, width: int
-) -> int:
-    """Gives empty lanes the next rows that are not at the end; returns the row after them."""
-    flows = rows.flow.shape[1]
-    for lane in range(width):
-        while lanes.row[lane] < 0 and following < rows.u.shape[0]:
-            row = following
-            following += 1
-            if not rows.state[row, TIME] < end or rows.state[row, VERDICT] != RUNNING:
-                continue
-            lanes.row[lane], lanes.earlier_length[lane] = row, rows.state[row, EARLIER]
-            tile.info[lane], tile.info[2 * width + lane] = row, 1.0
-            if flows == 3:
-                enter_medium(tile, medium, row, lane, width)
-            lanewise.put_row(rows.u[row], cells.now, lane, width)
-            lanewise.put_row(rows.earlier[row], cells.earlier, lane, width)
-            lanewise.put_row(rows.rate[row], cells.rates, lane, width)
-            for k in range(flows):
-                lanes.flow[0, k, lane] = rows.flow[row, k]
-            low, high = rows.u[row, 0], rows.u[row, 0]
-            for i in range(rows.u.shape[1]):
-                low, high = min(low, rows.u[row, i]), max(high, rows.u[row, i])
-            lanes.range[0, lane], lanes.range[1, lane] = low, high
-            lanes.seen[0, lane], lanes.seen[1, lane] = (
-                min(rows.state[row, LOWEST], low),
-                max(rows.state[row, HIGHEST], high),
-            )
-    return following
-
-
-@inner
-def _leave(rows: March, cells: _Cells, tile: Tile, lanes: _Lanes, lane: int, width: int) -> None:
-    """Writes the state of a lane back to its row and empties the lane."""
-    row = lanes.row[lane]
-    lanewise.get_row(cells.now, lane, width, rows.u[row])
-    lanewise.get_row(cells.earlier, lane, width, rows.earlier[row])
-    lanewise.get_row(cells.rates, lane, width, rows.rate[row])
-    for k in range(rows.flow.shape[1]):
-        rows.flow[row, k] = lanes.flow[0, k, lane]
-    rows.state[row, LOWEST], rows.state[row, HIGHEST] = lanes.seen[0, lane], lanes.seen[1, lane]
-    rows.state[row, EARLIER] = lanes.earlier_length[lane]
-    lanes.row[lane], tile.info[2 * width + lane] = -1, 0.0
+                lanewise.leave(rows, cells, tile, lanes, lane, width)
 
 
 @inner
 def _begin(
-    rows: March, scheme: Scheme, calls: Calls, sides: Sides, tile: Tile, lanes: _Lanes, end: float, width: int
+    rows: March, scheme: Scheme, calls: Calls, sides: Sides, tile: Tile, lanes: Lanes, end: float, width: int
 ) -> bool:
     """Proposes lengths, finds the data at the start and marks lanes without rates; whether there are rows at all."""
     some, jumps = False, False
@@ -282,11 +158,11 @@ def _begin(
             continue
         some, jump = True, lanes.most[width + lane] > 0.0
         jumps = jumps or jump
-        lanes.fresh[lane] = jump or rows.state[row, FRESH] > 0.0 or calls.rest != 0
-        rows.state[row, FRESH] = 0.0
+        lanes.fresh[lane] = jump or rows.state[row, march.FRESH] > 0.0 or calls.rest != 0
+        rows.state[row, march.FRESH] = 0.0
         longest = min(lanes.most[lane], scheme.limits.largest_step)
-        lanes.length[lane] = proposed_length(rows.state[row], longest, end)
-        tile.info[width + lane] = rows.state[row, TIME]
+        lanes.length[lane] = march.proposed_length(rows.state[row], longest, end)
+        tile.info[width + lane] = rows.state[row, march.TIME]
         for entry in range(lanes.data.shape[2]):
             lanes.data[0, lane, entry] = rows.data[row, entry]
     if jumps:
@@ -299,18 +175,18 @@ def _begin(
 
 
 @inner
-def _look(rows: March, part: float, sides: Sides, lanes: _Lanes, out: _Array, entries: int, width: int) -> None:
+def _look(rows: March, part: float, sides: Sides, lanes: Lanes, out: Array, entries: int, width: int) -> None:
     """Data at a part of the steps ``(width, entries)``; with no entries largest steps and jumps at their start."""
     for lane in range(width):
         row = max(lanes.row[lane], 0)
-        lanes.moments[lane], lanes.moments[width + lane] = rows.state[row, TIME] + part * lanes.length[lane], row
-        lanes.moments[2 * width + lane] = rows.state[row, TIME]
+        lanes.moments[lane], lanes.moments[width + lane] = rows.state[row, march.TIME] + part * lanes.length[lane], row
+        lanes.moments[2 * width + lane] = rows.state[row, march.TIME]
     moments = lanes.moments
-    look(sides, moments, moments[width:], moments[2 * width :], out, width, entries)
+    march.look(sides, moments, moments[width:], moments[2 * width :], out, width, entries)
 
 
 @inner
-def _limit_by_speed(lanes: _Lanes, width: int) -> None:
+def _limit_by_speed(lanes: Lanes, width: int) -> None:
     """Steps in which a signal crosses at most half a cell."""
     for lane in range(width):
         speed = lanes.rest[0, lanes.rest.shape[1] - 1, lane]
@@ -319,7 +195,7 @@ def _limit_by_speed(lanes: _Lanes, width: int) -> None:
 
 
 @inner
-def _sample(rows: March, scheme: Scheme, sides: Sides, tile: Tile, lanes: _Lanes, width: int) -> _Array:
+def _sample(rows: March, scheme: Scheme, sides: Sides, tile: Tile, lanes: Lanes, width: int) -> Array:
     """Data at the stages after the start; their range over Dirichlet sides ``(2, width)``."""
     for lane in range(width):
         tile.iterations[lane], lanes.converged[lane] = 0, lanes.row[lane] >= 0
@@ -341,9 +217,7 @@ def _sample(rows: March, scheme: Scheme, sides: Sides, tile: Tile, lanes: _Lanes
 
 
 @inner
-def _rates_at_start(
-    medium: Medium, calls: Calls, cells: _Cells, tile: Tile, lanes: _Lanes, one: Any, width: int
-) -> None:
+def _rates_at_start(medium: Medium, calls: Calls, cells: Cells, tile: Tile, lanes: Lanes, one: Any, width: int) -> None:
     """Rates at the present states of the lanes that have none."""
     some = False
     for lane in range(width):
@@ -368,7 +242,7 @@ def _rates_at_start(
 
 
 @inner
-def _stage_by_kernel(calls: Calls, results: Any, data: _Array, tile: Tile, lanes: _Lanes) -> None:
+def _stage_by_kernel(calls: Calls, results: Any, data: Array, tile: Tile, lanes: Lanes) -> None:
     """A stage by the kernel, from the guess in the tile."""
     report, width, (u, rate, flow) = lanes.report, tile.s.shape[0], results
     for lane in range(width):
@@ -388,7 +262,7 @@ def _stage_by_kernel(calls: Calls, results: Any, data: _Array, tile: Tile, lanes
 
 
 @inner
-def _prepare(rows: March, way: Any, stage: int, cells: _Cells, tile: Tile, lanes: _Lanes, one: Any, width: int) -> None:
+def _prepare(rows: March, way: Any, stage: int, cells: Cells, tile: Tile, lanes: Lanes, one: Any, width: int) -> None:
     """Right-hand side and guess of a stage; lanes whose stage before has failed are closed."""
     scheme, calls = way
     node, before = scheme.nodes[stage], scheme.nodes[stage - 1]
@@ -401,7 +275,7 @@ def _prepare(rows: March, way: Any, stage: int, cells: _Cells, tile: Tile, lanes
         else:
             lanes.ratio[lane] = node * length / earlier if earlier > 0.0 else 0.0
         if lanes.row[lane] >= 0:
-            tile.info[width + lane] = rows.state[lanes.row[lane], TIME] + node * length
+            tile.info[width + lane] = rows.state[lanes.row[lane], march.TIME] + node * length
     _combine(tile.right, cells.now, (scheme.implicit[stage], cells.rates), lanes, stage, one, width)
     if calls.rest != 0:
         _combine(tile.right, tile.right, (scheme.explicit[stage], cells.rest), lanes, stage, one, width)
@@ -413,7 +287,7 @@ def _prepare(rows: March, way: Any, stage: int, cells: _Cells, tile: Tile, lanes
 
 
 @inner
-def _combine(out: _Array, base: _Array, sum_: Any, lanes: _Lanes, count: int, one: Any, width: int) -> None:
+def _combine(out: Array, base: Array, sum_: Any, lanes: Lanes, count: int, one: Any, width: int) -> None:
     """base + Δt Σ wₖ fₖ."""
     weights, rates = sum_
     for k in range(count):
@@ -423,19 +297,19 @@ def _combine(out: _Array, base: _Array, sum_: Any, lanes: _Lanes, count: int, on
 
 
 @inner
-def _allow(scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: _Array, one: Any, width: int) -> None:
+def _allow(scheme: Scheme, cells: Cells, tile: Tile, lanes: Lanes, dirichlet: Array, one: Any, width: int) -> None:
     """Sets the allowed error of Newton's iteration."""
     lanewise.mean_magnitude(cells.rates[: cells.now.shape[0]], lanes.length, lanes.mean, one, width)
     for lane in range(width):
         low, high = min(lanes.range[0, lane], dirichlet[0, lane]), max(lanes.range[1, lane], dirichlet[1, lane])
-        allowed = allowed_error(low, high, scheme.spread, scheme.limits.atol)
-        least = scheme.spread * max(lanes.mean[lane], LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
+        allowed = march.allowed_error(low, high, scheme.spread, scheme.limits.atol)
+        least = scheme.spread * max(lanes.mean[lane], march.LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
         tile.allowed[lane] = scheme.newton * max(allowed, least)
 
 
 @inner
 def _ratios(
-    scheme: Scheme, calls: Calls, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: _Array, one: Any, width: int
+    scheme: Scheme, calls: Calls, cells: Cells, tile: Tile, lanes: Lanes, dirichlet: Array, one: Any, width: int
 ) -> None:
     """Completes the step by the explicit rates, and writes the ratios of estimated and allowed error."""
     stages, error = scheme.nodes.shape[0], tile.delta
@@ -455,21 +329,21 @@ def _ratios(
     for lane in range(width):
         low = min(min(lanes.range[0, lane], lanes.range_after[0, lane]), dirichlet[0, lane])
         high = max(max(lanes.range[1, lane], lanes.range_after[1, lane]), dirichlet[1, lane])
-        allowed = allowed_error(low, high, scheme.limits.tolerance, scheme.limits.atol)
+        allowed = march.allowed_error(low, high, scheme.limits.tolerance, scheme.limits.atol)
         spread = lanes.seen[1, lane] - lanes.seen[0, lane]
-        least = scheme.limits.tolerance * LEAST_SPREAD * spread if spread > 0.0 else 0.0
+        least = scheme.limits.tolerance * march.LEAST_SPREAD * spread if spread > 0.0 else 0.0
         lanes.ratio[lane] = 0.0 if lanes.mean[lane] == 0.0 else lanes.mean[lane] / max(allowed, least)
         if not (lanes.converged[lane] and tile.converged[lane]):
             lanes.ratio[lane] = np.inf
 
 
 @inner
-def _judge(rows: March, output: Output, scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, width: int) -> None:
+def _judge(rows: March, output: Output, scheme: Scheme, cells: Cells, tile: Tile, lanes: Lanes, width: int) -> None:
     """Accepts or rejects the step of every lane, writes outputs and proposes the next steps."""
     for lane in range(width):
         row, step = lanes.row[lane], (lanes.length[lane], tile.before[lane])
         lanes.mark[lane] = 0.0
-        if row >= 0 and settle(
+        if row >= 0 and march.settle(
             rows.state[row], lanes.ratio[lane], scheme.order, step, tile.iterations[lane], output.times[-1]
         ):
             lanes.mark[lane] = 1.0
@@ -477,7 +351,7 @@ def _judge(rows: March, output: Output, scheme: Scheme, cells: _Cells, tile: Til
 
 
 @inner
-def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
+def _accept(rows: March, output: Output, scheme: Scheme, cells: Cells, lanes: Lanes, lane: int, width: int) -> None:
     """Moves the row of a lane to the end of its step, but for its cells."""
     row, length, flow, last = lanes.row[lane], lanes.length[lane], lanes.flow, scheme.nodes.shape[0] - 1
     step, middle = np.zeros(flow.shape[1]), np.zeros(flow.shape[1])
@@ -491,8 +365,8 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
             rows.data[row, entry] = lanes.data[k, lane, entry]
             rows.sampled[row, entry] += length * (scheme.implicit[last, k] * lanes.data[k, lane, entry])
     state = rows.state[row]
-    finish = end_of_step(state[TIME], length, output.times[-1])
-    if passes_output(output, int(state[CURSOR]), finish):
+    finish = march.end_of_step(state[march.TIME], length, output.times[-1])
+    if march.passes_output(output, int(state[march.CURSOR]), finish):
         states, fraction = np.empty((3, rows.u.shape[1])), scheme.nodes[scheme.middle]
         lanewise.get_row(cells.now, lane, width, states[0])
         lanewise.get_row(cells.middle, lane, width, states[1])
@@ -503,17 +377,17 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
                 states[1, i] = 0.5 * (states[0, i] + states[2, i])
             for side in range(step.size):
                 middle[side] = 0.5 * step[side]
-        interval, cursor = (state[TIME], finish), int(state[CURSOR])
-        while passes_output(output, cursor, finish):
+        interval, cursor = (state[march.TIME], finish), int(state[march.CURSOR])
+        while march.passes_output(output, cursor, finish):
             part = output
             if scheme.middle == BY_RATES:
                 part = Output(output.times[: cursor + 1], output.values, output.account)
-                fraction = min(1.0, (output.times[cursor] - state[TIME]) / (finish - state[TIME]))
+                fraction = min(1.0, (output.times[cursor] - state[march.TIME]) / (finish - state[march.TIME]))
                 _bend(scheme, cells, lanes, lane, fraction, states, middle, step)
             course, account = (states[0], states[1], states[2], fraction), (rows.account[row], middle, step)
-            cursor = write_outputs(part, row, cursor, interval, course, account, True)
-        state[CURSOR] = cursor
-    move_to_end(state, length, output.times[-1])
+            cursor = march.write_outputs(part, row, cursor, interval, course, account, True)
+        state[march.CURSOR] = cursor
+    march.move_to_end(state, length, output.times[-1])
     for k in range(flow.shape[1]):
         rows.account[row, k] += step[k]
     lanes.earlier_length[lane] = length
@@ -527,7 +401,7 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
 
 @inner
 def _bend(
-    scheme: Scheme, cells: _Cells, lanes: _Lanes, lane: int, part: float, states: _Array, middle: _Array, step: _Array
+    scheme: Scheme, cells: Cells, lanes: Lanes, lane: int, part: float, states: Array, middle: Array, step: Array
 ) -> None:
     """States and account at a part of a step, by the cubic through both ends with the rates there."""
     last, width, length = scheme.nodes.shape[0] - 1, lanes.row.shape[0], lanes.length[lane]

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._operator import Array
+from solvers.finite_volume._kernels import Array
 from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.steppers._implicit_kernels import BY_RATES
 from solvers.finite_volume.steppers.stepper import Stepper, check_control

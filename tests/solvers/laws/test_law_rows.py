@@ -25,8 +25,7 @@ from solvers import (
 )
 from solvers.finite_volume._groups import make_groups
 from solvers.finite_volume.laws import _law_rows as codes
-from solvers.finite_volume.laws._law_batch import batch_of_law
-from solvers.finite_volume.laws._law_rows import LawRows, kernel_of
+from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law, kernel_of
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import align
 

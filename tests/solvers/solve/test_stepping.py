@@ -38,7 +38,7 @@ from solvers import (
     align,
     solve,
 )
-from solvers.finite_volume.steppers._row_kernels import landing
+from solvers.finite_volume.steppers._march_kernels import landing
 
 GRID = CellGrid(0.0, 1.0, 20)
 PERIODIC = (Periodic(), Periodic())

@@ -30,7 +30,7 @@ from solvers import (
 from solvers.conditions import per_axis
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
-from solvers.finite_volume.diffusion._powers import power
+from solvers.finite_volume.diffusion._potentials import power
 from solvers.finite_volume.diffusion.newton import Reaction, Stage
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.sides._side_data import SideData
