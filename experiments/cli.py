@@ -116,7 +116,7 @@ def bench_command(name: Benchmark, page: Page = None, json: Json = False) -> Non
 def report_command(out: Folder = Path("results"), file: File = Path("report.html"), json: Json = False) -> None:
     """Writes all released and stored results to one HTML page.
 
-    The newest finished run of an experiment has a section of its own, named with its preset; reproductions have none.
+    The newest finished run or reproduction of an experiment has a section of its own, named with its preset.
     """
     from experiments import commands
 

@@ -91,7 +91,7 @@ def report(out: Path, file: Path, json: bool) -> None:
     names = list(dict.fromkeys(results.name for results in shown))
     runs = [str(results.run) for results in shown if results.run]
     if not runs:
-        empty = "holds no finished run of its own" if out.is_dir() else "does not exist"
+        empty = "holds no finished run" if out.is_dir() else "does not exist"
         say_once(f"The folder '{out}' {empty}: the page shows released results alone.")
     if left_out:
         texts = ", ".join(map(str, left_out))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pandas as pd
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
 from experiments.options import CATALOGUE
+from experiments.overview import draw_overview
 from experiments.plots import save
 from experiments.records.description import FILE, Description
 from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
+from experiments.records.scores import SCORES
 from experiments.records.store import Run, as_json, scores_file, scores_frame
-from experiments.records.table import write_tables
+from experiments.records.table import format_score, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
 from experiments.stages import free_first, made_once, one_thread, stage_progress
@@ -172,8 +175,11 @@ def _finish(
     description = describe(experiment, cases, means)
     write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
-    drawn = [file for name, figure in experiment.overview(cases, means).items() for file in save(figure, folder / name)]
-    drawn += _draw(experiment, context, jobs, arrays, folder)
+    drawn = _draw(experiment, context, jobs, arrays, folder)
+    own, general = experiment.overview(cases, means), draw_overview(description, means)
+    figures = own or ({} if general is None else {"overview": general})
+    overview = [file for name, figure in figures.items() for file in save(figure, folder / name)]
+    drawn = [*overview, *drawn] if own or experiment.overview_leads else [*drawn, *overview]
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     metrics = {
         "preset": context.options.preset,
@@ -220,17 +226,30 @@ def run_of(
 def _score_all(
     experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]], folder: Path
 ) -> dict[str, Arrays]:
-    """Scores every job, or reads what an earlier start stored."""
+    """Scores every job, or reads what an earlier start stored; says the main score of every case that is done."""
     arrays: dict[str, Arrays] = {}
-    with stage_progress(len(jobs)) as begin, one_thread():
-        for job in jobs:
-            begin(f"{experiment.name}, {job.case.label}: {job.method.label}")
+    with stage_progress(len(jobs)) as stages, one_thread():
+        for _, group in groupby(jobs, key=lambda job: job.case.key):
+            of_case = list(group)
+            for job in of_case:
+                stages.begin(f"{experiment.name}, {job.case.label}: {job.method.label}")
 
-            def score(job: Job = job) -> Arrays:
-                return experiment.score(job.case, job.method, job.seed, weights[job.key], context)
+                def score(job: Job = job) -> Arrays:
+                    return experiment.score(job.case, job.method, job.seed, weights[job.key], context)
 
-            arrays[job.key] = cached_arrays(scores_file(folder, job.case.key, job.method.key, job.seed), score)
+                arrays[job.key] = cached_arrays(scores_file(folder, job.case.key, job.method.key, job.seed), score)
+            stages.say(_case_done(experiment, of_case[0].case, of_case, arrays))
     return arrays
+
+
+def _case_done(experiment: Experiment, case: Any, jobs: Sequence[Job], arrays: dict[str, Arrays]) -> str:
+    """One line: the main score of the methods that matter."""
+    means = over_seeds(_records(experiment, [], jobs, arrays))
+    methods, scores = experiment.headline(case, means)
+    labels = {job.method.key: job.method.label for job in jobs}
+    values = means[means["score"].isin(scores[:1])].set_index("method")["mean"]
+    parts = [f"{labels[key]} {format_score(values[key])}" for key in methods if key in values and key in labels]
+    return f"{case.label} done. {SCORES[scores[0]].title}: {', '.join(parts)}" if parts else f"{case.label} done."
 
 
 def _records(
@@ -270,7 +289,8 @@ def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOption
     rest = copied[["case", "method"]].drop_duplicates()
     rest = rest[~pd.MultiIndex.from_frame(rest).isin(scored)]
     count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
-    note = f" {count} copied: their weights are not released, or not in this installation."
+    command = f"python -m experiments run {results.experiment} --preset {results.preset}"
+    note = f" {count} copied from the records: their weights are not here; {command} makes them."
     note = note if len(rest) and not options.methods else ""
     verdict = compare(computed, results.records, results.scores, set(results.trainings.get("method", [])))
     if len(verdict.different):

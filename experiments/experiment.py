@@ -152,12 +152,14 @@ class Experiment(ABC):
         over: What means and standard errors of the table are taken over.
         shown: Keys of the scores that the terminal shows.
         seeded: Whether the test functions differ with the seed, so that methods without networks are scored for each.
+        overview_leads: Whether the figure of the main score of all methods stands for it, not one of a case.
     """
 
     name: str
     over: Over = Over.FUNCTIONS
     seeded: bool = False
     shown: Sequence[str] = ()
+    overview_leads: bool = False
 
     @abstractmethod
     def cases(self, context: RunContext) -> Sequence[Any]:
@@ -245,5 +247,8 @@ class Experiment(ABC):
         return {}
 
     def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
-        """Figures of all cases together by name, from means over seeds."""
+        """Figures of all cases together by name, from means over seeds; they come first.
+
+        Without any there is one of the main score of all methods, which comes first if ``overview_leads``.
+        """
         return {}

@@ -1,4 +1,4 @@
-"""What maintainers type: ``python -m experiments.maintain release NAME``, and ``documents`` in its place."""
+"""What maintainers type: ``python -m experiments.maintain release NAME``; ``documents`` or ``figures`` in its place."""
 
 import sys
 from collections.abc import Sequence
@@ -16,11 +16,12 @@ from experiments.errors import DataFileError, InvalidArgumentError, unknown_name
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
 from experiments.records.record import over_seeds
-from experiments.records.release import ROOT, ReleasedResults, write_release
+from experiments.records.release import ROOT, ReleasedResults, manifest, write_release
 from experiments.records.store import read_records, read_scores
 from experiments.records.weights import read_notes
 from experiments.report import documents
-from experiments.report.picture import keep_figure
+from experiments.report.picture import keep_figure, redraw
+from experiments.report.results import released
 from experiments.storage import read_object
 
 PROGRAM = "python -m experiments.maintain"
@@ -49,7 +50,15 @@ def documents_command() -> None:
     print("\n".join(f"File: {file}" for file in files) or "All documents are current.")
 
 
-COMMANDS = {"release": release_command, "documents": documents_command}
+def figures_command(names: Names = ()) -> None:
+    """Draws the figures anew that show the main score of all methods, from released records; all without names."""
+    for name in names or manifest()["experiments"]:
+        results = released(name)
+        if results is not None and registry.experiment(name).overview_leads:
+            print(f"File: {redraw(results)}")
+
+
+COMMANDS = {"release": release_command, "documents": documents_command, "figures": figures_command}
 
 
 def main(words: Sequence[str]) -> int:

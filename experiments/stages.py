@@ -1,10 +1,11 @@
 """What runs share on their way from data to files: one thread, files made once, progress, files of weights."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -52,20 +53,36 @@ def free_first(paths: Iterable[Path]) -> Iterator[Path]:
     yield from taken
 
 
+class Stages(NamedTuple):
+    """What a run says on standard error while it works.
+
+    Attributes:
+        begin: Names the next stage.
+        say: Says something between two stages.
+    """
+
+    begin: Callable[[str], None]
+    say: Callable[[str], None]
+
+
 @contextmanager
-def stage_progress(count: int) -> Iterator[Callable[[str], None]]:
-    """A line on standard error: stage k of ``count`` and the time left; call what it gives at the start of each."""
+def stage_progress(count: int) -> Iterator[Stages]:
+    """A line on standard error: stage k of ``count`` and the time left; a line per stage where that is no terminal."""
     columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=count)
-        started = 0
+    console = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task, numbers = progress.add_task("", total=count), itertools.count()
 
         def begin(description: str) -> None:
-            nonlocal started
-            progress.update(task, description=description, completed=started)
-            started += 1
+            number = next(numbers)
+            progress.update(task, description=description, completed=number)
+            if not console.is_terminal:
+                say(f"{number + 1}/{count} {description}")
 
-        yield begin
+        def say(text: str) -> None:
+            console.print(text, soft_wrap=True, markup=False)
+
+        yield Stages(begin, say)
         progress.update(task, completed=count)
 
 

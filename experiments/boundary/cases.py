@@ -70,7 +70,6 @@ class BoundaryCase:
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
         rollout: Whether operators of single steps are applied as many times as there are output times.
         disturbance: What is done to the inputs of test samples; None for nothing.
-        compared: What a study compares the case in, and what it has of that, for figures.
     """
 
     key: str
@@ -85,7 +84,6 @@ class BoundaryCase:
     trained_on: "BoundaryCase | None" = None
     rollout: bool = False
     disturbance: Disturbance | None = None
-    compared: tuple[str, str] = ("", "")
 
     @property
     def training_case(self) -> "BoundaryCase":

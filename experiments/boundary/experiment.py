@@ -62,7 +62,7 @@ class BoundaryExperiment(Experiment):
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
     figures_of: Callable[..., Mapping[str, Figure]] = draw_case
-    overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
+    overview_leads: bool = True
     over = Over.SEEDS
 
     def takes(self) -> tuple[str, ...]:
@@ -154,11 +154,8 @@ class BoundaryExperiment(Experiment):
 
     @override
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
+        """Fields and errors of a test sample; an animation for problems on the square."""
         return self.figures_of(self.problem, case, self.methods(case), stored, folder)
-
-    def overview(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
-        return {} if self.overview_of is None else self.overview_of(cases, records)
 
 
 def compared(records: pd.DataFrame) -> tuple[str, ...]:
@@ -211,7 +208,11 @@ def _released_file(problem: str, case: str, method: str) -> str:
 
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(
-        name=name, problem=name, versions=versions, figures_of=draw_sample if name in HARD else draw_case
+        name=name,
+        problem=name,
+        versions=versions,
+        figures_of=draw_sample if name in HARD else draw_case,
+        overview_leads=name not in HARD,
     )
     for name, versions in VERSIONS.items()
 }

@@ -1,4 +1,4 @@
-"""Figures of a boundary-condition case from its stored arrays: errors over time, profiles, fields, an animation."""
+"""Figures of a boundary-condition case from its stored arrays: profiles, fields, an animation."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.methods import DEFAULT, FNO, TRUE_FIELD, Method
 from experiments.experiment import Stored
 from experiments.plots import GREY, legend_below, panels
-from experiments.records.record import Arrays
 from experiments.records.table import format_number
 from experiments.storage import write_bytes
 from solvers import Neumann
@@ -105,9 +104,6 @@ def draw_case(
     names, times = names_of(problem), case.source.times(case.test_data(0)).numpy()
     title = f"{names.title}, {case.label}"
     drawings: dict[str, Figure] = {}
-    over_time = {method: arrays for method, arrays in scored.items() if "over_time" in arrays[0]}
-    if len(times) > 1 and over_time:
-        drawings["over-time"] = error_over_time(times, over_time, title)
     if TRUE_FIELD in scored:
         true = scored[TRUE_FIELD][0]["shown"][0]
         fields = {method: arrays[0]["shown"][0] for method, arrays in scored.items() if method.key in BESIDE}
@@ -121,22 +117,6 @@ def draw_case(
             drawings["profile"] = profiles(shown, stencil)
             drawings |= {"fields": space_time(shown)} if len(times) > 1 else {}
     return drawings
-
-
-def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]], title: str) -> Figure:
-    """Error at each time relative to the size of the field over all times; both panels show means over seeds."""
-    figure, (left, right) = panels(2, title)
-    widths = np.linspace(3.0, 1.2, len(scored))  # so that curves which coincide are all seen
-    for (method, seeds), width in zip(scored.items(), widths, strict=True):
-        errors = np.stack([arrays["over_time"] for arrays in seeds])
-        left.plot(times, errors.mean(axis=(0, 1)), **_line(method, lw=width))
-        right.plot(times, errors[:, 0].mean(axis=0), **_line(method, lw=width))
-    left.set(xlabel="t", ylabel="relative L2", yscale="log")
-    right.set(xlabel="t")
-    for panel, what in ((left, "mean over test samples"), (right, "one test sample")):
-        panel.set_title(what, size=SMALL)
-    legend_below(figure, left)
-    return figure
 
 
 def profiles(shown: Shown, stencil: np.ndarray | None) -> Figure:

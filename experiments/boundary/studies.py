@@ -4,12 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, Versions, coarser, finer
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.figures import draw_case, names_of
+from experiments.boundary.figures import draw_case
 from experiments.boundary.hard import HARD
 from experiments.boundary.methods import (
     CHANNELS,
@@ -28,21 +25,10 @@ from experiments.boundary.sources import ClosedFormSource, RecipeSource, Source,
 from experiments.boundary.versions import VERSIONS
 from experiments.disturbance import DISTURBANCES
 from experiments.experiment import Preset
-from experiments.plots import legend_below, panels
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 
 Outside = Mapping[str, Source]
 """Sources of test samples with boundary values that no training sample has, by what tables call them."""
-SAMPLES, VALUES, NODES, INPUTS, STEPS = (
-    "training samples",
-    "boundary values",
-    "nodes of test samples",
-    "noise or rounding of inputs",
-    "steps",
-)
-"""What the cases of a study are compared in."""
-USUAL = {VALUES: "as trained", NODES: "", INPUTS: "none"}
-"""What the operators were trained on, by what is changed; the number of nodes where it says nothing."""
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 VALIDATION = 10  # one sample in ten
 BEYOND = ((1.0, 1.5), (1.5, 2.0))
@@ -78,16 +64,13 @@ def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = 
     for count in plan.counts:
         label = f"{count} samples"
         trained_on = replace(base, sizes=_fewer(base, count, plan.within))
-        cases.append(
-            replace(base, key=f"samples-{count}", label=label, trained_on=trained_on, compared=(SAMPLES, str(count)))
-        )
+        cases.append(replace(base, key=f"samples-{count}", label=label, trained_on=trained_on))
     for number, (label, source) in enumerate(plan.outside.items()):
-        tick = label.partition(" in ")[2].removesuffix(" training")
-        cases.append(replace(other, key=f"outside-{number}", label=label, source=source, compared=(VALUES, tick)))
+        cases.append(replace(other, key=f"outside-{number}", label=label, source=source))
     for nodes in plan.grids:
         sizes = replace(base.sizes, nodes=nodes)
         names = {"key": f"nodes-{nodes}", "label": f"{nodes} nodes"}
-        cases.append(replace(other, **names, sizes=sizes, compared=(NODES, str(nodes))))
+        cases.append(replace(other, **names, sizes=sizes))
     rollouts = [] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]
     return *cases, *disturbed(other), *rollouts
 
@@ -95,26 +78,17 @@ def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = 
 def disturbed(case: BoundaryCase) -> tuple[BoundaryCase, ...]:
     """A case with every disturbance of its inputs."""
     return tuple(
-        replace(
-            case,
-            key=each.rounding or f"noise-{each.noise:g}",
-            label=each.label,
-            disturbance=each,
-            compared=(INPUTS, each.label.removesuffix(" noise")),
-        )
+        replace(case, key=each.rounding or f"noise-{each.noise:g}", label=each.label, disturbance=each)
         for each in DISTURBANCES
     )
 
 
 def disturbed_beside(base: BoundaryCase) -> tuple[BoundaryCase, ...]:
     """A further case of a problem as it is and with every disturbance, for the study of another one."""
-    axis, other = f"{INPUTS}: {base.label}", replace(base, trained_on=base)
-    plain = replace(other, key=f"{base.key}-clean", compared=(axis, USUAL[INPUTS]))
+    other = replace(base, trained_on=base)
+    plain = replace(other, key=f"{base.key}-clean")
     return plain, *(
-        replace(
-            each, key=f"{base.key}-{each.key}", label=f"{base.label}, {each.label}", compared=(axis, each.compared[1])
-        )
-        for each in disturbed(other)
+        replace(each, key=f"{base.key}-{each.key}", label=f"{base.label}, {each.label}") for each in disturbed(other)
     )
 
 
@@ -141,7 +115,6 @@ def _rollout(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int
         times=steps.steps,
         trained_on=single,
         rollout=True,
-        compared=(STEPS, str(steps.steps)),
         **final,
     )
 
@@ -162,41 +135,6 @@ def sides_methods(case: BoundaryCase) -> tuple[Method, ...]:
     """Those of a hard problem, and the default with a loss that sees the sides."""
     rows = {method.key for method in hard_methods(case)} | {RESIDUAL}
     return tuple(method for method in methods(case) if method.key in rows)
-
-
-def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
-    """Relative L2 of every method, logarithmic, a panel for everything that cases are compared in but rollouts.
-
-    Panels begin with what was trained on, but for those of numbers of samples, which have none where all were taken.
-    """
-    groups: dict[str, list[BoundaryCase]] = {}
-    for case in cases:
-        if not case.rollout:
-            groups.setdefault(case.compared[0], []).append(case)
-    usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
-    if groups.get(SAMPLES) == usual:
-        del groups[SAMPLES]
-    if not groups:
-        return {}
-    errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
-    title = f"{names_of(cases[0].source.name).title}: when corrections pay"
-    columns = len(groups) if len(groups) < 4 else -(-len(groups) // 2)
-    figure, axes = panels(len(groups), title, width=0.85, columns=columns)
-    for panel, (axis, group) in zip(axes, groups.items(), strict=True):
-        shown = [*usual, *group] if axis in USUAL else group
-        for method in records["method"].unique():
-            values = errors.reindex([(method, case.key) for case in shown])
-            row = next(each for each in methods(cases[0]) if each.key == method)
-            line = {"color": row.style.colour, "ls": row.style.dashes, "label": row.label}
-            line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
-            panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
-        panel.set(xlabel=axis.replace(": ", ":\n"), yscale="log")
-        ticks = [case.compared[1] if case in group else USUAL[axis] or str(case.sizes.nodes) for case in shown]
-        panel.set_xticks(range(len(shown)), ticks, fontsize=7, rotation=30 if len(shown) > 4 else 0)
-        panel.margins(x=0.15)
-    axes[0].set_ylabel("relative L2")
-    legend_below(figure, axes[0])
-    return {"study": figure}
 
 
 def outside_of(
@@ -288,7 +226,6 @@ def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[
         methods_of=methods_of,
         subject=f"{subject}, rollouts" if hard else subject,
         figures_of=draw_sample if hard else draw_case,
-        overview_of=_draw,
     )
 
 

@@ -6,7 +6,6 @@ end_to_end             training through the update, against the update after tra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +16,13 @@ from typing_extensions import override
 
 from experiments.combined.cases import SIZES, Case, Sizes, cases_of
 from experiments.combined.fields import ADVECTION_FIELDS, DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, FieldProblem
-from experiments.combined.figures import against_shift, profiles
+from experiments.combined.figures import profiles
 from experiments.combined.methods import AFTER, IN_TRAINING, Method, constraint_rows, training_rows, uncertainty_rows
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
-from experiments.errors import DataFileError
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version
-from experiments.records.store import scores_file
-from experiments.storage import read_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +36,7 @@ class CombinedExperiment(Experiment):
     """
 
     name: str
+    overview_leads = True
     heading: str
     problems: tuple[FieldProblem, ...]
     rows: Callable[[int], tuple[Method, ...]]
@@ -127,21 +124,13 @@ class CombinedExperiment(Experiment):
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return self.main, ("CRPS", "MSE", "coverage90")
 
+    @override
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
-        """With the first interval the scores over all of them; profiles in range and at the nearest shift."""
-        drawn, scored = {}, {key for key, _ in stored}
-        methods = [method for method in self.methods(case) if method.network is not None and method.key in scored]
-        main = [method for method in methods if method.key in self.main and (method.key, 0) in stored]
-        if case.number == 0 and methods:
-            cases = [replace(case, number=number) for number in range(len(case.problem.intervals))]
-            siblings: dict[str, Stored] = {}
-            for key in (one.key for one in cases):
-                with suppress(DataFileError):  # the run left the case out
-                    siblings[key] = {entry: read_arrays(scores_file(folder, key, *entry)) for entry in stored}
-            drawn["shift"] = against_shift([one for one in cases if one.key in siblings], methods, siblings)
-        if case.number < 2 and main:
-            drawn["profile"] = profiles(case, main, stored, case.parameters(context.options.seed)[:1])
-        return drawn
+        """Profiles in range and at the nearest shift."""
+        main = [method for method in self.methods(case) if method.key in self.main and (method.key, 0) in stored]
+        if case.number > 1 or not main:
+            return {}
+        return {"profile": profiles(case, main, stored, case.parameters(context.options.seed)[:1])}
 
     def _ratio(self, case: Case, seed: int | None, value: float) -> Record:
         ratio = partial(Record, experiment=self.name, case=case.key, method=IN_TRAINING, score="ratio")

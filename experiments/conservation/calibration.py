@@ -10,9 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.distributions import Normal
 from typing_extensions import override
@@ -36,7 +34,6 @@ from experiments.conservation.methods import (
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
 from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
-from experiments.experiment import Method as Row
 from experiments.records.record import Arrays
 from experiments.stages import take_released
 from experiments.storage import checksum
@@ -61,8 +58,6 @@ VALIDATION: Mapping[Preset, int] = {"smoke": 20, "laptop": 100, "paper": 100}
 """Functions of the training range that bands are fitted on."""
 NINETY = 1.6448536269514722
 """Standard deviations from the mean to the ends of a central 90 % interval."""
-HEADINGS = {"MSE": "MSE", "CRPS": "CRPS", "coverage90": "covered by 90 %", "front_coverage90": "the same at the front"}
-"""Scores that the figure of the study shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +130,7 @@ class CalibrationStudy(Experiment):
     """
 
     name: str
+    overview_leads = True
     base: ConservationExperiment
     extrapolation: str = SMALL_EXTRAPOLATION
 
@@ -174,12 +170,6 @@ class CalibrationStudy(Experiment):
         first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
         learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files) if files else None
         return score_calibration(case, method.key, learnt, files[:1])
-
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
-        """MSE, CRPS and coverage of all treatments over the parameter; the training range is shaded."""
-        methods = [method for method, _ in TREATMENTS.values()]
-        headings = {score: heading for score, heading in HEADINGS.items() if (records["score"] == score).any()}
-        return {"study": draw_study(cases, records, methods, headings)}
 
 
 def score_calibration(case: Case, key: str, learnt: Learnt | None, files: tuple[Weights, ...]) -> Arrays:
@@ -263,34 +253,6 @@ def _with_totals(laws: Laws, case: Case, parameter: Tensor) -> Laws:
     """The laws of functions with different parameters ``(functions,)``."""
     total = case.problem.total(case.problem.test_time, parameter)[None, :, None]
     return replace(laws, exact=replace(laws.exact, b=total), loose=replace(laws.loose, b=total))
-
-
-def draw_study(
-    cases: Sequence[Case], records: pd.DataFrame, methods: Sequence[Row], headings: Mapping[str, str]
-) -> Figure:
-    """Panels of scores over the parameter, one line per method; those of coverage show the level aimed at.
-
-    ``headings`` has the titles of the panels by score.
-    """
-    order = sorted(cases, key=lambda case: case.parameter)
-    figure, axes = plots.panels(
-        len(headings), f"{order[0].problem.name.replace('_', ' ').capitalize()}: calibration", share_y=False, width=0.75
-    )
-    means = records.set_index(["score", "method", "case"])["mean"]
-    for panel, (score, heading) in zip(axes, headings.items(), strict=True):
-        for method in methods:
-            values = means.reindex([(score, method.key, case.key) for case in order])
-            line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label, "lw": 1.5}
-            panel.plot([case.parameter for case in order], values, marker="o", ms=3, **line)
-        panel.axvspan(*order[0].problem.training_range, color="0.93", zorder=0)
-        panel.set(xlabel=order[0].problem.symbol, title=heading)
-        level = score.partition("coverage")[2]
-        if level:
-            panel.axhline(int(level) / 100, color="0.5", lw=0.8)
-        else:
-            panel.set_yscale("log")
-    plots.legend_below(figure, axes[0])
-    return figure
 
 
 def _study(

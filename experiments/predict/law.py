@@ -28,7 +28,7 @@ class PredictOptions:
             your file with one value per time.
         flux_right: Flux through the right end, positive if it leaves the domain: a number, or the name of a column.
         start: Time at which the total is --initial-total.
-        times: Times of the prediction, one or several; the middle of the observed times by default.
+        times: Times of the prediction, one or several; by default the observed one nearest the middle of all.
         low: Left end of the domain; the smallest x, or that of the problem, by default.
         high: Right end of the domain; the largest x, or that of the problem, by default.
         points: Number of equally spaced points of the prediction, both ends included.
@@ -115,7 +115,8 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
         InvalidArgumentError: If the options do not fit each other or the observations.
     """
     observed = observations.columns["t"]
-    times = np.array(options.times or (0.5 * float(observed.min() + observed.max()),))
+    middle = np.abs(observed - 0.5 * (observed.min() + observed.max())).argmin()
+    times = np.array(options.times or (float(observed[middle]),))
     low, high = _domain(observations.columns["x"], options)
     notes = _limits_of_the_data(observations, times, (low, high), options)
     if options.law == "fluxes":

@@ -160,8 +160,9 @@ def _draw_field(
         axes.fill_between(prediction.x, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
         axes.plot(prediction.x, mean, color=colour, ls=dashes, lw=1.6, label=label)
     t, x, u = (observations.columns[name] for name in ("t", "x", "u"))
-    nearest = t == t[np.abs(t - time).argmin()]
-    axes.plot(x[nearest], u[nearest], "k.", ms=6, label="observed nearest in time")
+    shown = t[np.abs(t - time).argmin()]
+    axes.plot(x[t == shown], u[t == shown], "k.", ms=6, label="observed nearest in time")
+    other = "" if shown == time else f", points of t = {shown:g}"
     before, after = (prediction.totals(field)[index] for field in (prediction.before, prediction.after))
-    axes.set_title(f"t = {time:g}\ntotal {before:.4g} → {after:.4g}", fontsize=9)
+    axes.set_title(f"t = {time:g}{other}\ntotal {before:.4g} → {after:.4g}", fontsize=9)
     open_box(axes)

@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pandas as pd
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
-from experiments.conservation.calibration import draw_study
 from experiments.conservation.cases import Sizes, laws_of
 from experiments.conservation.experiment import EXPERIMENTS as CONSERVATION
 from experiments.conservation.experiment import ConservationExperiment
@@ -44,6 +41,7 @@ class PredictionStudy(Experiment):
     """
 
     name: str
+    overview_leads = True
     base: ConservationExperiment
     flows: GenerationExperiment
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
@@ -103,10 +101,6 @@ class PredictionStudy(Experiment):
         self, case: PredictionCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
         return score_draws(method.draws(case, weights), case, method)
-
-    def overview(self, cases: Sequence[PredictionCase], records: pd.DataFrame) -> dict[str, Figure]:
-        """Scores of all rows over the parameter; the training range is shaded."""
-        return {"study": draw_study([case.base for case in cases], records, METHODS, HEADINGS)}
 
 
 def score_draws(draws: Float[Tensor, "s functions x"], case: PredictionCase, method: Method) -> Arrays:

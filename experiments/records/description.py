@@ -2,6 +2,7 @@
 code of the experiment.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -65,3 +66,12 @@ def read_description(folder: Path) -> Description:
         return Description(**present | {"over": Over(content["over"]), "papers": papers})
     except (KeyError, TypeError, ValueError) as error:
         raise DataFileError(f"'{folder / FILE}' describes no results ({error!r}); run the experiment again.") from error
+
+
+def title(name: str) -> str:
+    """The name of an experiment as a heading."""
+    problem, *study = name.removeprefix("generate_").split("-")
+    generated = ", generated" if name.startswith("generate_") else ""
+    words = ": ".join((problem + generated, *study)).replace("_", " ")
+    words = re.sub("burgers|darcy|dirichlet|neumann", lambda person: person[0].capitalize(), words)
+    return words[0].upper() + words[1:]

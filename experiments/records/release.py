@@ -31,7 +31,7 @@ class ReleasedResults:
     Args:
         trained_version: Version of the data that its networks were trained on.
         scored_version: Version of the data that its records were scored on, which ``reproduce`` compares on.
-        scores: Scores per function and seed, of the methods whose weights are released.
+        scores: Scores per function and seed of the seed that is shown, and of others where they were stored.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         weights: Released files of weights, below ``experiments/weights``.
     """

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.errors import DataFileError
+from experiments.records.description import title
 from experiments.records.record import TRUTH
 from experiments.records.release import ROOT, released_weights
 from experiments.records.scores import SCORES, Better
@@ -25,7 +26,7 @@ from experiments.records.table import format_score
 from experiments.records.weights import read_notes
 from experiments.report import calibration_tables, media_tables, readme_tables, wall_tables
 from experiments.report.picture import FOLDER
-from experiments.report.results import Cell, Results, headline, title
+from experiments.report.results import Cell, Results, headline
 from experiments.report.tables import Entry, entries_of, family_of, markdown, results_of, table
 from experiments.storage import write_bytes
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from experiments.records.description import Description
+from experiments.records.description import Description, title
 from experiments.records.release import manifest
 from experiments.records.table import legend, wide
 from experiments.report.picture import FOLDER, leading_figure
-from experiments.report.results import Results, headline, newest_runs, of_run, released, title
+from experiments.report.results import Results, headline, newest_runs, of_run, released
 from experiments.storage import writable_folder, write_bytes
 
 OTHERS = "further experiments"
@@ -68,10 +68,11 @@ def _section(results: Results) -> dict[str, Any]:
     picture, references = leading_figure(name, run), dict.fromkeys(described.references.values())
     return {
         "name": name if run is None else f"{name}-run",
-        "title": title(name) if run is None else f"{title(name)}: stored run, preset {results.preset}",
+        "title": title(name) + ("" if run is None else f": {_kind(results)}, preset {results.preset}"),
         "summary": described.summary or described.title,
         "run": run or "",
-        "origin": f"{'Released results' if run is None else 'Results of a stored run'} ({results.origin})",
+        "verdict": results.verdict,
+        "origin": f"{'Released results' if run is None else f'Results of a {_kind(results)}'} ({results.origin})",
         "headline": headline(described, results.records),
         "reference": " or ".join(described.methods.get(key, key) for key in references),
         "rows": wide(results.records, described).to_html(index=False, border=0),
@@ -80,6 +81,10 @@ def _section(results: Results) -> dict[str, Any]:
         "figure": _address(picture) if picture else "",
         "commands": _commands(described, run is None),
     }
+
+
+def _kind(results: Results) -> str:
+    return "reproduction" if results.verdict else "stored run"
 
 
 def _trainings(results: Results) -> str:

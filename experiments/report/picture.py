@@ -1,6 +1,6 @@
-"""The figure that stands for an experiment: of released results a small copy in the library, of a run its first one.
+"""The figure that stands for an experiment: of released results a copy in the library, of a run its first one.
 
-``python -m experiments.maintain release NAME`` makes the small copy.
+``python -m experiments.maintain release NAME`` makes the copy; ``figures`` draws those anew that need records alone.
 """
 
 import io
@@ -9,14 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.errors import DataFileError
+from experiments.overview import draw_overview
+from experiments.report.results import Results
 from experiments.storage import read_object, write_bytes
 
 FOLDER = Path(__file__).parent / "figures"
-SMALL, LARGE = 640, 1280
-"""Widths in pixels of the copies that come with the library, and of figures on the page."""
-LARGEST = 40_000
-"""Bytes of a small copy."""
-_COLOURS = (256, 128, 64, 32, 16)
+WIDTH, COLOURS = 1280, 256
+"""Of figures on the page: pixels and colours."""
 
 
 def leading_figure(name: str, run: Path | None) -> bytes | None:
@@ -25,17 +24,27 @@ def leading_figure(name: str, run: Path | None) -> bytes | None:
         released = FOLDER / f"{name}.png"
         return released.read_bytes() if released.is_file() else None
     drawn = _first_figure(run)
-    return None if drawn is None else shrunk(drawn, LARGE)
+    return None if drawn is None else shrunk(drawn)
 
 
 def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
-    """Writes a small copy of the first figure of a run into a folder; returns its file, or nothing without a figure."""
+    """Writes a copy of the first figure of a run into a folder; returns its file, or nothing without a figure."""
     drawn = _first_figure(run)
     if drawn is None:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / f"{name}.png", shrunk(drawn, SMALL, LARGEST))
+    write_bytes(folder / f"{name}.png", shrunk(drawn))
     return [folder / f"{name}.png"]
+
+
+def redraw(results: Results, folder: Path = FOLDER) -> Path:
+    """Draws the main score of all methods of released results, as a run does; returns the file."""
+    figure, buffer = draw_overview(results.description, results.records), io.BytesIO()
+    if figure is None:
+        raise DataFileError(f"The records of '{results.name}' have no two methods to compare.")
+    figure.savefig(buffer, format="png", dpi=160)
+    write_bytes(folder / f"{results.name}.png", _reduced(Image.open(buffer)))
+    return folder / f"{results.name}.png"
 
 
 def _first_figure(run: Path) -> Path | None:
@@ -43,18 +52,17 @@ def _first_figure(run: Path) -> Path | None:
     return run / names[0] if names else None
 
 
-def shrunk(path: Path, width: int, largest: int | None = None) -> bytes:
-    """A figure as a PNG of few colours and at most these sizes, in pixels and bytes; colours are given up for bytes."""
+def shrunk(path: Path) -> bytes:
+    """A figure as a PNG of the page's width at most."""
     try:
-        picture = Image.open(path).convert("RGB")
+        return _reduced(Image.open(path))
     except OSError as error:
         raise DataFileError(f"'{path}' cannot be read as a picture ({error}); run the experiment again.") from error
-    picture.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
-    content = b""
-    for colours in _COLOURS:
-        buffer = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
-        content = buffer.getvalue()
-        if largest is None or len(content) <= largest:
-            break
-    return content
+
+
+def _reduced(picture: Image.Image) -> bytes:
+    picture = picture.convert("RGB")
+    picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

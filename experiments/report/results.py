@@ -1,6 +1,5 @@
 """What the page and the documents show of an experiment: its results, and the few rows that matter."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ class Results:
 
     Args:
         origin: Preset, seed, date, processor and revision, as far as they were stored.
+        verdict: What a reproduction of the release found; empty for others.
     """
 
     description: Description
@@ -37,6 +37,7 @@ class Results:
     preset: str
     origin: str
     run: Path | None
+    verdict: str = ""
 
     @property
     def name(self) -> str:
@@ -96,25 +97,12 @@ def of_run(folder: Path) -> Results:
 
 
 def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
-    """The newest finished run of every experiment, and those of an older version, which have no description.
-
-    Reproductions of the release are none.
-    """
+    """The newest finished run or reproduction of every experiment; and those of a version without descriptions."""
     newest: dict[Path, Path] = {}
     for metrics in sorted(out.glob("*/*/metrics.json"), key=lambda file: file.parent.stat().st_mtime):
-        if not read_object(metrics).get("verdict"):
-            newest[metrics.parents[1]] = metrics.parent
+        newest[metrics.parents[1]] = metrics.parent
     runs = [newest[folder] for folder in sorted(newest)]
     return [run for run in runs if (run / FILE).is_file()], [run for run in runs if not (run / FILE).is_file()]
-
-
-def title(name: str) -> str:
-    """The name of an experiment as a heading."""
-    problem, *study = name.removeprefix("generate_").split("-")
-    generated = ", generated" if name.startswith("generate_") else ""
-    words = ": ".join((problem + generated, *study)).replace("_", " ")
-    words = re.sub("burgers|darcy|dirichlet|neumann", lambda person: person[0].capitalize(), words)
-    return words[0].upper() + words[1:]
 
 
 def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
@@ -185,4 +173,5 @@ def assemble(
         preset=notes["preset"],
         origin=", ".join(str(part) for part in origin if part),
         run=run,
+        verdict=notes.get("verdict", ""),
     )

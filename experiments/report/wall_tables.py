@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from experiments.records.description import title
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
-from experiments.report.results import title
 from experiments.report.tables import markdown, paired_ratio, results_of
 
 NAME = "open_rollouts"

@@ -52,13 +52,13 @@ def test_one_thread_is_given_back() -> None:
     torch.set_num_threads(threads)
 
 
-def test_progress_names_the_stages_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with stage_progress(2) as begin:
-        begin("first of two")
-        begin("second of two")
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "second of two" in printed.err
+def test_progress_names_every_stage_on_standard_error_when_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage_progress(2) as stages:
+        stages.begin("first of two")
+        stages.say("0 [is] the score of the first")
+        assert capsys.readouterr() == ("", "1/2 first of two\n0 [is] the score of the first\n")
+        stages.begin("second of two")
+        assert capsys.readouterr() == ("", "2/2 second of two\n")
 
 
 def flow_training(context: RunContext) -> Training:

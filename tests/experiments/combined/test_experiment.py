@@ -48,7 +48,7 @@ def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_
         assert (table[score].filter(like=constrained) <= (0 if score == "boundary" else 1e-12)).all(axis=None)
         assert (table[score].filter(regex=f"^(?!.*{constrained})") > 1e-4).all(axis=None)
     assert {"MSE", "CRPS", "LL", "coverage50", "coverage90", "boundary", "conservation"} == set(table.columns.levels[0])
-    assert {f.stem for f in report.files} == {"table", "profile-stefan-0", "profile-stefan-1", "shift-stefan-0"}
+    assert {f.stem for f in report.files} == {"table", "profile-stefan-0", "profile-stefan-1", "overview"}
     assert "2 independent groups, ensembles of 2" in report.description.title
 
 

@@ -46,7 +46,7 @@ def test_a_run_scores_all_treatments_and_draws_the_overview(tmp_path: Path) -> N
     assert set(means["MSE"]["u=0.5"].index) == set(TREATMENTS)
     assert means["MSE"]["u=0.6", "conformal"] == pytest.approx(means["MSE"]["u=0.6", "probconserv"])
     assert means["moved"]["u=0.6", "by-law"] == 0, "what two steps have trained has no front"
-    assert {file.name for file in report.files} >= {"study.png"}
+    assert {file.name for file in report.files} >= {"overview.png"}
 
 
 def test_scores_of_a_gaussian_are_those_of_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_a_run_meets_the_law_in_every_draw_and_draws_the_overview(tmp_path: Path
     largest = means["law_residual"]
     assert largest[["probconserv-gp", "probconserv-anp", "flow-law"]].max() < 1e-12
     assert largest[["gp", "anp", "flow", "training-fields"]].min() > 1e-4
-    assert {file.name for file in report.files} >= {"study.png"}
+    assert {file.name for file in report.files} >= {"overview.png"}
     assert "u* in [0.55, 0.7]" in report.description.title
 
 

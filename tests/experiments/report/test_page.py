@@ -62,12 +62,12 @@ def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeyp
     """Released numbers have the figure of the library, those of a run its own one or none."""
     run = run_with_figure(tmp_path)
     monkeypatch.setattr(picture, "FOLDER", tmp_path / "library")
-    lead = picture.SMALL
+    lead = picture.WIDTH
     assert widths(page.render({"examples": [results()]})) == [lead]
-    assert widths(page.render({"examples": [results(), results(run=run)]})) == [lead, picture.LARGE]
+    assert widths(page.render({"examples": [results(), results(run=run)]})) == [lead, picture.WIDTH]
     picture.keep_figure("example", run, picture.FOLDER)
-    assert widths(page.render({"examples": [results()]})) == [lead, picture.SMALL]
-    assert widths(page.render({"examples": [results(run=run)]})) == [lead, picture.LARGE]
+    assert widths(page.render({"examples": [results()]})) == [lead, picture.WIDTH]
+    assert widths(page.render({"examples": [results(run=run)]})) == [lead, picture.WIDTH]
     (run / "metrics.json").write_text("{}")
     assert widths(page.render({"examples": [results(run=run)]})) == [lead]
 
@@ -82,7 +82,6 @@ def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("only_the_example")
 def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_path: Path) -> None:
     run, file = run_with_figure(tmp_path, preset="smoke"), tmp_path / "report.html"
-    run_with_figure(tmp_path, key="reproduced", verdict="Reproduced: all rows")
     assert [shown.run for shown in page.write_report(tmp_path, file)[0]] == [None, run]
     html = file.read_text(encoding="utf-8")
     assert re.findall("<h3[^>]*>(.*)</h3>", html) == ["Example", "Example: stored run, preset smoke"]
@@ -92,6 +91,11 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
     assert f"Not part of the release: the newest finished run, <code>{run}</code>." in below
     assert "Not part of" not in html.partition('<section id="example-run"')[0]
     assert "Results of a stored run (preset smoke, 2026-01-02)" in below
+    reproduced = run_with_figure(tmp_path, key="reproduced", verdict="Reproduced: all rows.")
+    assert [shown.run for shown in page.write_report(tmp_path, file)[0]] == [None, reproduced]
+    html = file.read_text(encoding="utf-8")
+    assert "Example: reproduction, preset laptop" in html
+    assert f"the newest reproduction, <code>{reproduced}</code>. Reproduced: all rows." in html
 
 
 @pytest.mark.usefixtures("only_the_example")
@@ -118,7 +122,7 @@ def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_des
 @pytest.mark.usefixtures("only_the_example")
 def test_report_says_how_many_runs_it_shows_and_where_there_are_none(tmp_path: Path, command: Callable) -> None:
     file = str(tmp_path / "report.html")
-    for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run of its own")):
+    for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         out = tmp_path / folder
         said = f"The folder '{out}' {why}: the page shows released results alone.\n"
@@ -144,12 +148,13 @@ def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     assert "Results of a stored run" in page.render({"e": [shown]})
 
 
-def test_a_released_figure_is_small(tmp_path: Path) -> None:
+def test_a_released_figure_has_the_width_of_the_page(tmp_path: Path) -> None:
     folder = run_with_figure(tmp_path)
     (kept,) = picture.keep_figure("example", folder, tmp_path)
-    assert kept.stat().st_size <= 16 * picture.LARGEST  # noise is the worst there is
-    with Image.open(kept) as shown:
-        assert shown.width == picture.SMALL
+    drawn = picture.redraw(results(), tmp_path / "example")
+    for file in (kept, drawn):
+        with Image.open(file) as shown:
+            assert shown.width == picture.WIDTH
     (folder / "metrics.json").write_text("{}")
     assert picture.keep_figure("example", folder, tmp_path) == []
 
@@ -166,5 +171,4 @@ def test_a_damaged_figure_is_named(tmp_path: Path) -> None:
 def test_every_released_figure_is_small_enough() -> None:
     sizes = {file.name: file.stat().st_size for file in picture.FOLDER.glob("*.png")}
     assert sizes
-    assert max(sizes.values()) <= picture.LARGEST, sizes
-    assert sum(sizes.values()) <= 32_500 * len(sizes), sizes
+    assert max(sizes.values()) <= 400_000, sizes

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from experiments.driver import describe
-from experiments.records.description import Description
+from experiments.records.description import Description, title
 from experiments.records.record import Record, as_frame
 from experiments.records.table import wide
-from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released, title
+from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released
 from experiments.report.tables import entries_of
 from experiments.report.terminal import console, headline_tables
 from tests.experiments.report.example import Entry, Example, results
