@@ -98,17 +98,18 @@ def draw_boon() -> Figure:
             axes.plot(x[part], shown, line, color=colour, ms=size, label=name)
         axes.set(xlabel="x")
         legend_below(axes)
-    *_, (extended, *_) = fields.values()
-    mark_walls(*panels, wall=float(extended[0, 0, -1]))
+    _, *corrected = fields.values()
+    mark_walls(*panels, [float(u[0, 0, -1]) for u, *_ in corrected])
     return figure
 
 
-def mark_walls(left: Axes, right: Axes, wall: float) -> None:
-    """Draws the two conditions: a value, and a derivative."""
+def mark_walls(left: Axes, right: Axes, walls: list[float]) -> None:
+    """Draws the two conditions: a value, and a derivative at both ends."""
     left.plot(0.0, 0.5, "*", color=TRUTH, ms=14, zorder=5)
-    right.plot([0.96, 1.0], [wall, wall], color=TRUTH, lw=3, zorder=5)
+    for wall in walls:
+        right.plot([0.985, 1.015], [wall, wall], color=TRUTH, lw=3, zorder=5)
     left.set(title="first node: u = 0.5 (star)", ylabel="u")
-    right.set(title="last node: ∂u/∂x = 0 (bar)")
+    right.set(title="last node: ∂u/∂x = 0 (bars)")
 
 
 def two_panels() -> tuple[Figure, tuple[Axes, Axes]]:

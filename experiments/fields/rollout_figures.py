@@ -46,13 +46,14 @@ def draw_changes(label: str, methods: Sequence[Any], shown: Mapping[str, Arrays]
     fixing = [method for method in methods[1:] if shown[method.key]["map"].any()]
     figure, axes = panels(len(fixing) + 1, f"Where fixers changed the depth of a basin; {label}", columns=3, width=0.8)
     first = axes[0].imshow(shown[methods[0].key]["depth"].T, origin="lower", cmap="viridis")
-    axes[0].set_title("true depth at the end", fontsize=9)
+    axes[0].set_title("true depth at the end", fontsize=10)
     figure.colorbar(first, ax=axes[0], pad=0.02)
+    most = float(np.median([np.quantile(shown[method.key]["map"], 0.99) for method in fixing]))
     for panel, method in zip(axes[1:], fixing, strict=True):
         values = shown[method.key]["map"]
-        image = panel.imshow(values.T, origin="lower", cmap="magma", vmin=0.0, vmax=float(np.quantile(values, 0.99)))
-        panel.set_title(f"{method.label} (mean {values.mean():.2g})", fontsize=9)
-        figure.colorbar(image, ax=panel, pad=0.02)
+        image = panel.imshow(values.T, origin="lower", cmap="magma", vmin=0.0, vmax=most)
+        panel.set_title(f"{method.label}, mean {values.mean():.2g}", fontsize=10)
+        figure.colorbar(image, ax=panel, pad=0.02, extend="max")  # one scale for all
     for panel in axes:
         panel.set(xticks=[], yticks=[])
         panel.grid(False)
