@@ -27,8 +27,7 @@ from boon.normalisation import Normalised
 from boon.operator import BOON
 from boon.transforms import FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from solvers.files import write_atomically
-from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors
+from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors, write_atomically
 
 FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3

@@ -1,11 +1,15 @@
-"""Tensors and texts in one safetensors file with a checksum: the format of weights and checkpoints.
+"""Files of all packages: written completely or not at all, and tensors and texts in one safetensors file.
 
-It belongs to this package because all others may import it.
+The latter have a checksum; it is the format of weights and checkpoints.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +20,40 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 
+_READABLE = 0o644  # temporary files are readable for their owner only
 _CHECKSUM = "checksum"
 _COMPLEX = "complex128"
 """Metadata that names tensors of this dtype, which the format lacks: their real and imaginary parts are stored."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new one, never a part; see ``replacing``."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the place of a file at the end; after an error the file stays as it was.
+
+    Args:
+        path: The file; its folder must exist.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(_READABLE)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class TensorFile(NamedTuple):

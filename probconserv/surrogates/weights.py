@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probconserv.errors import DataFileError
-from solvers.files import write_atomically
-from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors
+from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors, write_atomically
 
 FORMAT = 1
 

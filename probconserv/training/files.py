@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from probconserv.errors import OutputFolderError
-from solvers.files import write_atomically
+from solvers.tensor_files import write_atomically
 
 
 def writable_folder(folder: Path) -> Path:

@@ -13,11 +13,11 @@ from torch import Tensor
 from solvers.data_files.field_set import CATEGORIES, FieldSet, collect
 from solvers.data_files.layouts import Layout, PDEBench
 from solvers.errors import DataFileError, InvalidArgumentError
-from solvers.files import replacing
 from solvers.finite_volume.solve import Solution
 from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.steady.solve import SteadySolution
 from solvers.systems.solution import SystemSolution
+from solvers.tensor_files import replacing
 
 _METADATA = "probconserv_boon"
 _FORMAT = 1

@@ -224,17 +224,10 @@ def kernel(signature: Any) -> Callable[[Callable[..., None]], Kernel]:
 
 
 def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, cache: bool) -> Kernel:
-    """A kernel from the lines of its body.
+    """A kernel from the lines of its body, which may call the compiled functions ``names``.
 
-    Args:
-        name: Name of the kernel, different for every body and every set of functions if it is kept on disk.
-        lines: Lines of the body.
-        names: Compiled functions that the lines call.
-        cache: Whether to keep the machine code on disk: for functions of this package alone, since numba does not
-            see that a function has changed that a kernel calls.
-
-    Returns:
-        The kernel.
+    Its name differs for every body and every set of functions if it is kept on disk. That is for functions of this
+    package alone, since numba does not see that a function has changed that a kernel calls.
     """
     source = "\n    ".join([f"def {name}({_ARGUMENTS}):", *lines])
     names["__name__"] = __name__  # where numba looks for the globals of code that it kept

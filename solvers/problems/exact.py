@@ -253,33 +253,11 @@ def barenblatt(t: Value, points: Tensor, exponent: Value, constant: Value) -> Te
             "x on a line give x[..., None]."
         )
     require(t > 0, "t of Barenblatt's solution", "above 0", t)
-    beta, kappa = _barenblatt_constants(points.shape[-1], m, c)
-    profile = c - kappa * points.square().sum(dim=-1) * t ** (-2 * beta)
-    return t ** (-points.shape[-1] * beta) * profile.clamp(min=0.0) ** (1 / m)
-
-
-def barenblatt_mass(exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Mass (π/κ)^{d/2} C^{1/m + d/2} Γ(1/m + 1)/Γ(1/m + 1 + d/2) of Barenblatt's solution at every time."""
-    m, c = float64(exponent, constant)
-    _, kappa = _barenblatt_constants(dimension, m, c)
-    half = 0.5 * dimension
-    gammas = torch.exp(torch.lgamma(1 / m + 1) - torch.lgamma(1 / m + 1 + half))
-    return (pi / kappa) ** half * c ** (1 / m + half) * gammas
-
-
-def barenblatt_radius(t: Value, exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Radius √(C/κ) t^β of the support of Barenblatt's solution."""
-    t, m, c = float64(t, exponent, constant)
-    require(t > 0, "t of Barenblatt's solution", "above 0", t)
-    beta, kappa = _barenblatt_constants(dimension, m, c)
-    return torch.sqrt(c / kappa) * t**beta
-
-
-def _barenblatt_constants(dimension: int, m: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     require(m > 0, "exponent m of Barenblatt's solution", "above 0", m)
     require(c > 0, "constant C of Barenblatt's solution", "above 0", c)
-    beta = 1 / (dimension * m + 2)
-    return beta, 0.5 * beta * m
+    beta = 1 / (points.shape[-1] * m + 2)
+    profile = c - 0.5 * beta * m * points.square().sum(dim=-1) * t ** (-2 * beta)
+    return t ** (-points.shape[-1] * beta) * profile.clamp(min=0.0) ** (1 / m)
 
 
 def _exponent(exponent: Value) -> Tensor:

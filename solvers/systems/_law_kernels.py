@@ -57,17 +57,7 @@ class LawKernels:
 def law_kernels(
     law: Law, flux: SystemFlux, components: int, walls: tuple[bool, ...], sample: list[float]
 ) -> LawKernels:
-    """The kernels of a law.
-
-    Args:
-        law: The law.
-        flux: Numerical flux.
-        components: Number of components.
-        walls: Whether a side of each axis is a wall.
-        sample: An admissible state.
-
-    Returns:
-        The kernels.
+    """The kernels of a law with c components, where some axes have walls; ``sample`` is an admissible state ``(c,)``.
 
     Raises:
         InvalidArgumentError: If law and flux do not go together, a wall needs a mirror image that the law does not
@@ -179,14 +169,8 @@ def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
 def check_law(law: Law, states: Tensor, dimension: int) -> None:
     """Raises an error for a law of a user's own whose functions are not those of a hyperbolic system.
 
-    Args:
-        law: The law.
-        states: Some admissible states ``(n, c)``.
-        dimension: Number of space axes.
-
-    Raises:
-        InvalidArgumentError: If a result has the wrong shape, the flux cannot be differentiated, ∂f/∂u has complex
-            eigenvalues, or one outside the range of those that the law gives.
+    They are called for some of the states ``(n, c)``. It is an error if a result has the wrong shape, the flux cannot
+    be differentiated, or ∂f/∂u has complex eigenvalues or one outside the range of those that the law gives.
     """
     if isinstance(law, ShallowWater | Euler):
         return

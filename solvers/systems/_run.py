@@ -124,15 +124,7 @@ class Run:
         return self._clocks[:, 2].to(torch.int64)
 
     def advance(self, target: float, control: Control) -> None:
-        """Integrates every entry to a target time.
-
-        Args:
-            target: Time to reach.
-            control: Choice of the step.
-
-        Raises:
-            SolverDivergedError: If an entry fails at the smallest step.
-        """
+        """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step."""
         clocks, status = self._clocks.numpy(), self._status
         self._bounds[:] = target, control.courant, control.largest_step, control.smallest
         status[:], self._places[:] = np.where(clocks[:, 0] < target, _tile.RUNNING, _tile.DONE), -1
@@ -306,15 +298,7 @@ class Watch:
     sampled: Tensor
 
     def check(self, start: float, end: float) -> None:
-        """Raises an error if the steps missed a part of a state.
-
-        Args:
-            start: First time.
-            end: Last time.
-
-        Raises:
-            InvalidArgumentError: If an integral is off by more than a twentieth of the variation of the state.
-        """
+        """Raises an error if an integral over the span is off by more than a twentieth of a state's variation."""
         for side in self.setting.changing if end > start else []:
             if self._misses(side, start, end):
                 raise InvalidArgumentError(

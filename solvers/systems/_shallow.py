@@ -81,14 +81,10 @@ def _face(
 
 @inner
 def _reconstruct(u: Array, z: Array, thin: float, limiter: int, work: Array) -> None:
-    """Cell values and half slopes of one row.
+    """Cell values and half slopes of one row of states ``(c, m)`` over a bottom ``(m,)``.
 
-    Args:
-        u: States ``(c, m)``.
-        z: Bottom ``(m,)``.
-        thin: See ``velocity``.
-        limiter: Address of the kernel of the slopes, or 0 for none.
-        work: Depth, velocities and surface, then their half slopes, ``(2, c + 1, m)``, overwritten.
+    ``work`` receives depth, velocities and surface, then their half slopes ``(2, c + 1, m)``. ``limiter`` is the
+    address of the kernel of the slopes, or 0 for none; for ``thin`` see ``velocity``.
     """
     components, m = u.shape
     for i in range(m):
@@ -158,13 +154,9 @@ def _distribute(work: Array, face: int, normal: int, contact: bool, fluxes: Any,
 def _row(work: Array, normal: int, gravity: float, contact: bool, change: Array, sides: Array) -> tuple[float, float]:
     """Adds what changes the cells of one row, per unit of time and area; integral of the source and largest speed.
 
-    Args:
-        work: Result of ``_reconstruct``.
-        normal: Component of the momentum along the row.
-        gravity: g.
-        contact: HLLC instead of HLL.
-        change: Minus the difference of the fluxes ``(c, n)``, set to zero before.
-        sides: Receives the fluxes through the first and the last side ``(2, c)``.
+    ``work`` is as ``_reconstruct`` left it, ``normal`` the component of the momentum along the row, and ``contact``
+    asks for HLLC. ``change (c, n)`` gets minus the difference of the fluxes, and ``sides`` those through both sides
+    ``(2, c)``.
     """
     components, n = change.shape
     source, fastest = 0.0, 0.0

@@ -51,19 +51,9 @@ def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Sid
 
 
 def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...]) -> Tensor:
-    """States of a Dirichlet side at a time.
+    """States ``(entries, c, *face)`` of a Dirichlet side at a time; ``batch`` is ``(*batch, c)``.
 
-    Args:
-        side: A side with a Dirichlet condition.
-        time: Time.
-        batch: Shape of the batch and number of components ``(*batch, c)``.
-        face: Shape of the side, empty with one axis.
-
-    Returns:
-        States ``(entries, c, *face)``.
-
-    Raises:
-        InvalidArgumentError: If the value is missing, not finite, or has the wrong shape.
+    An error if the value is missing, not finite, or has the wrong shape.
     """
     assert isinstance(side.condition, Dirichlet)
     value = value_at(side.condition.value, time, side.name)
@@ -90,13 +80,7 @@ def _wrong_shape(side: Side, got: tuple[int, ...], batch: tuple[int, ...], face:
 def bottom_ghosts(side: Side, cells: Tensor, count: int) -> Tensor:
     """Bottom beyond a side: mirrored by a wall, continued by periodicity, else level with the edge cell.
 
-    Args:
-        side: The side.
-        cells: Bottom with the axis of the side last ``(entries, *face, n)``.
-        count: Number of ghost cells, at most n.
-
-    Returns:
-        Ghost cells ``(entries, *face, count)``.
+    From the bottom ``(entries, *face, n)``, with the axis of the side last: ``(entries, *face, count)``, count ≤ n.
     """
     first = side.end == "first"
     near = cells[..., :count] if first else cells[..., -count:]

@@ -31,17 +31,10 @@ SystemFlux = HLL | HLLC | Rusanov
 
 
 def tensor_flux(flux: SystemFlux, law: SystemLaw, left: Tensor, right: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Flux along +axis and the largest speed of a law written in tensors.
+    """Fluxes along +axis and the largest |speed| that they assume, of a law written in tensors.
 
-    Args:
-        flux: ``HLL()`` or ``Rusanov()``.
-        law: The law.
-        left: States on the low side of the faces ``(entries, c, *faces)``.
-        right: States on the high side, same shape.
-        axis: Space axis, from 0.
-
-    Returns:
-        Fluxes ``(entries, c, *faces)`` and the largest |speed| that they assume ``(entries, *faces)``.
+    From states on the low and the high side of the faces ``(entries, c, *faces)``: fluxes of this shape, and speeds
+    ``(entries, *faces)``.
     """
     speeds = torch.cat([law.eigenvalues(left, axis), law.eigenvalues(right, axis)], dim=1)
     before, after = law.flux(left, axis), law.flux(right, axis)

@@ -16,63 +16,31 @@ from solvers.errors import InvalidArgumentError
 
 
 class SystemLaw(ABC):
-    """A hyperbolic system; derive from it for ``solve_system``."""
+    """A hyperbolic system; derive from it for ``solve_system``.
+
+    Methods take states u ``(entries, c, *points)``, and an axis from 0.
+    """
 
     @abstractmethod
     def components(self, dimension: int) -> tuple[str, ...]:
-        """Names of the c unknowns, in order.
-
-        Args:
-            dimension: Number of space axes.
-        """
+        """Names of the c unknowns, in order, with so many space axes."""
 
     @abstractmethod
     def flux(self, u: Tensor, axis: int) -> Tensor:
-        """Flux of every component along an axis.
-
-        Args:
-            u: States ``(entries, c, *points)``.
-            axis: Space axis, from 0.
-
-        Returns:
-            Fluxes ``(entries, c, *points)``, positive along +axis.
-        """
+        """Flux of every component along an axis, positive along +axis, in the shape of ``u``."""
 
     @abstractmethod
     def eigenvalues(self, u: Tensor, axis: int) -> Tensor:
-        """Eigenvalues of ∂f_axis/∂u: all of them, or any that include the smallest and the largest.
-
-        Args:
-            u: States ``(entries, c, *points)``.
-            axis: Space axis, from 0.
-
-        Returns:
-            Signed speeds ``(entries, k, *points)`` with k ≥ 1.
-        """
+        """Eigenvalues ``(entries, k ≥ 1, *points)`` of ∂f_axis/∂u, all or any with the smallest and the largest."""
 
     def admissible(self, u: Tensor) -> Tensor:
-        """Whether states make sense, such as a positive density; all that are finite by default.
-
-        Args:
-            u: States ``(entries, c, *points)``.
-
-        Returns:
-            True or False, ``(entries, *points)``.
-        """
+        """Whether states make sense ``(entries, *points)``, as a positive density does; by default if finite."""
         return torch.isfinite(u).all(1)
 
     def reflect(self, u: Tensor, axis: int) -> Tensor:  # noqa: ARG002 - one signature for all laws
-        """States seen in a wall across an axis, as ``Reflecting`` needs; by default an error.
+        """States seen in a wall across an axis, as ``Reflecting`` needs: a new tensor of the shape of ``u``.
 
-        Args:
-            u: States ``(entries, c, *points)``.
-            axis: Space axis, from 0.
-
-        Returns:
-            A new tensor of that shape, such as u with the sign of the normal momentum changed.
-
-        Raises:
-            InvalidArgumentError: If the law does not define it.
+        For instance u with the sign of the normal momentum changed. By default an ``InvalidArgumentError``.
         """
         raise InvalidArgumentError(
             f"Reflecting() needs {type(self).__name__}.reflect(u, axis), a copy of u as a wall mirrors it; define it, "

@@ -43,35 +43,20 @@ class PointwiseLaw(ABC):
 
     @abstractmethod
     def components(self, dimension: int) -> tuple[str, ...]:
-        """Names of the c unknowns, in order.
-
-        Args:
-            dimension: Number of space axes.
-        """
+        """Names of the c unknowns, in order, with so many space axes."""
 
     @abstractmethod
     def functions(self, dimension: int) -> PointFunctions:
-        """The law at one point.
-
-        Args:
-            dimension: Number of space axes.
-        """
+        """The law at one point, with so many space axes."""
 
 
 @lru_cache
 def faces_kernel(
     functions: tuple[Callable[..., State], Callable[..., State]], sizes: tuple[int, int, int], axis: int, rusanov: bool
 ) -> Any:
-    """Fluxes between states on the two sides of faces.
+    """Fluxes between states on the two sides of faces, by Rusanov or HLL.
 
-    Args:
-        functions: Flux and eigenvalues.
-        sizes: Number of components, of eigenvalues and of parameters.
-        axis: Space axis, from 0.
-        rusanov: Rusanov instead of HLL.
-
-    Returns:
-        The kernel.
+    ``functions`` are flux and eigenvalues, ``sizes`` the numbers of components, of eigenvalues and of parameters.
     """
     components, speeds, parameters = sizes
     each, rest = range(components), "".join(f", numbers[{2 + k}]" for k in range(parameters))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner
+from solvers._compiled import compiled, inner
 from solvers.finite_volume._kernels import RATES, Array, array_at, call, floats, integers, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest, parabola
 from solvers.finite_volume.laws._law_rows import BURGERS, TRANSPORT
@@ -87,8 +87,8 @@ def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: Array, fast: Arra
 
 
 @inner(inline="always")
-def _block(block: Array, apart: int, law: tuple[int, Array], scheme: Any, sides: Any, work: Any) -> float:
-    """Writes the fluxes through the faces of a block into ``work[2]``; returns the largest speed."""
+def _block_states(block: Array, apart: int, scheme: Any, sides: Any, work: Any) -> Any:
+    """States left and right of the faces of a block, and the averages or given states before and behind them."""
     (ghosts, slopes), (extended, half, flux, fast, high, low, outer) = scheme, work
     cells, last = block.shape[0], flux.shape[0] - apart
     left, right = high[: flux.shape[0]], low[apart : apart + flux.shape[0]]
@@ -110,8 +110,15 @@ def _block(block: Array, apart: int, law: tuple[int, Array], scheme: Any, sides:
             left[j] = outer[j]
         if sides[1][0] == STATE:
             right[last + j] = outer[apart + j]
-    neighbours = extended[(ghosts - 1) * apart :], extended[ghosts * apart :]
-    speed = _face_fluxes(law, (left, right), neighbours, flux, fast)
+    return (left, right), (extended[(ghosts - 1) * apart :], extended[ghosts * apart :])
+
+
+@inner(inline="always")
+def _block(block: Array, apart: int, law: tuple[int, Array], scheme: Any, sides: Any, work: Any) -> float:
+    """Writes the fluxes through the faces of a block into ``work[2]``; returns the largest speed."""
+    flux, last = work[2], work[2].shape[0] - apart
+    states, neighbours = _block_states(block, apart, scheme, sides, work)
+    speed = _face_fluxes(law, states, neighbours, flux, work[3])
     for j in range(apart):
         if sides[0][0] == GIVEN_FLUX:
             flux[j] = sides[0][2][j]
@@ -123,26 +130,39 @@ def _block(block: Array, apart: int, law: tuple[int, Array], scheme: Any, sides:
 
 
 @inner(inline="always")
+def _axis_room(plan: Array, axis: int, work: Array) -> Any:
+    """Blocks along an axis, how many cells they have and how far apart neighbours are; scratch for one of them."""
+    count, n, apart = plan[HEAD + 3 * axis], plan[HEAD + 3 * axis + 1], plan[HEAD + 3 * axis + 2]
+    most, last = work.shape[0] // SEGMENTS, n * apart + 2 * plan[1] * apart
+    first = work[:last], work[most:], work[2 * most : 2 * most + (n + 1) * apart]
+    return (count, n, apart), (*first, work[3 * most :], work[4 * most :], work[5 * most :], work[6 * most :])
+
+
+@inner(inline="always")
+def _block_sides(plan: Array, axis: int, start: int, pull: Array, data: Array) -> Any:
+    """Modes, pulls and data of both sides of a block, whose faces begin at ``start`` among those of a side."""
+    d, first = plan[3], 2 * axis
+    modes, offsets = plan[HEAD + 3 * d :], plan[HEAD + 5 * d :]
+    low, high = data[offsets[first] + start :], data[offsets[first + 1] + start :]
+    return (modes[first], pull[first], low), (modes[first + 1], pull[first + 1], high)
+
+
+@inner(inline="always")
 def _rate_of_row(u: Array, data: Array, law: Any, plan: Array, numbers: Any, work: Array, out: Any) -> float:
     """Writes du/dt and the side fluxes of one row; returns the speed."""
-    (spacing, area, pull), (change, flow) = numbers, out
-    d, total, passed, ghosts = plan[3], 0.0, 0, plan[1]
-    modes, offsets, most = plan[HEAD + 3 * d :], plan[HEAD + 5 * d :], work.shape[0] // SEGMENTS
+    (spacing, area, pull), (change, flow), total, passed = numbers, out, 0.0, 0
     for k in range(u.shape[0]):
         change[k] = 0.0
-    for axis in range(d):
-        count, n, apart = plan[HEAD + 3 * axis], plan[HEAD + 3 * axis + 1], plan[HEAD + 3 * axis + 2]
+    for axis in range(plan[3]):
+        (count, n, apart), room = _axis_room(plan, axis, work)
         size, faces, first, last = n * apart, (n + 1) * apart, 2 * axis, 2 * axis + 1
-        extended, half, flux = work[: size + 2 * ghosts * apart], work[most:], work[2 * most : 2 * most + faces]
-        room = (extended, half, flux, work[3 * most :], work[4 * most :], work[5 * most :], work[6 * most :])
-        after = work[2 * most + apart :]
+        flux, after = room[2], room[2][apart:]
         speed, inverse, through = 0.0, 1.0 / spacing[axis], area[axis]
         flow[first], flow[last] = 0.0, 0.0
         for o in range(count):
-            start, stop = data[offsets[first] + o * apart :], data[offsets[last] + o * apart :]
-            sides = (modes[first], pull[first], start), (modes[last], pull[last], stop)
+            sides = _block_sides(plan, axis, o * apart, pull, data)
             here = law[0], law[1][passed:]
-            speed = max(speed, _block(u[o * size : (o + 1) * size], apart, here, (ghosts, plan[2]), sides, room))
+            speed = max(speed, _block(u[o * size : (o + 1) * size], apart, here, (plan[1], plan[2]), sides, room))
             passed += faces if law[0] == TRANSPORT else 0
             out = change[o * size :]
             for k in range(size):
@@ -152,6 +172,27 @@ def _rate_of_row(u: Array, data: Array, law: Any, plan: Array, numbers: Any, wor
                 flow[last] += flux[faces - apart + j] * through
         total += speed / spacing[axis]
     return total
+
+
+@compiled
+def face_states(u: Array, data: Array, axis: int, plan: Array, pulls: Array, work: Array) -> Array:
+    """States left and right of the faces across an axis, and the averages or given states before and behind them.
+
+    From cell averages ``(rows, cells)`` and side data ``(rows, S)``: ``(4, rows, faces)``.
+    """
+    (count, n, apart), room = _axis_room(plan, axis, work)
+    size, faces = n * apart, (n + 1) * apart
+    found = np.empty((4, u.shape[0], count * faces))
+    for b in range(u.shape[0]):
+        for o in range(count):
+            sides = _block_sides(plan, axis, o * apart, pulls[b], data[b])
+            block = u[b, o * size : (o + 1) * size]
+            states, neighbours = _block_states(block, apart, (plan[1], plan[2]), sides, room)
+            for k in range(faces):
+                at = o * faces + k
+                found[0, b, at], found[1, b, at] = states[0][k], states[1][k]
+                found[2, b, at], found[3, b, at] = neighbours[0][k], neighbours[1][k]
+    return found
 
 
 @kernel(RATES)

@@ -20,16 +20,7 @@ class NumericalFlux(ABC):
 
     @abstractmethod
     def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
-        """Flux along +x.
-
-        Args:
-            law: The law.
-            left: States on the low side of the faces ``(*batch, *faces)``.
-            right: States on the high side, same shape.
-
-        Returns:
-            Fluxes, same shape.
-        """
+        """Flux along +x from the states on the low and on the high side of the faces, all ``(*batch, *faces)``."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +56,10 @@ class Rusanov(NumericalFlux):
 
 
 def fastest(law: Any, low: Tensor, high: Tensor) -> Tensor:
-    """max |f′| over the states between ``low`` and ``high``.
+    """max |f′| ``(*batch, *faces)`` over the states between ``low`` and ``high`` of this shape.
 
     It is exact if the law states its inflection points, where f′ is largest or smallest. If it does not, f′ is sampled
     at the ends and at eight states between, and the result is the largest sample times 1.1.
-
-    Args:
-        law: A convective law.
-        low: Lower ends ``(*batch, *faces)``.
-        high: Upper ends, same shape.
-
-    Returns:
-        Speeds, same shape.
     """
     points = law.inflection_points()
     ends = torch.maximum(law.characteristic_speed(low).abs(), law.characteristic_speed(high).abs())

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from numba.core.dispatcher import Dispatcher
-from torch import Tensor, from_numpy
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection import reconstruction_kernels as kernels
@@ -21,20 +20,9 @@ class Reconstruction(ABC):
     ghosts: int
 
     @property
+    @abstractmethod
     def address(self) -> int:
         """Where the kernel is that compiled loops call, or 0 for none."""
-        return 0
-
-    @abstractmethod
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstructs along the last axis.
-
-        Args:
-            cells: Averages with ``ghosts`` ghost cells at each end ``(*batch, n + 2 ghosts)``, float64.
-
-        Returns:
-            States left and right of the n + 1 faces, ``(*batch, n + 1)`` each.
-        """
 
 
 @dataclass(frozen=True)
@@ -43,8 +31,9 @@ class Constant(Reconstruction):
 
     ghosts = 1
 
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return cells[..., :-1], cells[..., 1:]
+    @property
+    def address(self) -> int:
+        return 0
 
 
 Limiter = Callable[[float, float], float]
@@ -80,9 +69,6 @@ class MUSCL(Reconstruction):
     def address(self) -> int:
         return kernels.slopes_kernel(self.limiter).address
 
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)
-
 
 @dataclass(frozen=True)
 class WENO(Reconstruction):
@@ -98,12 +84,3 @@ class WENO(Reconstruction):
     @property
     def address(self) -> int:
         return kernels.weno.address
-
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return _by_kernel(kernels.reconstruct_weno, cells)
-
-
-def _by_kernel(kernel: Callable[..., tuple], cells: Tensor) -> tuple[Tensor, Tensor]:
-    lines = cells.double().contiguous().reshape(-1, cells.shape[-1]).numpy()
-    left, right = (from_numpy(states) for states in kernel(lines))
-    return left.reshape(*cells.shape[:-1], -1), right.reshape(*cells.shape[:-1], -1)

@@ -1,4 +1,4 @@
-"""Compiled reconstructions along lines of cells, their limiters, and ghost cells beyond a side with a given state.
+"""Kernels of reconstructions along lines of cells, their limiters, and the parabola beyond a side with a given state.
 
 They release the interpreter lock, so that groups of a batch can run on several threads.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import KERNEL, Array, call_from_python, kernel, written_kernel
+from solvers.finite_volume._kernels import KERNEL, Array, kernel, written_kernel
 
 
 @compiled
@@ -51,21 +51,6 @@ _SLOPES = (
     "for k in range(count):",
     "    out[k] = 0.5 * limiter(a[k + stride] - a[k], a[k + 2 * stride] - a[k + stride])",
 )
-
-
-def reconstruct_muscl(cells: Array, limiter: Any) -> tuple[Array, Array]:
-    """Limited linear reconstruction: states left and right of every face.
-
-    Args:
-        cells: Cell averages with two ghost cells at each end ``(lines, n + 4)``.
-        limiter: A compiled function of two slopes.
-
-    Returns:
-        States left and right of the n + 1 faces, ``(lines, n + 1)`` each.
-    """
-    half = np.zeros_like(cells)
-    call_from_python(slopes_kernel(limiter), (cells, cells, half, half, half), cells.size - 2, 1)
-    return cells[:, 1:-2] + half[:, :-3], cells[:, 2:-1] - half[:, 1:-2]
 
 
 @inner
@@ -121,21 +106,6 @@ def weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: An
             high[k] = weno5(v, size)
 
 
-def reconstruct_weno(cells: Array) -> tuple[Array, Array]:
-    """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
-
-    Args:
-        cells: Cell averages with three ghost cells at each end ``(lines, n + 6)``.
-
-    Returns:
-        States left and right of the n + 1 faces, ``(lines, n + 1)`` each.
-    """
-    across, lines = np.ascontiguousarray(cells.T), len(cells)
-    low, high = np.zeros((2, len(across) - 4, lines))
-    call_from_python(weno, (across, across, low, high, np.zeros(lines)), low.size, lines)
-    return high[:-1].T, low[1:].T
-
-
 @compiled
 def parabola(state: float, first: float, second: float, size: float) -> tuple[float, float]:
     """Slope a and curvature b of g + a x + b x² through the state g at a side and the averages of two inner cells.
@@ -148,29 +118,3 @@ def parabola(state: float, first: float, second: float, size: float) -> tuple[fl
     ratio = curvature * curvature / (slope * slope + 1e-6 * size * size + 1e-300)
     curvature /= 1.0 + ratio * ratio
     return slope - curvature * (2.0 / 3.0), curvature
-
-
-@compiled
-def inflow_ghosts(state: Array, cells: Array, count: int) -> Array:
-    """Averages of ghost cells beyond a side from the state on the side and the inner cells.
-
-    One or two ghost cells continue the straight line through the state and the first average, three the limited
-    parabola through a second one.
-
-    Args:
-        state: States on the side ``(lines,)``.
-        cells: Averages of the cells from the side inwards ``(lines, n)``.
-        count: Number of ghost cells.
-
-    Returns:
-        Averages from the side outwards ``(lines, count)``.
-    """
-    ghosts = np.empty((state.shape[0], count))
-    for b in range(state.shape[0]):
-        slope, curvature = 2.0 * (cells[b, 0] - state[b]), 0.0
-        if count > 2 and cells.shape[1] > 1:
-            low, high = min(state[b], cells[b, :].min()), max(state[b], cells[b, :].max())
-            slope, curvature = parabola(state[b], cells[b, 0], cells[b, 1], high - low)
-        for i in range(count):
-            ghosts[b, i] = state[b] - slope * (i + 0.5) + curvature * (i * (i + 1) + 1.0 / 3.0)
-    return ghosts

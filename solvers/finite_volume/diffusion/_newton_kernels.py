@@ -202,14 +202,10 @@ def _close_faces(tile: Tile, medium: Medium, data: Array, width: int) -> None:
 def side_slope(outer: Any, inner: Any, pull: float, iterations: int) -> float:
     """Derivative of the flux through a side by that of the edge cell through the side's state, where it is limited.
 
-    It is limited so that the matrix stays diagonally dominant by columns. After many iterations it is dropped, since
-    a kink of Φ on the side may keep them from converging. A linear law has one iteration, number −1.
-
-    Args:
-        outer: s/h ∂F/∂u by the state on the side.
-        inner: That by the edge cell alone.
-        pull: Derivative of the state by the edge cell.
-        iterations: How many there were.
+    ``outer`` is s/h ∂F/∂u by the state on the side, ``inner`` that by the edge cell alone, and ``pull`` the derivative
+    of the state by the edge cell. It is limited so that the matrix stays diagonally dominant by columns. After many
+    iterations it is dropped, since a kink of Φ on the side may keep them from converging. A linear law has one
+    iteration, number −1.
     """
     slope = pull * outer
     if iterations < 0:
@@ -374,15 +370,10 @@ def has_converged(change: float, before: float, allowed: Any, first: bool, linea
 
 @inner
 def finish_stage(tile: Tile, medium: Medium, results: Any, one: Any, width: int) -> None:
-    """Writes u = r + s·rate, the rate by the linearised fluxes and source, and what they bring.
+    """Writes u = r + s·rate and the rate ``(n width,)`` by the linearised fluxes and source, and ``flow (3, width)``.
 
-    Args:
-        tile: After the last iteration; with δ = 0 this is the rate at u.
-        medium: Law and sides.
-        results: Where to write u and its rate ``(n width,)``, and the fluxes through the sides along +axis and the
-            integral of the source ``(3, width)``.
-        one: See above.
-        width: Number of lanes.
+    ``results`` are these three; flow is the fluxes through the sides along +axis and the integral of the source. With
+    δ = 0 in the tile this is the rate at u.
     """
     u, rate, flow = results
     flux, delta, end = tile.flux, tile.delta, tile.delta.shape[0]

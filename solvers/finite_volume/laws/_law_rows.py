@@ -185,14 +185,8 @@ def _velocities(rows: LawRows) -> np.ndarray:
 def tile_record(kernel: Any, part: Any, rows: int, inverse: np.ndarray) -> RecordKernel:
     """A kernel of scalar functions for tiles, with what it reads: see ``faces_kernel``.
 
-    Args:
-        kernel: The kernel.
-        part: A law or source on some rows, after ``at``.
-        rows: Number of rows.
-        inverse: One number for each entry of a row, such as inverse distances.
-
-    Returns:
-        The kernel with its record.
+    ``part`` is a law or source on some rows, after ``at``; ``inverse`` has a number for each entry of a row, such as
+    inverse distances.
     """
     places, parameters = [np.zeros(0)], [np.zeros((rows, 0))]
     for name, value in zip(part.arguments.names, part.arguments.values, strict=True):

@@ -138,13 +138,9 @@ def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable
 
 
 def result_of(call: str, function: Callable[[], Any], u: Tensor, *, shaped: bool = True) -> Tensor:
-    """What a user's formula gives for states; an error unless it is a new tensor of their shape and precision.
+    """What a user's formula gives for states u; an error unless it is a new tensor of their precision.
 
-    Args:
-        call: The call in error messages, such as ``Cubic.potential(u)``.
-        function: Calls the formula.
-        u: The states.
-        shaped: Whether another shape is an error.
+    It must have their shape, too, if it is ``shaped``. ``call`` names it in the error, as ``Cubic.potential(u)``.
     """
     version, values = u._version, function()
     if not isinstance(values, Tensor):

@@ -193,12 +193,9 @@ def sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, coun
 def fit_series(values: Array, checks: Array, matrix: Array, at: Array, scale: Array) -> Array:
     """Coefficients ``(pieces, columns, terms)`` of the polynomials through values; NaN where checks refute them.
 
-    Args:
-        values: Values at Chebyshev's points ``(pieces, terms, columns)``.
-        checks: Values at other points ``(pieces, k, columns)``.
-        matrix: From values to coefficients ``(terms, terms)``.
-        at: The other points ``(k,)``, within [−1, 1].
-        scale: Deviation and size of the data ``(pieces, 2, columns)``, which the allowed difference is relative to.
+    Values ``(pieces, terms, columns)`` are at Chebyshev's points, checks ``(pieces, k, columns)`` at the points ``at``
+    ``(k,)`` within [−1, 1]. ``matrix`` takes values to coefficients. The allowed difference is relative to deviation
+    and size of the data, ``scale (pieces, 2, columns)``.
     """
     pieces, terms, columns = values.shape
     coefficients = np.zeros((pieces, columns, terms))

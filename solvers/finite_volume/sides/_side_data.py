@@ -136,10 +136,8 @@ class SideData:
     def at(self, times: Array, since: Array | None = None) -> Array:
         """Data ``(k, rows, S)`` at times ``(k, rows)``; ``(1, rows, S)`` if nothing changes with time.
 
-        Args:
-            times: Times.
-            since: Start of the step to which the times belong ``(rows,)``: a datum that jumps at a time after it has
-                its value before the jump. Without, every time has the value after the jump.
+        ``since (rows,)`` is when the steps began to which the times belong: a datum that jumps at a time after it has
+        its value before the jump. Without, every time has the value after the jump.
         """
         if self.constant:
             return self.fixed[None]
@@ -189,9 +187,8 @@ class SideData:
     def kernel(self, look: int, known: bool = True) -> RecordKernel | None:
         """The data for compiled steps; None where nothing changes with time and no step must end anywhere.
 
-        Args:
-            look: Address of a kernel (times, rows, starts of their steps, data) for what has no series.
-            known: Whether to make series of the data that change, which takes long with many faces.
+        ``look`` is the address of a kernel (times, rows, starts of their steps, data) for what has no series. Series
+        are made if ``known``, which takes long with many faces.
         """
         scan, (rows, entries) = self.scan, self.fixed.shape
         if scan is None:

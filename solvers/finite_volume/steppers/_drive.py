@@ -56,20 +56,10 @@ class Course:
 def drive(
     operator: Operator, stepper: Stepper, initial: Array, times: Array, start: float, report: Report = None
 ) -> Course:
-    """Integrates a group of rows from ``start`` to the last of the output times.
+    """Integrates rows ``(rows, cells)`` from ``start`` to the last of the increasing output times ``(t,)``.
 
-    A source is implicit with implicit steppers in the rows where it is stiff.
-
-    Args:
-        operator: Law, grid and boundary conditions of the rows.
-        stepper: Time-stepping method.
-        initial: Initial cell averages ``(rows, cells)``.
-        times: Output times ``(t,)``, increasing.
-        start: Time of the initial field.
-        report: Called with the time advanced, summed over rows.
-
-    Returns:
-        Values and account at the output times, and counts of the work.
+    A source is implicit with implicit steppers in the rows where it is stiff. ``report`` is called with the time
+    advanced, summed over rows.
 
     Raises:
         SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the span.

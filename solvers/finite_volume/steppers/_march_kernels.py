@@ -90,13 +90,8 @@ def look(sides: Sides, times: Array, rows: Array, since: Array, data: Array, cou
 def settle(state: Array, ratio: float, order: int, step: tuple[Any, Any], evaluations: Any, end: float) -> bool:
     """Accepts or rejects a trial step, counts it and proposes the next one; a row is stuck below the smallest length.
 
-    Args:
-        state: Numbers of the row.
-        ratio: Estimated over allowed error.
-        order: Order of the error of a step.
-        step: Its length, and a residual for messages.
-        evaluations: Evaluations of the rates.
-        end: Last output time.
+    ``ratio`` is the estimated over the allowed error, ``order`` that of the error of a step, ``step`` its length and a
+    residual for messages, and ``end`` the last output time.
     """
     length, residual = step
     accepted, factor = control(ratio, order, state[FAILED] > 0.0)
@@ -128,14 +123,7 @@ def proposed_length(state: Array, longest: float, end: float) -> float:
 def allowed_error(low: float, high: float, tolerance: float, atol: float) -> float:
     """Allowed mean |error| of a step: tolerance · (max − min) + atol, at least 100 ε max |u|.
 
-    Args:
-        low: Smallest value of the cells at start and end and on Dirichlet sides.
-        high: The largest.
-        tolerance: Relative to the spread.
-        atol: Absolute.
-
-    Returns:
-        The allowed error.
+    ``low`` and ``high`` are the ends of the range of the cells at start and end and of Dirichlet values.
     """
     return max(tolerance * (high - low) + atol, 100.0 * _EPSILON * max(abs(low), abs(high)))
 
@@ -192,16 +180,11 @@ def passes_output(output: Output, cursor: int, finish: float) -> bool:
 def write_outputs(
     output: Output, row: int, cursor: int, interval: tuple[float, float], cells: Any, account: Any, bounded: bool
 ) -> int:
-    """Writes the outputs that a step passes; returns the next one.
+    """Writes the outputs that a step passes, from number ``cursor`` on; returns the next one.
 
-    Args:
-        output: Where to write.
-        row: The row.
-        cursor: The next output.
-        interval: Start and end of the step.
-        cells: At the start, at a fraction of the step, at its end ``(n,)``, and that fraction.
-        account: Before the step ``(f,)``, and what the step adds until that fraction and until the end.
-        bounded: Whether the outputs keep to the range of the three states.
+    ``interval`` is its start and end; ``cells`` are those at its start, at a fraction of it and at its end ``(n,)``,
+    and that fraction; ``account`` is that before the step ``(f,)``, and what the step adds until the fraction and until
+    its end. Outputs that are ``bounded`` keep to the range of the three states.
     """
     (start, finish), (first, middle, last, fraction), (before, until, step) = interval, cells, account
     curve, low, high = fraction * (1.0 - fraction), first[0], first[0]

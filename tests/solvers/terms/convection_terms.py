@@ -1,8 +1,10 @@
 """Convection terms on rows, as the tests of them need them."""
 
 import numpy as np
+import torch
 
-from solvers import MUSCL, WENO, Constant, Dirichlet, Godunov, Neumann, Outflow, Periodic, Robin
+from solvers import MUSCL, WENO, Advection, CellGrid, Constant, Dirichlet, Godunov, Neumann, Outflow, Periodic, Robin
+from solvers.finite_volume.convection import _convection_kernels as kernels
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central
 from solvers.finite_volume.laws._law_rows import LawRows
@@ -23,6 +25,16 @@ def make_term(law, grid, pairs, rows, reconstruction, flux=None):
     periodic = tuple(isinstance(first, Periodic) for first, _ in pairs)
     law = LawRows.build(law, (rows,), grid, periodic)
     return ConvectionTerm(law, grid, sides, flux or Godunov(), reconstruction)
+
+
+def face_states(reconstruction, cells):
+    """States left and right of the n + 1 faces ``(lines, n + 1)``, from averages ``(lines, n + 2 ghosts)``."""
+    lines, count = cells.reshape(-1, cells.shape[-1]).numpy(), cells.shape[-1]
+    pairs, ghosts = [(Outflow(), Outflow())], reconstruction.ghosts
+    term = make_term(Advection(1.0), CellGrid(0.0, 1.0, count), pairs, len(lines), reconstruction)
+    plan, *_, work = term.kernel.arrays
+    found = kernels.face_states(np.ascontiguousarray(lines), np.zeros((len(lines), 2)), 0, plan, term.sides.pull, work)
+    return tuple(torch.from_numpy(found[:2, :, ghosts : count - ghosts + 1]))
 
 
 def rate(term, u, time=0.0):

@@ -21,21 +21,12 @@ from solvers import (
     Neumann,
     Outflow,
     Periodic,
-    Robin,
     Transport,
     solve,
 )
 from solvers.finite_volume.convection import reconstruction_kernels as limiters
-from solvers.finite_volume.convection._convection import ConvectionTerm
-from solvers.finite_volume.laws._law_rows import LawRows
-from solvers.finite_volume.sides._side_data import SideData
+from tests.solvers.terms.convection_terms import PAIRS, make_term, rate
 
-PAIRS = [
-    (Periodic(), Periodic()),
-    (Outflow(), Outflow()),
-    (Dirichlet(0.7), Dirichlet(-0.2)),
-    (Neumann(flux=0.3), Robin(1.0, 0.5, 0.2)),
-]
 ROWS = 3
 
 
@@ -43,17 +34,9 @@ class PlainGodunov(Godunov):
     """A flux that the kernels do not know."""
 
 
-def make_term(law, grid, pair, reconstruction=None, flux=None):
-    pairs = [pair] * grid.dimension
-    periodic = (isinstance(pair[0], Periodic),) * grid.dimension
-    rows = LawRows.build(law, (ROWS,), grid, periodic)
-    sides = SideData.build(pairs, grid, (ROWS,), 0.0, 10.0)
-    return ConvectionTerm(rows, grid, sides, flux or Godunov(), reconstruction or MUSCL())
-
-
-def rate(term, u):
-    times = np.zeros(len(u))
-    return term.rate(u, term.sides.at(times[None])[0], times)
+def term_of(law, grid, pair, reconstruction=None, flux=None):
+    """A term with the same conditions along every axis."""
+    return make_term(law, grid, [pair] * grid.dimension, ROWS, reconstruction or MUSCL(), flux)
 
 
 def laws(shape, periodic):
@@ -81,8 +64,8 @@ def test_kernels_agree_with_operations_on_whole_fields_and_rows_are_alone(shape,
     u = np.random.default_rng(3).standard_normal((ROWS, math.prod(shape)))
     for pair in PAIRS:
         for law in laws(shape, isinstance(pair[0], Periodic)):
-            fast = make_term(law, grid, pair, reconstruction)
-            plain = make_term(law, grid, pair, reconstruction, PlainGodunov())
+            fast = term_of(law, grid, pair, reconstruction)
+            plain = term_of(law, grid, pair, reconstruction, PlainGodunov())
             assert fast.kernel
             assert not plain.kernel
             together = rate(fast, u)
@@ -100,7 +83,7 @@ def test_upwind_fluxes_by_hand():
     Fluxes: 2·5, −1·3, 1·3, 4·(−1). Speed: 4/½.
     """
     law = Transport(FaceVelocity(([2.0, -1.0, 1.0, 4.0],)))
-    term = make_term(law, CellGrid(0.0, 1.5, 3), (Dirichlet(5.0), Outflow()), Constant())
+    term = term_of(law, CellGrid(0.0, 1.5, 3), (Dirichlet(5.0), Outflow()), Constant())
     change, sides, speed = rate(term, np.array([[1.0, 3.0, -1.0]] * ROWS))
     assert change.tolist() == [[26.0, -12.0, 14.0]] * ROWS
     assert sides.tolist() == [[10.0, -4.0]] * ROWS
@@ -109,8 +92,8 @@ def test_upwind_fluxes_by_hand():
 
 def test_velocities_that_change_with_time_have_no_kernel():
     grid = CellGrid(0.0, 1.0, 5)
-    assert not make_term(Transport(lambda x, t: x * t), grid, PAIRS[1]).kernel
-    assert not make_term(Advection(lambda x, t: x * t), grid, PAIRS[1]).kernel
+    assert not term_of(Transport(lambda x, t: x * t), grid, PAIRS[1]).kernel
+    assert not term_of(Advection(lambda x, t: x * t), grid, PAIRS[1]).kernel
 
 
 @pytest.mark.parametrize("pair", PAIRS[:2])
@@ -140,11 +123,9 @@ def test_marching_takes_the_steps_of_the_plain_scheme():
 
 def test_a_passed_limiter_gives_what_a_shipped_one_gives():
     """``minmod`` compiled once more is not among those whose code is kept on disk."""
-    cells = np.random.default_rng(5).standard_normal((2, 20))
+    cells = np.random.default_rng(5).standard_normal((ROWS, 20))
     for limiter in limiters.LIMITERS:
         again = njit(limiter.py_func)
-        expected = limiters.reconstruct_muscl(cells, limiter)
-        for actual, states in zip(limiters.reconstruct_muscl(cells, again), expected, strict=True):
-            assert (actual == states).all()
-        term = make_term(Advection(1.0), CellGrid(0.0, 1.0, 20), PAIRS[0], MUSCL(limiter))
-        assert replace(term, reconstruction=MUSCL(again)).kernel
+        term = term_of(Advection(1.0), CellGrid(0.0, 1.0, 20), PAIRS[0], MUSCL(limiter))
+        expected, actual = (rate(each, cells)[0] for each in (term, replace(term, reconstruction=MUSCL(again))))
+        assert (actual == expected).all()
