@@ -32,8 +32,8 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    names = ("boundary_conditions", "combined", "concepts", "which", "other_tools", "observations", "from_0_2_to_0_3")
-    single = [DOCS / f"{name}.md" for name in names]
+    guides = ("boundary_conditions", "operators", "concepts", "which", "laws_and_walls", "other_tools")
+    single = [DOCS / f"{name}.md" for name in (*guides, "combined", "observations", "from_0_2_to_0_3")]
     return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
 
 

@@ -20,13 +20,15 @@ CALIBRATION = tuple(f"{name}-calibration" for name in STUDIED)
 PREDICTION = ("generate_stefan-prediction", "generate_porous_medium-prediction")
 
 
-def methods_over_parameters(studies: Iterable[str], score: str) -> str:
-    """One score of all methods of some studies at all parameters, without the standard errors."""
+def methods_over_parameters(studies: Iterable[str], score: str, ends: bool = False) -> str:
+    """One score of all methods of some studies; ``ends`` keeps only the farthest parameters outside the range."""
     entries = []
     for name in studies:
         if score not in results_of(name).numbers:
             continue
         frame, methods = results_of(name).numbers[score].dropna(), results_of(name).description.methods
+        if ends:
+            frame = frame[frame.index.get_level_values("case").isin(_ends(name))]
         entries += [(_heading(name, case), methods[method], mean, None) for (case, method), mean in frame.items()]  # type: ignore[misc]
     return table(entries, SCORES[score].title, SCORES[score].better)
 
@@ -52,11 +54,11 @@ def cost_of_averaging() -> str:
 
 
 def bands() -> str:
-    """Conformal bands of whole functions, without the law and with it: how many hold, and their mean width."""
+    """Conformal bands of whole functions in the training range, without the law and with it: coverage and width."""
     rows = []
     for name in CALIBRATION:
         frame = results_of(name).numbers
-        for case in results_of(name).description.cases:
+        for case in (case for case in results_of(name).description.cases if _inside(name, case)):
             row = {"": _heading(name, case)}
             for score, heading, digits in (("band_coverage", "holds", 2), ("band_width", "mean width", 3)):
                 for method, text in (("anp", "without law"), ("conformal", "with law")):
@@ -67,6 +69,12 @@ def bands() -> str:
 
 def _problem(study: str) -> str:
     return study.removeprefix("generate_").rpartition("-")[0]
+
+
+def _ends(study: str) -> list[str]:
+    """Cases inside the training range, and the farthest ones below it and above it."""
+    cases = sorted(results_of(study).description.cases, key=lambda case: float(case.partition("=")[2]))
+    return [case for case in cases if _inside(study, case) or case in (cases[0], cases[-1])]
 
 
 def _inside(study: str, case: str) -> bool:

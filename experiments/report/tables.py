@@ -69,6 +69,15 @@ def family_of(name: str) -> list[Results]:
     return [results_of(each) for each in every if read_description(ROOT / "results" / each).family == name]
 
 
+def shown_cases(results: Results) -> dict[str, str]:
+    """Cases of operators that documents show, those of one time where there are any; t ≤ 2 stands for many up to 2."""
+    cases = results.description.cases
+    single = {case: label for case, label in cases.items() if case.startswith("single")} or cases
+    return {
+        case: re.sub(r"\d+ times to t =", "t ≤", label.replace("single step to ", "")) for case, label in single.items()
+    }
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """A table without spaces that line up its columns, so that a new number changes one line; numbers to the right."""
     numeric = [all(text.strip("*")[:1] in "0123456789-—" for text in column) for column in frame.to_numpy().T]

@@ -1,6 +1,6 @@
 """Tables of operators with walls: open systems under their balance, corrections at sides and off the training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from experiments.records.description import title
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
-from experiments.report.tables import markdown, paired_ratio, results_of
+from experiments.report.tables import markdown, paired_ratio, results_of, shown_cases
 
 NAME = "open_rollouts"
 BALANCES = ("uniform", "fitted")
@@ -73,21 +73,21 @@ def _kinds() -> list[str]:
     return [key for key in methods if f"{key}-uniform" in methods and key in set(scored)]
 
 
-def at_walls(names: Iterable[str], over: Sequence[str] = _EQUAL, of: str = _DEFAULT) -> str:
-    """Errors of the first of some methods that a case has over those of another, first seeds: problems as rows."""
+def at_walls(names: Iterable[str]) -> str:
+    """Errors of an FNO of equal information over those of the default, first seeds: problems as rows."""
     rows = []
     for results in map(results_of, names):
         stored = released_results(results.name).records
         means = stored[stored["seed"] == stored["seed"].min()].pivot_table("mean", ["case", "method"], "score")
-        for case, label in results.description.cases.items():
+        for case, label in shown_cases(results).items():
             found = means.loc[case]
-            other = next((key for key in over if key in found.index), None)
-            if other is None or of not in found.index:
+            other = next((key for key in _EQUAL if key in found.index), None)
+            if other is None or _DEFAULT not in found.index:
                 continue
-            ratios = found.loc[other] / found.loc[of]
+            ratios = found.loc[other] / found.loc[_DEFAULT]
             cells = {SCORES[name].heading: ratios.get(name) for name in AT_WALLS}
             rows.append(
-                {f"over {results.description.methods[of]}": f"{title(results.name)}, {label}"}
+                {f"over {results.description.methods[_DEFAULT]}": f"{title(results.name)}, {label}"}
                 | {name: "—" if x is None or not 0 < x < np.inf else f"{x:.2g}" for name, x in cells.items()}
             )
     return markdown(pd.DataFrame(rows))
@@ -107,10 +107,7 @@ def beyond_training(names: Iterable[str]) -> str:
         found = {
             "fewest samples": samples[0] if len(samples) > 1 else "",
             "sides out of range": outside[-1] if outside else "",
-            "coarsest grid": grids[0] if len(grids) > 1 else "",
             "finest grid": grids[-1],
-            "1 % noise": "noise-0.01",
-            "5 % noise": "noise-0.05",
         }
         for method in dict.fromkeys(errors.index.get_level_values("method")):
             usual = errors[samples[-1], method]

@@ -16,7 +16,7 @@ from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.normalisation import Normalised
 from solvers import Dirichlet, Neumann, Periodic
 from tests.boon.cases import EVERY, ONE_OF_A_KIND
-from tests.documents import BOUNDARY_PAGE
+from tests.documents import DOCS
 from tests.recording import records
 
 CONFIG = FNOConfig(width=4, modes=(3,), depth=2)
@@ -256,7 +256,7 @@ def test_two_processes_have_the_gradients_of_one(correction, tmp_path):
 
 
 def test_the_page_lists_what_is_tested():
-    page = BOUNDARY_PAGE.read_text(encoding="utf-8")
+    page = (DOCS / "operators.md").read_text(encoding="utf-8")
     for name in (*TRANSFORMS, *GRAPHS):
         assert re.search(rf"^\| .*{re.escape(name)}.* \|", page, flags=re.MULTILINE), name
 
