@@ -16,23 +16,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from experiments import media
 from experiments.errors import require_at_least
 from experiments.records.release import data_version
 from experiments.records.store import as_json, config_hash
 from experiments.storage import cached_arrays, writable_folder
-from solvers import (
-    CellGrid,
-    Diffusion,
-    DiffusiveLaw,
-    Field,
-    GaussianField,
-    Matern,
-    Neumann,
-    Source,
-    align,
-    log_normal,
-    solve,
-)
+from solvers import CellGrid, Diffusion, Field, GaussianField, Matern, Neumann, Source, align, log_normal, solve
 from solvers.finite_volume.laws.coefficients import FaceValue
 
 TIMES = 20
@@ -46,23 +35,6 @@ class Functions(NamedTuple):
 
     values: Tensor
     total: Tensor
-
-
-@dataclass(frozen=True)
-class PorousMedium(DiffusiveLaw):
-    """u_t = (k(x) uᵐ u_x)_x, m one per function, k harmonic at faces."""
-
-    varying: ClassVar = {"diffusivity": FaceValue.HARMONIC}
-
-    exponent: Tensor
-    diffusivity: Any
-
-    def potential(self, u: Any) -> Any:
-        power = align(self.exponent, u) + 1
-        return align(self.diffusivity, u) * u.clip(min=0.0) ** power / power
-
-    def conductivity(self, u: Any) -> Any:
-        return align(self.diffusivity, u) * u.clip(min=0.0) ** align(self.exponent, u)
 
 
 @dataclass(frozen=True)
@@ -149,29 +121,19 @@ class Medium(Member):
         return CellGrid(0.0, 1.0, self.cells)
 
     def draw(self, count: int, generator: Generator) -> Functions:
-        start, conductivity = self._profiles(count, generator), self._conductivity(count, generator)
+        start, points = self._profiles(count, generator), self.grid.points
+        normals = torch.randn(count, self.cells, generator=generator, dtype=points.dtype)
+        conductivity = media.conductivities(normals, points, self.roughness, self.length)
         exponent = 1.0 + _uniform((count,), generator)
         flux = self.inflow * _uniform((2, count), generator).square()
-        sides = (Neumann(flux=flux[0]), Neumann(flux=-flux[1]))
-        law = PorousMedium(exponent, Field(conductivity))
-        solution = solve(law, self.grid, sides, start, times=self.times)
-        total = start.mean(dim=-1) + flux.sum(dim=0) * self.times[self.wanted]
-        return Functions(solution.values, total)
+        values = media.flows_through(self.grid, self.times, start, exponent, conductivity, flux)
+        return Functions(values, start.mean(dim=-1) + flux.sum(dim=0) * self.times[self.wanted])
 
     def _profiles(self, count: int, generator: Generator) -> Tensor:
         low, high = self.bumps
         number = torch.randint(low, high + 1, (count, 1, 1), generator=generator)
-        centre = _uniform((count, high, 1), generator)
-        width = 0.03 + 0.09 * _uniform((count, high, 1), generator)
-        height = _uniform((count, high, 1), generator) ** 1.5 * (torch.arange(high)[:, None] < number)
-        return (height * (1 - ((self.grid.points - centre) / width).square()).clamp_min(0.0)).sum(dim=1)
-
-    def _conductivity(self, count: int, generator: Generator) -> Tensor:
-        points = self.grid.points
-        apart = 3**0.5 * (points[:, None] - points).abs() / self.length
-        root = torch.linalg.cholesky((1 + apart) * torch.exp(-apart) + 1e-8 * torch.eye(self.cells, dtype=points.dtype))
-        normal = torch.randn(count, self.cells, generator=generator, dtype=points.dtype)
-        return log_normal(self.roughness * normal @ root.mT)
+        centre, width, height = (_uniform((count, high, 1), generator) for _ in range(3))
+        return media.profiles(self.grid.points, number, centre, width, height)
 
 
 @dataclass(frozen=True, kw_only=True)
