@@ -190,6 +190,7 @@ class Ascent:
             u = torch.minimum(torch.maximum(field, region.lower), region.upper)
         missed = torch.where(force, missed, (region.functional(u) - self.target).clamp_min(0.0))
         size = region.sizes(u, goal).maximum(0.01 * region.sizes(self.scale(u), goal))
+        size = size.maximum(self.target.abs())  # the noise of a row may make its goal round-off
         self.check(float((missed / size.clamp_min(tiny)).max()))
         return u
 

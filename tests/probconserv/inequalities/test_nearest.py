@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DenseLinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from scipy.linalg import null_space
 from scipy.optimize import nnls
 from torch.distributions import Normal
@@ -20,6 +20,7 @@ from probconserv import (
     block_means,
     condition,
     from_samples,
+    project,
     truncate,
 )
 from probconserv.inequalities import _ascent
@@ -235,3 +236,12 @@ def test_truncation_meets_inequalities_between_values():
     assert float(inequality.violation(draws).max()) <= 1e-12
     # 0.9, 0.3 meet at 0.6, and with 0.8 the sum is too large by 0.4: by Lagrange's conditions 7/15, 7/15, 8/15.
     assert torch.allclose(posterior.mode, torch.tensor([7.0, 7.0, 8.0]).double() / 15, rtol=0, atol=1e-12)
+
+
+def test_a_noisy_value_beyond_its_bound_leaves_it_to_the_other_rows() -> None:
+    """What is asked of it goes to its noise, so that nothing but round-off is left to hold."""
+    rows = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]], dtype=double)
+    law = LinearConstraint(rows, torch.tensor([-0.0141, 0.18], dtype=double), torch.tensor([4e-4, 0.0], dtype=double))
+    fields = torch.tensor([[-0.0141, 0.3, 0.2, -0.05]], dtype=double)
+    nearest = project(fields, DiagLinearOperator(torch.full((4,), 0.05, dtype=double)), law & NonNegative())
+    assert torch.allclose(nearest, torch.tensor([[0.0, 0.39, 0.29, 0.04]], dtype=double), rtol=0, atol=1e-12)
