@@ -7,6 +7,7 @@ generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown
 generate_burgers             initial value, mass, and steps of Godunov's scheme (after Utkarsh et al. 2025)
 generate_stefan              the Stefan problem: initial value and mass, within bounds
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
+generate_gpme                random profiles in random media: a few noisy values, totals, and bounds
 
 The study of each is of the number of evaluations that its samplers need. That of generate_stokes-disturbed has laws
 whose values no field of the flow has.
@@ -17,11 +18,22 @@ from dataclasses import replace
 from math import pi
 
 from experiments.generation import laws
-from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
+from experiments.generation.cases import FIELD_SIZES, RANDOM_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
-from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+from experiments.generation.families import (
+    BURGERS,
+    HEAT,
+    POROUS_MEDIUM,
+    RANDOM_MEDIA,
+    REACTION_DIFFUSION,
+    STEFAN,
+    STOKES,
+)
+from experiments.generation.observed import ObservedExperiment
 from experiments.generation.posterior import Seen
+from experiments.generation.ranges import RangeStudy
 from experiments.generation.studies import DisturbedStudy, StepsStudy
+from experiments.generation.told import Told
 
 
 def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:
@@ -94,6 +106,17 @@ _BURGERS = (
         most=64,
     ),
 )
+_TOTAL = "the last total"
+_RANDOM_MEDIA = (
+    *(
+        Told(key=f"{key}{count}", label=f"M = {count}{label}", values=count, totals=totals)
+        for key, label, totals in (("values-", "", ()), ("values-total-", f" and {_TOTAL}", (-1,)))
+        for count in (2, 5, 10, 20)
+    ),
+    Told(key="total", label=_TOTAL, totals=(-1,)),
+    Told(key="totals", label="the first and the last total", totals=(0, -1)),
+    Told(key="bounds", label="bounds alone"),
+)
 EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry
     for entry in (
@@ -118,6 +141,12 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         ),
     )
 }
+OBSERVED: Mapping[str, ObservedExperiment] = {
+    "generate_gpme": ObservedExperiment(
+        name="generate_gpme", problem=RANDOM_MEDIA, conditions=_RANDOM_MEDIA, sizes=RANDOM_SIZES
+    )
+}
+"""Fields of many parameters."""
 
 
 _NEAR, _DEEP = (0.6, 0.08), (0.4, 0.2)
@@ -136,6 +165,24 @@ STEPS: Mapping[str, StepsStudy] = {
 """Errors over the number of evaluations, by the experiment whose flow is used."""
 DISTURBED = DisturbedStudy(name="generate_stokes-disturbed", flows=EXPERIMENTS["generate_stokes"])
 """Laws whose values no field of the flow has."""
-STUDIES: Mapping[str, StepsStudy | DisturbedStudy] = {**STEPS, DISTURBED.name: DISTURBED}
+RANGES = RangeStudy(
+    flows=tuple(EXPERIMENTS[f"generate_{name}"] for name in ("stokes", "heat", "stefan", "porous_medium"))
+)
+"""How often a law is said to be out of range."""
+STUDIES: Mapping[str, StepsStudy | DisturbedStudy | RangeStudy] = {
+    **STEPS,
+    DISTURBED.name: DISTURBED,
+    RANGES.name: RANGES,
+}
 
-__all__ = ["DISTURBED", "EXPERIMENTS", "STEPS", "STUDIES", "DisturbedStudy", "GenerationExperiment", "StepsStudy"]
+__all__ = [
+    "DISTURBED",
+    "EXPERIMENTS",
+    "OBSERVED",
+    "RANGES",
+    "STEPS",
+    "STUDIES",
+    "DisturbedStudy",
+    "GenerationExperiment",
+    "StepsStudy",
+]

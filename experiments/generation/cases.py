@@ -95,11 +95,12 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A problem under a condition."""
+    """A problem under a condition; rivals without a flow take the training fields of the group."""
 
     problem: GenerationProblem
     condition: Condition
     sizes: Sizes
+    group: int = 0
 
     @property
     def key(self) -> str:
@@ -200,3 +201,9 @@ SCHEME_SIZES: dict[Preset, Sizes] = {
     "paper": SMALL_SIZES["paper"],
 }
 """Problems whose laws are nonlinear."""
+RANDOM_SIZES: dict[Preset, Sizes] = {
+    "smoke": replace(_SMALL, draws=32),
+    "laptop": Sizes(samples=32_768, nodes=48, modes=48, batch=512, draws=100, training=_training(30_000)),
+    "paper": Sizes(samples=100_000, nodes=48, modes=48, width=512, batch=512, draws=200, training=_training(100_000)),
+}
+"""Fields of many parameters."""

@@ -67,7 +67,7 @@ class GenerationExperiment(Experiment):
     @override
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         """The flow of a group, the same for all cases and samplers."""
-        return [] if method.sampler is None else [self.training(seed, context)]
+        return [] if method.drawn is not None else [self.training(seed, context)]
 
     def training(self, group: int, context: RunContext) -> Training:
         """The training of the flow of a group."""

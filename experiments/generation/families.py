@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments import media
 from experiments.generation.problems import GenerationProblem, Points
 from solvers import CellGrid, Diffusion, Logistic, Neumann, solve
 from solvers.problems import exact
@@ -12,6 +13,9 @@ FRONT = 0.02
 """Width of the initial front of Burgers' equation."""
 DIFFUSIVITY, RATE = 0.01, 1.0
 """ν and ρ of reaction and diffusion."""
+
+BUMPS, OTHERS, CELLS = (3, 6), 22, 48
+"""Bumps of a random profile, numbers that say all but the conductivity, and cells at most."""
 
 
 def _stokes(t: Tensor, y: Tensor, k: Tensor, omega: Tensor) -> Tensor:
@@ -44,6 +48,20 @@ def _reaction_diffusion(t: Tensor, x: Tensor, phase: Tensor, inflow: Tensor) -> 
     times, grid = t.flatten(), CellGrid(0.0, 1.0, len(x))
     solution = solve(Diffusion(DIFFUSIVITY), grid, sides, u, times[1:], source=Logistic(RATE))
     return torch.cat([u[:, None], solution.values], dim=1)
+
+
+def _random_media(t: Tensor, x: Tensor, *uniform: Tensor) -> Tensor:
+    """Of 3 to 6 bumps, two inflows, an exponent, and a random number for the conductivity of every cell."""
+    numbers = torch.cat(uniform, dim=-1)[:, 0]
+    few, many = BUMPS
+    centre, width, height = numbers[:, : 3 * many].reshape(-1, 3, many, 1).unbind(dim=1)
+    number, first, second, exponent, *_ = numbers[:, 3 * many :, None, None].unbind(dim=1)
+    start = media.profiles(x, few + ((many - few + 1) * number).floor(), centre, width, height)
+    normals = torch.special.ndtri(numbers[:, OTHERS : OTHERS + len(x)])
+    conductivity = media.conductivities(normals, x, roughness=0.7, length=0.15)
+    flux = 2.5 * torch.stack([first, second])[..., 0, 0].square()
+    grid = CellGrid(0.0, 1.0, len(x))
+    return media.flows_through(grid, t.flatten(), start, 1 + exponent[:, 0, 0], conductivity, flux)
 
 
 STOKES = GenerationProblem(
@@ -102,3 +120,16 @@ REACTION_DIFFUSION = GenerationProblem(
 )
 """u_t = 0.01 u_xx + u (1 − u) from 0.4 + 0.3 cos 2π(x − a), a in [0, ½], with a flux g in [0, 0.05] through the left
 side and none through the right one (after Utkarsh et al. 2025); finite volumes."""
+RANDOM_MEDIA = GenerationProblem(
+    name="gpme",
+    label="random porous medium",
+    ranges=((0.0, 1.0),) * (OTHERS + CELLS),
+    lengths=(0.08, 1.0),
+    points=Points.CELLS,
+    bounds=(0.0, np.inf),
+    modes=48,
+    times=16,
+    solution=_random_media,
+)
+"""u_t = (k uᵐ u_x)_x from random bumps with random inflows and k, as the member *inflow* of ``gpme``, of 70 uniform
+numbers; finite volumes."""

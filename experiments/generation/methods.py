@@ -2,14 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from experiments.experiment import Style
 from experiments.generation.cases import Case
-from experiments.generation.without_flow import gaussian_fields, nearest_fields, true_fields
-from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
+from experiments.generation.without_flow import (
+    gaussian_fields,
+    likely_fields,
+    nearest_fields,
+    smoothed_fields,
+    true_fields,
+)
+from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY, YELLOW
+from experiments.records.record import TRUTH
 from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, twisted, unconstrained
 from probconserv.surrogates.flow.tasks import Sampler
 
@@ -35,14 +43,14 @@ class Method:
 
     Args:
         drawn: Fields of a case by seed, where no flow draws them.
-        sampler: How a flow draws fields, with ``options`` of a case.
+        sampler: How a flow draws fields, with ``options`` of a case; None for its own choice by the law.
         coefficients: Whether the flow must be one of coefficients.
         evaluations: Of the velocity for a draw, where rows differ in them.
     """
 
     key: str
     label: str
-    drawn: Callable[[Case, int], Float[Tensor, "s t x"]] | None = None
+    drawn: Callable[[Any, int], Float[Tensor, "s t x"]] | None = None
     sampler: Sampler | None = None
     options: Callable[[Case], SamplingOptions] = _plain
     conditional: bool = True
@@ -121,6 +129,38 @@ TWISTED = Method(
     information=f"weights of particles, {_BOUNDS}",
 )
 """A row of studies; the released tables were drawn without it."""
+
+_BY_KEY = {method.key: method for method in METHODS}
+OURS = "ours"
+"""Key of the row whose sampler the flow chooses by the law."""
+TOLD_METHODS = (
+    Method(key=TRUTH, label="true draws", drawn=true_fields, style=Style(BLACK)),
+    replace(
+        _BY_KEY["training-fields"],
+        label="search",
+        drawn=likely_fields,
+        information="training fields in proportion to their likelihood, moved onto totals and bounds",
+    ),
+    _BY_KEY["gaussian"],
+    Method(
+        key="smoother",
+        label="ensemble smoother",
+        drawn=smoothed_fields,
+        bounded=True,
+        style=Style(YELLOW),
+        information="training fields moved by the gain of all, and into the bounds",
+    ),
+    *(_BY_KEY[key] for key in ("unconstrained", "eci", "pcfm", "conditioned-gaussian")),
+    Method(
+        key=OURS,
+        label="ours",
+        options=lambda case: SamplingOptions(steps=case.sizes.steps),
+        bounded=True,
+        style=Style(CONSERVED),
+        information=f"{_BOUNDS}; the sampler is chosen by the law",
+    ),
+)
+"""The rows where every true field has a law of its own."""
 
 
 def methods_of(case: Case, among: Sequence[Method] = METHODS) -> tuple[Method, ...]:

@@ -36,6 +36,7 @@ class GenerationProblem:
         lengths: Last time and length of the domain.
         bounds: Lower and upper bound of all solutions, if they have any.
         modes: Karhunen–Loève modes of a flow at most: those that are well above round-off.
+        times: Number of times after the start; by default there are as many as nodes, the start among them.
         solution: From t ``(t, 1)``, x ``(x,)`` and each parameter ``(s, 1, 1)`` to u ``(s, t, x)``.
     """
 
@@ -46,12 +47,14 @@ class GenerationProblem:
     points: Points = Points.NODES
     bounds: tuple[float, float] | None = None
     modes: int
+    times: int | None = None
     solution: Callable[..., Tensor]
 
     @property
     def description(self) -> dict[str, Any]:
         """What decides the fields, as JSON can hold it."""
-        return {"problem": self.name, "ranges": [list(pair) for pair in self.ranges], "lengths": list(self.lengths)}
+        ranges, times = [list(pair) for pair in self.ranges], {} if self.times is None else {"times": self.times}
+        return {"problem": self.name, "ranges": ranges, "lengths": list(self.lengths), **times}
 
     def axes(self, nodes: int) -> tuple[Float[Tensor, " t"], Float[Tensor, " x"]]:
         """Times and points."""
@@ -61,7 +64,8 @@ class GenerationProblem:
         else:
             shift = 0.5 if self.points is Points.CELLS else 0.0
             points = (torch.arange(nodes, dtype=torch.float64) + shift) * (length / nodes)
-        return torch.linspace(0.0, last, nodes, dtype=torch.float64), points
+        times = torch.linspace(0.0, last, nodes if self.times is None else self.times + 1, dtype=torch.float64)
+        return times if self.times is None else times[1:], points
 
     def fields(self, parameters: Float[Tensor, "s d"], nodes: int) -> Float[Tensor, "s t x"]:
         """The solutions of some parameters."""

@@ -1,6 +1,7 @@
 """How far drawn fields are from the exact conditional distribution."""
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,12 +24,7 @@ _REFERENCES, _MODES, _OTHER_DRAWS = 1, 2, 3  # what seeds are for: true fields, 
 def score_method(case: Case, method: Method, group: int, weights: list[Path], seed: int) -> Arrays:
     """Scores of one row, see ``scores_of``, and what figures show: moments, some draws, seconds of sampling."""
     seed = 1000 * seed + 10 * group
-    if method.drawn is not None:
-        start = time.process_time()
-        draws = method.drawn(case, seed + _OTHER_DRAWS)
-        seconds = time.process_time() - start
-    else:
-        draws, seconds = sampled(case, method, method.options(case), weights[0], seed)
+    draws, seconds = drawn_by(case, method, weights, seed)
     shown = {
         "mean": draws.mean(dim=0).numpy(),
         "deviation": draws.std(dim=0).numpy(),
@@ -39,11 +35,19 @@ def score_method(case: Case, method: Method, group: int, weights: list[Path], se
     return scores_of(draws, case, seed) | shown
 
 
+def drawn_by(case: Case, method: Method, weights: Sequence[Path], seed: int) -> tuple[Float[Tensor, "s t x"], float]:
+    """Fields of a row, and the seconds of the processor that they take."""
+    if method.drawn is None:
+        return sampled(case, method, method.options(case), weights[0], seed)
+    start = time.process_time()
+    draws = method.drawn(case, seed + _OTHER_DRAWS)
+    return draws, time.process_time() - start
+
+
 def sampled(
     case: Case, method: Method, options: SamplingOptions, weights: Path, seed: int
 ) -> tuple[Float[Tensor, "s t x"], float]:
     """Fields that a sampler draws from a trained flow, and the seconds of the processor that it takes."""
-    assert method.sampler is not None
     flow = training_of(case.problem, case.sizes, number=0, device="cpu").load(weights)
     law = case.law_and_bounds if method.bounded else case.law
     start = time.process_time()

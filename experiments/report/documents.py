@@ -286,6 +286,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "generated fields: mean": partial(laws_of_family, "generated fields", "mean_error"),
     "samplers: mean": partial(samplers_as_columns, "generate_stokes-study", "mean_error", 50),
     "samplers: Fréchet": partial(samplers_as_columns, "generate_stokes-study", "frechet", 50),
+    "fields of many parameters: energy": partial(media_tables.beside, "generate_gpme", "energy", "ours"),
+    **{
+        f"fields of many parameters: {score}": partial(methods_as_columns, "generate_gpme", score)
+        for score in ("coverage90", "mean_error", "frechet")
+    },
+    "ranges": partial(scores_as_columns, "generate_ranges", ("flagged", "few_ancestors"), errors=False),
     "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from experiments.records.record import TRUTH
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES
 from experiments.records.table import format_score
@@ -43,6 +44,31 @@ def paired(member: str) -> str:
                 row[_column(case)] = "1" if len(both) else "—"
                 continue
             row[_column(case)] = paired_ratio(both)
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def beside(name: str, score: str, ours: str) -> str:
+    """One score of all methods, cases as rows, and how far each is from ours in paired standard errors.
+
+    Differences are means over trainings of one function, and their errors those over the functions; positive is worse.
+    """
+    described, means = results_of(name).description, results_of(name).numbers[score].dropna()
+    by_function = released_results(name).scores.set_index(["case", "method", "function", "seed"])[score]
+    rows = []
+    for case, label in described.cases.items():
+        best = means[case].drop(TRUTH, errors="ignore").min()
+        row = {SCORES[score].title: label}
+        for method, heading in described.methods.items():
+            if (case, method) not in means.index:
+                row[heading] = "—"
+                continue
+            text = format_score(float(means[case, method]), None)
+            row[heading] = f"**{text}**" if means[case, method] == best and method != TRUTH else text
+            if method != ours:
+                both = (by_function[case, each].groupby("function").mean() for each in (method, ours))
+                apart = pd.concat(both, axis=1, join="inner").dropna().diff(axis=1).iloc[:, 1].mul(-1)
+                row[heading] += f" ({apart.mean() / apart.sem():+.1f})" if len(apart) > 1 and apart.std() else ""
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 

@@ -31,8 +31,8 @@ from probconserv.surrogates.flow.observations import (
     given_observations,
     interpolation_rows,
 )
-from probconserv.surrogates.flow.particles import Draws, Particles, Population
-from probconserv.surrogates.flow.samplers import sampler_for, twisted, twisted_population
+from probconserv.surrogates.flow.particles import FEW, Draws, Particles, Population
+from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
@@ -301,24 +301,29 @@ class FlowMatching(Surrogate):
         whole = replace(whole, inputs=None if inputs is None else inputs.expand(count, inputs.shape[-1]))
         done: list[Tensor] = []
         population: Population | None = None
+        particles: Particles | None = None
         try:
             with torch.no_grad(), _evaluating(self.velocity), contradictions_of(whole.law):
-                if sampler is None:
-                    sampler, chosen = sampler_for(self, whole)
-                    whole = replace(whole, options=chosen)
-                if sampler is twisted:
+                chosen, by_law = sampler, sampler is None
+                if chosen is None:
+                    chosen, options = sampler_for(self, whole)
+                    whole = replace(whole, options=options)
+                if chosen is twisted:
                     population = twisted_population(self, replace(whole, generator=_generator(seed, 1, 0)))
+                    particles = population.particles
+                    if by_law and particles.ancestors < FEW:
+                        population, chosen = None, conditioned
+                        whole = replace(whole, options=replace(whole.options, local=True))
                 for start in range(first, count, _CHUNK):
                     part = slice(start, start + _CHUNK)
                     task = replace(whole.part(part), generator=_generator(seed, 0, start))
-                    done.append(sampler(self, task) if population is None else population.fields(part, task.generator))
+                    done.append(chosen(self, task) if population is None else population.fields(part, task.generator))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
-        particles = None if population is None else population.particles
-        if particles is not None and told:
+        if particles is not None and told and (population is not None or not particles.in_range):
             particles.warn()
         fields = torch.cat(done).reshape(-1, *self.latent.shape)
-        return Draws(fields, getattr(sampler, "__name__", repr(sampler)), whole.options, particles)
+        return Draws(fields, getattr(chosen, "__name__", repr(chosen)), whole.options, particles)
 
     def _settings(self) -> dict[str, Any]:
         options = asdict(self.options)

@@ -38,8 +38,9 @@ from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
 _ENOUGH = 0.5  # of the particles: an effective number below it has them drawn anew
 _CHANCE = 3e-5  # see ``Particles.in_range``
-_FEW = 5  # ancestors; one of 300 laws of training fields leaves fewer
+FEW = 5  # ancestors; one of 300 laws of training fields leaves fewer
 _PART = 512  # fields in memory at a time
+_LOWEST = 12.0  # −x down to which Φ(x) is a number in single precision
 _SLACK = 3.0  # deviations of what the modes leave out, by which such a draw may miss a bound
 
 
@@ -100,7 +101,7 @@ class Particles:
                 "all the same and cannot be trusted. Train the flow on a range that holds the field, or say how far "
                 "off the values may be (LinearConstraint(..., noise_variance))."
             )
-        elif self.ancestors < _FEW:
+        elif self.ancestors < FEW:
             text = (
                 f"All draws descend from {self.ancestors} of {count} particles, and vary too little. Take more "
                 "particles, a tolerance such as 0.3, or sampler=conditioned with local=True (SamplingOptions)."
@@ -116,7 +117,8 @@ class Draws:
     Args:
         fields: ``(count, *space)``, float64.
         sampler: Name of the sampler that ran, with its ``options``.
-        particles: What the particles of ``twisted`` tell; None for other samplers.
+        particles: What the particles of ``twisted`` tell, also where too few were left and ``conditioned`` drew; None
+            where there were none.
     """
 
     fields: Float[Tensor, "count ..."]
@@ -163,12 +165,14 @@ class Guide:
         along, root = self._gain(covariance)
         known = torch.linalg.solve_triangular(root, along.mT @ self.latent.basis, upper=False).square().sum(dim=0)
         variance = (covariance @ self.latent.basis.square() - known).clamp_min(0.0) + self.left_out
-        found = []
-        for part in self._given(mean, covariance, self.goal).split(_PART):
-            fields = self.latent.decode(part)
-            sides = torch.stack([fields - self.bounds[0], self.bounds[1] - fields]) / variance.sqrt()
-            found.append(torch.special.log_ndtr(sides).sum(dim=(0, -1)))
-        return self.power * torch.cat(found)
+        deviation, given = variance.sqrt(), self._given(mean, covariance, self.goal).float()
+        found = mean.new_zeros(len(mean))
+        for bound, sign in zip(self.bounds, (1, -1), strict=True):
+            if bool(bound.isfinite().any()):
+                start = (sign * (self.latent.mean - bound) / deviation).float()
+                apart = start + given @ (sign * self.latent.basis / deviation).float()
+                found += _log_ndtr(apart).sum(dim=-1)
+        return self.power * found
 
     def within(self, z: Float[Tensor, "s r"]) -> Tensor:
         """Which fields meet the bounds, under the rows and up to what the modes leave out."""
@@ -350,6 +354,12 @@ def _step(cloud: _Cloud, guide: Guide, t: float, after: float, generator: Genera
 
 def _normal(shape: Sequence[int], generator: Generator) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Φ in single precision, a fifth of the time of torch's; below −12 it goes on as −x²/2."""
+    usual, low = x.clamp_min(-_LOWEST), x.clamp_max(-_LOWEST)
+    return (0.5 * torch.erfc(-(0.5**0.5) * usual)).log() - 0.5 * (low.square() - _LOWEST**2)
 
 
 def _effective(log_weights: Tensor) -> float:

@@ -30,8 +30,8 @@ from probconserv.surrogates.flow.steps import Flow, StateCorrection, clean_estim
 from probconserv.surrogates.flow.tasks import Sampler as Sampler
 from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
-_PRECISE, _MOST_PRECISE = 100.0, 3  # information in a direction, relative to that of the data, and such directions
-_MOST_INFORMED = 12  # directions that a law informs at all, and exact rows
+_PRECISE, _MOST_PRECISE = 1e4, 3  # information in a direction, relative to that of the data, and such directions
+_MOST_INFORMED, _MOST_EXACT = 32, 12  # directions that a law informs at all, and exact rows
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
@@ -92,9 +92,10 @@ def twisted_population(flow: Flow, task: SamplingTask) -> Population:
 def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOptions]:
     """The sampler for a law, and its options.
 
-    ``twisted`` where it can be, unless the law says much: more than three directions of the coefficients to a tenth of
-    their deviation, more than twelve at all, or more than twelve exact rows. Few particles survive such a law, and
-    ``conditioned`` serves it better with the local covariance. Options that only ``conditioned`` has ask for it.
+    ``twisted`` where it can be, unless the law says much: more than three directions of the coefficients to a hundredth
+    of their deviation, more than 32 at all, or more than twelve exact rows. Few particles survive such a law, and
+    ``conditioned`` serves it better with the local covariance; ``draw`` goes on to it, too, where fewer than five
+    ancestors are left. Options that only ``conditioned`` has ask for it.
     """
     options, usual = task.options, SamplingOptions()
     asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "renewal", "local", "order"))
@@ -106,8 +107,8 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
     if not shares_rows(rows):
         return conditioned, options
     values = information_of(flow.latent, rows).values
-    informed = max(int((values > INFORMED).sum()), int((rows.noise == 0).sum()))
-    much = int((values > _PRECISE).sum()) > _MOST_PRECISE or informed > _MOST_INFORMED
+    limits = ((values > _PRECISE, _MOST_PRECISE), (values > INFORMED, _MOST_INFORMED), (rows.noise == 0, _MOST_EXACT))
+    much = any(int(counted.sum()) > most for counted, most in limits)
     return (twisted, options) if possible and not much else (conditioned, replace(options, local=True))
 
 

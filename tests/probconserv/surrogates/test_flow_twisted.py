@@ -361,7 +361,7 @@ def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
         (SEEN & Monotone(), {}, "conditioned", True),
         (Monotone(), {}, "conditioned", False),
         (LinearConstraint(UNIT[:5], torch.zeros(5)), {}, "conditioned", True),
-        (LinearConstraint(UNIT[:5], torch.zeros(5), 0.5), {}, "twisted", False),
+        (LinearConstraint(UNIT[:5], torch.zeros(5), 1e-3), {}, "twisted", False),
         (LinearConstraint(UNIT[:1], torch.zeros(2, 1)), {}, "conditioned", True),
         (LinearConstraint(UNIT, torch.zeros(12), 4.0), {}, "twisted", False),
         (LinearConstraint(UNIT[None, :1].expand(2, -1, -1), torch.zeros(2, 1)), {}, "conditioned", False),
@@ -375,6 +375,15 @@ def test_the_law_chooses_the_sampler_and_the_result_says_which(
     assert (drawn.sampler, drawn.options.local) == (sampler, local)
     assert (drawn.particles is not None) == (sampler == "twisted")
     assert drawn.fields.shape == (2, 12)
+
+
+def test_where_few_ancestors_are_left_conditioned_draws() -> None:
+    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), 1e-4)
+    drawn = FlowMatching(coordinates(2), two_bumps()).draw(2, law=law, options=SamplingOptions(particles=4))
+    assert (drawn.sampler, drawn.options.local) == ("conditioned", True)
+    assert drawn.particles is not None
+    assert drawn.particles.ancestors < 5
+    assert float(law.residual(drawn.fields).abs().max()) <= 0.1
 
 
 def test_many_exact_rows_are_left_to_conditioned_however_little_they_say() -> None:
