@@ -260,20 +260,20 @@ def rounded(value: float) -> str:
     return f"{float(f'{value:.0e}'):,g}"
 
 
-@pytest.mark.parametrize(
-    ("page", "statements"),
-    [
-        ("fields", rollout),
-        ("fields", downscaling),
-        ("fields", years),
-        ("fields", basins),
-        ("out_of_range", out_of_range),
-        ("calibration", calibration),
-        ("generation", without_flow),
-        ("generation", disturbed),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
-)
+STATEMENTS: list[tuple[str, Callable[[], list[str]]]] = [
+    ("fields", rollout),
+    ("fields", downscaling),
+    ("fields", years),
+    ("fields", basins),
+    ("out_of_range", out_of_range),
+    ("calibration", calibration),
+    ("generation", without_flow),
+    ("generation", disturbed),
+]
+"""Pages, and what makes sentences of them from the scores."""
+
+
+@pytest.mark.parametrize(("page", "statements"), STATEMENTS, ids=lambda value: getattr(value, "__name__", value))
 def test_numbers_in_prose_are_those_of_the_release(page: str, statements: Callable[[], list[str]]) -> None:
     text = " ".join((DOCS / f"{page}.md").read_text(encoding="utf-8").split())
     stale = [statement for statement in statements() if statement not in text]

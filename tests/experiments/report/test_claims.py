@@ -1,0 +1,201 @@
+"""Sentences of the results that say "n times", "closest", "never", "always" or "best" hold in the released records."""
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from experiments.records.release import released_results
+from experiments.report.tables import results_of
+from experiments.report.wall_tables import AT_WALLS
+from solvers import PROBLEMS
+from tests.documents import DOCS
+from tests.experiments.report.test_statements import STATEMENTS
+
+NUMBER = r"(?:\d[\d.,]*|one|two|three|four|five|six|seven|eight|nine|ten)"
+CLAIM = re.compile(rf"\b{NUMBER}(?: to {NUMBER})? times\b|\b(?:closest|never|always|best)\b", re.IGNORECASE)
+L2, VALUE, SLOPE, FINER = AT_WALLS[:4]
+GRADIENTS = {"heat_neumann": "", "heat_independent": "gradients", "wave_neumann": ""}
+"""Problems with given gradients, and a part of the names of these cases."""
+HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin", "darcy_small")
+
+
+def of(name: str, case: str, method: str, score: str = L2) -> float:
+    """A released score, mean over seeds and functions."""
+    return float(results_of(name).numbers[score][case, method])
+
+
+def over(name: str, cases: Iterable[str], pair: tuple[str, str], score: str = L2) -> list[float]:
+    """A score of the first method over that of the second, by case."""
+    return [of(name, case, pair[0], score) / of(name, case, pair[1], score) for case in cases]
+
+
+def to(values: Iterable[float], digits: int = 0) -> str:
+    """The smallest and the largest value."""
+    found = sorted(values)
+    return f"{found[0]:.{digits}f} to {found[-1]:.{digits}f}"
+
+
+def first_seed(name: str, score: str, pair: tuple[str, str], part: str = "") -> list[float]:
+    """The first method's score over the second's by case, as the table at the sides has it; the FNO if none is."""
+    stored = released_results(name).records
+    means = stored[stored["seed"] == stored["seed"].min()].pivot_table("mean", ["case", "method"], "score")
+    found = [means[score][case].dropna() for case in means.index.levels[0] if part in case] if score in means else []
+    pairs = [(each.get(pair[0], each.get("fno")), each.get(pair[1])) for each in found]
+    return [first / second for first, second in pairs if first and second]
+
+
+def at_walls(score: str, names: Iterable[str]) -> list[float]:
+    pair = ("boundary-channels", "boon-default")
+    return [x for name in names for x in first_seed(name, score, pair, GRADIENTS.get(name, ""))]
+
+
+def slopes(score: str, before: str, after: str) -> list[float]:
+    return [x for name in ("heat_neumann", "heat_independent") for x in first_seed(name, score, (before, after))]
+
+
+def off_grid(name: str, method: str) -> float:
+    """How many times the error grows on the worse of the coarsest and the finest grid."""
+    errors = results_of(f"{name}-study").numbers[L2].xs(method, level="method").dropna()
+    usual = max((key for key in errors.index if key.startswith("samples-")), key=lambda key: int(key[8:]))
+    return max(errors[key] / errors[usual] for key in errors.index if key.startswith("nodes-"))
+
+
+def operators() -> list[str]:
+    between = ("stokes", "burgers_dirichlet", "heat_neumann", "heat_independent")
+    paper = {name: "boon-paper-channels" for name in (*HARD[:4], *between)}
+    paper |= {"burgers_periodic": "boon-paper", "darcy_small": "boon-paper"}
+    regression, waves = ("pca", "boon-default"), results_of("wave_neumann").numbers[L2]["multi-16-modes"].drop("pca")
+    squares = [x for name in HARD[2:] for x in over(name, results_of(name).description.cases, regression) if x > 1]
+    independent = results_of("heat_independent").numbers[L2].unstack().drop(columns="pca")
+    lowest = independent.drop(columns="boon-slopes").idxmin(axis=1)
+    assert set(lowest.filter(like="gradients")) == {"boon-default", "boon-residual"}
+    assert set(lowest.filter(like="values")) == {"boon-paper", "boon-paper-channels"}
+    told, grids = independent["fno"] / independent.min(axis=1), list(map(off_grid, paper, paper.values()))
+    assert 0.3 < waves["boon-default"] / waves[[not key.startswith("boon") for key in waves.index]].min() < 0.36
+    loss, channels = ("boon-default", "boon-slopes"), ("boundary-channels", "boundary-channels-slopes")
+    changed, paid = ([100 / x - 100 for x in slopes(L2, *pair)] for pair in (loss, channels))
+    return [
+        f"it has {to(squares, 1).removesuffix('.0')} times the error of the default, "
+        f"on intervals {to(x for name in HARD[:2] for x in over(name, ['single'], regression))} times",
+        f"the slope is {to(at_walls(SLOPE, GRADIENTS))} times better**, on four times as many nodes "
+        f"{to(at_walls(FINER, GRADIENTS))} times, and the wall's value {to(at_walls(VALUE, GRADIENTS), 1)} times",
+        f"the wall's value is {to(at_walls(VALUE, HARD), 1)} times better",
+        f"on Burgers up to {1 / min(at_walls(FINER, ['burgers_dirichlet'])):.1f} times, on Stokes' problem "
+        f"{to((1 / x for x in at_walls(FINER, ['stokes'])), 1)} times on finer nodes",
+        f"gets {to(slopes(SLOPE, *loss))} times better where all walls have gradients, on four times as many nodes "
+        f"{to(slopes(FINER, *loss))} times",
+        f"for a relative L2 that changes by −{-min(changed):.0f} to +{max(changed):.0f} %",
+        f"correction pays {to(paid)} % of its L2",
+        f"(Stokes) the default loses {off_grid('stokes', 'boon-default'):.0f} times",
+        f"it gets {min(grids):.1f} to {float(f'{max(grids):.2g}'):,.0f} times worse",
+        f"is {min(told):.0f} to {float(f'{max(told):.2g}'):.0f} times worse than the operator with the smallest error",
+        "a third of the error of the best other operator",
+    ]
+
+
+def media() -> list[str]:
+    def kind(name: str, score: str, pair: tuple[str, str], counts: Iterable[int] = (5, 10, 20, 40)) -> list[float]:
+        return over("gpme", [f"{name}-{count}" for count in counts], pair, score)
+
+    boxes = [(f"law-{box}", f"bounded-{box}") for box in ("matern", "smoother", "anp", "gaussian", "empirical")]
+    gains = [100 - 100 / x for box in boxes for x in kind("plume", "CRPS", box)]
+    law = {m: [kind(k, "MSE", ("empirical", "law-empirical"), [m])[0] for k in ("inflow", "shifted")] for m in (5, 10)}
+    return [
+        f"is {to(kind('insulated', 'CRPS', ('bounded-search', 'bounded-anp')), 1)} times worse",
+        "falls by {:.1f} times with inflow and by {:.1f} times on other functions".format(*law[5]),
+        "at M = 10 by {:.1f} and {:.1f} times".format(*law[10]),
+        f"lowers CRPS by {to(gains)} % but for the search, and that of the plume's area (where u > 0.2) "
+        f"up to {max(x for box in boxes for x in kind('plume', 'area_CRPS', box)):.0f} times",
+    ]
+
+
+def open_systems() -> list[str]:
+    errors = results_of("open_rollouts").numbers["open_error"].unstack()
+    gain = {kind: errors[kind] / errors[f"{kind}-uniform"] for kind in ("regression", "fno", "fno-increments", "boon")}
+    rivals = errors[["fno", "fno-increments", "boon", "cosine"]].div(errors["regression"], axis=0)
+    cases = ["heat", "reaction", "burgers", "channel", "plate"]
+    assert all((each[cases].dropna() > 1).all() for each in gain.values())
+    assert gain["regression"][["heat", "reaction"]].min() > 2
+    assert rivals.loc["burgers"].max() < 1
+    assert rivals.loc[["channel", "plate"], "fno"].max() < 1
+    return [
+        "of an FNO {:.1f} times on heat, {:.1f} on reaction".format(*gain["fno"][["heat", "reaction"]]),
+        "of BOON {:.1f}, {:.1f} and {:.1f} times".format(*gain["boon"][cases[:3]]),
+        f"has {to(rivals.loc[['heat', 'reaction']].stack())} times smaller errors than the networks",
+        "**The best rival is no network** on heat and on reaction and diffusion",
+    ]
+
+
+def others() -> dict[str, list[str]]:
+    crps = {name: results_of(name).numbers["CRPS"].unstack() for name in ("stefan", "porous_medium", "downscaling")}
+    soft, exact = (f"probconserv-anp{end}" for end in ("-quadrature-variance", ""))
+    assert crps["porous_medium"].loc["m=1", soft] > crps["porous_medium"].loc["m=1", exact]
+    assert crps["stefan"].loc["u=0.6", soft] < crps["stefan"].loc["u=0.6", exact]
+    assert all((results_of(n).numbers["shockless"].unstack()[f"{exact}-truncated"] == 1).all() for n in list(crps)[:2])
+    assert PROBLEMS["diffusion"].total(0.5, 3.0) == 0
+    assert crps["downscaling"].idxmin(axis=1).item() == "ridge-update"
+    ratio, water = results_of("end_to_end").numbers["ratio"].unstack()["in-training"], "shallow_water_rollout"
+    energy, moved = (results_of(water).numbers[score].unstack("case") for score in ("energy_error", "changed"))
+    energy = 1 + energy.drop(["nothing", "truth"])
+    study, flows = "porous_medium-calibration", {"stefan": ["u=0.6", "u=0.65"], "porous_medium": ["m=1", "m=3", "m=6"]}
+    drawn = [x for n, c in flows.items() for x in over(f"generate_{n}-prediction", c, ("anp", "flow"), "CRPS")]
+    assert of(study, "m=1", "probconserv", "squared_residual") > 9 > 1e5 * of(study, "m=1", "probconserv", "MSE")
+    return {
+        "results": [
+            "whose total is always zero",
+            "at m = 1 the exact law is best",
+            "the best σ is about the quadrature error of the law",
+            "those of the *truncated* rows never",
+        ],
+        "out_of_range": [
+            f"errs {of('stefan', 'u=0.5', exact, 'MSE_paper') / of('stefan', 'u=0.5', exact, 'MSE'):.1f} times as much",
+            "A large z is not always a front in the wrong place",
+            f"is {over(study, ['m=3'], ('displaced', 'probconserv'), 'MSE')[0]:.0f} times that of ProbConserv at m = 3",
+        ],
+        "combined": [
+            f"is {to(ratio[[f'porous_medium-{n}' for n in (1, 2, 3)]], 2)} times that of the operator updated after",
+            f"{ratio['advection-0']:.2f} times on advection in range",
+            f"{to(ratio[[f'{n}-0' for n in ('diffusion', 'porous_medium', 'stefan')]], 1)} times in range on the other",
+        ],
+        "fields": [
+            "The two together are best",
+            f"{energy['fitted'].mean():.1f} times the energy of the truth, or {to(energy['penalised'], 1)} times",
+            {3: "moves three times as much"}[round((moved.loc["update-low-rank"] / moved.loc["scale"]).mean())],
+        ],
+        "generation": [
+            f"{to(drawn)} times in CRPS",
+            f"{over('generate_porous_medium-prediction', ['m=8'], ('anp', 'flow'), 'CRPS')[0]:.0f} times smaller than",
+        ],
+    }
+
+
+SET_UP = {
+    "results": ["the best of each case in bold"],
+    "boundary_evidence": ["*on 4 n* on four times as many nodes;", "*Best other* has the lowest validation error"],
+    "combined": ["the fields at all 25 times", "on a grid four times finer"],
+    "fields": ["a wave crosses the basin five times"],
+}
+"""What sentences say that tell how something was done."""
+PAGES = (
+    *("results", "random_media", "open_systems", "boundary_evidence", "out_of_range", "calibration", "combined"),
+    *("observations", "fields", "generation"),
+)
+
+
+def claims_of(page: str) -> list[str]:
+    """Sentences of a page outside its tables and code that make such a claim."""
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```|^\|.*?$|^!\[.*?$|^<!--.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    parts = [" ".join(part.split()) for part in re.split(r"\n\s*\n|\n(?=[*#] )", text)]
+    return [each for part in parts for each in re.split(r"(?<=[.:?!])\*{0,2} (?=[A-Z*])", part) if CLAIM.search(each)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_claims_hold_in_the_released_records(page: str) -> None:
+    own = {"boundary_evidence": operators, "random_media": media, "open_systems": open_systems}
+    said = own[page]() if page in own else others().get(page, [])
+    claims, text = claims_of(page), " ".join((DOCS / f"{page}.md").read_text(encoding="utf-8").split())
+    assert not [part for part in (*said, *SET_UP.get(page, ())) if part not in text], f"docs/{page}.md should say so"
+    known = [*said, *SET_UP.get(page, ()), *(part for name, make in STATEMENTS if name == page for part in make())]
+    assert not [each for each in claims if not any(part in each or each in part for part in known)], "no record says so"
