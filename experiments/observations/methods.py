@@ -5,19 +5,22 @@ uniform      shifted by a constant onto the law
 ratio        multiplied by a constant onto the law
 regression   the errors regressed on what the prediction misses of the law; learns whatever the law is worth
 diagonal     the update with independent errors, the law exact
-covariance   the same with their shrunk covariance (what forecasters call MinT)
+covariance   the same with their shrunk covariance
 fitted       the same, and the law with the slope, offset and error that it had in the known cases
 truncated    the last, cut off where the field would be negative
-calibrated   the last but one, with as much trust in the law and as wide a band as suit the validation cases
+mint         the law's side as one more forecast, whose errors go together with the others': made to agree as
+             forecasters do (MinT with shrinkage)
+joint        the same after slope and offset were fitted
+calibrated   the last, with as much trust in the law and as wide a band as suit the validation cases
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Normal
 
 from experiments import plots
@@ -25,6 +28,7 @@ from experiments.experiment import Style
 from experiments.observations.parts import PENALTIES, Observed, Part
 from experiments.observations.regression import regress
 from probconserv import LinearConstraint, NonNegative, condition, fit_covariance, fit_law, scores, truncate
+from probconserv.sampling import draw
 
 LEVEL = 0.9
 """Of the bands that are calibrated."""
@@ -48,6 +52,25 @@ class Method:
     predict: Callable[[Observed], Any]
     information: str = "the law's right-hand side"
     signed: bool = False
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a prediction of the law's side and the field says of the field: all values but the first ``count``."""
+
+    both: Any
+    count: int
+
+    @property
+    def mean(self) -> Tensor:
+        return self.both.mean[:, self.count :]
+
+    @property
+    def variance(self) -> Tensor:
+        return self.both.variance[:, self.count :]
+
+    def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
+        return draw(self.both, tuple(shape), generator)[..., self.count :]
 
 
 def none(observed: Observed) -> Normal:
@@ -105,7 +128,8 @@ def covariance(observed: Observed) -> Any:
 
 def fitted(observed: Observed) -> Any:
     """The same under the law as it was kept."""
-    return _updated(observed.rows, observed.known, observed.test)
+    law = _as_kept(observed.rows, observed.known, observed.test)
+    return condition(_around(observed.known, observed.test), law)
 
 
 def truncated(observed: Observed) -> Any:
@@ -114,25 +138,49 @@ def truncated(observed: Observed) -> Any:
     return truncate(_around(observed.known, observed.test), law & NonNegative())
 
 
+def mint(observed: Observed) -> Any:
+    """The law and the predictions reconciled, with the covariance of the errors of both."""
+    return _reconciled(observed.rows, observed.known, observed.test)
+
+
+def joint(observed: Observed) -> Any:
+    """The same with the law's slope and offset of the known cases."""
+    return _reconciled(observed.rows, *_righted(observed.rows, observed.known, observed.test))
+
+
 def calibrated(observed: Observed) -> Normal:
     """With doubt and width from the validation, whose bands then hold in ``LEVEL`` of all values."""
-    rows, training, unseen = observed.rows, observed.training, observed.validation
+    rows, unseen = observed.rows, observed.validation
+    before, after = _righted(rows, observed.training, unseen), _righted(rows, observed.known, observed.test)
 
     def tried(doubt: float) -> float:
-        prediction = _updated(rows, training, unseen, doubt)
+        prediction = _reconciled(rows, *before, doubt)
         return float(scores.crps(unseen.truth, prediction.mean, prediction.variance).mean())
 
     doubt = min(DOUBTS, key=tried)
-    seen, prediction = _updated(rows, training, unseen, doubt), _updated(rows, observed.known, observed.test, doubt)
-    missed = (unseen.truth - seen.mean).abs() / seen.stddev
+    seen, prediction = _reconciled(rows, *before, doubt), _reconciled(rows, *after, doubt)
+    missed = (unseen.truth - seen.mean).abs() / seen.variance.sqrt()
     usual = Normal(0.0, 1.0).icdf(torch.tensor((1 + LEVEL) / 2, dtype=missed.dtype))
-    return Normal(
-        prediction.mean, prediction.stddev * missed.flatten().sort().values[int(LEVEL * missed.numel())] / usual
-    )
+    width = missed.flatten().sort().values[int(LEVEL * missed.numel())] / usual
+    return Normal(prediction.mean, width * prediction.variance.sqrt())
 
 
-def _updated(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> Any:
-    return condition(_around(known, part), _as_kept(rows, known, part, doubt))
+def _reconciled(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> Fields:
+    """G u = b for forecasts of both b and u, the variance of b's error multiplied by ``doubt``."""
+    count = len(rows)
+    wrong = known.truth @ rows.mT - known.target
+    wrong = torch.where(wrong.abs() > 1e-9 * known.target.abs().amax(), wrong, 0.0)  # not by round-off
+    errors = torch.cat([doubt**0.5 * wrong, known.errors], dim=1)
+    prior = fit_covariance(errors).around(torch.cat([part.target, part.predicted], dim=1))
+    agree = torch.cat([torch.eye(count, dtype=rows.dtype), -rows], dim=1)
+    return Fields(condition(prior, LinearConstraint(agree, torch.zeros_like(part.target))), count)
+
+
+def _righted(rows: Tensor, known: Part, part: Part) -> tuple[Part, Part]:
+    """Both with the right-hand sides that the law, as it was kept in the known cases, then has."""
+    law = fit_law(LinearConstraint(rows, known.target), known.truth)
+    right = [replace(each, target=law.slope * each.target + law.offset) for each in (known, part)]
+    return right[0], right[1]
 
 
 def _around(known: Part, part: Part) -> Any:
@@ -140,10 +188,9 @@ def _around(known: Part, part: Part) -> Any:
     return fit_covariance(known.errors).around(part.predicted)
 
 
-def _as_kept(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> LinearConstraint:
-    """The law with the slope, offset and error that it had in known cases, its variance times a factor."""
-    law = fit_law(LinearConstraint(rows, known.target), known.truth).corrected(LinearConstraint(rows, part.target))
-    return LinearConstraint(law.G, law.b, doubt * law.noise)
+def _as_kept(rows: Tensor, known: Part, part: Part) -> LinearConstraint:
+    """The law with the slope, offset and error that it had in known cases."""
+    return fit_law(LinearConstraint(rows, known.target), known.truth).corrected(LinearConstraint(rows, part.target))
 
 
 def _missed(part: Part, rows: Tensor) -> Tensor:
@@ -160,7 +207,7 @@ METHODS = (
     Method(key="ratio", label="ratio", style=Style(plots.HARD, "--"), predict=partial(moved, ratio)),
     Method(key="regression", label="regression on the misfit", style=Style(plots.GREY), predict=regression),
     Method(key="diagonal", label="law, diagonal Σ", style=Style(plots.SOFT), predict=diagonal),
-    Method(key="covariance", label="law, fitted Σ (MinT)", style=Style(plots.SKY), predict=covariance),
+    Method(key="covariance", label="law, fitted Σ", style=Style(plots.SKY), predict=covariance),
     Method(key="fitted", label="fitted law, fitted Σ", style=Style(plots.CONSERVED), predict=fitted),
     Method(
         key="truncated",
@@ -169,6 +216,8 @@ METHODS = (
         predict=truncated,
         signed=True,
     ),
-    Method(key="calibrated", label="the same, calibrated", style=Style(plots.CONSERVED, ":"), predict=calibrated),
+    Method(key="mint", label="MinT, law and fields", style=Style(plots.SKY, "--"), predict=mint),
+    Method(key="joint", label="the same, fitted law", style=Style(plots.ENSEMBLE), predict=joint),
+    Method(key="calibrated", label="the same, calibrated", style=Style(plots.ENSEMBLE, ":"), predict=calibrated),
 )
 """The rows of all problems."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,19 +109,19 @@ class Series:
     """A record in order of time, cut into parts.
 
     Args:
-        inputs: What the black box sees.
+        black_box: Predictions of all cases by what the cases ``fitted`` teach, and a penalty ``(fitted, penalty)``.
         block: Stretch of time of every case.
         ends: First case of the validation, of the test, and behind the test.
     """
 
-    inputs: Float[Tensor, "cases p"]
+    black_box: Callable[[Int[Tensor, " fitted"], float], Float[Tensor, "cases n"]]
     truth: Float[Tensor, "cases n"]
     target: Float[Tensor, "cases k"]
     block: Int[Tensor, " cases"]
     ends: tuple[int, int, int]
 
     def observed(self, rows: Float[Tensor, "k n"]) -> Observed:
-        """With ridge regression as black box, whose λ the validation chooses."""
+        """With the penalty that is best on the validation."""
         first, second, last = self.ends
         tried = {penalty: self._part(first, slice(first, second), penalty) for penalty in PENALTIES}
         penalty = min(tried, key=lambda one: float(tried[one].errors.square().mean()))
@@ -135,7 +135,7 @@ class Series:
 
     def _part(self, count: int, piece: slice, penalty: float) -> Part:
         """Some cases, predicted from the first ``count``."""
-        predicted = self._predicted(torch.arange(count), penalty)
+        predicted = self.black_box(torch.arange(count), penalty)
         return Part(predicted[piece], self.truth[piece], self.target[piece], self.block[piece])
 
     def _left_out(self, count: int, penalty: float) -> Part:
@@ -143,13 +143,19 @@ class Series:
         fold, predicted = torch.arange(count) * FOLDS // count, self.truth[:count].clone()
         for number in range(FOLDS):
             out = fold == number
-            predicted[out] = self._predicted((~out).nonzero()[:, 0], penalty)[:count][out]
+            predicted[out] = self.black_box((~out).nonzero()[:, 0], penalty)[:count][out]
         return Part(predicted, *(values[:count] for values in (self.truth, self.target, self.block)))
 
-    def _predicted(self, fitted: Tensor, penalty: float) -> Tensor:
-        known = self.inputs[fitted]
-        scaled = (self.inputs - known.mean(dim=0)) / known.std(dim=0).clamp_min(1e-12)
-        return regress(scaled, self.truth, fitted, penalty)
+
+def regressed(inputs: Float[Tensor, "cases p"], truth: Float[Tensor, "cases n"]) -> Callable[[Tensor, float], Tensor]:
+    """Ridge regression on inputs of unit variance, as a black box."""
+
+    def black_box(fitted: Tensor, penalty: float) -> Tensor:
+        known = inputs[fitted]
+        scaled = (inputs - known.mean(dim=0)) / known.std(dim=0).clamp_min(1e-12)
+        return regress(scaled, truth, fitted, penalty)
+
+    return black_box
 
 
 def table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Float[Tensor, "rows columns"]:

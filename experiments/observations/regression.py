@@ -1,5 +1,6 @@
 """Ridge regression of fine fields on coarse ones: the simple alternative that has as much information as the update."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +26,18 @@ def regress(
 
     Only the targets of the years ``fitted`` are used; ``penalty`` is λ of ‖Y − X W‖² + λ ‖W‖².
     """
-    centre, level = inputs[fitted].mean(dim=0), targets[fitted].mean(dim=0)
-    X, Y = inputs - centre, targets[fitted] - level
-    normal = X[fitted].mT @ X[fitted] + penalty * torch.eye(X.shape[1], dtype=X.dtype)
-    return X @ torch.linalg.solve(normal, X[fitted].mT @ Y) + level
+    return ridge(inputs[fitted], targets[fitted], penalty)(inputs)
+
+
+def ridge(
+    inputs: Float[Tensor, "years p"], targets: Float[Tensor, "years q"], penalty: float
+) -> Callable[[Float[Tensor, "*batch p"]], Float[Tensor, "*batch q"]]:
+    """The function that ``regress`` evaluates."""
+    centre, level = inputs.mean(dim=0), targets.mean(dim=0)
+    X = inputs - centre
+    normal = X.mT @ X + penalty * torch.eye(X.shape[1], dtype=X.dtype)
+    weights = torch.linalg.solve(normal, X.mT @ (targets - level))
+    return lambda u: (u - centre) @ weights + level
 
 
 def regress_blocks(

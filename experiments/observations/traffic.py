@@ -6,6 +6,7 @@ Allan-Avila/Highway-Traffic-Dynamics-KMD-Code has them.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from experiments.errors import DataFileError
-from experiments.observations.parts import Observed, Problem, Series, given
+from experiments.observations.parts import Observed, Problem, Series, given, regressed
+from experiments.observations.regression import ridge
+from probconserv import Rollout
+from solvers import CellGrid
 
 CHECKSUMS = {
     "NGSIM_US101_Density_Data.txt.gz": "7d1027d07c2ab1f9065854c2e6aa495f970fef22cb49636fa6c45b005d50e653",
@@ -56,20 +60,100 @@ class Traffic(Problem):
 
     @override
     def observed(self, files: Path | None) -> Observed:
-        density, flow = (_read(given(files, name, WHENCE, checksum)) for name, checksum in CHECKSUMS.items())
-        first, last = DETECTORS
-        field = 1e3 * density[:, first + 1 : last]
-        rows = torch.full((1, field.shape[1]), 1e-3 * LENGTH, dtype=torch.float64)
-        inside = (field @ rows.mT)[:, 0]
-        gained = SECONDS * (flow[:, first] - flow[:, last])
-        gained = torch.cat([gained.new_zeros(1), (gained[1:] + gained[:-1]) / 2]).cumsum(dim=0)
-        start = torch.arange(STEPS) // COUNTED * COUNTED
-        target = inside[start] + gained - gained[start]
-        seen = torch.cat([1e3 * density[:, DETECTORS], flow[:, DETECTORS]], dim=1)
-        usual = torch.arange(LAGS[-1], STEPS)
-        inputs = torch.cat([seen[usual - lag] for lag in LAGS], dim=1)
+        road, usual = read(files), torch.arange(LAGS[-1], STEPS)
+        field = road.field[usual]
+        black_box = regressed(torch.cat([road.seen[usual - lag] for lag in LAGS], dim=1), field)
         ends = (VALIDATION - LAGS[-1], TEST - LAGS[-1], STEPS - LAGS[-1])
-        return Series(inputs, field[usual], target[usual, None], usual // COUNTED, ends).observed(rows)
+        return Series(black_box, field, road.target[usual], usual // COUNTED, ends).observed(road.rows)
+
+
+@dataclass(frozen=True)
+class TrafficAhead(Problem):
+    """The same from a counted field on, step by step until the next one, by a regression of what a step changes.
+
+    Args:
+        balanced: Whether every step meets the balance of what the detectors see.
+        trusted: Whether it is met only so far as ``diagnose`` says; ramps are the balance's error then.
+    """
+
+    balanced: bool = False
+    trusted: bool = False
+    non_negative = True
+
+    @property
+    @override
+    def key(self) -> str:
+        return "traffic-ahead" + "-balanced" * self.balanced + "-trusted" * self.trusted
+
+    @property
+    @override
+    def label(self) -> str:
+        return "two minutes ahead" + (", trusted balance" if self.trusted else ", balanced" * self.balanced)
+
+    @override
+    def observed(self, files: Path | None) -> Observed:
+        road = read(files)
+        windows = torch.arange(STEPS // COUNTED * COUNTED).unflatten(0, (-1, COUNTED))
+        usual = windows[:, 1:].flatten()
+        around = torch.cat([road.seen[1:], road.seen[:-1]], dim=1)
+        inputs, fields = torch.cat([road.field[:-1], around], dim=1), road.field[windows][:, :, None]
+        deviation = inputs.std(dim=0)
+        grid, times = CellGrid(0.0, 1e-3 * LENGTH * fields.shape[-1], fields.shape[-1]), SECONDS * torch.arange(COUNTED)
+        (first, last), seen = road.flow[windows].split(1, dim=-1), around[windows[:, :-1]]
+
+        def black_box(fitted: Tensor, penalty: float) -> Tensor:
+            step = usual[fitted] - 1
+            change = ridge(inputs[step] / deviation, road.field[step + 1] - road.field[step], penalty)
+
+            def operator(field: Tensor, seen: Tensor) -> Tensor:
+                return field + change(torch.cat([field[:, 0], seen], dim=-1) / deviation)[:, None]
+
+            if not self.balanced:
+                ahead = [fields[:, 0]]
+                for number in range(COUNTED - 1):
+                    ahead.append(operator(ahead[-1], seen[:, number]))
+                return torch.cat(ahead[1:], dim=1).flatten(0, 1)
+            rollout = Rollout(operator, grid)
+            if self.trusted:
+                learnt = (step[None] // COUNTED == torch.arange(len(windows))[:, None]).any(dim=1)
+                diagnosis = rollout.diagnose(fields[learnt], times, [(first[learnt], last[learnt])], seen[learnt])
+                rollout = Rollout(operator, grid, update=diagnosis.weighed())
+            return rollout(fields[:, 0], times, [(first, last)], seen).fields[:, 1:, 0].flatten(0, 1)
+
+        ends = [count * (COUNTED - 1) // COUNTED for count in (VALIDATION, TEST, windows.numel())]
+        series = Series(black_box, road.field[usual], road.target[usual], usual // COUNTED, (ends[0], ends[1], ends[2]))
+        return series.observed(road.rows)
+
+
+class Road(NamedTuple):
+    """What was recorded.
+
+    Attributes:
+        field: Density between the detectors, per 1,000 ft, at every step.
+        flow: At both detectors, per second.
+        seen: Densities and flows at the detectors.
+        rows: Row of the number of vehicles.
+        target: That number by the last count and the flows since.
+    """
+
+    field: Tensor
+    flow: Tensor
+    seen: Tensor
+    rows: Tensor
+    target: Tensor
+
+
+def read(files: Path | None) -> Road:
+    """The record in the folder of ``--files``."""
+    density, flow = (_read(given(files, name, WHENCE, checksum)) for name, checksum in CHECKSUMS.items())
+    first, last = DETECTORS
+    field, flow = 1e3 * density[:, first + 1 : last], flow[:, DETECTORS]
+    rows = torch.full((1, field.shape[1]), 1e-3 * LENGTH, dtype=torch.float64)
+    gained = SECONDS * (flow[:, 0] - flow[:, 1])
+    gained = torch.cat([gained.new_zeros(1), (gained[1:] + gained[:-1]) / 2]).cumsum(dim=0)
+    start = torch.arange(STEPS) // COUNTED * COUNTED
+    target = (field @ rows.mT)[start, 0] + gained - gained[start]
+    return Road(field, flow, torch.cat([1e3 * density[:, DETECTORS], flow], dim=1), rows, target[:, None])
 
 
 def _read(path: Path) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments import registry
-from experiments.benchmarks import boon, documents, fields, inequality, measure, surrogates, update
+from experiments.benchmarks import boon, documents, fields, inequality, measure, reconciliation, surrogates, update
 from experiments.errors import DataFileError, LibraryError, OutputFolderError
 from tests.documents import DOCS
 
@@ -49,6 +49,13 @@ def test_non_negative_fields_are_those_of_least_squares() -> None:
     report = inequality.run(slices=6)
     assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
     assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
+
+
+def test_forecasts_add_up_as_those_of_hierarchicalforecast() -> None:
+    pytest.importorskip("hierarchicalforecast", reason="needs hierarchicalforecast: pip install '.[bench]'")
+    (case,) = reconciliation.run(sizes=(3,))["cases"]
+    assert case["case"] == "41 series, 12 steps"
+    assert case["difference"] < 1e-9
 
 
 def test_fields_from_few_observations_are_predicted_by_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,27 +13,27 @@ from torch.distributions import Normal
 from experiments import driver
 from experiments.errors import DataFileError, MissingFilesError
 from experiments.experiment import RunContext, RunOptions, Style
-from experiments.observations import ObservationsExperiment, traffic
+from experiments.observations import ObservationsExperiment, ocean, traffic
 from experiments.observations.energy import FILE, SurfaceEnergy
 from experiments.observations.experiment import score
 from experiments.observations.methods import METHODS, Method, ratio, shift
-from experiments.observations.parts import Observed, Part, Problem, Series
+from experiments.observations.parts import Observed, Part, Problem, Series, regressed
 from experiments.observations.scenarios import Temperatures
-from experiments.observations.traffic import LAGS, STEPS, STRETCHES, Traffic
+from experiments.observations.traffic import COUNTED, LAGS, STEPS, STRETCHES, Traffic, TrafficAhead
 
 ROWS = {method.key: method for method in METHODS}
+INPUTS = torch.randn(400, 1, generator=Generator().manual_seed(0), dtype=torch.float64)
 
 
-def series(slope: float = 1.0, error: float = 0.0, count: int = 400, n: int = 4) -> Series:
+def series(slope: float = 1.0, error: float = 0.0, n: int = 4) -> Series:
     """Values around a line of one input whose errors go together; the law says slope · total + error."""
-    generator = Generator().manual_seed(0)
-    inputs = torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    generator, count = Generator().manual_seed(1), len(INPUTS)
     together = torch.randn(count, 1, generator=generator, dtype=torch.float64)
     apart = torch.randn(count, n, generator=generator, dtype=torch.float64)
-    truth = 5 + inputs + together * torch.linspace(0.5, 1.5, n, dtype=torch.float64) + 0.1 * apart
+    truth = 5 + INPUTS + together * torch.linspace(0.5, 1.5, n, dtype=torch.float64) + 0.1 * apart
     wrong = error * torch.randn(count, 1, generator=generator, dtype=torch.float64)
     target = slope * truth.sum(dim=1, keepdim=True) + wrong
-    return Series(inputs, truth, target, torch.arange(count) // 10, (200, 300, count))
+    return Series(regressed(INPUTS, truth), truth, target, torch.arange(count) // 10, (200, 300, count))
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class MadeUp(Problem):
         return series().observed(torch.ones(1, 4, dtype=torch.float64))
 
 
+AHEAD = ((False, False), (True, False), (True, True))
+"""Rollouts of traffic: alone, under the balance, under one that is trusted in part."""
+
+
 def scored(observed: Observed, key: str, score_name: str = "CRPS") -> float:
     return float(score(observed, ROWS[key], 0)[score_name].mean())
 
@@ -54,7 +58,7 @@ def test_an_exact_law_is_met_and_lowers_the_error() -> None:
     observed = MadeUp().observed(None)
     assert len(score(observed, ROWS["none"], 0)["CRPS"]) == 10  # stretches of the test
     bare = scored(observed, "none")
-    for key in ("uniform", "ratio", "diagonal", "covariance", "fitted", "calibrated"):
+    for key in ("uniform", "ratio", "diagonal", "covariance", "fitted", "mint", "joint", "calibrated"):
         assert scored(observed, key, "CE") < 1e-9, key
         assert scored(observed, key) < 0.5 * bare, key
     assert scored(observed, "covariance") < 0.5 * scored(observed, "uniform")  # errors that go together, not alike
@@ -67,15 +71,38 @@ def test_a_law_that_states_too_much_is_fitted() -> None:
     rows = torch.ones(1, 4, dtype=torch.float64)
     wrong, right = (series(slope=slope).observed(rows) for slope in (1.3, 1.0))
     assert scored(wrong, "covariance") > 2 * scored(wrong, "none")
-    assert scored(wrong, "fitted") == pytest.approx(scored(right, "fitted"), rel=0.05)
+    for key in ("fitted", "joint"):
+        assert scored(wrong, key) == pytest.approx(scored(right, key), rel=0.05), key
 
 
 def test_a_law_that_says_nothing_does_no_harm() -> None:
     observed = series(slope=0.0, error=5.0).observed(torch.ones(1, 4, dtype=torch.float64))
     assert scored(observed, "covariance") > 1.5 * scored(observed, "none")
-    for key in ("fitted", "calibrated", "regression"):
+    for key in ("fitted", "joint", "calibrated", "regression"):
         assert scored(observed, key) < 1.1 * scored(observed, "none"), key
     assert 0.8 < scored(observed, "calibrated", "coverage90") < 0.97
+
+
+def test_a_law_that_errs_as_the_prediction_does_adds_nothing() -> None:
+    """Right-hand sides that the black box knows too: bands that take the errors for independent become too narrow."""
+    observed = replace(series(), target=4 * (5 + INPUTS)).observed(torch.ones(1, 4, dtype=torch.float64))
+    bare = scored(observed, "none", "coverage90")
+    assert scored(observed, "fitted", "coverage90") < bare - 0.05
+    assert scored(observed, "joint", "coverage90") == pytest.approx(bare, abs=0.02)
+    assert scored(observed, "joint") == pytest.approx(scored(observed, "none"), rel=0.02)
+
+
+def test_minimal_traces_are_those_of_hierarchicalforecast() -> None:
+    methods = pytest.importorskip("hierarchicalforecast.methods", reason="pip install 'probconserv-boon[bench]'")
+    rows = torch.ones(1, 4, dtype=torch.float64)
+    observed = series(slope=0.9, error=0.5).observed(rows)
+    known, test = observed.known, observed.test
+    forecasts = torch.cat([test.target, test.predicted], dim=1).mT.numpy()
+    errors = torch.cat([known.truth @ rows.mT - known.target, known.errors], dim=1).mT.numpy()
+    trace = methods.MinTrace("mint_shrink", mint_shr_ridge=0.0)
+    summing = np.vstack([rows, np.eye(4)])
+    theirs = trace.fit_predict(summing, forecasts, y_insample=errors, y_hat_insample=np.zeros_like(errors))["mean"]
+    np.testing.assert_allclose(ROWS["mint"].predict(observed).mean, theirs[1:].T, rtol=1e-6)
 
 
 def test_methods_see_nothing_of_the_test_but_predictions_and_targets() -> None:
@@ -99,7 +126,7 @@ def test_predictions_of_known_cases_do_not_see_them() -> None:
     for case, first in ((10, 60), (390, 400)):
         truth = whole.truth.clone()
         truth[case] += 0.01  # too little for another λ
-        after = replace(whole, truth=truth).observed(rows)
+        after = replace(whole, black_box=regressed(INPUTS, truth), truth=truth).observed(rows)
         moved = (before.known.predicted != after.known.predicted).any(dim=1)
         assert not bool(moved[:first].any())
         assert bool(moved[first:].all())
@@ -187,12 +214,38 @@ def test_traffic_balances_from_count_to_count(tmp_path: Path, monkeypatch: pytes
     assert len(observed.known.truth) == traffic.TEST - LAGS[-1]
     missed = (observed.known.truth @ observed.rows.mT - observed.known.target).abs()
     assert float(missed.max()) < 0.01 * float(observed.known.target.mean())
+    alone, balanced, trusted = (TrafficAhead(*which).observed(tmp_path).test for which in AHEAD)
+    assert len(alone.truth) == (STEPS // COUNTED - traffic.TEST // COUNTED) * (COUNTED - 1)
+    off, none, some = (
+        (part.predicted @ observed.rows.mT - part.target).abs().mean() for part in (alone, balanced, trusted)
+    )
+    assert none < 1e-12 < some < off
+    assert torch.equal(alone.truth[0], observed.test.truth[1])  # a minute after the count with which the test begins
     np.savetxt(tmp_path / names[1], density[:5])
     with pytest.raises(DataFileError, match=r"must have 104 × 540 finite numbers, got \(5, 540\)"):
         Traffic().observed(tmp_path)
     (tmp_path / names[1]).write_text("no numbers")
     with pytest.raises(DataFileError, match="cannot be read as a table of numbers"):
         Traffic().observed(tmp_path)
+
+
+def test_strips_of_the_ocean_store_their_heat_and_share_no_place() -> None:
+    observed, maps = ocean.OceanHeat().observed(None), ocean.read()
+    weights = np.cos(np.radians(np.arange(10, 47, 4)))
+    np.testing.assert_allclose(observed.rows[0], weights / weights.sum(), rtol=1e-3)
+    parts = (observed.training, observed.validation, observed.test)
+    for part in parts:
+        assert float(part.target.unflatten(0, (-1, 12)).mean(dim=1).abs().max()) < 1e-9  # W/m², over the year
+    degrees = [{int(block) // 4 for block in part.block} for part in parts]  # 30 each
+    assert len(set.union(*degrees)) == sum(map(len, degrees))
+    # The first strip of the test is in the south, at 90° E, in January.
+    cells, column = list(range(20, 10, -1)), maps["longitude"].tolist().index(90.0)
+    assert observed.test.truth[0].tolist() == maps["net_heat"][0, cells, column].tolist()
+    assert float(10 ** maps["log10_count"][:, cells, column].min()) >= 100
+    warmed = (maps["surface_temperature"][1] - maps["surface_temperature"][11])[cells, column].numpy()
+    stored = 4.1e6 * 50 * warmed / (2 * 30.4375 * 86400)
+    assert float(observed.test.target[0]) == pytest.approx(float(observed.rows[0].numpy() @ stored))
+    assert ocean.imbalance() == pytest.approx(5.35, abs=0.01)
 
 
 def test_temperatures_of_two_scenarios_share_what_is_known() -> None:

@@ -22,7 +22,7 @@ from experiments.fields import EXPERIMENTS as UNTRAINED
 from experiments.fields.basins import Basins
 from experiments.gpme.functions import MEMBERS
 from experiments.observations import EXPERIMENTS as OBSERVATIONS
-from experiments.observations import energy, traffic
+from experiments.observations import energy, ocean, traffic
 from experiments.observations.temperature import temperature
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
@@ -51,6 +51,7 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(temperature())
     if problem == "observations":
         arrays.append(of_checksums(energy.CHECKSUM, *traffic.CHECKSUMS.values()))
+        arrays += [values.nan_to_num() for values in ocean.read().values()]
     if problem == "shallow_water_rollout":
         arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
     if problem in GENERATION:
