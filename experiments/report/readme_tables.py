@@ -37,7 +37,7 @@ class Line(NamedTuple):
 _ALONE = ("hardc-anp", "softc-anp", "ensemble", "gp", "hardc-gp", "search", "empirical", "total-inverted")
 _MEDIA = tuple(f"bounded-{each}" for each in ("search", "matern", "smoother", "anp", "ensemble", "gaussian"))
 _REGRESSION = ("regression", "regression-uniform", "fno", "fno-increments")
-_OBSERVED = ("uniform", "ratio", "regression")
+_OBSERVED = ("uniform", "ratio", "regression", "mint")
 _BEYOND = ("conformal", "displaced", "tempered", "total-inverted", "anp")
 _NETWORKS = ("fno", "pca", "deeponet", "unet", "neuralop", "neuralop-defaults", "boundary-channels")
 _OPERATORS = (*_NETWORKS, "output-prescription", "lifting", "soft-penalty", "boon-paper", "boon-paper-channels")
@@ -47,6 +47,7 @@ LAWS = (
     Line("plumes in two axes", "gpme", "plume-10", "empirical", "bounded-empirical", ("search", *_MEDIA)),
     Line("temperature, scenario E1", "observations", "temperature-e1", "none", "calibrated", _OBSERVED),
     Line("surface energy, W/m²", "observations", "energy", "none", "calibrated", _OBSERVED),
+    Line("heat of the oceans, W/m²", "observations", "ocean", "none", "calibrated", _OBSERVED),
     Line("traffic", "observations", "traffic", "none", "calibrated", _OBSERVED),
     Line("advection out of range, a = 7", "advection-calibration", "a=7", "anp", "by-law", _BEYOND),
     Line("Burgers shock, a = 1", "burgers_shock", "a=1", "anp", "probconserv-anp", _ALONE),
