@@ -343,10 +343,14 @@ FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], Outcome]]] = {
 """Number of set-ups and how one is drawn and solved, by family."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("family", "seed"), [(family, seed) for family, (count, _) in FAMILIES.items() for seed in range(count)]
-)
+CASES = [
+    pytest.param(family, seed, marks=pytest.mark.long if seed < 8 else pytest.mark.slow)
+    for family, (count, _) in FAMILIES.items()
+    for seed in range(count)
+]
+
+
+@pytest.mark.parametrize(("family", "seed"), CASES)
 def test_a_random_set_up_agrees_with_its_reference_and_balances(family: str, seed: int) -> None:
     found = FAMILIES[family][1](np.random.default_rng((len(family), seed)))
     assert found.error <= found.accepted, found

@@ -95,6 +95,26 @@ def test_a_row_has_the_same_bits_in_any_company(stepper):
         assert torch.equal(together.boundary_flux[row], alone.boundary_flux[0])
 
 
+@pytest.mark.parametrize("law", [PorousMedium(1.5), as_tensors(Diffusion(1.0))], ids=["compiled", "tensors"])
+@pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
+def test_a_row_has_the_same_bits_where_data_of_another_jump(law, stepper):
+    """Data of the first two rows have series; those of the third jump, without and with break points."""
+
+    def inflow(rows):
+        def value(t):
+            wave = 0.5 + 0.2 * np.sin(90.0 * t)
+            return torch.tensor([wave, 2.0 * wave, 0.2 + int(t / 0.006) % 2], dtype=torch.float64)[rows]
+
+        return Dirichlet(value), Neumann(flux=HALF[rows])
+
+    for options in ({}, {"breakpoints": [0.006 * k for k in range(1, 9)]}):
+        together = solved(law, inflow([0, 1, 2]), stepper, **options)
+        for row in range(3):
+            alone = solved(law, inflow([row]), stepper, **options)
+            assert torch.equal(together.values[row], alone.values[0])
+            assert torch.equal(together.boundary_flux[row], alone.boundary_flux[0])
+
+
 def test_laws_in_tensors_take_the_steps_of_compiled_ones_in_planes():
     grid, wall = CellGrid((0.0, 0.0), (1.0, 1.0), (9, 7)), (Neumann(flux=0.2), Dirichlet(0.5))
     initial = wave(grid.points[..., 0]) * grid.points[..., 1]

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from solvers import (
     TRBDF2,
@@ -31,7 +29,6 @@ from solvers.problems import exact
 
 GRID = CellGrid(0.0, 1.0, 20)
 FIXED = TRBDF2(float("inf"), largest_step=0.01)
-COUNTS = ("steps", "rejected", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -58,23 +55,6 @@ class Traffic(ConvectiveLaw):
 
     def characteristic_speed(self, u):
         return align(self.factor, u) * (1.0 - 2.0 * u)
-
-
-@settings(deadline=None, max_examples=10)
-@given(st.integers(0, 1000))
-def test_a_batch_is_its_members_one_by_one(seed):
-    """Every entry has separate steps, so the batch has the very bits of its members."""
-    generator = torch.Generator().manual_seed(seed)
-    exponents = 1.0 + 5.0 * torch.rand(3, generator=generator, dtype=torch.float64)
-    initial = torch.rand((3, 20), generator=generator, dtype=torch.float64)
-    values = torch.rand(3, generator=generator, dtype=torch.float64)
-    batch = solve(PorousMedium(exponents), GRID, (Dirichlet(values), Neumann(flux=0.1)), initial, [0.02, 0.05])
-    for b in range(3):
-        sides = Dirichlet(float(values[b])), Neumann(flux=0.1)
-        single = solve(PorousMedium(float(exponents[b])), GRID, sides, initial[b], [0.02, 0.05])
-        assert torch.equal(batch.values[b], single.values)
-        assert torch.equal(batch.boundary_flux[b], single.boundary_flux)
-        assert all(int(getattr(batch.work, name)[b]) == int(getattr(single.work, name)) for name in COUNTS)
 
 
 @pytest.mark.parametrize(
