@@ -270,8 +270,7 @@ def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str
                 table.add_row(f"  {entry.name}", *times)
     out.print(table)
     out.print("  Times of one core. 'all' does all of them, and goes on where it was stopped.")
-    out.print("bench NAME")
-    out.print(Padding(", ".join(benchmarks), (0, 0, 0, 2)))
+    out.print(f"bench NAME: {', '.join(benchmarks)}")
     out.print("What each shows, and the studies of some: python -m experiments list --all")
 
 
