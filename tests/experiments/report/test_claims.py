@@ -138,6 +138,8 @@ def others() -> dict[str, list[str]]:
     ratio, water = results_of("end_to_end").numbers["ratio"].unstack()["in-training"], "shallow_water_rollout"
     energy, moved = (results_of(water).numbers[score].unstack("case") for score in ("energy_error", "changed"))
     energy = 1 + energy.drop(["nothing", "truth"])
+    seen = results_of("observations").numbers["CRPS"].unstack()
+    *_, second, worst = sorted(100 * (seen["calibrated"] / seen["none"] - 1))
     study, flows = "porous_medium-calibration", {"stefan": ["u=0.6", "u=0.65"], "porous_medium": ["m=1", "m=3", "m=6"]}
     drawn = [x for n, c in flows.items() for x in over(f"generate_{n}-prediction", c, ("anp", "flow"), "CRPS")]
     assert of(study, "m=1", "probconserv", "squared_residual") > 9 > 1e5 * of(study, "m=1", "probconserv", "MSE")
@@ -158,6 +160,7 @@ def others() -> dict[str, list[str]]:
             f"{ratio['advection-0']:.2f} times on advection in range",
             f"{to(ratio[[f'{n}-0' for n in ('diffusion', 'porous_medium', 'stefan')]], 1)} times in range on the other",
         ],
+        "observations": [f"is never more than {second:.1f} % above that of no law ({worst:.1f} % where the rollout"],
         "fields": [
             "The two together are best",
             f"{energy['fitted'].mean():.1f} times the energy of the truth, or {to(energy['penalised'], 1)} times",
