@@ -201,7 +201,9 @@ def answered(parse: Callable[[], Callable[[], None]]) -> int:
     except LibraryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise  # a compiled kernel that is interrupted raises it from the interrupt
         print("Interrupted. Start the same command again to go on.", file=sys.stderr)
         return 130
     return 0

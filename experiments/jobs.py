@@ -75,6 +75,7 @@ def run_jobs(
         Results by label in the order of ``works``, and the failures.
     """
     writable_folder(folder)
+    print(f"{len(works)} jobs; each writes what it does to a log in '{folder}'.", file=sys.stderr)
     jobs = [Job(label, work, folder / f"{_slug(label)}.log") for label, work in works.items()]
     if options.cluster == "slurm":
         completed = on_cluster(jobs, slurm(workers, options, folder))

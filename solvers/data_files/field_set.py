@@ -127,6 +127,7 @@ def collect(
     names: Sequence[str] = ("u",),
     equation: str = "",
     parameters: Mapping[str, Tensor] | None = None,
+    coefficients: Mapping[str, Tensor] | None = None,
     boundary: Sequence[Any] | None = None,
     seed: int | None = None,
 ) -> FieldSet:
@@ -139,12 +140,14 @@ def collect(
         names: Names of the unknowns, one each.
         equation: The equation as text.
         parameters: Numbers ``(*batch,)`` by name.
+        coefficients: Fields of the equation ``(*batch, *space)`` by name, such as a random conductivity, which a
+            solution in time does not keep; those of a steady solution are there without being given.
         boundary: Conditions in the form of ``solve`` or ``solve_system``; a steady solution knows them.
         seed: Seed that the samples were drawn with.
 
     Raises:
-        InvalidArgumentError: If there is not one name per unknown, two are the same, a parameter is complex or does
-            not have the batch's shape, or ``boundary`` does not have a pair of conditions per axis.
+        InvalidArgumentError: If there is not one name per unknown, two are the same, a parameter or coefficient is
+            complex or does not have the batch's shape, or ``boundary`` does not have a pair of conditions per axis.
     """
     grid, d = solution.grid, solution.grid.dimension
     steady = isinstance(solution, SteadySolution)
@@ -160,6 +163,12 @@ def collect(
     batch = tuple(values.shape[: -d - 2])
     values = values.reshape(-1, *values.shape[-d - 2 :])
     of_samples = {"conductivity": solution.conductivity, "source": solution.source} if steady else {}
+    for name, array in (coefficients or {}).items():
+        if tuple(array.shape) != (*batch, *grid.shape):
+            raise InvalidArgumentError(
+                f"coefficients {name!r} must have shape {(*batch, *grid.shape)}, got {tuple(array.shape)}."
+            )
+    of_samples |= coefficients or {}
     conditions = solution.boundary if steady and boundary is None else boundary
     return FieldSet(
         grid=grid,

@@ -19,7 +19,7 @@ import pytest
 from experiments import __main__ as program
 from experiments import driver, jobs, maintain, registry
 from experiments.boundary import experiment as boundary
-from experiments.cli import COMMANDS, FORMER, GROUPS, main
+from experiments.cli import COMMANDS, FORMER, GROUPS, answered, main
 from experiments.driver import Report
 from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
@@ -330,6 +330,21 @@ def test_ctrl_c_anywhere_else_ends_with_a_hint(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 130, ended.stderr
     assert ended.stderr == "Interrupted. Start the same command again to go on.\n"
+
+
+def test_an_interrupted_kernel_ends_with_the_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    """A compiled kernel raises SystemError from the interrupt."""
+
+    def interrupted() -> None:
+        raise SystemError("a kernel returned a result with an exception set") from KeyboardInterrupt()
+
+    def broken() -> None:
+        raise SystemError("another")
+
+    assert answered(lambda: interrupted) == 130
+    assert capsys.readouterr().err == "Interrupted. Start the same command again to go on.\n"
+    with pytest.raises(SystemError, match="another"):
+        answered(lambda: broken)
 
 
 ENDLESS = """

@@ -89,6 +89,10 @@ def test_solutions_of_every_kind_are_collected(tmp_path):
     moving = solve(Diffusion(torch.tensor([0.1, 0.2])), grid, (Dirichlet(1.0), Neumann(flux=0.0)), 0.0, [0.1, 0.2])
     data = collect(moving, parameters={"k": torch.tensor([0.1, 0.2])}, equation="u_t = k u_xx", seed=3)
     assert torch.equal(data.fields["u"], moving.values)
+    k = torch.rand(2, 10, dtype=torch.float64)
+    assert torch.equal(collect(moving, coefficients={"k": k}).coefficients["k"], k)
+    with pytest.raises(InvalidArgumentError, match=r"coefficients 'k' must have shape \(2, 10\), got \(10,\)"):
+        collect(moving, coefficients={"k": k[0]})
     export(moving, tmp_path / "moving.h5", PDEBench(precision=torch.float64))
     assert torch.equal(load(tmp_path / "moving.h5").fields["u"], moving.values)
     square = CellGrid((0.0, 0.0), (1.0, 1.0), (4, 3))
