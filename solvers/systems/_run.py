@@ -75,23 +75,6 @@ class Setting:
         return slice(start, start + cells[side.axis])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """Choice of the step.
-
-    Attributes:
-        courant: Fraction of a cell that the fastest signal may cross in a step.
-        largest_step: Upper bound of the step.
-        smallest: Smallest step to try.
-        report: Called with the mean advance in time over the batch, or None.
-    """
-
-    courant: float
-    largest_step: float
-    smallest: float
-    report: Callable[[float], None] | None
-
-
 class Run:
     """A batch under way.
 
@@ -123,10 +106,14 @@ class Run:
         """Accepted steps of every entry ``(entries,)``."""
         return self._clocks[:, 2].to(torch.int64)
 
-    def advance(self, target: float, control: Control) -> None:
-        """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step."""
+    def advance(self, target: float, steps: tuple[float, float, float], report: Callable[[float], None] | None) -> None:
+        """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step.
+
+        ``steps`` are the fraction of a cell that the fastest signal may cross in a step, the largest and the smallest
+        step; ``report`` is called with the mean advance in time over the batch.
+        """
         clocks, status = self._clocks.numpy(), self._status
-        self._bounds[:] = target, control.courant, control.largest_step, control.smallest
+        self._bounds[:] = target, *steps
         status[:], self._places[:] = np.where(clocks[:, 0] < target, _tile.RUNNING, _tile.DONE), -1
         for start, tile in zip(range(0, len(self.u), self._tile), self._tiles, strict=True):
             part = slice(start, start + self._tile)
@@ -135,11 +122,11 @@ class Run:
                 tile.run(core.run, _BUDGET, 0, 0)
                 if self._kernels.error:
                     raise self._kernels.error[0]
-                if control.report is not None:
-                    control.report(float(clocks[part, 0].sum() - before) / len(self.u))
+                if report is not None:
+                    report(float(clocks[part, 0].sum() - before) / len(self.u))
             if (status[part] == _tile.FAILED).any():
                 entry = start + int(np.argmax(status[part] == _tile.FAILED))
-                raise self._failure(entry, int(self._places[entry]), control)
+                raise self._failure(entry, int(self._places[entry]))
 
     def _make_tiles(self) -> list[Shared]:
         """The tiles of entries for the core; they share plan and room."""
@@ -192,7 +179,7 @@ class Run:
                 chosen = entries[torch.from_numpy(which == k)]
                 self._given[chosen, self.setting.place(side)] = self.setting.state(side, time)[chosen].flatten(1)
 
-    def _failure(self, entry: int, cell: int, control: Control) -> SolverDivergedError:
+    def _failure(self, entry: int, cell: int) -> SolverDivergedError:
         """The error of an entry that failed at the smallest step."""
         setting, (time, step, _) = self.setting, self._clocks[entry].tolist()
         place = np.unravel_index(cell, setting.grid.shape) if cell >= 0 else ()
@@ -201,7 +188,7 @@ class Run:
         where = f", batch entry {tuple(int(i) for i in number)}" if setting.batch else ""
         return SolverDivergedError(
             f"{type(setting.law).__name__} has no admissible state{at}{where} after time {time:.6g} with a step of "
-            f"{step:.3g} (smallest allowed {control.smallest:.3g}). Check the law's flux, eigenvalues and admissible, "
+            f"{step:.3g} (smallest allowed {self._bounds[3]:.3g}). Check the law's flux, eigenvalues and admissible, "
             "and the boundary states; reconstruction=Constant() is the most robust."
         )
 

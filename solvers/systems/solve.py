@@ -14,7 +14,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
 from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
-from solvers.systems._run import Control, Run, Setting, Watch
+from solvers.systems._run import Run, Setting, Watch
 from solvers.systems.boundary import Side, make_sides
 from solvers.systems.fluxes import HLL, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw
@@ -128,14 +128,9 @@ def _integrate(run: Run, u: Tensor, times: list[float], options: SystemOptions) 
     largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if setting.changing else inf)
     kept: tuple[list[Tensor], ...] = ([], [], [])
     with reporter(bool(options.get("progress", False)), span) as report:
-        control = Control(
-            courant=options.get("courant", 0.4),
-            largest_step=largest,
-            smallest=_FLOOR * max(abs(times[-1]), span),
-            report=report,
-        )
+        steps = options.get("courant", 0.4), largest, _FLOOR * max(abs(times[-1]), span)
         for time in times[1:]:
-            run.advance(time, control)
+            run.advance(time, steps, report)
             for place, now in zip(kept, (run.u, run.boundary_flux, run.source), strict=True):
                 place.append(now.clone())
     Watch(setting, run.sampled).check(times[0], times[-1])
