@@ -93,10 +93,12 @@ class ObservedExperiment(GenerationExperiment):
         pool = solutions(self.problem, case.sizes.nodes, POOL[context.options.preset], context.data_folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of single laws; their number is scored
-            found = [
-                score_field(one, method, posterior(one, pool), weights, 1000 * context.options.seed + 10 * seed)
-                for one in case.each(seed)
-            ]
+            fields = case.each(seed)
+            known = [posterior(one, pool) for one in fields]
+            if sum(each is not None for each in known) < len(fields) / 2:  # a mean over few would say little
+                known = [None] * len(fields)
+            first = 1000 * context.options.seed + 10 * seed
+            found = [score_field(one, method, each, weights, first) for one, each in zip(fields, known, strict=True)]
         return {name: np.array([each[name] for each in found]) for name in found[0]}
 
     @override

@@ -34,6 +34,7 @@ class Told(Condition):
     values: int = 0
     deviation: float = 0.02
     totals: tuple[int, ...] = ()
+    resample: int | None = 1  # the best of 1, 5 and never on validation fields
 
     def __post_init__(self) -> None:
         require_at_least(self, values=0)

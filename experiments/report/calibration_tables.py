@@ -1,6 +1,6 @@
 """Tables of the studies of calibration and of prediction: in the training range, below it and above it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -20,13 +20,15 @@ CALIBRATION = tuple(f"{name}-calibration" for name in STUDIED)
 PREDICTION = ("generate_stefan-prediction", "generate_porous_medium-prediction")
 
 
-def methods_over_parameters(studies: Iterable[str], score: str, ends: bool = False) -> str:
-    """One score of all methods of some studies; ``ends`` keeps only the farthest parameters outside the range."""
+def methods_over_parameters(studies: Iterable[str], score: str, ends: bool = False, among: Collection[str] = ()) -> str:
+    """One score of methods, by default all; ``ends`` keeps the farthest parameters outside the range alone."""
     entries = []
     for name in studies:
         if score not in results_of(name).numbers:
             continue
         frame, methods = results_of(name).numbers[score].dropna(), results_of(name).description.methods
+        if among:
+            frame = frame[frame.index.get_level_values("method").isin(among)]
         if ends:
             frame = frame[frame.index.get_level_values("case").isin(_ends(name))]
         entries += [(_heading(name, case), methods[method], mean, None) for (case, method), mean in frame.items()]  # type: ignore[misc]

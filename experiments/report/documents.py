@@ -133,20 +133,6 @@ def scores_as_columns(name: str, scores: Sequence[str] = (), errors: bool = True
     return markdown(pd.DataFrame(rows))
 
 
-def samplers_as_columns(name: str, score: str, evaluations: int) -> str:
-    """One score of a study of sampling steps: laws as rows, samplers with so many evaluations as columns.
-
-    Labels of its methods are ``sampler, evaluations``, but that of the truth.
-    """
-    results, entries = results_of(name), []
-    truth = results.description.methods[TRUTH]
-    for case, row, value, _ in entries_of(results, score):
-        sampler, _, count = row.rpartition(", ")
-        if row == truth or count == str(evaluations):
-            entries.append((case, sampler or row, value, None))
-    return table(entries, SCORES[score].title, SCORES[score].better, truth=truth)
-
-
 def laws_of_family(family: str, score: str) -> str:
     """One score of all experiments of a family: problems and cases as rows, methods as columns."""
     results, entries = family_of(family), []
@@ -236,7 +222,7 @@ def _over_seeds(name: str, score: str) -> pd.DataFrame:
 _HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin", "darcy_small")
 _BETWEEN_WALLS = ("heat_independent", "stokes", "heat_neumann", "burgers_dirichlet", "wave_neumann", "cavity")
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION, ends=True)
-_prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
+_PREDICTED_BY = ("anp", "anp-by-evidence", "flow", "flow-law", "flow-by-evidence", "training-fields", "total-inverted")
 BLOCKS: dict[str, Callable[[], str]] = {
     "laws": readme_tables.laws,
     "rollouts and operators": readme_tables.operators,
@@ -257,7 +243,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibration: 90 % at the front": partial(_calibration, "front_coverage90"),
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
-    "prediction: CRPS": partial(_prediction, "CRPS"),
+    "prediction: CRPS": partial(
+        calibration_tables.methods_over_parameters,
+        calibration_tables.PREDICTION,
+        "CRPS",
+        ends=True,
+        among=_PREDICTED_BY,
+    ),
     **{
         f"random media, {member}: CRPS": partial(media_tables.over_counts, member, "CRPS")
         for member in ("insulated", "plume")
@@ -284,14 +276,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
     ),
     "generated fields: mean": partial(laws_of_family, "generated fields", "mean_error"),
-    "samplers: mean": partial(samplers_as_columns, "generate_stokes-study", "mean_error", 50),
-    "samplers: Fréchet": partial(samplers_as_columns, "generate_stokes-study", "frechet", 50),
     "fields of many parameters: energy": partial(media_tables.beside, "generate_gpme", "energy", "ours"),
-    **{
-        f"fields of many parameters: {score}": partial(methods_as_columns, "generate_gpme", score)
-        for score in ("coverage90", "mean_error", "frechet")
-    },
-    "ranges": partial(scores_as_columns, "generate_ranges", ("flagged", "few_ancestors"), errors=False),
+    "ranges": partial(methods_as_columns, "generate_ranges", "flagged"),
     "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,

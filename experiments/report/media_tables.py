@@ -39,7 +39,7 @@ def paired(member: str) -> str:
         row = {"CRPS over that of the ANP": methods[box]}
         for case in _cases(member):
             ours, theirs = (scores.loc[case].get(f"bounded-{key}", pd.Series(dtype=float)) for key in (box, REFERENCE))
-            both = pd.concat([ours, theirs], axis=1, join="inner").to_numpy()
+            both = pd.concat([ours, theirs], axis="columns", join="inner").to_numpy()
             if box == REFERENCE or len(both) < 2:
                 row[_column(case)] = "1" if len(both) else "—"
                 continue
@@ -52,23 +52,21 @@ def beside(name: str, score: str, ours: str) -> str:
     """One score of all methods, cases as rows, and how far each is from ours in paired standard errors.
 
     Differences are means over trainings of one function, and their errors those over the functions; positive is worse.
+    True draws, and methods that were not scored on all functions, are left out.
     """
-    described, means = results_of(name).description, results_of(name).numbers[score].dropna()
-    by_function = released_results(name).scores.set_index(["case", "method", "function", "seed"])[score]
-    rows = []
+    described, rows = results_of(name).description, []
+    scores = released_results(name).scores.groupby(["case", "method", "function"])[score].mean().unstack()
     for case, label in described.cases.items():
-        best = means[case].drop(TRUTH, errors="ignore").min()
+        found = pd.DataFrame(scores.loc[case]).dropna().T
+        means, apart = found.mean(), found.sub(found[ours], axis="index")
+        errors = apart.mean() / apart.sem()
         row = {SCORES[score].title: label}
         for method, heading in described.methods.items():
-            if (case, method) not in means.index:
-                row[heading] = "—"
+            if method not in means.index or method == TRUTH:
                 continue
-            text = format_score(float(means[case, method]), None)
-            row[heading] = f"**{text}**" if means[case, method] == best and method != TRUTH else text
-            if method != ours:
-                both = (by_function[case, each].groupby("function").mean() for each in (method, ours))
-                apart = pd.concat(both, axis=1, join="inner").dropna().diff(axis=1).iloc[:, 1].mul(-1)
-                row[heading] += f" ({apart.mean() / apart.sem():+.1f})" if len(apart) > 1 and apart.std() else ""
+            text = format_score(float(means[method]), None)
+            row[heading] = f"**{text}**" if means[method] == means.drop(TRUTH, errors="ignore").min() else text
+            row[heading] += "" if method == ours else f" ({errors[method]:+.1f})"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 

@@ -38,7 +38,7 @@ from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
 _ENOUGH = 0.5  # of the particles: an effective number below it has them drawn anew
 _CHANCE = 3e-5  # see ``Particles.in_range``
-FEW = 5  # ancestors; one of 300 laws of training fields leaves fewer
+FEW = 5  # ancestors; none of 300 laws of fields in the range leaves fewer
 _PART = 512  # fields in memory at a time
 _LOWEST = 12.0  # −x down to which Φ(x) is a number in single precision
 _SLACK = 3.0  # deviations of what the modes leave out, by which such a draw may miss a bound
@@ -80,8 +80,9 @@ class Particles:
     def in_range(self) -> bool:
         """Whether fields that the flow knows may have the values of the law: a probability of 3e-5 or more.
 
-        All of 300 laws of training fields have it (one to three values or a mass, exact or with noise, four problems).
-        Of 60 laws of parameters outside the range 9 have not; most others have values that fields in range have, too.
+        All of 300 laws of fields in the range have it (one to three values or a total, exact or with noise, four
+        problems). Of 60 laws of parameters outside the range 16 have not (``run generate_ranges``); most others have
+        values that fields in range have, too.
         """
         return self.probability >= _CHANCE
 
