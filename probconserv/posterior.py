@@ -295,7 +295,11 @@ def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: boo
         if loosened is None:
             raise
         changed, certain = loosened
-        posterior = Posterior(prior, changed, validate=validate)
+        try:
+            posterior = Posterior(prior, changed, validate=validate)
+        except DependentConstraintsError:
+            changed, certain = _loosened(prior, law, nearly=True) or loosened
+            posterior = Posterior(prior, changed, validate=validate)
         missed = _missed(posterior.mean, law) * certain
         if bool((missed == 0).all()):
             posterior.stated = law
@@ -307,14 +311,17 @@ def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: boo
         ) from error
 
 
-def _loosened(prior: MultivariateNormal, law: LinearConstraint) -> tuple[LinearConstraint, Tensor] | None:
+def _loosened(
+    prior: MultivariateNormal, law: LinearConstraint, nearly: bool = False
+) -> tuple[LinearConstraint, Tensor] | None:
     """The law with a variance for certain rows, and which those are ``(k,)``; None if that differs in the batch."""
     k = law.b.shape[-1]
     if k > _MANY or not are_readable(law.b, prior.mean):
         return None
     with torch.no_grad():
         covariance = as_double(prior.lazy_covariance_matrix.detach())
-        certain = dependent_rows(covariance, law.rows, law.noise, torch.finfo(prior.mean.dtype).eps).reshape(-1, k)
+        epsilon = torch.finfo(prior.mean.dtype).eps
+        certain = dependent_rows(covariance, law.rows, law.noise, epsilon, nearly).reshape(-1, k)
         if not bool((certain == certain[0]).all()):
             return None
         largest = (law.rows.abs() @ covariance.diagonal().clamp_min(0).sqrt()[..., None])[..., 0].square()

@@ -346,16 +346,18 @@ def _exceed_rounding(
     return diagonal > rounding(covariance.detach(), rows, relative)
 
 
-def dependent_rows(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float) -> Tensor:
+def dependent_rows(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, nearly: bool) -> Tensor:
     """The rows ``(*batch, k)`` that a factorisation refuses: no variance is left of them once those before are met.
 
-    Arguments are those of ``factorise``, without derivatives; for when it has refused.
+    Arguments are those of ``factorise``, without derivatives; for when it has refused. ``nearly`` counts those of which
+    so little is left that it may be rounding, such as the last zonal mean behind the global one.
     """
     innovation = rows_times(covariance, rows) @ rows.mT + torch.diag_embed(noise)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     varies = _exceed_rounding(diagonal, covariance, covariance.diagonal(), rows, epsilon)
     scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
-    return ~independent_rows(scale[..., None] * innovation * scale[..., None, :], _least_pivot(rows.shape[-2]))
+    least = _REFINED if nearly else _least_pivot(rows.shape[-2])
+    return ~independent_rows(scale[..., None] * innovation * scale[..., None, :], least)
 
 
 def _least_pivot(k: int) -> float:

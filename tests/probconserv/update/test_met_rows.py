@@ -15,6 +15,7 @@ from probconserv import (
     draw,
     from_samples,
 )
+from probconserv.fields import sphere_areas
 
 double = torch.float64
 G = torch.Generator().manual_seed(0)
@@ -115,3 +116,22 @@ def test_what_is_certain_in_a_part_of_a_batch_is_refused():
             Normal(torch.zeros(2, 12).double(), scale, validate_args=False),
             LinearConstraint(torch.eye(12)[:1], torch.zeros(1)),
         )
+
+
+def test_a_global_mean_before_the_zonal_ones_leaves_rounding_of_the_last():
+    """Weights of zones next to poles are small, so that what the global mean leaves of the last zone is rounding."""
+    zones, length = 48, 96
+    areas = sphere_areas(torch.linspace(90, -90, zones + 1).double(), torch.linspace(0, 360, length + 1).double())
+    areas /= areas.sum()
+    latitude = torch.deg2rad(torch.linspace(88, -88, zones).double())[:, None]
+    truth = (300 - 40 * latitude.sin().square()).expand(zones, length)
+    waves, random = torch.arange(length).double() * (2 * torch.pi / length), torch.Generator().manual_seed(0)
+    a, b, c = torch.randn(3, 20, 1, 1, generator=random, dtype=torch.float64)
+    members = truth + 1.5 + (a * waves.sin() + b * waves.cos() + c) * latitude.cos()
+    prior = from_samples(members.flatten(1), shrinkage=1.0)
+    zonal = block_means(truth.mean(dim=1)[:, None], (1, length))
+    whole = LinearConstraint(areas.reshape(1, -1), (areas * truth).sum()[None])
+    for law, most in ((zonal & whole, 1e-12), (whole & zonal, 1e-7)):
+        mean = condition(prior, law).mean
+        assert float(zonal.residual(mean).abs().max()) < most
+        assert float(whole.residual(mean).abs().max()) < 1e-10
