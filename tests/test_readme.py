@@ -65,9 +65,9 @@ def test_the_operator_meets_its_boundary_conditions(names: dict) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    lines = README.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 130
-    assert max(len(line) for line in lines if not line.startswith(("|", "![", "* **"))) <= 120
+    lines = [line for line in README.read_text(encoding="utf-8").splitlines() if not line.startswith(("|", "!["))]
+    assert len(lines) <= 160, "tables apart"
+    assert max(map(len, lines)) <= 120
 
 
 def test_the_version_is_the_same_everywhere() -> None:
