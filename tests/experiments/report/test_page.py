@@ -16,7 +16,7 @@ from experiments.errors import DataFileError
 from experiments.records.description import FILE
 from experiments.records.store import write_records
 from experiments.report import page, picture
-from experiments.report.results import newest_runs, of_run
+from experiments.report.results import newest_runs, of_run, released
 from experiments.storage import write_json
 from tests.experiments.report.example import Example, results
 
@@ -151,7 +151,9 @@ def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
 def test_a_released_figure_has_the_width_of_the_page(tmp_path: Path) -> None:
     folder = run_with_figure(tmp_path)
     (kept,) = picture.keep_figure("example", folder, tmp_path)
-    drawn = picture.redraw(results(), tmp_path / "example")
+    stokes = released("stokes")
+    assert stokes is not None
+    drawn = picture.redraw(stokes, tmp_path / "example")
     for file in (kept, drawn):
         with Image.open(file) as shown:
             assert shown.width == picture.WIDTH
