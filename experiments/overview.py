@@ -109,7 +109,11 @@ def _lines(described: Description, values: pd.Series, coverage: pd.Series | None
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     colours = dict(zip([key for key in kept if key not in set(described.references.values())], _LINES, strict=False))
     _curves(panels[0], relative[kept], colours, described)
-    panels[0].set(yscale="log")
+    shown = relative[kept].to_numpy()
+    if np.nanmax(shown) > _LOGARITHMIC * np.nanmin(shown):
+        panels[0].set(yscale="log")
+    else:
+        panels[0].set_ylim(bottom=0.0)
     panels[0].set_title(f"{score.heading} / that of the reference", fontsize=TEXT)
     if coverage is not None:
         _curves(panels[1], coverage.unstack("method").reindex(table.index)[kept], colours, described)

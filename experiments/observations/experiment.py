@@ -1,18 +1,16 @@
 """Observations under laws that hold only roughly, as an experiment."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from experiments.experiment import Experiment, RunContext, Stored
-from experiments.observations import figures
+from experiments.experiment import Experiment, RunContext
 from experiments.observations.energy import SurfaceEnergy
 from experiments.observations.methods import METHODS, Method
 from experiments.observations.ocean import OceanHeat
@@ -67,6 +65,7 @@ class ObservationsExperiment(Experiment):
     """
 
     name: str = "observations"
+    overview_leads = True
     problems: Sequence[Problem] = PROBLEMS
     rows: Sequence[Method] = METHODS
 
@@ -103,10 +102,6 @@ class ObservationsExperiment(Experiment):
     @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         return score(case.problem.observed(context.options.files), method, seed)
-
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        return figures.compared(case.label, self.methods(case), stored)
 
 
 def score(observed: Observed, method: Method, seed: int) -> Arrays:

@@ -217,7 +217,7 @@ METHODS = (
         signed=True,
     ),
     Method(key="mint", label="MinT, law and fields", style=Style(plots.SKY, "--"), predict=mint),
-    Method(key="joint", label="the same, fitted law", style=Style(plots.ENSEMBLE), predict=joint),
-    Method(key="calibrated", label="the same, calibrated", style=Style(plots.ENSEMBLE, ":"), predict=calibrated),
+    Method(key="joint", label="MinT, fitted law", style=Style(plots.ENSEMBLE), predict=joint),
+    Method(key="calibrated", label="MinT, calibrated law", style=Style(plots.ENSEMBLE, ":"), predict=calibrated),
 )
 """The rows of all problems."""

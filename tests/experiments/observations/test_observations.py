@@ -150,7 +150,7 @@ def test_a_row_of_ones_own_and_a_run(tmp_path: Path) -> None:
     experiment = ObservationsExperiment(problems=(MadeUp(),), rows=(*METHODS, own))
     report = driver.run(experiment, RunOptions(preset="smoke", out=tmp_path))
     assert set(report.records["method"]) == {*ROWS, "climatology"}
-    assert (report.folder / "crps-made-up.png").exists()
+    assert (report.folder / "overview.png").exists()
     (case,) = experiment.cases(RunContext(options=RunOptions(preset="smoke", out=tmp_path)))
     assert [row.key for row in experiment.methods(case) if row.signed] == ["truncated"]
 
