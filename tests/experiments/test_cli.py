@@ -278,7 +278,7 @@ def test_the_commands_of_maintainers_are_apart(capsys: pytest.CaptureFixture[str
     for typed, message in (
         ("release", "release needs the name of an experiment."),
         ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
-        ("", "There is no command 'nothing'. Available: release, documents."),
+        ("", "There is no command 'nothing'. Available: release, documents, figures."),
     ):
         assert maintain.main(typed.split()) == 2
         assert capsys.readouterr().err == f"error: {message}\n"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from experiments.records.release import released_results
+from experiments.report.documents import BLOCKS
 from experiments.report.tables import results_of
 from experiments.report.wall_tables import AT_WALLS
 from solvers import PROBLEMS
@@ -166,14 +167,36 @@ def others() -> dict[str, list[str]]:
             f"{energy['fitted'].mean():.1f} times the energy of the truth, or {to(energy['penalised'], 1)} times",
             {3: "moves three times as much"}[round((moved.loc["update-low-rank"] / moved.loc["scale"]).mean())],
         ],
-        "generation": [
-            f"{to(drawn)} times in CRPS",
-            f"{over('generate_porous_medium-prediction', ['m=8'], ('anp', 'flow'), 'CRPS')[0]:.0f} times smaller than",
-        ],
+        "generation": [f"{to(drawn)} times in CRPS", *samplers(), undecided()],
     }
 
 
+def samplers() -> list[str]:
+    """Errors of the mean under laws of one field of Stokes' second problem."""
+    errors = results_of("generate_stokes-study").numbers["mean_error"].drop("truth", level="method")
+    at_50 = errors[errors.index.get_level_values("method").str.endswith("-50")]
+    for case, best in {"three": "twisted", "deep": "twisted", "near": "conditioned", "initial": "conditioned"}.items():
+        assert at_50[case].idxmin() == f"{best}-50", case
+    three, near, initial = at_50["three"], at_50["near"], at_50["initial"]
+    return [
+        "under three values ± 0.05 particles are closest to the exact posterior",
+        f"is {three['twisted-50']:.0e}, of *ours* {three['conditioned-50']:.0e}, of ECI {three['eci-50']:.2f}",
+        f"the local covariance is closest, with {near['conditioned-50']:.0e} and {initial['conditioned-50']:.0e}",
+    ]
+
+
+def undecided() -> str:
+    """Where no rival with the same training fields is two paired standard errors apart from ours."""
+    rows = BLOCKS["fields of many parameters: energy"]().splitlines()
+    apart = {row.split("|")[1].strip(): [float(z) for z in re.findall(r"\(([+-][\d.]+)\)", row)[:3]] for row in rows}
+    for case in ("M = 2", "M = 2 and the last total", "the last total", "the first and the last total", "bounds alone"):
+        assert len(apart[case]) == 3
+        assert max(map(abs, apart[case])) < 2, case
+    return "At M = 2, and under totals or bounds alone, the best cannot be told apart"
+
+
 SET_UP = {
+    "generation": ["what a field of 16 times and 48 cells is"],
     "results": ["the best of each case in bold"],
     "boundary_evidence": ["*on 4 n* on four times as many nodes;", "*Best other* has the lowest validation error"],
     "combined": ["the fields at all 25 times", "on a grid four times finer"],
