@@ -69,9 +69,9 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     assert ("set-up reconstructed" in report.description.title) == bool(case.source.reconstructed)
     square = case.axes == 2
     drawn = {file.stem.split("-")[0] for file in report.files if file.suffix == ".png"}
-    course = {"fields", "over"} if square or not case.key.startswith("single") else set()
+    course = {"fields"} if square or not case.key.startswith("single") else set()
     usual = course | (set() if square else {"profile"})
-    assert drawn == ({"sample"} if name in HARD else usual)
+    assert drawn == {"overview"} | ({"sample"} if name in HARD else usual)
     assert name in HARD or not square or (report.folder / f"animation-{case.key}.gif").read_bytes()[:6] == b"GIF89a"
 
 
@@ -180,13 +180,13 @@ def test_the_headline_has_the_best_baseline_and_the_papers_numbers_belong_to_the
 def test_released_operators_are_loaded_by_their_keys() -> None:
     assert not load_operator("heat_independent", "single-values").training
     fields = torch.rand(2, 2, 129, generator=torch.Generator().manual_seed(2))
-    for method in (keys.PCA, keys.LIFTING, keys.CHANNELS, keys.DEFAULT):
+    for method in (keys.FNO, keys.PAPER_CHANNELS, keys.DEFAULT):
         operator = load_operator("reaction_diffusion", "single", method)
         with torch.no_grad():
             u = operator(fields, [(torch.tensor([[0.5], [0.6]]), torch.tensor([[0.1], [0.2]]))])
         assert u.shape == (2, 1, 129)
         assert bool(u.isfinite().all())
-        assert torch.allclose(u[:, 0, 0], torch.tensor([0.5, 0.6])) == (method != keys.CHANNELS)
+        assert torch.allclose(u[:, 0, 0], torch.tensor([0.5, 0.6])) == (method != keys.FNO)
     with pytest.raises(NotReleasedError, match=r"lifting is not released. Released: single-0.02 fno; .*; multi"):
         load_operator("stokes", "single-0.02", "lifting")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
@@ -244,7 +244,7 @@ def test_a_rollout_applies_single_steps_one_after_the_other(tmp_path: Path) -> N
     study = tiny_experiment(rollout, of=STUDIES["reaction_diffusion"])
     assert [method.key for method in hard_methods(rollout)] == [keys.CHANNELS, keys.PAPER_CHANNELS, keys.DEFAULT]
     report = driver.run(study, RunOptions(out=tmp_path))
-    assert "over-time-rollout.png" in {file.name for file in report.files}
+    assert "overview.png" in {file.name for file in report.files}
     assert scores(report, "boundary_relative_max").max() > 1e-4
     assert scores(report, "boundary_relative_max")["rollout", keys.DEFAULT] <= 1e-6
     run, method = context(tmp_path), hard_methods(rollout)[-1]

@@ -72,6 +72,7 @@ def test_scores_of_a_known_error() -> None:
     assert bool((blown["open_error"] == float("inf")).all())
 
 
+@pytest.mark.long
 def test_the_balance_keeps_the_total(tmp_path: Path) -> None:
     """Rows of the channel: under the balance the total is kept where the operator alone loses it."""
     sizes = replace(SIZES["smoke"], steps=16, trained_steps=16, optimiser_steps=2)

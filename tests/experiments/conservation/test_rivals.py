@@ -47,6 +47,7 @@ def test_a_search_finds_the_function_that_the_context_is_of(tmp_path: Path) -> N
     assert float((prediction.mean - target.truth()).abs().max()) < 5e-3
 
 
+@pytest.mark.long
 def test_every_table_has_them_and_those_under_the_law_meet_it(tmp_path: Path) -> None:
     case = case_of("diffusion", tmp_path)
     rows = {method.key: method for method in methods(case.problem, case.data, members=0)}

@@ -118,6 +118,7 @@ def test_random_media_have_no_more_than_what_flows_in() -> None:
     assert torch.equal(u[:5], RANDOM_MEDIA.draws(5, 24, seed=0)[:5])
 
 
+@pytest.mark.long
 def test_all_rows_are_scored_against_every_field(tmp_path: Path) -> None:
     entry = replace(OBSERVED["generate_gpme"], sizes={"smoke": replace(SIZES, nodes=16, draws=8)})
     cases = ("values-2", "values-total-5", "bounds")

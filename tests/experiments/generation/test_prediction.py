@@ -100,6 +100,7 @@ def test_scores_are_those_of_the_draws_alone() -> None:
     assert "squared_residual" not in score_draws(truth + noise, chosen, TOLD)
 
 
+@pytest.mark.long
 def test_a_run_meets_the_law_in_every_draw_and_draws_the_overview(tmp_path: Path) -> None:
     report = run(tiny(), RunOptions(out=tmp_path, cases=("u=0.6",)))
     means = report.records.set_index(["score", "method"])["mean"]
