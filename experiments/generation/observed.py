@@ -174,12 +174,12 @@ def score_field(
     else:
         fields, seconds = drawn_by(one, method, weights, seed + one.number)
         draws = fields.flatten(1)
-    truth, lower, upper = one.truth.flatten(), *draws.quantile(torch.tensor([0.05, 0.95], dtype=draws.dtype), dim=0)
+    truth = one.truth.flatten()
     scored = {
         "energy": scores.energy_score(truth, draws),
         "CRPS": scores.crps_of_samples(truth, draws),
         "MSE": scores.mse(truth, draws.mean(dim=0)),
-        "coverage90": ((truth >= lower) & (truth <= upper)).double().mean(),
+        "coverage90": scores.coverage_of_samples(truth, draws, 0.9),
         "outside": outside(draws, one.problem.bounds).mean(),
         "draw_milliseconds": 1000 * seconds / len(draws),
     }

@@ -11,10 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.records.release import ROOT
-from experiments.records.store import read_records
 from experiments.report.results import Results
-from experiments.report.tables import markdown, results_of
+from experiments.report.tables import markdown, over_seeds_of, results_of
 
 
 class Line(NamedTuple):
@@ -139,12 +137,10 @@ def _compared(line: Line, score: str) -> dict[str, str]:
 
 def _scored(line: Line, key: str, score: str) -> tuple[float, float]:
     """Mean and standard error, over all seeds where they were stored."""
-    file = ROOT / "results" / line.experiment / "over_seeds.csv"
-    if file.is_file():
-        stored = read_records(file)
-        stored = stored[(stored["case"] == line.case) & (stored["method"] == key) & (stored["score"] == score)]
-        if len(stored):
-            return float(stored["mean"].iloc[0]), float(stored["standard_error"].iloc[0])
+    stored = over_seeds_of(line.experiment)
+    stored = stored[(stored["case"] == line.case) & (stored["method"] == key) & (stored["score"] == score)]
+    if len(stored):
+        return float(stored["mean"].iloc[0]), float(stored["standard_error"].iloc[0])
     frame = results_of(line.experiment).numbers
     errors = frame.get(f"{score}_se", pd.Series(np.nan, index=frame.index))
     return float(frame[score][line.case, key]), float(errors[line.case, key])

@@ -9,8 +9,10 @@ import pandas as pd
 
 from experiments.errors import DataFileError
 from experiments.records.description import read_description
+from experiments.records.record import as_frame
 from experiments.records.release import ROOT, manifest
 from experiments.records.scores import Better
+from experiments.records.store import read_records
 from experiments.records.table import format_score
 from experiments.report.results import Results, released
 
@@ -61,6 +63,13 @@ def results_of(name: str) -> Results:
     if results is None:
         raise DataFileError(f"A document shows results of '{name}', which are not released; drop its block.")
     return results
+
+
+@cache
+def over_seeds_of(name: str) -> pd.DataFrame:
+    """Means over seeds of released results, read once; without rows where none are stored."""
+    file = ROOT / "results" / name / "over_seeds.csv"
+    return read_records(file) if file.is_file() else as_frame(())
 
 
 def family_of(name: str) -> list[Results]:
