@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
@@ -24,11 +23,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from probconserv import scores
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.mixture import Mixture
-from probconserv.surrogates._interpolation import interpolated, places_of
+from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
 
@@ -36,7 +36,7 @@ _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 _DROPPED = 1e-9  # total weight of the components that are left out
 
 
-class _Points(NamedTuple):
+class Points(NamedTuple):
     """The functions at some points: values ``(q, functions)``, B ``(r, q)`` or None, and the independent variance.
 
     Their mean is ``(q, 1)``.
@@ -48,18 +48,18 @@ class _Points(NamedTuple):
     independent: Tensor
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """One function: where it is seen and wanted, B there with the fewest rows, and what is seen with its variances."""
 
-    observed: _Points
-    wanted: _Points
+    observed: Points
+    wanted: Points
     seen: Tensor
     asked: Tensor
     y: Tensor
     noise: Tensor
 
 
-class _Posterior(NamedTuple):
+class Posterior(NamedTuple):
     """w ``(components,)``, falling, c ``(components, q)``, a root of P ``(q, r)`` and its independent part."""
 
     weights: Tensor
@@ -80,12 +80,12 @@ class _Posterior(NamedTuple):
 class EmpiricalGP(Surrogate):
     """Predicts a function from a few observations by the mean and the covariance of many functions of its kind.
 
-    No training: the functions are kept. Between their points, in time and space, they are interpolated linearly.
+    No training: the functions are kept. Between their points, in time and space, they are interpolated linearly, and
+    half a spacing beyond the ends of an axis, as those of cell centres, they continue as constants.
 
     Args:
         functions: Values ``(functions, *shape)``, at least two functions that differ; stored in their precision.
-        points: Where they are known: a sequence of increasing coordinates, one for each axis of ``shape``, time first;
-            or scattered points ``(n, d)`` for values ``(functions, n)``, interpolated on their triangulation.
+        axes: Where they are known: increasing coordinates, one tensor for each axis of ``shape``, time first.
         bandwidth: h in (0, 1]; ``fit`` chooses it.
         rank: Number of leading components of C; what is left of every variance counts as independent. All by default,
             which costs O(functions · (points asked + observations)²) a prediction; with a rank r it is
@@ -99,7 +99,7 @@ class EmpiricalGP(Surrogate):
     def __init__(
         self,
         functions: Float[Tensor, "functions ..."],
-        points: Sequence[Float[Tensor, " n"]] | Float[Tensor, "n d"],
+        axes: Sequence[Float[Tensor, " n"]],
         bandwidth: float = 0.6,
         *,
         rank: int | None = None,
@@ -108,16 +108,12 @@ class EmpiricalGP(Surrogate):
     ) -> None:
         super().__init__()
         functions = floating(as_tensor(functions, dtype=None))
-        if isinstance(points, Tensor | np.ndarray):
-            self.places = places_of(as_tensor(points))
-        else:
-            self.places = places_of(tuple(as_tensor(axis) for axis in points))
-        if functions.ndim < 2 or tuple(functions.shape[1:]) != self.places.shape:
-            raise InvalidArgumentError(
-                f"functions must be (functions, *shape) with the shape {self.places.shape} of the points, got "
-                f"{tuple(functions.shape)}."
-            )
-        _check_functions(functions)
+        if len(functions) < 2:
+            raise InvalidArgumentError(f"An EmpiricalGP needs at least two functions, got {len(functions)}.")
+        self.axes = check_axes(axes, functions.shape[1:])
+        refuse_missing(functions, "functions hold")
+        if bool((functions == functions[:1]).all()):
+            raise InvalidArgumentError("All functions are the same, so that they say nothing about another one.")
         _check_numbers(bandwidth, rank)
         self.bandwidth, self.rank, self.mixture, self.problem = bandwidth, rank, mixture, problem
         self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
@@ -149,7 +145,7 @@ class EmpiricalGP(Surrogate):
         errors = [0.0] * len(bandwidths)
         for task, truth in zip(self._tasks(context, query), values.reshape(-1, values.shape[-1]), strict=True):
             for number, bandwidth in enumerate(bandwidths):
-                found = _conditioned(task, bandwidth)
+                found = conditioned(task, bandwidth)
                 errors[number] += float(scores.crps(truth.to(found.mean.device), found.mean, found.variance))
         self.bandwidth = float(bandwidths[min(range(len(errors)), key=errors.__getitem__)])
         return self
@@ -169,54 +165,34 @@ class EmpiricalGP(Surrogate):
         Raises:
             InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
-        posteriors = [_conditioned(task, self.bandwidth) for task in self._tasks(context, query)]
-        combine = self._mixture if self.mixture else self._gaussian
-        prediction = combine(posteriors, query)
-        dtype = floating(context.values).dtype
-        if isinstance(prediction, Mixture):
-            parts = prediction.components
-            assert isinstance(parts, MultivariateNormal)
-            cast = FieldGaussian(parts.mean.to(dtype), parts.lazy_covariance_matrix.to(dtype))
-            return Mixture(cast, prediction.weights.to(dtype))
-        return FieldGaussian(prediction.mean.to(dtype), prediction.lazy_covariance_matrix.to(dtype))
+        posteriors = [conditioned(task, self.bandwidth) for task in self._tasks(context, query)]
+        combine = _mixture if self.mixture else _gaussian
+        return combine(posteriors, query.points.shape[:-2], floating(context.values).dtype)
 
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes functions, points and settings as one safetensors file, with notes; see ``ANP.save``."""
         config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}
-        stored = getattr(self.places, "axes", None)
-        tensors = {"functions": self.functions.mT.contiguous()}
-        if stored is None:
-            tensors["points"] = self.places.points  # pyright: ignore[reportAttributeAccessIssue] - scattered
-        else:
-            tensors |= {f"axis_{number}": axis for number, axis in enumerate(stored)}
+        tensors = {f"axis_{number}": axis for number, axis in enumerate(self.axes)}
+        tensors["functions"] = self.functions.mT.contiguous()
         write_weights(path, Weights("EmpiricalGP", config, tensors, notes))
 
     @classmethod
     def load(cls, path: str | Path) -> "EmpiricalGP":
         """Reads what ``save`` wrote; raises DataFileError as ``ANP.load`` does."""
         weights = read_weights(path, kind="EmpiricalGP")
-        tensors = dict(weights.tensors)
         try:
-            functions = tensors.pop("functions")
-            points = tensors.pop("points", None)
-            if points is None:
-                points = tuple(tensors[f"axis_{number}"] for number in range(len(tensors)))
-            shape = places_of(points).shape
-            return cls(functions.reshape(len(functions), *shape), points, **weights.config)
+            functions = weights.tensors["functions"]
+            axes = tuple(weights.tensors[f"axis_{number}"] for number in range(len(weights.tensors) - 1))
+            return cls(functions.reshape(len(functions), *map(len, axes)), axes, **weights.config)
         except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
             raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
 
-    def _tasks(self, context: Context, query: Query) -> Iterator[_Task]:
+    def _tasks(self, context: Context, query: Query) -> Iterator[Task]:
         """Every function of a flattened batch."""
         check_compatible(context, query)
         if self.problem and context.problem and self.problem != context.problem:
             raise IncompatibleQueryError(
                 f"The functions come from problem '{self.problem}' but the context from '{context.problem}'."
-            )
-        if query.points.shape[-1] != self.places.dimension:
-            raise IncompatibleQueryError(
-                f"The functions have {self.places.dimension} coordinates but the points {query.points.shape[-1]}; "
-                "give the same columns, time first."
             )
         noise = torch.zeros_like(context.values) if context.noise is None else context.noise
         observed, wanted = (
@@ -226,51 +202,26 @@ class EmpiricalGP(Surrogate):
             part.to(self.functions.device, torch.float64).reshape(-1, part.shape[-1])
             for part in (context.values, noise)
         )
-        shared = self._at(wanted[0]) if bool((wanted == wanted[:1]).all()) else None
+        shared = self.at(wanted[0], self._basis) if bool((wanted == wanted[:1]).all()) else None
         gram = None
         if shared is not None and shared.factor is None:
             deviation = _deviations(shared.values)
             gram = deviation @ deviation.mT
         for entry in range(len(observed)):
-            at, target = self._at(observed[entry]), shared or self._at(wanted[entry])
-            yield _Task(at, target, *_factors(at, target, gram), y[entry], noise[entry])
+            at, target = self.at(observed[entry], self._basis), shared or self.at(wanted[entry], self._basis)
+            yield Task(at, target, *_factors(at, target, gram), y[entry], noise[entry])
 
-    def _at(self, points: Tensor) -> _Points:
-        """The functions at points ``(q, d)``."""
-        found = self.places.between(points.to("cpu", torch.float64))
+    def at(self, points: Tensor, basis: Tensor | None) -> Points:
+        """The functions at points ``(q, d)``, and what a basis of leading components is there."""
+        found = corners_of(self.axes, points.to("cpu", torch.float64), beyond=0.5)
         index, weights = (part.to(self.functions.device) for part in found)
         values = interpolated(self.functions, index, weights)
         mean = values.mean(dim=1, keepdim=True)
-        if self._basis is None:
-            return _Points(values, mean, None, values.new_zeros(len(values)))
-        factor = interpolated(self._basis.to(values.device), index, weights).mT
+        if basis is None:
+            return Points(values, mean, None, values.new_zeros(len(values)))
+        factor = interpolated(basis.to(values.device), index, weights).mT
         left = values.var(dim=1) - factor.square().sum(dim=0)
-        return _Points(values, mean, factor, left.clamp_min(0.0))
-
-    def _mixture(self, posteriors: list[_Posterior], query: Query) -> Mixture:
-        """The mixture; of functions with fewer components the missing ones weigh nothing."""
-        batch, count = query.points.shape[:-2], max(len(each.weights) for each in posteriors)
-        weights = [pad(each.weights, (0, count - len(each.weights))) for each in posteriors]
-        centres = [
-            torch.cat([each.centres, each.centres[:1].expand(count - len(each.weights), -1)]) for each in posteriors
-        ]
-        gaussian = FieldGaussian(
-            torch.stack(centres, dim=1).reshape(count, *batch, -1),
-            _covariance([each.root for each in posteriors], posteriors, (1, *batch)),
-        )
-        return Mixture(gaussian, torch.stack(weights, dim=1).reshape(count, *batch))
-
-    def _gaussian(self, posteriors: list[_Posterior], query: Query) -> MultivariateNormal:
-        """The Gaussian with mean and covariance of the mixture."""
-        means, roots = [], []
-        for each in posteriors:
-            apart = ((each.centres - each.mean) * each.weights.sqrt()[:, None]).mT
-            means.append(each.mean)
-            roots.append(_compressed(torch.cat([each.root, apart], dim=1)))
-        width = max(root.shape[1] for root in roots)
-        roots = [pad(root, (0, width - root.shape[1])) for root in roots]
-        batch = query.points.shape[:-2]
-        return FieldGaussian(torch.stack(means).reshape(*batch, -1), _covariance(roots, posteriors, batch))
+        return Points(values, mean, factor, left.clamp_min(0.0))
 
 
 def _deviations(values: Tensor) -> Tensor:
@@ -278,7 +229,7 @@ def _deviations(values: Tensor) -> Tensor:
     return (values - values.mean(dim=1, keepdim=True)) / (values.shape[1] - 1) ** 0.5
 
 
-def _factors(observed: _Points, wanted: _Points, gram: Tensor | None) -> tuple[Tensor, Tensor]:
+def _factors(observed: Points, wanted: Points, gram: Tensor | None) -> tuple[Tensor, Tensor]:
     """B at the observed ``(r, n)`` and at the wanted points ``(r, q)``; with the fewest rows r that C has there."""
     if observed.factor is not None and wanted.factor is not None:
         return observed.factor, wanted.factor
@@ -294,8 +245,8 @@ def _factors(observed: _Points, wanted: _Points, gram: Tensor | None) -> tuple[T
     return factor[:, : len(seen)], factor[:, len(seen) :]
 
 
-def _conditioned(task: _Task, bandwidth: float) -> _Posterior:
-    """The posterior of one function."""
+def conditioned(task: Task, bandwidth: float, without: int | None = None) -> Posterior:
+    """The posterior of one function, without one of the functions if its number is given."""
     observed, wanted, seen, asked, y, noise = task
     factor = bandwidth * seen
     noise = noise + bandwidth**2 * observed.independent
@@ -315,24 +266,44 @@ def _conditioned(task: _Task, bandwidth: float) -> _Posterior:
     spread = (1 - bandwidth**2) ** 0.5
     at_seen = observed.mean + spread * (observed.values - observed.mean)  # x_i
     apart = torch.linalg.solve_triangular(chol, scale[:, None] * (y[:, None] - at_seen), upper=False)  # (n, functions)
-    weights = torch.softmax(-0.5 * apart.square().sum(dim=0), dim=0)
+    density = -0.5 * apart.square().sum(dim=0)
+    if without is not None:
+        density[without] = -math.inf
+    weights = torch.softmax(density, dim=0)
     gain = bandwidth * asked.mT @ white.mT  # (q, n)
     ordered, order = weights.sort(descending=True)
     count = 1 if spread == 0 else int((1 - ordered.cumsum(dim=0) > _DROPPED).sum()) + 1
     kept, order = ordered[:count] / ordered[:count].sum(), order[:count]
     at_asked = wanted.mean + spread * (wanted.values[:, order] - wanted.mean)
     centres = (at_asked + gain @ apart[:, order]).mT
-    return _Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
+    return Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
 
 
-def _compressed(root: Tensor) -> Tensor:
-    """A root of the same matrix with no more columns than rows."""
-    if root.shape[1] <= root.shape[0]:
-        return root
-    return torch.linalg.qr(root.mT, mode="r")[1].mT
+def _mixture(posteriors: list[Posterior], batch: torch.Size, dtype: torch.dtype) -> Mixture:
+    """The mixture; of functions with fewer components the missing ones weigh nothing."""
+    count = max(len(each.weights) for each in posteriors)
+    weights = [pad(each.weights, (0, count - len(each.weights))) for each in posteriors]
+    centres = [torch.cat([each.centres, each.centres[:1].expand(count - len(each.weights), -1)]) for each in posteriors]
+    covariance = _covariance([each.root for each in posteriors], posteriors, (1, *batch))
+    means = torch.stack(centres, dim=1).reshape(count, *batch, -1)
+    weight = torch.stack(weights, dim=1).reshape(count, *batch)
+    return Mixture(FieldGaussian(means.to(dtype), covariance.to(dtype)), weight.to(dtype))
 
 
-def _covariance(roots: list[Tensor], posteriors: list[_Posterior], batch: Sequence[int]) -> LinearOperator:
+def _gaussian(posteriors: list[Posterior], batch: torch.Size, dtype: torch.dtype) -> MultivariateNormal:
+    """The Gaussian with mean and covariance of the mixture."""
+    roots = []
+    for each in posteriors:
+        apart = ((each.centres - each.mean) * each.weights.sqrt()[:, None]).mT
+        root = torch.cat([each.root, apart], dim=1)  # and one with no more columns than rows
+        roots.append(root if root.shape[1] <= root.shape[0] else torch.linalg.qr(root.mT, mode="r")[1].mT)
+    width = max(root.shape[1] for root in roots)
+    covariance = _covariance([pad(root, (0, width - root.shape[1])) for root in roots], posteriors, batch)
+    mean = torch.stack([each.mean for each in posteriors]).reshape(*batch, -1)
+    return FieldGaussian(mean.to(dtype), covariance.to(dtype))
+
+
+def _covariance(roots: list[Tensor], posteriors: list[Posterior], batch: Sequence[int]) -> LinearOperator:
     """Root Rootᵀ + D ``(*batch, q, q)``."""
     root, independent = torch.stack(roots), torch.stack([each.independent for each in posteriors])
     low_rank = RootLinearOperator(root.reshape(*batch, *root.shape[1:]))
@@ -353,16 +324,6 @@ def leading(functions: Tensor, rank: int) -> Tensor:
     left, values, _ = torch.linalg.svd(triangle.mT)
     scaled = left[:, :rank] * (values[:rank] / (count - 1) ** 0.5)
     return image.to(torch.float64) @ scaled
-
-
-def _check_functions(functions: Tensor) -> None:
-    if len(functions) < 2:
-        raise InvalidArgumentError(f"An EmpiricalGP needs at least two functions, got {len(functions)}.")
-    if not bool(torch.isfinite(functions).all()):
-        bad = int((~torch.isfinite(functions)).flatten(1).any(dim=1).sum())
-        raise InvalidArgumentError(f"{bad} of the functions hold NaN or infinite entries; drop them.")
-    if bool((functions == functions[:1]).all()):
-        raise InvalidArgumentError("All functions are the same, so that they say nothing about another one.")
 
 
 def _check_numbers(bandwidth: float, rank: int | None) -> None:

@@ -24,8 +24,8 @@ from torch.nn.functional import gelu, softplus
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.surrogates._interpolation import Axes, interpolated
-from probconserv.surrogates.empirical import EmpiricalGP, leading
+from probconserv.surrogates.empirical import EmpiricalGP, conditioned, leading
+from probconserv.surrogates.empirical import Task as EmpiricalTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, train
@@ -83,25 +83,20 @@ class Refined(Surrogate):
     """An ``EmpiricalGP`` whose prediction of whole fields is corrected by a convolutional network.
 
     Args:
-        empirical: The process, on a grid of axes, time first, with one to three axes of space. Its bandwidth is used.
+        empirical: The process, of time and one to three axes of space. Its bandwidth is used.
         config: Sizes of the network.
         seed: Of its initial weights.
-
-    Raises:
-        InvalidArgumentError: If the functions are known at scattered points, or at one coordinate only.
     """
 
     _basis: Tensor
 
     def __init__(self, empirical: EmpiricalGP, config: RefinedConfig | None = None, *, seed: int = 0) -> None:
         super().__init__()
-        places = empirical.places
-        if not isinstance(places, Axes) or not 2 <= places.dimension <= 4:
+        if not 2 <= len(empirical.axes) <= 4:
             raise InvalidArgumentError(
-                "Refined needs functions on a grid of axes, time and one to three of space; build the EmpiricalGP with "
-                "a sequence of coordinates."
+                f"Refined needs functions of time and one to three axes of space, got {len(empirical.axes)} axes."
             )
-        self.config, self.empirical, self.axes = config or RefinedConfig(), empirical, places.axes
+        self.config, self.empirical, self.axes = config or RefinedConfig(), empirical, empirical.axes
         self.scale = float(empirical.functions.std())
         functions = empirical.functions
         basis = leading(functions, min(self.config.basis, functions.shape[1] - 1)).float()
@@ -136,7 +131,8 @@ class Refined(Surrogate):
         with torch.no_grad():
             for wanted in time.unique():
                 for chosen in (time == wanted).nonzero()[:, 0].split(_FUNCTIONS_AT_ONCE):
-                    moments = self._moments(float(wanted), seen[chosen], y[chosen], noise[chosen])
+                    part = seen[chosen], y[chosen], noise[chosen]
+                    moments = self._moments(float(wanted), *part, [None] * len(chosen))
                     mean, covariance = self(moments, float(wanted), seen.shape[1])
                     for number, entry in enumerate(chosen.tolist()):
                         means[entry], covariances[entry] = mean[number], covariance[number]
@@ -198,13 +194,15 @@ class Refined(Surrogate):
 
         def loss(model: nn.Module, step: StepContext) -> Tensor:
             chosen = torch.randint(len(functions), (step.rows(batch),), generator=step.generator)
-            return self._loss(model, functions[chosen], chosen, noise, counts, step.generator)
+            return self._loss(model, functions[chosen], chosen.tolist(), noise, counts, step.generator)
 
         def score(model: nn.Module, generator: Generator) -> dict[str, float]:
             assert held is not None
             parts = held.split(_FUNCTIONS_AT_ONCE)
             with torch.no_grad():
-                losses = [float(self._loss(model, part, None, noise, counts, generator)) for part in parts]
+                losses = [
+                    float(self._loss(model, part, [None] * len(part), noise, counts, generator)) for part in parts
+                ]
             return {"NLL": sum(losses) / len(losses)}
 
         config = {"noise": noise, "counts": list(counts), "batch": batch, **asdict(self.config)}
@@ -240,7 +238,7 @@ class Refined(Surrogate):
         self,
         model: nn.Module,
         fields: Tensor,
-        own: Tensor | None,
+        without: Sequence[int | None],
         noise: float,
         counts: Sequence[int],
         generator: Generator,
@@ -254,7 +252,7 @@ class Refined(Surrogate):
         grid = torch.cartesian_prod(*self.axes)
         with torch.no_grad():
             time = float(self.axes[0][row])
-            moments = self._moments(time, grid[index], y, torch.full_like(y, noise**2), own)
+            moments = self._moments(time, grid[index], y, torch.full_like(y, noise**2), without)
         mean, covariance = model(moments, time, count)
         n = mean.shape[1]
         chol = torch.linalg.cholesky(covariance)
@@ -263,61 +261,27 @@ class Refined(Surrogate):
         logdet = chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
         return ((0.5 * white.square().sum(dim=-1) + logdet) / n).mean() + 0.5 * math.log(2 * math.pi)
 
-    def _moments(self, time: float, points: Tensor, y: Tensor, noise: Tensor, own: Tensor | None = None) -> _Moments:
-        """Moments of the mixture of the EmpiricalGP for observations ``(b, m)``, without the functions ``own``."""
-        functions, basis, h = self.empirical.functions, self._basis, self.empirical.bandwidth
-        b, m = y.shape
-        seen, seen_basis = (
-            interpolated(part, *self.empirical.places.between(points.flatten(0, 1))).reshape(b, m, -1)
-            for part in (functions, basis)
-        )
-        wanted, wanted_basis = self._features(time)
-        average = wanted.mean(dim=-1, dtype=torch.float64)
-        spread = (1 - h * h) ** 0.5
-        centre = seen.mean(dim=-1, keepdim=True)
-        left = (seen.var(dim=-1) - seen_basis.square().sum(dim=-1)).clamp_min(0.0)
-        gram = h * h * seen_basis @ seen_basis.mT + torch.diag_embed(noise + h * h * left)
-        chol = torch.linalg.cholesky(gram)
-        apart = torch.linalg.solve_triangular(chol, y[..., None] - centre - spread * (seen - centre), upper=False)
-        weights = -0.5 * apart.square().sum(dim=1)
-        if own is not None:
-            weights[torch.arange(b), own] = -math.inf
-        weights = weights.softmax(dim=-1)  # (b, functions)
-        gain = torch.cholesky_solve(h * h * seen_basis, chol).float()  # S⁻¹ h² B_o, (b, m, r)
-        missed = y - centre[..., 0] - spread * ((seen - centre) @ weights[..., None])[..., 0]
-        w = weights.float()
-        moved = torch.einsum("tnf,bf->btn", wanted, w) - average.float()
-        coefficient = torch.einsum("bmr,bm->br", gain, missed.float())
-        mean = average.float() + spread * moved + torch.einsum("tnr,br->btn", wanted_basis, coefficient)
-        heavy, top = w.topk(min(self.config.components, w.shape[1]), dim=-1)
-        scale = spread * heavy.sqrt()
-        at_seen = (seen - centre - ((seen - centre) @ weights[..., None])).float()
-        at_seen = at_seen.gather(2, top[:, None].expand(-1, m, -1)) * scale[:, None]  # (b, m, c)
-        at_wanted = wanted[..., top].permute(2, 0, 1, 3) - (average.float() + moved)[..., None]
-        through = torch.einsum("tnr,brc->btnc", wanted_basis, gain.mT @ at_seen)
-        apart_wanted = at_wanted * scale[:, None, None] - through  # (b, t, n, c)
-        white = torch.linalg.solve_triangular(chol, h * h * seen_basis, upper=False).float()  # (b, m, r)
-        lowered = torch.einsum("tnr,bmr->btnm", wanted_basis, white)
-        rest = (wanted.var(dim=-1) - wanted_basis.square().sum(dim=-1)).clamp_min(0.0)
-        variance = h * h * (wanted_basis.square().sum(dim=-1) + rest) - lowered.square().sum(dim=-1)
-        variance = (variance + apart_wanted.square().sum(dim=-1)).clamp_min(0.0)
-        first, low, far = wanted_basis[0], lowered[:, 0], apart_wanted[:, 0]
-        covariance = h * h * (first @ first.mT + rest[0].diag()) - low @ low.mT + far @ far.mT
-        return _Moments(mean, variance.sqrt(), covariance)
-
-    def _features(self, time: float) -> tuple[Tensor, Tensor]:
-        """Functions ``(1 + times, n, functions)`` and basis ``(1 + times, n, r)`` at the wanted and further times."""
+    def _moments(
+        self, time: float, points: Tensor, y: Tensor, noise: Tensor, without: Sequence[int | None]
+    ) -> _Moments:
+        """Moments of the mixture of the EmpiricalGP for observations ``(b, m)``, each without one of its functions."""
         rows = torch.linspace(0, len(self.axes[0]) - 1, self.config.times).round().long()
         times = torch.cat([torch.tensor([time], dtype=torch.float64), self.axes[0][rows]])
-        position = torch.searchsorted(self.axes[0], times).clamp(1, len(self.axes[0]) - 1)
-        before, after = self.axes[0][position - 1], self.axes[0][position]
-        part = ((times - before) / (after - before)).clamp(0.0, 1.0).float()[:, None, None]
-
-        def at(values: Tensor) -> Tensor:
-            split = values.float().unflatten(0, (len(self.axes[0]), -1))
-            return (1 - part) * split[position - 1] + part * split[position]
-
-        return at(self.empirical.functions), at(self._basis)
+        wanted = self.empirical.at(torch.cartesian_prod(times, *self.axes[1:]), self._basis)
+        n, found = len(wanted.values) // len(times), []
+        for places, seen, variance, left_out in zip(points, y, noise, without, strict=True):
+            observed = self.empirical.at(places, self._basis)
+            assert observed.factor is not None
+            assert wanted.factor is not None
+            task = EmpiricalTask(observed, wanted, observed.factor, wanted.factor, seen.double(), variance.double())
+            each = conditioned(task, self.empirical.bandwidth, left_out)
+            heavy = slice(self.config.components)
+            apart = each.weights[heavy, None].sqrt() * (each.centres[heavy] - each.mean)
+            root = torch.cat([each.root, apart.mT], dim=1)
+            deviation = (root.square().sum(dim=1) + each.independent).sqrt()
+            covariance = root[:n] @ root[:n].mT + each.independent[:n].diag()
+            found.append((each.mean.unflatten(0, (-1, n)), deviation.unflatten(0, (-1, n)), covariance))
+        return _Moments(*(torch.stack(part).float() for part in zip(*found, strict=True)))
 
     def _time_of(self, points: Tensor) -> Tensor:
         """The time of every entry ``(b,)``."""

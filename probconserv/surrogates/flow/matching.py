@@ -22,15 +22,11 @@ from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.nonlinear.projection import AnyLaw, contradictions_of
+from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow.corrections import check_law
 from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.latent import Latent
-from probconserv.surrogates.flow.observations import (
-    DrawnFields,
-    check_axes,
-    given_observations,
-    interpolation_rows,
-)
+from probconserv.surrogates.flow.observations import DrawnFields, given_observations, interpolation_rows
 from probconserv.surrogates.flow.particles import FEW, Draws, Particles, Population
 from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow

@@ -13,13 +13,11 @@ from torch import Generator, Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import SparseRows, as_sparse_rows
-from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates._interpolation import corners_of
 from probconserv.update import from_samples
 
-_ROUNDING = 1e-9  # of an interval's length, by which a point may lie outside
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
 _TENTH = 1.21  # ratio of mean squares from which misfits differ by a tenth
@@ -28,36 +26,11 @@ _MOST = 5  # times to draw again
 
 def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[Tensor, "m d"]) -> SparseRows:
     """The rows W ``(m, n)`` with (W u)_i the multilinear interpolant of a field, flattened row by row, at point i."""
-    if points.ndim != 2 or points.shape[-1] != len(axes):
-        raise IncompatibleQueryError(
-            f"points must be (m, d) with the d = {len(axes)} coordinates of the grid, got {tuple(points.shape)}."
-        )
-    points = points.to(torch.float64)
-    for number, (axis, values) in enumerate(zip(axes, points.mT, strict=True)):
-        slack = _ROUNDING * (axis[-1] - axis[0])
-        outside = (values < axis[0] - slack) | (values > axis[-1] + slack)
-        if bool(outside.any()):
-            raise IncompatibleQueryError(
-                f"Coordinate {number} of a point is {float(values[outside][0]):g}, outside the model's grid "
-                f"[{float(axis[0]):g}, {float(axis[-1]):g}]; a generative model predicts on its own domain only."
-            )
-    column, entries = corners_of(axes, points)
+    column, entries = corners_of(axes, points.to(torch.float64))
     used = entries != 0
     row = torch.arange(len(points))[:, None].expand(column.shape)
     index, shape = torch.stack([row[used], column[used]]), (len(points), prod(len(axis) for axis in axes))
     return as_sparse_rows(torch.sparse_coo_tensor(index, entries[used], shape, check_invariants=False))
-
-
-def check_axes(axes: Sequence[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """The axes in float64."""
-    double = tuple(as_tensor(axis).detach() for axis in axes)
-    lengths = tuple(len(axis) for axis in double if axis.ndim == 1)
-    if lengths != shape or min(lengths) < 2 or not all(bool((axis.diff() > 0).all()) for axis in double):
-        raise InvalidArgumentError(
-            f"axes must be increasing coordinates, one tensor for every axis of a field {shape} and as long, got "
-            f"{[tuple(axis.shape) for axis in double]}."
-        )
-    return double
 
 
 def given_observations(

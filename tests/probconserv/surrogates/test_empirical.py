@@ -206,8 +206,8 @@ def test_what_a_rank_leaves_out_counts_as_independent():
     assert np.allclose(found.components.covariance_matrix[0], posterior[5:, 5:], atol=1e-6)
 
 
-def test_two_axes_and_time_and_scattered_points():
-    """Bumps on the unit square at two times; scattered points are those of the grid, so linear fields agree."""
+def test_two_axes_and_time():
+    """Linear fields on the unit square at two times."""
     generator = torch.Generator().manual_seed(0)
     axis = torch.linspace(0, 1, 6, dtype=double)
     times = torch.tensor([0.0, 1.0], dtype=double)
@@ -221,15 +221,7 @@ def test_two_axes_and_time_and_scattered_points():
     grid = EmpiricalGP(functions, (times, axis, axis), 1.0).predict(context, query)
     wanted = query.points @ torch.tensor([0.3, 1.0, -2.0], dtype=double) + 0.5
     assert torch.allclose(grid.mean, wanted, atol=1e-3)
-    places = torch.stack([t, x, y], dim=-1).reshape(-1, 3)
-    scattered = EmpiricalGP(functions.flatten(1), places, 1.0).predict(context, query)
-    assert torch.allclose(scattered.mean, grid.mean, atol=1e-8)
-    assert torch.allclose(scattered.variance, grid.variance, atol=1e-8)
-    alone = EmpiricalGP(functions.flatten(1), places, 1.0).predict(context, Query(places[7:9]))
-    assert torch.allclose(alone.mean, places[7:9] @ torch.tensor([0.3, 1.0, -2.0], dtype=double) + 0.5, atol=1e-3)
-    one = EmpiricalGP(functions[:, 0, :, 0], axis[:, None]).predict(
-        Context(axis[:1, None], truth[:1]), Query(axis[:, None])
-    )
+    one = EmpiricalGP(functions[:, 0, :, 0], (axis,)).predict(Context(axis[:1, None], truth[:1]), Query(axis[:, None]))
     assert float((one.mean[0] - truth[0]).abs()) < 1e-10
     assert float(one.variance[0]) < 1e-14  # of 1
 
@@ -256,13 +248,10 @@ def test_the_bandwidth_of_the_smallest_error_is_taken():
     assert process.bandwidth > 0.1
 
 
-@pytest.mark.parametrize("scattered", [False, True])
-def test_saved_and_loaded(tmp_path, scattered):
+def test_saved_and_loaded(tmp_path):
     functions, query = waves(20), at_time(0.3)
     context = observed(waves(1, seed=1)[0], 4)
-    points = torch.cartesian_prod(TIMES, PLACES) if scattered else (TIMES, PLACES)
-    stored = functions.flatten(1) if scattered else functions
-    process = EmpiricalGP(stored, points, 0.5, rank=6, mixture=False, problem="waves")
+    process = EmpiricalGP(functions, (TIMES, PLACES), 0.5, rank=6, mixture=False, problem="waves")
     process.save(tmp_path / "process.safetensors", remark="a note")
     loaded = EmpiricalGP.load(tmp_path / "process.safetensors")
     assert (loaded.bandwidth, loaded.rank, loaded.mixture, loaded.problem) == (0.5, 6, False, "waves")
@@ -301,22 +290,16 @@ def test_more_observations_than_functions_need_a_variance():
     [
         ({"functions": waves(1)}, "at least two functions, got 1"),
         ({"functions": torch.ones(4, 4, 11)}, "All functions are the same"),
-        ({"functions": waves(4).index_fill(0, torch.tensor([1]), math.nan)}, "1 of the functions hold NaN"),
-        ({"functions": waves(4)[:, :3]}, r"shape \(4, 11\) of the points, got \(4, 3, 11\)"),
-        ({"points": (TIMES, PLACES.flip(0))}, "Axis 1 of the points must be at least two increasing"),
-        ({"points": torch.zeros(44, 2), "functions": waves(4).flatten(1)}, None),
+        ({"functions": waves(4).index_fill(0, torch.tensor([1]), math.nan)}, "functions hold 44 NaN"),
+        ({"functions": waves(4)[:, :3]}, r"axis of a field \(3, 11\) and as long, got \[\(4,\), \(11,\)\]"),
+        ({"axes": (TIMES, PLACES.flip(0))}, "axes must be increasing coordinates"),
         ({"bandwidth": 0.0}, "bandwidth must lie above 0 and not above 1, got 0.0"),
         ({"bandwidth": 1.5}, "got 1.5"),
         ({"rank": 0}, "rank must be at least 1"),
     ],
 )
 def test_messages_of_the_constructor(change, message):
-    arguments = {"functions": waves(4), "points": (TIMES, PLACES)} | change
-    if message is None:
-        process = EmpiricalGP(**arguments)
-        with pytest.raises(InvalidArgumentError, match="cannot be triangulated"):
-            process.predict(observed(waves(1)[0], 2), at_time(0.3))
-        return
+    arguments = {"functions": waves(4), "axes": (TIMES, PLACES)} | change
     with pytest.raises(InvalidArgumentError, match=message):
         EmpiricalGP(**arguments)
 
@@ -328,11 +311,8 @@ def test_messages_of_a_prediction():
     with pytest.raises(IncompatibleQueryError, match="from problem 'waves' but the context from 'heat'"):
         process.predict(Context(context.points, context.values, "heat", context.noise), at_time(0.3))
     line = Context(PLACES[:2, None], PLACES[:2])
-    with pytest.raises(IncompatibleQueryError, match="functions have 2 coordinates but the points 1"):
+    with pytest.raises(IncompatibleQueryError, match=r"the d = 2 coordinates of the grid, got \(11, 1\)"):
         process.predict(line, Query(PLACES[:, None]))
-    scattered = EmpiricalGP(waves(8).flatten(1), torch.cartesian_prod(TIMES, PLACES))
-    with pytest.raises(IncompatibleQueryError, match="outside the triangulation"):
-        scattered.predict(context, at_time(0.9))
     with pytest.raises(InvalidArgumentError, match="values must be finite and one per query point"):
         process.fit(context, at_time(0.3), torch.ones(3))
     with pytest.raises(InvalidArgumentError, match="got 2"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probconserv import FlowMatching, InvalidArgumentError
+from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow import (
     FieldLatent,
     KarhunenLoeve,
@@ -17,7 +18,7 @@ from probconserv.surrogates.flow import (
     SamplingOptions,
     smooth_noise,
 )
-from probconserv.surrogates.flow.observations import check_axes, interpolation_rows
+from probconserv.surrogates.flow.observations import interpolation_rows
 from tests.strategies import normal
 
 SHAPE = (4, 5)

@@ -295,7 +295,7 @@ def test_messages(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
         flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
     context, query = observed()
-    with pytest.raises(IncompatibleQueryError, match="outside the model's grid"):
+    with pytest.raises(IncompatibleQueryError, match="fields are known from 0 to 1; ask within them"):
         predictor(5).predict(context, Query(query.points + 0.5))
     with pytest.raises(IncompatibleQueryError, match="d = 1 coordinates"):
         predictor(5).predict(

@@ -91,9 +91,8 @@ def test_a_prediction_keeps_batch_and_precision_and_takes_a_law() -> None:
 
 
 def test_what_cannot_be_refined_is_refused(tmp_path: Path) -> None:
-    scattered = EmpiricalGP(waves(5).flatten(1), torch.cartesian_prod(TIMES, PLACES))
-    with pytest.raises(InvalidArgumentError, match="on a grid of axes"):
-        Refined(scattered)
+    with pytest.raises(InvalidArgumentError, match="time and one to three axes of space, got 1 axes"):
+        Refined(EmpiricalGP(waves(5)[:, 0], (PLACES,)))
     wrongs: list[dict[str, Any]] = [{"width": 6}, {"kernel": 4}, {"rank": 0}, {"dilations": ()}]
     for wrong in wrongs:
         with pytest.raises(InvalidArgumentError, match="must be"):
