@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
+from probconserv.errors import DataFileError, InvalidArgumentError, SamplingInterruptedError
 from probconserv.nonlinear.projection import AnyLaw, contradictions_of
 from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow.corrections import check_law
@@ -229,6 +229,8 @@ class FlowMatching(Surrogate):
         latent, velocity, settings = read_flow(path, latent, velocity)
         axes = settings.pop("axes")
         options = settings.pop("options")
+        if options.pop("renewal", 0.0):  # noise that 0.2 could draw anew in every step
+            raise DataFileError(f"'{path}' predicts with renewal, which this version does not know; save it without.")
         if "order" not in options and options["steps"] == _STEPS_OF_EULER:
             del options["steps"]
         options = SamplingOptions(**options)

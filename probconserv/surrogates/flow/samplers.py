@@ -36,8 +36,7 @@ _MOST_INFORMED, _MOST_EXACT = 32, 12  # directions that a law informs at all, an
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """Draws by the flow alone, whatever the law."""
-    _refuse(task.options, "unconstrained", "resample")
-    _require_renewal(task.options, "unconstrained")
+    _refuse(task.options, "unconstrained", "resample", "mixing")
     return flow.latent.decode(_integrate(flow, task, None, keeps_noise=False))
 
 
@@ -45,14 +44,13 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """Draws under a law in the metric of the uncertainty, with an exact final update.
 
     Every clean estimate is conditioned on the law with its covariance given z_t, which makes it the conditional mean
-    E[z₁ | z_t, law] where data are Gaussian; without ``renewal`` the step is then that of the probability flow of the
-    conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows are met to
+    E[z₁ | z_t, law] where data are Gaussian; the step is then that of the probability flow of the conditional
+    distribution. Rows with noise (observations) act through these steps alone. Exact rows are met to
     round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
     in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
     the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
     """
-    _refuse(task.options, "conditioned", "resample")
-    _require_renewal(task.options, "conditioned")
+    _refuse(task.options, "conditioned", "resample", "mixing")
     warn_of_small_noise(flow.latent, task.law)
     fields = torch.empty(task.count, flow.latent.points, dtype=torch.float64)
     for draws, latent in allowing_for(flow.latent, task.law):
@@ -82,7 +80,7 @@ def twisted(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
 def twisted_population(flow: Flow, task: SamplingTask) -> Population:
     """The particles that ``twisted`` draws from."""
-    _refuse(task.options, "twisted", "resample", "renewal", "local", "mixing")
+    _refuse(task.options, "twisted", "resample", "local", "mixing")
     obstacle = _obstacle(flow.latent, task)
     if obstacle is not None:
         raise InvalidArgumentError(f"twisted is for {obstacle}; use conditioned.")
@@ -98,7 +96,7 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
     ancestors are left. Options that only ``conditioned`` has ask for it.
     """
     options, usual = task.options, SamplingOptions()
-    asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "renewal", "local", "order"))
+    asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "local", "order"))
     if asked or not isinstance(flow.latent, KarhunenLoeve):
         return conditioned, options
     rows, possible = equalities_of(task.law), _obstacle(flow.latent, task) is None
@@ -134,7 +132,7 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Bounds and order, which the published method does not know, are met at the end.
     """
-    _refuse(task.options, "eci", "renewal", "local")
+    _refuse(task.options, "eci", "local")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
     return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), task.law)
 
@@ -146,7 +144,7 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """
     if task.options.mixing > 1 or task.options.resample is not None:
         raise InvalidArgumentError("pcfm has one evaluation a step and one noise; use eci or conditioned for others.")
-    _refuse(task.options, "pcfm", "renewal", "local")
+    _refuse(task.options, "pcfm", "local")
     return eci(flow, task)
 
 
@@ -158,13 +156,6 @@ def _refuse(options: SamplingOptions, sampler: str, *names: str) -> None:
             raise InvalidArgumentError(f"{name} plays no part in {sampler}; leave it out, or take another sampler.")
 
 
-def _require_renewal(options: SamplingOptions, sampler: str) -> None:
-    if options.mixing > 1 and not options.renewal:
-        raise InvalidArgumentError(
-            f"mixing > 1 needs new noise for {sampler}; set renewal, for instance to 0.3, or leave mixing at 1."
-        )
-
-
 def _without_state(correct: Correction | None) -> StateCorrection | None:
     """A correction that does not look at z."""
     return None if correct is None else lambda clean, _, t: correct(clean, t)
@@ -173,7 +164,7 @@ def _without_state(correct: Correction | None) -> StateCorrection | None:
 def _integrate(flow: Flow, task: SamplingTask, correct: StateCorrection | None, *, keeps_noise: bool) -> Tensor:
     """z at t = 1 ``(count, *state)``."""
     options, noise = task.options, flow.latent.noise(task.count, task.generator)
-    if options.order == 2 and not keeps_noise and not options.renewal:
+    if options.order == 2 and not keeps_noise:
         return integrate(flow, noise, task.inputs, correct, options.steps)
     z, evaluations = noise, 0
     for step in range(options.steps):
@@ -183,17 +174,9 @@ def _integrate(flow: Flow, task: SamplingTask, correct: StateCorrection | None, 
             clean = clean if correct is None else correct(clean, z, t)
             evaluations += 1
             if not keeps_noise:
-                noise = _renewed((z - t * clean) / (1 - t), flow, task)
+                noise = (z - t * clean) / (1 - t)
             elif options.resample is not None and evaluations % options.resample == 0:
                 noise = flow.latent.noise(task.count, task.generator)
             aim = after if repetition == options.mixing - 1 else t
             z = aim * clean + (1 - aim) * noise
     return z
-
-
-def _renewed(noise: Tensor, flow: Flow, task: SamplingTask) -> Tensor:
-    """√(1 − c²) z₀ + c ε."""
-    fraction = task.options.renewal
-    if not fraction:
-        return noise
-    return (1 - fraction**2) ** 0.5 * noise + fraction * flow.latent.noise(task.count, task.generator)

@@ -48,7 +48,7 @@ def read_flow(
     weights = read_weights(path, _KIND)
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
     config = weights.config
-    advice = _advice(config, given_latent=latent is not None, given_velocity=velocity is not None)
+    given = {"latent": latent is not None, "velocity": velocity is not None}
     try:
         latent = _stored_latent(path, config, parts["latent"]) if latent is None else latent
         velocity = _stored_velocity(path, config, latent) if velocity is None else velocity
@@ -58,28 +58,19 @@ def read_flow(
     except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
         raise DataFileError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
     for part, module in (("latent", latent), ("velocity", velocity)):
-        fill(path, module, parts[part], advice[part])
-        if config.get(part) not in (None, type(module).__name__):
+        way_out, kind = "train again", config.get(part)
+        if given[part] and kind in _KNOWN:
+            way_out = f"leave {part}= out, since the file has all that a {kind} needs"
+        elif given[part]:
+            way_out = f"give, as {part}=, a {kind} of the sizes that were saved"
+        fill(path, module, parts[part], way_out)
+        if kind not in (None, type(module).__name__):
             warnings.warn(
-                f"'{path}' holds a {part} {config[part]} and fills a {type(module).__name__}; the weights fit, but "
+                f"'{path}' holds a {part} {kind} and fills a {type(module).__name__}; the weights fit, but "
                 "mean the same only if that class is the old one under a new name.",
                 stacklevel=3,
             )
     return latent, velocity, settings
-
-
-def _advice(config: dict[str, Any], *, given_latent: bool, given_velocity: bool) -> dict[str, str]:
-    """What to do where tensors do not fit, for modules that were given and those that were not."""
-    advice = {}
-    for part, given in (("latent", given_latent), ("velocity", given_velocity)):
-        kind = config.get(part)
-        if not given:
-            advice[part] = "train again"
-        elif kind in _KNOWN:
-            advice[part] = f"leave {part}= out, since the file has all that a {kind} needs"
-        else:
-            advice[part] = f"give, as {part}=, a {kind} of the sizes that were saved"
-    return advice
 
 
 def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -90,19 +81,19 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     shape = tuple(config["shape"])
     if config["latent"] == FieldLatent.__name__:
         return FieldLatent(KarhunenLoeve(**_under(tensors, "modes."), shape=shape), tensors.get("noise_root"))
-    if config["latent"] != KarhunenLoeve.__name__:
-        raise DataFileError(
-            f"'{path}' holds a flow in {config['latent']}, of which it has the tensors only; give load one of the same "
-            "sizes as latent=."
-        )
+    _require_known(path, "latent", config["latent"], KarhunenLoeve)
     tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
     return KarhunenLoeve(**tensors, shape=shape)
 
 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
-    if config["velocity"] != ResidualVelocity.__name__:
-        raise DataFileError(
-            f"'{path}' holds a velocity {config['velocity']}, of which it has the weights only; give load a module of "
-            "the same sizes as velocity=."
-        )
+    _require_known(path, "velocity", config["velocity"], ResidualVelocity)
     return ResidualVelocity(latent.state_shape[0], **config["network"])
+
+
+def _require_known(path: str | Path, part: str, kind: str, known: type[nn.Module]) -> None:
+    if kind != known.__name__:
+        raise DataFileError(
+            f"'{path}' holds a {part} {kind}, of which it has the tensors only; give load a module of the same sizes "
+            f"as {part}=."
+        )

@@ -23,21 +23,17 @@ class SamplingOptions:
         particles: Particles of ``twisted``, more where more draws are asked for.
         tolerance: Standard deviation by which ``twisted`` may miss what a law says along any direction, in those of the
             fields; exact rows are met at the end.
-        mixing: Evaluations per step; all but the last return to the same time.
-        renewal: Fraction c of the noise's standard deviation that ``conditioned`` and ``unconstrained`` draw anew at
-            every evaluation: z₀ ← √(1 − c²) z₀ + c ε with z₀ = (z − t ẑ₁)/(1 − t), the noise that belongs to the clean
-            estimate. For small c this is a step of Langevin's equation, which corrects errors; 0 is deterministic.
+        mixing: Evaluations per step of ``eci``; all but the last return to the same time.
         local: Whether ``conditioned`` takes the covariance of the clean estimate from the Jacobian of the velocity, for
             linear rows and ``KarhunenLoeve`` coefficients; a product with it for every direction that rows inform. Data
             on a curved set of few dimensions need it.
         resample: Evaluations after which ``eci`` draws its noise anew; without it and in ``pcfm`` the first one stays.
-        order: Order of the steps of ``conditioned`` and ``unconstrained`` without ``renewal``: 2, or 1 for Euler's
-            method with steps of one length, as in release 0.2, and as ``eci`` and ``pcfm`` have.
+        order: Order of the steps of ``conditioned`` and ``unconstrained``: 2, or 1 for Euler's method with steps of one
+            length, as in release 0.2, and as ``eci`` and ``pcfm`` have.
     """
 
     steps: int = 50
     mixing: int = 1
-    renewal: float = 0.0
     local: bool = False
     resample: int | None = None
     order: int = 2
@@ -49,8 +45,6 @@ class SamplingOptions:
             raise InvalidArgumentError(
                 f"steps, mixing and resample must be at least 1, got {self.steps}, {self.mixing} and {self.resample}."
             )
-        if not 0 <= self.renewal <= 1:
-            raise InvalidArgumentError(f"renewal must lie in [0, 1], got {self.renewal}.")
         if self.order not in (1, 2):
             raise InvalidArgumentError(f"order must be 1 or 2, got {self.order}.")
         if self.particles < 2:

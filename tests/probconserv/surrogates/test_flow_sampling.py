@@ -15,7 +15,6 @@ from probconserv.errors import (
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    SamplingInterruptedError,
 )
 from probconserv.fields import block_means
 from probconserv.surrogates.flow import (
@@ -68,15 +67,11 @@ def values(noise: float = 0.0) -> LinearConstraint:
 
 
 @pytest.mark.parametrize("law", [total(torch.tensor([0.9])[0]), values(0.05), total(0.9) & values(0.05)])
-@pytest.mark.parametrize(
-    ("options", "whitened"), [(QUICK, True), (QUICK, False), (SamplingOptions(steps=40, mixing=2, renewal=0.2), True)]
-)
-def test_draws_are_those_of_the_conditioned_gaussian(
-    law: LinearConstraint, options: SamplingOptions, whitened: bool
-) -> None:
+@pytest.mark.parametrize("whitened", [True, False])
+def test_draws_are_those_of_the_conditioned_gaussian(law: LinearConstraint, whitened: bool) -> None:
     law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
     flow = gaussian_flow(whitened=whitened)
-    draws, posterior = flow.sample(DRAWS, law=law, options=options), condition(prior_of(flow), law)
+    draws, posterior = flow.sample(DRAWS, law=law, options=QUICK), condition(prior_of(flow), law)
     scale = prior_of(flow).variance.sqrt()
     # Means and standard deviations of so many draws, five standard errors, in units of the prior; steps of 1/40.
     slack = 5 / DRAWS**0.5 + 0.02
@@ -338,12 +333,11 @@ def test_messages() -> None:
     [
         ({"count": 0}, "count must be at least 1"),
         ({"count": 3, "first": 1}, "a multiple of 512"),
-        ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing > 1 needs new noise"),
+        ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing plays no part in conditioned"),
         ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
-        ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": unconstrained}, "noise for unconstrained"),
         ({"count": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained}, "resample plays no part"),
         ({"count": 3, "options": SamplingOptions(resample=2)}, "resample plays no part in conditioned"),
-        ({"count": 3, "options": SamplingOptions(renewal=0.3), "sampler": eci}, "renewal plays no part in eci"),
+        ({"count": 3, "options": SamplingOptions(local=True), "sampler": eci}, "local plays no part in eci"),
         ({"count": 3, "options": SamplingOptions(local=True), "sampler": pcfm}, "local plays no part in pcfm"),
         ({"count": 3, "sampler": "eci"}, "a function such as conditioned or eci.*got 'eci'"),
         ({"count": 3, "options": {"steps": 3}}, "options SamplingOptions"),
@@ -352,25 +346,3 @@ def test_messages() -> None:
 def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         gaussian_flow().sample(law=total(), **arguments)
-    with pytest.raises(InvalidArgumentError, match="must be at least 1"):
-        SamplingOptions(steps=0)
-    with pytest.raises(InvalidArgumentError, match=r"renewal must lie in \[0, 1\]"):
-        SamplingOptions(renewal=1.5)
-
-
-def test_an_interrupted_sampling_keeps_its_draws_and_goes_on() -> None:
-    flow, options, calls = gaussian_flow(), SamplingOptions(steps=3), []
-    whole = flow.sample(1100, law=total(), sampler=conditioned, options=options)
-    evaluate = flow.evaluate
-
-    def interrupting(*arguments: Any) -> Tensor:
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
-    flow.evaluate = interrupting  # type: ignore[method-assign]
-    with pytest.raises(SamplingInterruptedError, match=r"after 512 of 1100 draws.*first=512") as caught:
-        flow.sample(1100, law=total(), sampler=conditioned, options=options)
-    rest = flow.sample(1100, law=total(), sampler=conditioned, options=options, first=512)
-    assert torch.equal(torch.cat([caught.value.draws, rest]), whole)

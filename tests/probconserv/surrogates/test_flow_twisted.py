@@ -412,7 +412,6 @@ def test_fields_as_coordinates_are_left_to_conditioned() -> None:
         (Monotone(), {}, "not for an order"),
         (LinearConstraint(UNIT[:1], torch.zeros(3, 1)), {}, "one law of all draws"),
         (SEEN, {"local": True}, "local plays no part in twisted"),
-        (SEEN, {"renewal": 0.1}, "renewal plays no part in twisted"),
         (SEEN, {"resample": 2}, "resample plays no part in twisted"),
     ],
 )
@@ -434,6 +433,7 @@ def test_other_coordinates_and_inputs_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"steps": 0}, "steps, mixing and resample must be at least 1"),
         ({"particles": 1}, "particles must be at least 2, got 1"),
         ({"tolerance": -0.1}, "tolerance must be a finite number, not negative, got -0.1"),
         ({"tolerance": math.nan}, "tolerance must be a finite number, not negative, got nan"),
@@ -445,24 +445,27 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         SamplingOptions(**options)
 
 
-@pytest.mark.parametrize(("of_particles", "done"), [(True, 0), (False, 512)])
+@pytest.mark.parametrize(
+    ("sampler", "of_particles", "after", "done"),
+    [(None, True, 2, 0), (None, False, 2, 512), (conditioned, True, 5, 512)],
+)
 def test_an_interrupted_sampling_keeps_what_was_drawn_and_goes_on(
-    of_particles: bool, done: int, monkeypatch: pytest.MonkeyPatch
+    sampler: Any, of_particles: bool, after: int, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All steps belong to one population; then fields are drawn from it in parts."""
+    """All steps of particles belong to one population; then fields are drawn from it in parts."""
     flow, options, calls = smooth(), SamplingOptions(steps=3), []
-    whole = flow.sample(1100, law=SEEN, options=options)
+    whole = flow.sample(1100, law=SEEN, sampler=sampler, options=options)
     original = flow.evaluate if of_particles else particles.final_fields
 
     def interrupting(*arguments: Any) -> Tensor:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == after:
             raise KeyboardInterrupt
         return original(*arguments)
 
     monkeypatch.setattr(*((flow, "evaluate") if of_particles else (particles, "final_fields")), interrupting)
     with pytest.raises(SamplingInterruptedError, match=rf"after {done} of 1100 draws.*first={done}") as caught:
-        flow.sample(1100, law=SEEN, options=options)
+        flow.sample(1100, law=SEEN, sampler=sampler, options=options)
     monkeypatch.undo()
-    rest = flow.sample(1100, law=SEEN, options=options, first=done)
+    rest = flow.sample(1100, law=SEEN, sampler=sampler, options=options, first=done)
     assert torch.equal(torch.cat([caught.value.draws, rest]), whole)
