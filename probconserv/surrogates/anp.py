@@ -27,14 +27,14 @@ from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArg
 from probconserv.mixture import Mixture
 from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
-from probconserv.surrogates.fitting import Fit, FitOptions, NeuralProcess, Sampler, TrainingPrediction, fit_network
-from probconserv.surrogates.surrogate import Context, Query, check_compatible
+from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, TrainingPrediction, fit_network
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from probconserv.training.progress import ProgressHook
 
 
-class ANP(NeuralProcess):
+class ANP(Surrogate):
     """Attentive neural process as a surrogate; untrained until its weights are fitted or loaded."""
 
     def __init__(self, config: ANPConfig) -> None:
@@ -151,7 +151,13 @@ class ANP(NeuralProcess):
         return fit_network(self, dataset, training, Path(folder), options or FitOptions(), progress)
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """See ``NeuralProcess.save``; notes such as seed or steps may be arrays and tensors, which become numbers."""
+        """Writes the weights with the config and notes such as seed or steps, as one safetensors file.
+
+        Notes are JSON values; arrays and tensors become numbers.
+
+        Raises:
+            DataFileError: If the file cannot be written; its folder must exist.
+        """
         write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))
 
     @classmethod

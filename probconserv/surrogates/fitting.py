@@ -5,12 +5,11 @@ conditioned before it is scored, as in Hansen et al. 2023, with noise variance Ï
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,11 +18,13 @@ from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.surrogates._anp_parts import ANPConfig
-from probconserv.surrogates.surrogate import Context, Query, Surrogate
+from probconserv.surrogates.surrogate import Context, Query
 from probconserv.surrogates.weights import read_weights
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
 from probconserv.update import condition
+
+if TYPE_CHECKING:
+    from probconserv.surrogates.anp import ANP
 
 MONITORED = "NLL"
 """The score of a validation that early stopping follows; lower is better."""
@@ -51,24 +52,6 @@ class TrainingPrediction(NamedTuple):
         misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
         weight = self.scale.detach() ** (2 * tempering)
         return (weight * misfit).mean() + self.divergence.mean() / values.shape[-1]
-
-
-class NeuralProcess(Surrogate):
-    """A network that a fit can train: called as in ``ANP.forward``, it gives a ``TrainingPrediction``."""
-
-    config: ANPConfig
-
-    @abstractmethod
-    def components(self, context: Context, query: Query, samples: int | None = None) -> tuple[Tensor, Tensor]:
-        """Means and scales ``(samples, *batch, q)``, one for every draw of the latent variable."""
-
-    @abstractmethod
-    def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes the weights with the config and further metadata, as JSON values, as one safetensors file.
-
-        Raises:
-            DataFileError: If the file cannot be written; its folder must exist.
-        """
 
 
 @dataclass(frozen=True)
@@ -240,46 +223,32 @@ def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options
 
 
 def fit_network(
-    network: NeuralProcess, dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any
+    network: "ANP", dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any
 ) -> Fit:
-    """Trains a network; see ``ANP.fit``."""
+    """Trains a network; see ``ANP.fit``. The weights of the best validation are in a file beside the checkpoint."""
     model = network if options.law is None else UnderLaw(network, options.law)
-    best = _Best(network, model, folder / "best.safetensors")
-    stopping = options.patience
+    best, stopping = folder / "best.safetensors", options.patience
+
+    def keep(state: TrainingState) -> None:
+        if launched().first and _best_step(state.history) == state.step:
+            network.save(best, step=state.step, noise_variance=_noise(model))
+
     task = Task(
         model=model,
         loss=lambda module, step: evidence_loss(module, step, dataset, options),
         validate=None if options.validation is None else partial(_validate, network, options),
         config=options.decisive,
         title=options.title,
-        validated=None if stopping is None else best.keep,
+        validated=None if stopping is None else keep,
         stop=None if stopping is None else lambda history: _exhausted(history, stopping),
     )
     state = train(task, training, folder, progress)
     network.eval()
-    if stopping is not None:
-        return Fit(state, *best.restore())
-    return Fit(state, state.step, _noise(model))
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The weights of the best validation so far, in a file beside the checkpoint."""
-
-    network: NeuralProcess
-    model: nn.Module
-    path: Path
-
-    def keep(self, state: TrainingState) -> None:
-        """Writes the weights if the last validation is the best one."""
-        if launched().first and _best_step(state.history) == state.step:
-            self.network.save(self.path, step=state.step, noise_variance=_noise(self.model))
-
-    def restore(self) -> tuple[int, float | None]:
-        """Puts them back into the network; their step and the noise variance of the law."""
-        weights = read_weights(self.path, "ANP")
-        self.network.load_state_dict(weights.tensors)
-        return weights.notes["step"], weights.notes["noise_variance"]
+    if stopping is None:
+        return Fit(state, state.step, _noise(model))
+    weights = read_weights(best, "ANP")
+    network.load_state_dict(weights.tensors)
+    return Fit(state, weights.notes["step"], weights.notes["noise_variance"])
 
 
 def _noise(model: nn.Module) -> float | None:
@@ -298,7 +267,7 @@ def _exhausted(history: list[dict[str, float]], patience: int) -> bool:
     return len(steps) > patience and _best_step(history) < steps[-patience]
 
 
-def _validate(network: NeuralProcess, options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
+def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
     """Scores of the validation; those of a set of functions are of the mixture at its targets."""
     if isinstance(options.validation, FunctionSet):
         scores = _scores(network, options.validation(generator, options.validation_functions))
@@ -312,7 +281,7 @@ def _validate(network: NeuralProcess, options: FitOptions, _: nn.Module, generat
     return scores
 
 
-def _scores(network: NeuralProcess, sample: FunctionSample) -> dict[str, float]:
+def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
     """Mean squared error, and negative log-likelihood of the mixture at a point."""
     batch = moved(sample, next(network.parameters()).device)
     few = min(10, network.config.latent_samples)
