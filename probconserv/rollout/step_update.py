@@ -18,13 +18,10 @@ from torch.distributions import Normal
 
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.gain import factorise
-from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import as_tensor, square_root
-from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import FittedCovariance
-from probconserv.posterior import Posterior
 from probconserv.sampling import draw
 
 
@@ -37,8 +34,6 @@ class StepUpdate:
             and points, such as that of ``fit_covariance``. Without it every value of a channel moves by the same amount
             (HardC), which leaves differences, and so gradients at the walls, as they are.
         fixed: Values that do not move, ``(*space)`` or ``(c, *space)``: walls where the operator meets given values.
-        kept: Rows over all channels and points whose values stay those of the operator, such as the gradients at walls
-            that it meets: ``boundary_gradient(grid, 0.0, side="first")``. Their right-hand sides are not used.
         total_variance: Variance of the operator's error of the totals in one step, a number or ``(k,)``, where there is
             no covariance; that of the law is weighed against it.
         noise_variance: σ² of the balance of a step, a number or ``(k,)``, added to that of the trapezoid rule. Without
@@ -47,7 +42,6 @@ class StepUpdate:
 
     covariance: Float[Tensor, "..."] | LinearOperator | FittedCovariance | None = None
     fixed: Tensor | None = None
-    kept: LinearConstraint | None = None
     total_variance: float | Float[Tensor, " k"] | None = None
     noise_variance: float | Float[Tensor, " k"] = 0.0
 
@@ -89,21 +83,12 @@ class StepUpdate:
         of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
         rows = (of_channel[..., None] * weights.flatten()).flatten(1)
         covariance, epsilon = self._covariance(weights, channels, count), torch.finfo(torch.float64).eps
-        if self.kept is not None and self.kept.points != rows.shape[1]:
-            raise IncompatibleQueryError(
-                f"kept must hold rows over the {rows.shape[1]} values of a field, all channels and points, got "
-                f"{self.kept.points}; build them on the grid of the rollout."
-            )
         try:
-            if self.kept is not None:
-                unmoved = LinearConstraint(self.kept.rows.to(weights), weights.new_zeros(self.kept.rows.shape[-2]))
-                prior = FieldGaussian(weights.new_zeros(covariance.shape[-1]), covariance)
-                covariance = Posterior(prior, unmoved).lazy_covariance_matrix
             gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
         except DependentConstraintsError as error:
             raise DependentConstraintsError(
-                "The balance contradicts the walls: no value that some total counts may move, since all are fixed, "
-                "kept or without variance. Free some, or leave that channel out of conserved."
+                "The balance contradicts the walls: no value that some total counts may move, since all are fixed "
+                "or without variance. Free some, or leave that channel out of conserved."
             ) from error
         units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
         totals = gain.cross @ rows.mT

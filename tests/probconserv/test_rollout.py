@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_linear_operator
 from torch import Tensor, nn
 
-from probconserv import Rollout, boundary_gradient, condition, fit_covariance, integral
+from probconserv import Rollout, condition, fit_covariance, integral
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
@@ -122,17 +122,6 @@ def test_the_update_is_that_of_conditioning(kind: str):
     expected = condition(prior, integral(GRID, FIELD[:, 0] @ GRID.weights + 0.1)).mean
     torch.testing.assert_close(result.fields[:, 1, 0], expected, rtol=0, atol=1e-12)
     assert torch.equal(result.fields[:, 1, 0, 0], smear(FIELD)[:, 0, 0])
-
-
-@pytest.mark.parametrize("uniform", [True, False])
-def test_gradients_at_walls_stay_those_of_the_operator(uniform: bool):
-    kept = boundary_gradient(GRID, 0.0, side="first") & boundary_gradient(GRID, 0.0, side="last", order=3)
-    covariance = None if uniform else fit_covariance(normals(8, 17), shrinkage=0.4)
-    result = Rollout(smear, GRID, update=StepUpdate(covariance=covariance, kept=kept))(FIELD, TIMES, [(1.0, 0.0)])
-    slopes = kept.residual(result.fields[:, 1:, 0]), kept.residual(smear(result.fields[:, :-1, 0]))
-    torch.testing.assert_close(*slopes, rtol=0, atol=1e-10)
-    totals = result.fields[:, :, 0] @ GRID.weights
-    torch.testing.assert_close(totals, totals[:, :1] + TIMES, rtol=0, atol=1e-12)
 
 
 def test_one_channel_may_have_a_balance_and_others_none():
@@ -346,13 +335,6 @@ def broken(u: Tensor) -> Tensor:
             ),
             InvalidArgumentError,
             "needs finite totals",
-        ),
-        (
-            lambda: Rollout(
-                smear, GRID, update=StepUpdate(kept=boundary_gradient(NodeGrid(0, 1, 9), 0.0, side="last"))
-            )(FIELD, TIMES, CLOSED),
-            IncompatibleQueryError,
-            "over the 17 values of a field.*got 9",
         ),
         (
             lambda: Rollout(smear, GRID).diagnose(normals(6, STEPS, 1, 17), TIMES, CLOSED),

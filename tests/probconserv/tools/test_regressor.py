@@ -53,7 +53,7 @@ def test_means_and_draws_meet_the_law(law):
 
 def test_inequalities_and_other_surrogates():
     functions = torch.rand(200, 1, dtype=torch.float64) * torch.sin(3 * GRID.points)
-    empirical = EmpiricalGP(functions, GRID.points[:, None])
+    empirical = EmpiricalGP(functions, (GRID.points,))
     regressor = SurrogateRegressor(empirical, lambda _: NonNegative(), noise_variance=1e-4).fit(X, 0.5 * Y)
     mean, std = regressor.predict(PLACES, return_std=True)
     assert mean.min() >= 0
