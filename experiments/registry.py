@@ -16,8 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
     "solver": "reference solutions at equal error beside LSODA and a bare loop",
     "boon": "a training step of a corrected operator against the plain one",
-    "inequality": "non-negative fields with a total against least squares",
-    "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
+    "fields": "laws and bounds on many fields against pooling and SciPy",
     "surrogates": "fields from few observations against a search among the functions",
     "reconciliation": "forecasts made to add up against hierarchicalforecast",
 }

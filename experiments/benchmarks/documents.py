@@ -86,7 +86,7 @@ def _plain(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    **dict.fromkeys(("update", "fields", "inequality", "solver", "surrogates", "reconciliation"), timed),
+    **dict.fromkeys(("update", "fields", "solver", "surrogates", "reconciliation"), timed),
     "boon": stepped,
 }
 """What makes the table of a benchmark."""
