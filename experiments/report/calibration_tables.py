@@ -1,6 +1,4 @@
-"""Tables of the studies of calibration and of prediction: in the training range, below it and above it."""
-
-from collections.abc import Collection, Iterable
+"""Tables of the studies of calibration: in the training range, below it and above it."""
 
 import pandas as pd
 
@@ -17,21 +15,16 @@ STUDIED = {
 }
 """Problems of the study in the order of the rows: what tables call them, and their training ranges."""
 CALIBRATION = tuple(f"{name}-calibration" for name in STUDIED)
-PREDICTION = ("generate_stefan-prediction", "generate_porous_medium-prediction")
 
 
-def methods_over_parameters(studies: Iterable[str], score: str, ends: bool = False, among: Collection[str] = ()) -> str:
-    """One score of methods, by default all; ``ends`` keeps the farthest parameters outside the range alone."""
+def methods_over_parameters(score: str) -> str:
+    """One score of all methods in the training range and at the farthest parameters outside it."""
     entries = []
-    for name in studies:
-        if score not in results_of(name).numbers:
-            continue
-        frame, methods = results_of(name).numbers[score].dropna(), results_of(name).description.methods
-        if among:
-            frame = frame[frame.index.get_level_values("method").isin(among)]
-        if ends:
+    for name in CALIBRATION:
+        if score in results_of(name).numbers:
+            frame, methods = results_of(name).numbers[score].dropna(), results_of(name).description.methods
             frame = frame[frame.index.get_level_values("case").isin(_ends(name))]
-        entries += [(_heading(name, case), methods[method], mean, None) for (case, method), mean in frame.items()]  # type: ignore[misc]
+            entries += [(_heading(name, case), methods[key], mean, None) for (case, key), mean in frame.items()]  # type: ignore[misc]
     return table(entries, SCORES[score].title, SCORES[score].better)
 
 
@@ -69,10 +62,6 @@ def bands() -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def _problem(study: str) -> str:
-    return study.removeprefix("generate_").rpartition("-")[0]
-
-
 def _ends(study: str) -> list[str]:
     """Cases inside the training range, and the farthest ones below it and above it."""
     cases = sorted(results_of(study).description.cases, key=lambda case: float(case.partition("=")[2]))
@@ -80,14 +69,18 @@ def _ends(study: str) -> list[str]:
 
 
 def _inside(study: str, case: str) -> bool:
-    low, high = STUDIED[_problem(study)][1]
+    low, high = STUDIED[study.removesuffix("-calibration")][1]
     return low <= float(case.partition("=")[2]) <= high
 
 
 def _heading(study: str, case: str) -> str:
     """Problem and parameter; what lies outside the training range says so."""
     place = "" if _inside(study, case) else ", outside"
-    return f"{STUDIED[_problem(study)][0]}, {results_of(study).description.cases[case]}{place}".replace("*", "\\*")
+    return (
+        f"{STUDIED[study.removesuffix('-calibration')][0]}, {results_of(study).description.cases[case]}{place}".replace(
+            "*", "\\*"
+        )
+    )
 
 
 def _front_coverage(scores: pd.DataFrame) -> str:

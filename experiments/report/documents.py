@@ -226,8 +226,6 @@ def _errors(results: Results, case: str) -> dict[str, float]:
 
 _HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin", "darcy_small")
 _BETWEEN_WALLS = ("heat_independent", "stokes", "heat_neumann", "burgers_dirichlet", "wave_neumann", "cavity")
-_calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION, ends=True)
-_PREDICTED_BY = ("anp", "anp-by-evidence", "flow", "flow-law", "flow-by-evidence", "training-fields", "total-inverted")
 BLOCKS: dict[str, Callable[[], str]] = {
     "laws": readme_tables.laws,
     "rollouts and operators": readme_tables.operators,
@@ -243,18 +241,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "hard problems": partial(problems_as_columns, HARD, "relative_l2"),
     "operators beyond their training": partial(wall_tables.beyond_training, tuple(f"{name}-study" for name in _HARD)),
     "out of range": out_of_range_table,
-    "calibration: MSE": partial(_calibration, "MSE"),
-    "calibration: 90 %": partial(_calibration, "coverage90"),
-    "calibration: 90 % at the front": partial(_calibration, "front_coverage90"),
+    "calibration: MSE": partial(calibration_tables.methods_over_parameters, "MSE"),
+    "calibration: 90 %": partial(calibration_tables.methods_over_parameters, "coverage90"),
+    "calibration: 90 % at the front": partial(calibration_tables.methods_over_parameters, "front_coverage90"),
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
-    "prediction: CRPS": partial(
-        calibration_tables.methods_over_parameters,
-        calibration_tables.PREDICTION,
-        "CRPS",
-        ends=True,
-        among=_PREDICTED_BY,
-    ),
     **{
         f"random media, {member}: CRPS": partial(media_tables.over_counts, member, "CRPS")
         for member in ("insulated", "plume")

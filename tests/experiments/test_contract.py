@@ -49,7 +49,7 @@ def test_the_method_that_others_are_compared_with_is_one_of_the_rows() -> None:
             references[name] = entry.reference(case)
             assert references[name] in {method.key for method in entry.methods(case)} - {"truth"}, name
     expected = {"stefan": "anp", "stokes": "fno", "operator_uncertainty": "ensemble", "downscaling": "bilinear"}
-    expected |= {"generate_heat": "unconstrained", "generate_stefan-prediction": "flow", "stefan-calibration": "anp"}
+    expected |= {"generate_heat": "unconstrained", "stefan-calibration": "anp"}
     assert {name: references[name] for name in expected} == expected
 
 

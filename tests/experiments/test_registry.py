@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from experiments import boundary, combined, conservation, fields, generation, gpme, observations, prediction
+from experiments import boundary, combined, conservation, fields, generation, gpme, observations
 from experiments.boundary import open_rollouts
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
@@ -46,7 +46,7 @@ def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others(
 def test_every_experiment_of_a_family_is_listed() -> None:
     families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme, observations)
     groups = [family.EXPERIMENTS for family in families]
-    groups += [boundary.STUDIES, conservation.STUDIES, generation.OBSERVED, generation.STUDIES, prediction.STUDIES]
+    groups += [boundary.STUDIES, conservation.STUDIES, generation.OBSERVED, generation.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)
 
 

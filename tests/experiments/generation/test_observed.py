@@ -115,7 +115,7 @@ def test_random_media_have_no_more_than_what_flows_in() -> None:
     growth = totals.diff(dim=-1)
     assert torch.allclose(growth, growth.mean(dim=-1, keepdim=True).expand_as(growth), rtol=0, atol=1e-9)
     assert float(growth.min()) >= -1e-12
-    assert torch.equal(u[:5], RANDOM_MEDIA.draws(5, 24, seed=0)[:5])
+    assert torch.allclose(u[:5], RANDOM_MEDIA.draws(5, 24, seed=0), rtol=0, atol=1e-12)  # products of batches round
 
 
 @pytest.mark.long
