@@ -232,7 +232,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "the papers' problems": readme_tables.papers,
     "conservation results": partial(problem_sections, "conservation laws"),
     "MSE over three seeds": partial(over_three_seeds, "MSE"),
-    "LL over three seeds": partial(over_three_seeds, "LL"),
     "operators": partial(operator_table, (*_BETWEEN_WALLS, "burgers_periodic")),
     "combined": partial(methods_as_columns, "combined", "CRPS"),
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
