@@ -40,9 +40,9 @@ def block_update() -> dict[str, Any]:
 def slice_mode(slices: int = 2200) -> list[dict[str, Any]]:
     """The most probable non-negative fields with a total, in one call and one by one, against least squares."""
     mean, scale, law = measure.fields_with_totals(slices, POINTS)
-    each = [LinearConstraint(law.G, b) & NonNegative() for b in law.b]
+    parts = [(m, s, LinearConstraint(law.G, b)) for m, s, b in zip(mean, scale, law.b, strict=True)]
     batched, ours = best_of(lambda: _mode(Normal(mean, scale), law & NonNegative()), repeats=5)
-    looped, _ = best_of(lambda: [_mode(Normal(*two), one) for *two, one in zip(mean, scale, each, strict=True)], 1)
+    looped, _ = best_of(lambda: [_mode(Normal(m, s), one & NonNegative()) for m, s, one in parts], repeats=1)
     baseline, theirs = best_of(lambda: _by_least_squares(mean, scale, law.rows[0], law.b[:, 0]), repeats=1)
     difference, name = difference_within(ours, theirs, 1e-6), f"{slices:,} non-negative slices of {POINTS} points"
     return [
