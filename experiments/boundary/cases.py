@@ -140,16 +140,6 @@ class BoundaryCase:
         )
 
 
-def coarser(nodes: int) -> int:
-    """Nodes at about twice the distance; every other one if their number is odd."""
-    return (nodes + 1) // 2
-
-
-def finer(nodes: int) -> int:
-    """Nodes at about half the distance; those of the coarser grid among them if their number is odd."""
-    return 2 * nodes - nodes % 2
-
-
 Versions = Callable[[Preset], tuple[BoundaryCase, ...]]
 """From the preset to the cases of a problem."""
 

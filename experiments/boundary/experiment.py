@@ -14,14 +14,12 @@ from experiments.boundary.baselines.architectures import EXTRA
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
-from experiments.boundary.hard import HARD
 from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import ConditionedOperator, load
-from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.scoring import score_operator, score_truth
 from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
-from experiments.boundary.versions import VERSIONS, Versions
+from experiments.boundary.versions import HARD, VERSIONS, Versions
 from experiments.errors import NotReleasedError
 from experiments.experiment import Experiment, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
@@ -39,9 +37,7 @@ SHOWN = (
 """Scores of tables."""
 FINER = 4
 """How many times closer the nodes are on which slopes are scored as well, in one dimension."""
-_FILES = {rows.CIRCLE: "fno-on-the-circle"} | {
-    key: f"fno-{key}" for key in (rows.CHANNELS, rows.PRESCRIPTION, rows.PENALTY)
-}
+_FILES = {rows.PRESCRIPTION: "fno-output-prescription"}
 """Names of methods in the files of released weights, where they differ from the keys."""
 
 
@@ -53,7 +49,6 @@ class BoundaryExperiment(Experiment):
         problem: Name of the problem; experiments of one problem use each other's trainings.
         methods_of: From a case to its methods, the truth first.
         subject: What the title says instead of sizes.
-        figures_of: Draws the figures of one case, as ``draw_case`` does.
     """
 
     name: str
@@ -61,7 +56,6 @@ class BoundaryExperiment(Experiment):
     versions: Versions
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
-    figures_of: Callable[..., Mapping[str, Figure]] = draw_case
     overview_leads: bool = True
     over = Over.SEEDS
 
@@ -84,7 +78,6 @@ class BoundaryExperiment(Experiment):
         return f"{problem}: {equations}; {sizes.samples} training samples on {sizes.nodes} nodes an axis, {seeds}{note}"
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
-        """The versions of the problem in the sizes of the preset."""
         return self.versions(context.options.preset)
 
     def methods(self, case: BoundaryCase) -> Sequence[Method]:
@@ -99,8 +92,7 @@ class BoundaryExperiment(Experiment):
             return ()
         first, trained = context.training_seed, case.training_case
         seed = seed if method.random else first
-        kept = method.key in rows.RELEASED or (self.problem in HARD and method.key not in rows.SETTINGS_OF)
-        released = kept and seed == first and self._is_of_problem(trained, context)
+        released = method.key in rows.RELEASED and seed == first and self._is_of_problem(trained, context)
         training = Training(
             key=f"{trained.key}-{seed}",
             label=f"{method.label}, {case.label}, seed {seed}",
@@ -118,7 +110,7 @@ class BoundaryExperiment(Experiment):
         def samples(case: BoundaryCase) -> Any:
             return case.key, case.sizes, case.source.describe(case.training_data(context.training_seed))
 
-        versions = (VERSIONS | HARD).get(self.problem, self.versions)
+        versions = VERSIONS.get(self.problem, self.versions)
         return samples(trained) in map(samples, versions(context.options.preset))
 
     def train(self, training: Training, context: RunContext) -> None:
@@ -128,7 +120,6 @@ class BoundaryExperiment(Experiment):
     def score(
         self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
-        """Scores on the test samples, or on the validation set alone, see ``rank``."""
         store, treatment = store_of(context, self.data_version), method.treatment
         config = case.test_data(context.options.seed)
         test = load_fields(case, config, store)
@@ -149,22 +140,15 @@ class BoundaryExperiment(Experiment):
 
     @override
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """FNO, what but BOON is best on the validation set, the paper's form and the default."""
-        return list(dict.fromkeys(compared(records))), SHOWN
+        """FNO, what but BOON is best on the validation set if such a row was run, the paper's form and the default."""
+        baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
+        best = baselines.sort_values("mean")["method"].head(1)
+        paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
+        return list(dict.fromkeys((rows.FNO, *best, paper, rows.DEFAULT))), SHOWN
 
     @override
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        """Fields and errors of a test sample; an animation for problems on the square."""
-        return self.figures_of(self.problem, case, self.methods(case), stored, folder)
-
-
-def compared(records: pd.DataFrame) -> tuple[str, ...]:
-    """Keys of the FNO, of what but BOON is best on the validation set if such a row was run, of the paper's form and of
-    the default."""
-    baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
-    best = baselines.sort_values("mean")["method"].head(1)
-    paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
-    return rows.FNO, *best, paper, rows.DEFAULT
+        return draw_case(self.problem, case, self.methods(case), stored)
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> ConditionedOperator:
@@ -207,12 +191,6 @@ def _released_file(problem: str, case: str, method: str) -> str:
 
 
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
-    name: BoundaryExperiment(
-        name=name,
-        problem=name,
-        versions=versions,
-        figures_of=draw_sample if name in HARD else draw_case,
-        overview_leads=name not in HARD,
-    )
+    name: BoundaryExperiment(name=name, problem=name, versions=versions, overview_leads=name not in HARD)
     for name, versions in VERSIONS.items()
 }

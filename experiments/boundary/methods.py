@@ -5,23 +5,25 @@ BOON takes boundary values from the test target while their FNO sees the initial
 says of each method what it sees.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from boon import Correction, Elimination, MixedTransform, Prescription, SmoothExtension
 from experiments.boundary.baselines.architectures import (
-    Architecture,
     Convolutional,
     DeepOperator,
     NeuralOperator,
+    PrincipalComponents,
     has_neuraloperator,
 )
-from experiments.boundary.baselines.settings import settings
-from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
 from experiments.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
+from experiments.storage import read_object
 from solvers import Neumann
 
 
@@ -71,13 +73,24 @@ OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
 """Other architectures than the FNO of this library."""
 BASELINES = (FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
 """All methods but BOON."""
-RELEASED = (FNO, PCA, CHANNELS, CIRCLE, PAPER, PAPER_CHANNELS, DEFAULT)
-"""Whose weights the problems of the papers release; hard problems release those of all but ``SETTINGS_OF``."""
+RELEASED = (FNO, PRESCRIPTION, PAPER, PAPER_CHANNELS, DEFAULT)
+"""Whose weights are released."""
 SETTINGS_OF = {RESIDUAL: DEFAULT, SLOPES: DEFAULT, CHANNEL_SLOPES: CHANNELS}
 """Methods that are not tuned, and whose settings they have."""
 SLOPE_LOSS = 0.1
 """Of the error of slopes in the loss of methods that learn slopes where gradients are given."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
+
+
+@cache
+def settings() -> Mapping[str, Any]:
+    """Settings that were chosen on the validation set, by problem, case and method.
+
+    Of a method they are options of the ``architecture`` and of the ``correction``, and the ``rate``. Every method had
+    four trials of a fifth of the steps: structures at the usual peak learning rate (padding and channel MLP of an FNO,
+    with mixed kernels the share of Fourier series too), and then, where these are fewer, the first of them at a third.
+    """
+    return read_object(Path(__file__).parent / "baselines" / "settings.json")
 
 
 def methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -88,48 +101,44 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
 def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
-    Every method but the plain FNO and one of the two rows of the paper's form has the boundary data as channels. On
-    periodic axes there are none: instead of channels and lifting, an FNO on the circle; the default has the circle too.
+    Every method but the plain FNO, that of neuraloperator and one of the two rows of the paper's form has the boundary
+    data as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the
+    default has the circle too.
     """
-    channels, paper = _has_channels(case), Elimination()
-    default = Treatment(correction=default_of(case), channels=channels, circle=all(case.periodic))
+    paper, told = Elimination(), {"channels": _has_channels(case)}
+    default = Treatment(correction=default_of(case), circle=all(case.periodic), **told)
+    with_data, package = " + channels" if told["channels"] else "", "FNO of neuraloperator"
+
+    def row(key: str, label: str, style: Style, **options: Any) -> Method:
+        return Method(key=key, label=label, style=style, treatment=Treatment(**options))
+
+    def boon(key: str, label: str, dashes: Any, treatment: Treatment = default) -> Method:
+        return Method(key=key, label=label, style=Style(CONSERVED, dashes), treatment=treatment)
+
+    slopes: dict[str, Any] = {"channels": True, "slopes": SLOPE_LOSS}
+    whole = NeuralOperator(own_defaults=True)
     rows = (
-        (FNO, "FNO", Style(BARE), Treatment()),
-        (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
-        (
-            CHANNEL_SLOPES,
-            "FNO + boundary channels, slopes in the loss",
-            Style(SKY, ":"),
-            Treatment(channels=True, slopes=SLOPE_LOSS),
-        ),
-        (CIRCLE, "FNO on the circle", Style(SKY, "--"), Treatment(circle=True)),
-        (
-            PRESCRIPTION,
-            "FNO + output prescription",
-            Style(HARD),
-            Treatment(correction=Prescription(), channels=channels),
-        ),
-        (LIFTING, "lifting", Style(PURPLE), Treatment(lifting=True, channels=channels)),
-        (PENALTY, "FNO + soft penalty", Style(SOFT), Treatment(penalty=1.0, channels=channels)),
-        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=paper)),
-        (
-            PAPER_CHANNELS,
-            "BOON (paper's form) + channels",
-            Style(CONSERVED, "--"),
-            Treatment(correction=paper, channels=True),
-        ),
-        (RESIDUAL, "BOON (default), residual in the loss", Style(CONSERVED, "-."), replace(default, penalty=0.1)),
-        (
-            SLOPES,
-            "BOON (default), slopes in the loss",
-            Style(CONSERVED, (0, (1, 3))),
-            replace(default, slopes=SLOPE_LOSS),
-        ),
-        (DEFAULT, "BOON (default)", Style(CONSERVED), default),
+        row(FNO, "FNO", Style(BARE)),
+        row(PCA, "PCA regression", Style(GREY), architecture=PrincipalComponents(), **told),
+        row(DEEPONET, "DeepONet", Style(YELLOW), architecture=DeepOperator(), **told),
+        row(UNET, f"U-Net{with_data}", Style(GREY, "--"), architecture=Convolutional(), **told),
+        row(PACKAGE, f"{package}{with_data}", Style(BARE, "--"), architecture=NeuralOperator(), **told),
+        row(PACKAGE_PLAIN, package, Style(BARE, ":"), architecture=NeuralOperator()),
+        row(PACKAGE_DEFAULTS, f"{package}, its defaults{with_data}", Style(BARE, "-."), architecture=whole, **told),
+        row(CHANNELS, "FNO + boundary channels", Style(SKY), channels=True),
+        row(CHANNEL_SLOPES, "FNO + boundary channels, slopes in the loss", Style(SKY, ":"), **slopes),
+        row(CIRCLE, "FNO on the circle", Style(SKY, "--"), circle=True),
+        row(PRESCRIPTION, "FNO + output prescription", Style(HARD), correction=Prescription(), **told),
+        row(LIFTING, "lifting", Style(PURPLE), lifting=True, **told),
+        row(PENALTY, "FNO + soft penalty", Style(SOFT), penalty=1.0, **told),
+        boon(PAPER, "BOON (paper's form)", ":", Treatment(correction=paper)),
+        boon(PAPER_CHANNELS, "BOON (paper's form) + channels", "--", Treatment(correction=paper, channels=True)),
+        boon(RESIDUAL, "BOON (default), residual in the loss", "-.", replace(default, penalty=0.1)),
+        boon(SLOPES, "BOON (default), slopes in the loss", (0, (1, 3)), replace(default, slopes=SLOPE_LOSS)),
+        boon(DEFAULT, "BOON (default)", "-"),
     )
-    fno, *rest = (Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows)
     left_out = _left_out(case)
-    return TRUE_FIELD, fno, *(method for method in (*_others(case), *rest) if method.key not in left_out)
+    return TRUE_FIELD, *(method for method in rows if method.key not in left_out)
 
 
 def tuned(method: Method, case: BoundaryCase) -> Method:
@@ -138,40 +147,12 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
     chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(key)
     if chosen is None or method.treatment is None:
         return method
-    architecture: Any = method.treatment.architecture
-    correction: Any = method.treatment.correction
-    changed = {"architecture": replace(architecture, **chosen.architecture)}
-    if correction is not None:
-        changed["correction"] = replace(correction, **chosen.correction)
-    return replace(method, treatment=replace(method.treatment, **changed), rate=chosen.rate)
-
-
-def _others(case: BoundaryCase) -> tuple[Method, ...]:
-    """Other architectures, which have boundary data as channels where there are data."""
-    channels = _has_channels(case)
-    with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
-    named: tuple[tuple[str, str, Style, Architecture], ...] = (
-        (PCA, "PCA regression", Style(GREY), PrincipalComponents()),
-        (DEEPONET, "DeepONet", Style(YELLOW), DeepOperator()),
-        (UNET, "U-Net" + with_data, Style(GREY, "--"), Convolutional()),
-        (PACKAGE, package + with_data, Style(BARE, "--"), NeuralOperator()),
-        (PACKAGE_PLAIN, package, Style(BARE, ":"), NeuralOperator()),
-        (
-            PACKAGE_DEFAULTS,
-            package + ", its defaults" + with_data,
-            Style(BARE, "-."),
-            NeuralOperator(own_defaults=True),
-        ),
-    )
-    return tuple(
-        Method(
-            key=key,
-            label=label,
-            style=style,
-            treatment=Treatment(architecture=architecture, channels=channels and key != PACKAGE_PLAIN),
-        )
-        for key, label, style, architecture in named
-    )
+    changed = {
+        name: replace(getattr(method.treatment, name), **chosen[name])
+        for name in ("architecture", "correction")
+        if name in chosen
+    }
+    return replace(method, treatment=replace(method.treatment, **changed), rate=chosen.get("rate", 1.0))
 
 
 def _has_channels(case: BoundaryCase) -> bool:

@@ -1,9 +1,8 @@
 """Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,9 +14,9 @@ from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.lifting import LiftingStep
 from boon.scores import relative_residual
-from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
+from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout, PrincipalComponents
+from experiments.boundary.baselines.pca import blank
 from experiments.boundary.baselines.sensors import Sensors
-from experiments.boundary.baselines.stored_pca import PrincipalComponents, blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
@@ -88,7 +87,11 @@ class ConditionedOperator(nn.Module):
         if isinstance(self.operator, BOON):
             return self.operator(inputs, values)
         u = self.operator(inputs)
-        return lift(u, self.discretise(u, values)) if self.treatment.lifting else u
+        if not self.treatment.lifting:
+            return u
+        boundary = self.discretise(u, values)
+        assert isinstance(boundary, Boundary)
+        return lift(u, boundary)
 
     def discretise(self, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
         """The conditions with their data on the grid of a field, see ``discretise_case``."""
@@ -197,19 +200,8 @@ def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layou
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
-    """A stored operator as a map of a case; settings that were chosen after its training do not change it."""
-    treatment = _as_trained(path, treatment)
+    """A stored operator as a map of a case."""
     return ConditionedOperator(boon.load(path, _unfilled(path, treatment)), treatment, case).eval()
-
-
-def _as_trained(path: Path, treatment: Treatment) -> Treatment:
-    """A treatment with the architecture that the notes of a file name; older files lack settings that came later."""
-    stored = boon.read_notes(path).get("training", {}).get("treatment", {}).get("architecture", {})
-    architecture: Any = treatment.architecture
-    if stored.get("type") != type(architecture).__name__:
-        return treatment
-    options = {entry.name: stored[entry.name] for entry in fields(architecture) if entry.name in stored}
-    return replace(treatment, architecture=replace(architecture, **options))
 
 
 def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:
@@ -219,13 +211,11 @@ def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:
     notes = boon.read_notes(path)
     layout = Layout.from_json(notes["layout"])
     if isinstance(treatment.architecture, PrincipalComponents):
-        return blank(layout, notes["regression"])
+        return blank(layout.sensors, notes["regression"])
     return treatment.architecture.build(layout)
 
 
-def lift(
-    n: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
-) -> Float[Tensor, "batch channels *space"]:
+def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
     """The field made of an operator's output N that meets the conditions up to rounding.
 
         u = e N + E (g − B (e N)),   B E = I,
@@ -236,8 +226,6 @@ def lift(
     dimension, transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient
     zero, so there e = 1 and the polynomials take the gradient of N away.
     """
-    if not isinstance(boundary, Boundary):
-        return torch.cat([lift(u, each) for u, each in zip(n.split(1, dim=1), boundary, strict=True)], dim=1)
     u = n
     for side in boundary.functionals:
         if side.is_value:

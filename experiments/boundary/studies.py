@@ -1,13 +1,11 @@
 """When boundary corrections pay: few samples, boundary values out of range, other grids, disturbed inputs, rollouts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from experiments.boundary.cases import BoundaryCase, BoundarySizes, Versions, coarser, finer
+from experiments.boundary.cases import BoundaryCase, BoundarySizes, Versions
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.figures import draw_case
-from experiments.boundary.hard import HARD
 from experiments.boundary.methods import (
     CHANNELS,
     CIRCLE,
@@ -20,9 +18,8 @@ from experiments.boundary.methods import (
     Method,
     methods,
 )
-from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.sources import ClosedFormSource, RecipeSource, Source, StepSource
-from experiments.boundary.versions import VERSIONS
+from experiments.boundary.versions import HARD, VERSIONS
 from experiments.disturbance import DISTURBANCES
 from experiments.experiment import Preset
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
@@ -38,41 +35,23 @@ TRAJECTORIES = {"smoke": (2, 1), "laptop": (200, 20), "paper": (400, 40)}
 """For training and validation, by preset; twice as many in one dimension."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a study changes.
-
-    Args:
-        within: Whether the validation set counts among them, one in ten; else it is as large beside them.
-        rollout: Source of single steps; None for no rollouts.
-    """
-
-    counts: Sequence[int]
-    within: bool = True
-    outside: Outside
-    grids: Sequence[int]
-    rollout: StepSource | None = None
-
-
-def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = (200, 20)) -> tuple[BoundaryCase, ...]:
+def study_cases(
+    base: BoundaryCase, fewer: Mapping[int, BoundarySizes], outside: Outside, grids: Sequence[int]
+) -> tuple[BoundaryCase, ...]:
     """Operators of a case on fewer samples, outside the training range, on other grids, with disturbed inputs.
 
-    All training samples of ``base`` are the last of the counts; ``trajectories`` are for training and validation of
-    single steps.
+    ``fewer`` has the sizes by what counts as the number of samples; all of ``base`` are the last of them.
     """
     cases, other = [], replace(base, trained_on=base)
-    for count in plan.counts:
-        label = f"{count} samples"
-        trained_on = replace(base, sizes=_fewer(base, count, plan.within))
-        cases.append(replace(base, key=f"samples-{count}", label=label, trained_on=trained_on))
-    for number, (label, source) in enumerate(plan.outside.items()):
+    for count, sizes in fewer.items():
+        trained_on = replace(base, sizes=sizes)
+        cases.append(replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=trained_on))
+    for number, (label, source) in enumerate(outside.items()):
         cases.append(replace(other, key=f"outside-{number}", label=label, source=source))
-    for nodes in plan.grids:
+    for nodes in grids:
         sizes = replace(base.sizes, nodes=nodes)
-        names = {"key": f"nodes-{nodes}", "label": f"{nodes} nodes"}
-        cases.append(replace(other, **names, sizes=sizes))
-    rollouts = [] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]
-    return *cases, *disturbed(other), *rollouts
+        cases.append(replace(other, key=f"nodes-{nodes}", label=f"{nodes} nodes", sizes=sizes))
+    return *cases, *disturbed(other)
 
 
 def disturbed(case: BoundaryCase) -> tuple[BoundaryCase, ...]:
@@ -92,21 +71,14 @@ def disturbed_beside(base: BoundaryCase) -> tuple[BoundaryCase, ...]:
     )
 
 
-def _fewer(base: BoundaryCase, count: int, within: bool) -> BoundarySizes:
-    """Sizes with another number of training samples; all of them are the sizes of the case."""
-    sizes, validation = base.sizes, max(1, count // VALIDATION)
-    if not within and count == sizes.samples - sizes.validation:
-        return sizes
-    samples = count if within else count + validation
-    return replace(sizes, samples=samples, validation=validation, batch=min(sizes.batch, samples - validation))
+def rolled_out(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int]) -> BoundaryCase:
+    """An operator of single steps, applied one after the other to the end of the trajectories.
 
-
-def _rollout(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int]) -> BoundaryCase:
-    """An operator of single steps, applied one after the other to the end of the trajectories."""
+    ``trajectories`` are the numbers of those for training and validation.
+    """
     training, validation = (count * steps.steps for count in trajectories)
     sizes = replace(base.sizes, samples=training + validation, validation=validation)
-    final = {"final_time": steps.final_time}
-    single = replace(base, key="step", label="single steps", source=steps, sizes=sizes, **final)
+    single = replace(base, key="step", label="single steps", source=steps, sizes=sizes, final_time=steps.final_time)
     return replace(
         base,
         key="rollout",
@@ -115,8 +87,13 @@ def _rollout(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int
         times=steps.steps,
         trained_on=single,
         rollout=True,
-        **final,
+        final_time=steps.final_time,
     )
+
+
+def with_samples(sizes: BoundarySizes, samples: int, validation: int) -> BoundarySizes:
+    """Sizes with another number of training samples, the validation set included."""
+    return replace(sizes, samples=samples, validation=validation, batch=min(sizes.batch, samples - validation))
 
 
 def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -170,62 +147,60 @@ def _of_version(
         base = cases[key]
         assert isinstance(base.source, ClosedFormSource)
         counts = COUNTS[preset] if few else COUNTS[preset][-1:]
+        fewer = {count: with_samples(base.sizes, count, max(1, count // VALIDATION)) for count in counts}
         beyond = outside_of(base.source, *outside) if outside else {}
-        plan = Plan(counts=counts, outside=beyond, grids=_around(base.sizes.nodes))
-        return *study_cases(base, plan), *(() if beside is None else disturbed_beside(cases[beside]))
+        further = () if beside is None else disturbed_beside(cases[beside])
+        return *study_cases(base, fewer, beyond, _around(base.sizes.nodes)), *further
 
     return _study(problem, versions, methods_of)
 
 
 def _around(nodes: int) -> tuple[int, ...]:
     """Half as many nodes, one less, one more, twice and four times as many."""
-    return coarser(nodes), nodes - 1, nodes + 1, finer(nodes), finer(finer(nodes))
+    return (nodes + 1) // 2, nodes - 1, nodes + 1, _finer(nodes), _finer(_finer(nodes))
 
 
-def _of_hard(name: str) -> Versions:
-    """From the preset to the cases of the study of a hard problem."""
+def _finer(nodes: int) -> int:
+    """Nodes at about half the distance; those of the coarser grid among them if their number is odd."""
+    return 2 * nodes - nodes % 2
+
+
+def _of_hard(name: str) -> BoundaryExperiment:
+    """The study of a hard problem; validation sets are beside the numbers of samples."""
 
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
         base = HARD[name](preset)[0]
-        source, sizes = base.source, base.sizes
-        nodes = sizes.nodes
-        fewer = () if preset == "smoke" else (50, 100, 200)
-        outside, rollout = {}, None
-        if isinstance(source, RecipeSource):
-            if base.given:
-                outside = {
-                    f"sides in [{low:g}, {high:g}] × training": beyond(source, (low, high)) for low, high in BEYOND
-                }
-            if source.problem.recipe.times:
-                rollout = StepSource(trajectories=replace(source, whole=True), steps=ROLLOUT)
-        plan = Plan(
-            counts=(*fewer, sizes.samples - sizes.validation),
-            within=False,
-            outside=outside,
-            grids=_around(nodes) if base.axes == 1 else (finer(nodes),),
-            rollout=rollout,
-        )
-        training, validation = TRAJECTORIES[preset]
-        return study_cases(base, plan, (training * (3 - base.axes), validation * (3 - base.axes)))
+        source, sizes, nodes = base.source, base.sizes, base.sizes.nodes
+        parts = {count: max(1, count // VALIDATION) for count in (() if preset == "smoke" else (50, 100, 200))}
+        fewer = {count: with_samples(sizes, count + part, part) for count, part in parts.items()}
+        fewer[sizes.samples - sizes.validation] = sizes
+        outside, rollouts = {}, []
+        if isinstance(source, RecipeSource) and base.given:
+            outside = {
+                f"sides in [{low:g}, {high:g}] × training": replace(
+                    source,
+                    problem=replace(source.problem, beyond=(low, high)),  # pyright: ignore[reportArgumentType]
+                )
+                for low, high in BEYOND
+            }
+        if isinstance(source, RecipeSource) and source.problem.recipe.times:
+            training, validation = (count * (3 - base.axes) for count in TRAJECTORIES[preset])
+            steps = StepSource(trajectories=replace(source, whole=True), steps=ROLLOUT)
+            rollouts = [rolled_out(base, steps, (training, validation))]
+        grids = _around(nodes) if base.axes == 1 else (_finer(nodes),)
+        return *study_cases(base, fewer, outside, grids), *rollouts
 
-    return versions
-
-
-def beyond(source: RecipeSource, sizes: tuple[float, float]) -> RecipeSource:
-    """The same problem with larger data of the sides than any in training, by factors between the two ``sizes``."""
-    return replace(source, problem=replace(source.problem, beyond=sizes))  # pyright: ignore[reportArgumentType]
+    return _study(name, versions, hard_methods)
 
 
 def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[Method]]) -> BoundaryExperiment:
     subject = "few samples, values out of range, other grids, disturbed inputs"
-    hard = problem in HARD
     return BoundaryExperiment(
         name=f"{problem}-study",
         problem=problem,
         versions=versions,
         methods_of=methods_of,
-        subject=f"{subject}, rollouts" if hard else subject,
-        figures_of=draw_sample if hard else draw_case,
+        subject=f"{subject}, rollouts" if problem in HARD else subject,
     )
 
 
@@ -243,7 +218,7 @@ STUDIES: dict[str, BoundaryExperiment] = {
         _of_version("stokes", "single-0.02", outside=(("frequency",), "ω", (4.0, 4.25), (4.25, 4.5))),
         _of_version("heat_neumann", "single"),
         _of_version("burgers_periodic", "single", hard_methods),
-        *(_study(name, _of_hard(name), hard_methods) for name in HARD),
+        *map(_of_hard, HARD),
     )
 }
 """By problem: those of the papers on an interval, with fewer samples for one whose boundary data are independent of the

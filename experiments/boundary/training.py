@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from boon import Prescription, relative_l2
-from experiments.boundary.baselines.pca import Samples, fit
-from experiments.boundary.baselines.stored_pca import PrincipalComponents, describe
+from experiments.boundary.baselines.architectures import PrincipalComponents
+from experiments.boundary.baselines.pca import Samples, describe, fit
 from experiments.boundary.cases import BoundaryCase, NetworkSizes
 from experiments.boundary.data import Fields, Values, load_fields
 from experiments.boundary.operator import (

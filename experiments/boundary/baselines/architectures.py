@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from boon import FNO, FNOConfig
-from experiments.boundary.baselines.deeponet import DeepONet, DeepONetConfig
+from experiments.boundary.baselines.networks import DeepONet, UNet
 from experiments.boundary.baselines.sensors import Sensors
-from experiments.boundary.baselines.unet import UNet, UNetConfig
-from experiments.errors import MissingPackageError
+from experiments.errors import InvalidArgumentError, MissingPackageError
 
 EXTRA = "neuraloperator"
 
@@ -42,12 +41,8 @@ class Layout:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The layout of ``as_json``, which JSON may have made lists of."""
         sensors = Sensors(**{name: tuple(entry) for name, entry in content["sensors"].items()})
-        rest: dict[str, Any] = {
-            name: tuple(entry) if isinstance(entry, list | tuple) else entry
-            for name, entry in content.items()
-            if name != "sensors"
-        }
-        return cls(sensors=sensors, **rest)
+        lists = {name: tuple(content[name]) for name in ("modes", "periodic")}
+        return cls(**{**content, **lists, "sensors": sensors})
 
 
 class Architecture(ABC):
@@ -129,41 +124,30 @@ class NeuralOperator(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepOperator(Architecture):
-    """DeepONet with eight times the width of the FNO and three hidden layers; see ``DeepONetConfig``."""
+    """POD-DeepONet with eight times the width of the FNO, see ``DeepONet``."""
 
-    frequencies: int = 0
-    pod: bool = True
-
+    @override
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
-        config = DeepONetConfig(
-            sensors=layout.sensors,
-            out_channels=layout.out_channels,
-            width=8 * layout.width,
-            terms=4 * layout.width,
-            frequencies=self.frequencies,
-            pod=self.pod,
-        )
-        model = DeepONet(config)
-        if self.pod and targets is not None:
+        model = DeepONet(layout.sensors, layout.out_channels, width=8 * layout.width, terms=4 * layout.width)
+        if targets is not None:
             model.set_basis(targets)
         return model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Architecture):
-    """A U-Net, whose step costs about as much as one of the FNO; its finest level is as wide as that over ``part``."""
-
-    levels: int = 3
-    part: int = 2
+    """A U-Net, half as wide on its finest level as the FNO, so that a step costs about as much."""
 
     @override
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
-        return UNet(
-            UNetConfig(
-                dimension=len(layout.sensors.space),
-                in_channels=len(layout.sensors.constant),
-                out_channels=layout.out_channels,
-                width=max(1, layout.width // self.part),
-                levels=self.levels,
-            )
-        )
+        channels = len(layout.sensors.constant), layout.out_channels
+        return UNet(len(layout.sensors.space), *channels, width=max(1, layout.width // 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalComponents(Architecture):
+    """Regression on principal components, which is fitted, not trained; its settings are all tried when it is."""
+
+    @override
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
+        raise InvalidArgumentError("A regression on principal components has no untrained form; fit it.")

@@ -32,7 +32,8 @@ class Components:
         The scale of a block is the root mean square of its deviations from the mean, and 1 for one that is constant.
         """
         mean = samples.mean(axis=0)
-        scale = np.concatenate([np.full(part.shape[1], _size(part)) for part in _split(samples - mean, blocks)])
+        parts = np.split(samples - mean, np.cumsum(blocks)[:-1], axis=1)
+        scale = np.concatenate([np.full(part.shape[1], np.sqrt(np.square(part).mean()) or 1.0) for part in parts])
         pca = PCA(svd_solver="full").fit((samples - mean) / scale)
         values = np.asarray(pca.singular_values_)
         kept = values > _SMALLEST * values[0]
@@ -56,11 +57,3 @@ class Components:
         return type(self)(
             mean=self.mean, scale=self.scale, directions=self.directions[:count], deviation=self.deviation[:count]
         )
-
-
-def _split(samples: Rows, blocks: Sequence[int]) -> list[Rows]:
-    return np.split(samples, np.cumsum(blocks)[:-1], axis=1)
-
-
-def _size(deviations: Rows) -> float:
-    return float(np.sqrt(np.square(deviations).mean())) or 1.0

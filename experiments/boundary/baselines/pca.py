@@ -8,8 +8,8 @@ Source: Bhattacharya et al. 2021, who put a network between the components.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,12 +18,24 @@ from torch import Tensor, nn
 
 from boon import relative_l2
 from experiments.boundary.baselines.components import Components
-from experiments.boundary.baselines.regressions import COUNTS, RIDGES, Features, Regression, Solutions, candidates
+from experiments.boundary.baselines.regressions import (
+    COUNTS,
+    RIDGES,
+    Features,
+    Kernel,
+    Linear,
+    Polynomial,
+    Regression,
+    Solutions,
+    candidates,
+)
 from experiments.boundary.baselines.sensors import Sensors, on_grid
 from experiments.errors import InvalidArgumentError
 
 LARGEST = 256  # components of the output that are fitted
 _AS_GOOD = 1.01  # fewer components of the output are taken if the error grows by less
+
+_REGRESSIONS = {cls.__name__: cls for cls in (Linear, Polynomial, Kernel)}
 
 Finish = Callable[[Tensor], Tensor]
 """Prescribes the boundary of predicted fields of the validation set."""
@@ -195,3 +207,27 @@ class _Problem:
             if error <= _AS_GOOD * trial.error:
                 return shorter, error
         return PCARegression.of(self, trial.regression, coefficients), trial.error
+
+
+def describe(model: PCARegression, trials: list[Trial]) -> dict[str, Any]:
+    """What a file needs to say of a regression to build it again, and what was tried, the best first."""
+    return {
+        "shapes": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+        "trials": [
+            {
+                "kind": type(trial.regression).__name__,
+                "settings": asdict(trial.regression),
+                "ridge": trial.ridge,
+                "prescribed": trial.finished,
+                "relative_l2": trial.error,
+            }
+            for trial in trials
+        ],
+    }
+
+
+def blank(sensors: Sensors, description: dict[str, Any]) -> PCARegression:
+    """The regression of a description, its numbers still to be read."""
+    chosen, shapes = description["trials"][0], description["shapes"]
+    arrays = {name: torch.empty(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    return PCARegression(sensors, _REGRESSIONS[chosen["kind"]](**chosen["settings"]), arrays)

@@ -26,13 +26,6 @@ class Sensors:
     space: tuple[int, ...]
     constant: tuple[int | None, ...]
 
-    def __post_init__(self) -> None:
-        axes = range(len(self.space))
-        if len(self.space) not in _MODES or any(axis is not None and axis not in axes for axis in self.constant):
-            raise InvalidArgumentError(
-                f"Sensors need one to three axes, and axes of these for constant channels, got {self}."
-            )
-
     @property
     def blocks(self) -> tuple[int, ...]:
         """Numbers read of every channel."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from experiments.boundary.data import as_fields, by_time
-from experiments.boundary.hard import HARD, source_of
 from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, StepSource
+from experiments.boundary.versions import HARD, source_of
 from experiments.errors import DataFileError, InvalidArgumentError, MissingFilesError
 from solvers import Dirichlet, Neumann
 from solvers.problems.operator_problems import operator_samples
