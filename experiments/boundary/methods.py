@@ -105,7 +105,8 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     data as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the
     default has the circle too.
     """
-    paper, told = Elimination(), {"channels": _has_channels(case)}
+    told: dict[str, Any] = {"channels": _has_channels(case)}
+    paper = Elimination()
     default = Treatment(correction=default_of(case), circle=all(case.periodic), **told)
     with_data, package = " + channels" if told["channels"] else "", "FNO of neuraloperator"
 
@@ -115,8 +116,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     def boon(key: str, label: str, dashes: Any, treatment: Treatment = default) -> Method:
         return Method(key=key, label=label, style=Style(CONSERVED, dashes), treatment=treatment)
 
-    slopes: dict[str, Any] = {"channels": True, "slopes": SLOPE_LOSS}
-    whole = NeuralOperator(own_defaults=True)
+    slopes, whole = {"channels": True, "slopes": SLOPE_LOSS}, NeuralOperator(own_defaults=True)
     rows = (
         row(FNO, "FNO", Style(BARE)),
         row(PCA, "PCA regression", Style(GREY), architecture=PrincipalComponents(), **told),
