@@ -63,20 +63,20 @@ from probconserv.update import truncate as truncate
 
 if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from probconserv.baselines import project_uniformly as project_uniformly
-    from probconserv.calibration.by_law import displaced_by_law as displaced_by_law
     from probconserv.calibration.conformal import ConformalBand as ConformalBand
     from probconserv.calibration.displacement import displaced as displaced
+    from probconserv.calibration.displacement import displaced_by_law as displaced_by_law
     from probconserv.errors import ProbConservError as ProbConservError
     from probconserv.errors import WeightsError as WeightsError
-    from probconserv.fields.fluxes import FluxLayout as FluxLayout
-    from probconserv.fields.fluxes import block_budgets as block_budgets
-    from probconserv.fields.fluxes import divergence as divergence
-    from probconserv.fields.fluxes import flux_budgets as flux_budgets
+    from probconserv.fields.laws import FluxLayout as FluxLayout
+    from probconserv.fields.laws import block_budgets as block_budgets
     from probconserv.fields.laws import block_means as block_means
+    from probconserv.fields.laws import divergence as divergence
+    from probconserv.fields.laws import flux_budgets as flux_budgets
     from probconserv.fields.laws import level_totals as level_totals
     from probconserv.fields.laws import region_totals as region_totals
     from probconserv.fields.laws import sphere_areas as sphere_areas
-    from probconserv.fields.layout import FieldLayout as FieldLayout
+    from probconserv.fields.prediction import FieldLayout as FieldLayout
     from probconserv.fields.prediction import FieldPrediction as FieldPrediction
     from probconserv.fields.prediction import condition_fields as condition_fields
     from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint

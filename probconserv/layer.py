@@ -8,8 +8,7 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
 from probconserv.constraints import LinearConstraint
-from probconserv.fields.layout import FieldLayout
-from probconserv.fields.prediction import FieldPrediction, check_axes, points_of
+from probconserv.fields.prediction import FieldLayout, FieldPrediction, check_axes, points_of
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import with_draws
 from probconserv.prediction import Prediction

@@ -24,8 +24,12 @@ from probconserv._linalg.checks import joint_shape, require_tensors
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
+Field = Float[Tensor, "*batch n"]
+Draws = Float[Tensor, "s *batch n"]
+Score = Float[Tensor, "*batch"]
 
-def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstraint) -> Float[Tensor, "*batch"]:
+
+def conservation_error(mean: Field, constraint: LinearConstraint) -> Score:
     """G μ − b of the first row, in float64 (CE of Hansen et al. 2023).
 
     Args:
@@ -40,12 +44,7 @@ def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstr
     return constraint.residual(mean)[..., 0]
 
 
-def log_likelihood(
-    u: Float[Tensor, "*batch n"],
-    mean: Float[Tensor, "*batch n"],
-    variance: Float[Tensor, "*batch n"],
-    variance_floor: float = 1e-6,
-) -> Float[Tensor, "*batch"]:
+def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float = 1e-6) -> Score:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
     ``variance_floor`` is the same for every method; without it the score is unbounded where the variance vanishes.
@@ -59,12 +58,7 @@ def log_likelihood(
     return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
 
 
-def nll(
-    u: Float[Tensor, "*batch n"],
-    mean: Float[Tensor, "*batch n"],
-    variance: Float[Tensor, "*batch n"],
-    variance_floor: float = 1e-6,
-) -> Float[Tensor, "*batch"]:
+def nll(u: Field, mean: Field, variance: Field, variance_floor: float = 1e-6) -> Score:
     """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
 
     ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,
@@ -74,15 +68,13 @@ def nll(
     return -log_likelihood(u, mean, variance, variance_floor)
 
 
-def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+def mse(u: Field, mean: Field) -> Score:
     """Mean over the points of the squared error (u − μ)²."""
     _check_fit(u, mean)
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
-def crps(
-    u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+def crps(u: Field, mean: Field, variance: Field) -> Score:
     """Continuous ranked probability score of a Gaussian, mean over the points.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
@@ -99,7 +91,7 @@ def crps(
     return torch.where(exact, error.abs(), score).mean(dim=-1)
 
 
-def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
+def crps_of_samples(u: Field, samples: Draws) -> Score:
     """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points."""
     count = _sample_count(samples, u)
     ordered = _draws(u, samples).sort(dim=0).values
@@ -109,12 +101,7 @@ def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *bat
     return ((ordered - u).abs().mean(dim=0) - gini).mean(dim=-1)
 
 
-def coverage(
-    u: Float[Tensor, "*batch n"],
-    mean: Float[Tensor, "*batch n"],
-    variance: Float[Tensor, "*batch n"],
-    level: float,
-) -> Float[Tensor, "*batch"]:
+def coverage(u: Field, mean: Field, variance: Field, level: float) -> Score:
     """Fraction of points whose true value lies in the central Gaussian interval of a level.
 
     Returns:
@@ -127,9 +114,7 @@ def coverage(
     return _fraction_inside(u - mean, -width, width)
 
 
-def interval_of_samples(
-    samples: Float[Tensor, "s *batch n"], level: float
-) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+def interval_of_samples(samples: Draws, level: float) -> tuple[Field, Field]:
     """The central interval of samples, between their quantiles ½ (1 ∓ level).
 
     For predictions that are not Gaussian, such as those with inequalities, whose draws lie on bounds.
@@ -149,9 +134,7 @@ def interval_of_samples(
     return ends[0], ends[1]
 
 
-def coverage_of_samples(
-    u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"], level: float
-) -> Float[Tensor, "*batch"]:
+def coverage_of_samples(u: Field, samples: Draws, level: float) -> Score:
     """Fraction of points whose true value lies in ``interval_of_samples``, ends included.
 
     The interval of s draws covers (s − 1)/(s + 1) of its level.
@@ -166,7 +149,7 @@ def coverage_of_samples(
     return _fraction_inside(u, lower, upper)
 
 
-def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
+def energy_score(u: Field, samples: Draws) -> Score:
     """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased."""
     count = _sample_count(samples, u)
     draws = _draws(u, samples)
@@ -177,9 +160,7 @@ def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch 
     return (to_truth - 0.5 * pairs / (count * (count - 1))) / root_n
 
 
-def shock_position(
-    samples: Float[Tensor, "s *batch n"], points: Float[Tensor, "*batch n"], threshold: float = 0.0
-) -> Float[Tensor, " s *batch"]:
+def shock_position(samples: Draws, points: Field, threshold: float = 0.0) -> Float[Tensor, " s *batch"]:
     """First point where a sample is at or below a threshold; the last point if it stays above everywhere.
 
     Args:
@@ -195,7 +176,7 @@ def shock_position(
     return points.expand(samples.shape).gather(-1, first[..., None])[..., 0]
 
 
-def has_shock(samples: Float[Tensor, "s *batch n"], threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
+def has_shock(samples: Draws, threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
     """Whether a sample reaches the threshold at any point, so that it has a shock position."""
     require_tensors(samples=samples)
     return (samples <= threshold).any(dim=-1)

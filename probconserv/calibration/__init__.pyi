@@ -1,7 +1,7 @@
-from probconserv.calibration.by_law import displaced_by_law as displaced_by_law
 from probconserv.calibration.conformal import ConformalBand as ConformalBand
 from probconserv.calibration.conformal import fit_band as fit_band
 from probconserv.calibration.displacement import displaced as displaced
+from probconserv.calibration.displacement import displaced_by_law as displaced_by_law
 from probconserv.calibration.marginals import calibration_error as calibration_error
 from probconserv.calibration.marginals import cumulative_probability as cumulative_probability
 from probconserv.calibration.marginals import marginal_crps as marginal_crps

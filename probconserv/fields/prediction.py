@@ -1,5 +1,11 @@
-"""Conditioning of fields: ``(*batch, channels, *space)`` in and out, members of an ensemble first."""
+"""Fields ``(*batch, channels, *space)`` as point sets, and their conditioning, members of an ensemble first.
 
+Predictions live on n points ``(*batch, n)``, which run through the channels, then through space in row-major order.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +20,82 @@ from probconserv._linalg.gaussian import variance_of
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture, with_draws
 from probconserv.prediction import SINGLE, Drawable, Prediction
 from probconserv.update import check_constraint, condition, from_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldLayout:
+    """How a field ``(*batch, channels, *space)`` becomes a point set.
+
+    Args:
+        channels: Number of components c.
+        shape: Length of every axis of ``space``, a time axis included.
+        time_axis: Which axis of ``shape`` is time; None if the field has none.
+        joint_time: Whether one distribution covers all times, n = c·t·(points of space), so that a law may link times;
+            or every time is a separate batch entry, ``(*batch, t, n)`` with n = c·(points of space), so that there
+            is one law per time. No meaning without a time axis.
+    """
+
+    channels: int
+    shape: tuple[int, ...]
+    time_axis: int | None = None
+    joint_time: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, Sequence):
+            raise InvalidArgumentError(
+                f"shape needs the length of every axis, as (64,) for one axis, got {self.shape!r}."
+            )
+        if self.channels < 1 or not self.shape or min(self.shape) < 1:
+            raise InvalidArgumentError(
+                f"A field needs at least one channel and one point on every axis, got {self.channels} and {self.shape}."
+            )
+        if self.time_axis is not None and not 0 <= self.time_axis < len(self.shape):
+            raise InvalidArgumentError(
+                f"time_axis must be one of the {len(self.shape)} axes, counted from 0, or None, got {self.time_axis}."
+            )
+
+    @property
+    def point_shape(self) -> tuple[int, ...]:
+        """What one distribution covers: channels, and the axes that are not apart as times."""
+        return (self.channels, *(length for axis, length in enumerate(self.shape) if axis != self._apart))
+
+    @property
+    def points(self) -> int:
+        """Number n of points of one distribution."""
+        return math.prod(self.point_shape)
+
+    def flatten(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """A field ``(*batch, channels, *space)`` as values ``(*batch, n)``, or ``(*batch, t, n)`` if times are apart.
+
+        A sample axis counts as a batch axis.
+        """
+        expected = (self.channels, *self.shape)
+        if tuple(field.shape[-len(expected) :]) != expected:
+            raise InvalidArgumentError(f"field must end in the shape {expected}, got {tuple(field.shape)}.")
+        batch = field.shape[: field.ndim - len(expected)]
+        if self._apart is None:
+            return field.reshape(*batch, self.points)
+        moved = field.movedim(self._apart - len(self.shape), len(batch))
+        return moved.reshape(*batch, self.shape[self._apart], self.points)
+
+    def unflatten(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Values on points as a field ``(*batch, channels, *space)``; the inverse of ``flatten``."""
+        times = () if self._apart is None else (self.shape[self._apart],)
+        expected = (*times, self.points)
+        if tuple(values.shape[-len(expected) :]) != expected:
+            raise InvalidArgumentError(f"values must end in the shape {expected}, got {tuple(values.shape)}.")
+        batch = values.shape[: values.ndim - len(expected)]
+        field = values.reshape(*batch, *times, *self.point_shape)
+        return field if self._apart is None else field.movedim(len(batch), self._apart - len(self.shape))
+
+    @property
+    def _apart(self) -> int | None:
+        """The axis of ``shape`` whose entries are batch entries."""
+        return None if self.joint_time else self.time_axis
 
 
 class FieldPrediction(Drawable):

@@ -25,8 +25,15 @@ from torch.distributions import kl_divergence
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.mixture import Mixture
-from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
-from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
+from probconserv.surrogates._anp_parts import (
+    ANPConfig,
+    AttentionBlock,
+    Decoder,
+    LatentEncoder,
+    SetEncoder,
+    coordinate_features,
+    feature_count,
+)
 from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, TrainingPrediction, fit_network
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights

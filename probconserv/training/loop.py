@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,9 @@ def train(
         _check_processes(config, ranks)
         path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
         loop = _set_up(task, config, path, ranks)
-        with interruption() as interrupted, _reporting(task, config, progress if ranks.first else False) as report:
+        hook = progress if ranks.first else False
+        bar = progress_bar(task.title, config.steps) if hook is True else nullcontext(hook or (lambda *_: None))
+        with interruption() as interrupted, bar as report:
             loop.run(interrupted, report)
     if loop.state.step < config.steps and not loop.ended:
         kept = f"'{folder}' holds its checkpoint. Start the same command again to go on."
@@ -287,12 +289,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _reporting(
-    task: Task, config: TrainingConfig, progress: bool | ProgressHook
-) -> AbstractContextManager[ProgressHook]:
-    """The progress bar, the caller's hook, or nothing."""
-    if progress is True:
-        return progress_bar(task.title, config.steps)
-    return nullcontext(progress or (lambda *_: None))

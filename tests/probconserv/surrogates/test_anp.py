@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
+from probconserv.surrogates._anp_parts import AttentionBlock, coordinate_features, feature_count
 from probconserv.surrogates.anp import ANP, ANPConfig, TrainingPrediction
 from probconserv.surrogates.surrogate import Context, Query
 
