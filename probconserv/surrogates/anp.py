@@ -82,11 +82,7 @@ class ANP(Surrogate):
     def components(
         self, context: Context, query: Query, samples: int | None = None
     ) -> tuple[Float[Tensor, "samples *batch q"], Float[Tensor, "samples *batch q"]]:
-        """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z.
-
-        Raises:
-            InvalidArgumentError: If the context has noise variances.
-        """
+        """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z."""
         check_compatible(context, query)
         self._check_problem(context, query)
         if context.noise_variance is not None:

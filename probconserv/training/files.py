@@ -8,11 +8,7 @@ from solvers.tensor_files import write_atomically
 
 
 def writable_folder(folder: Path) -> Path:
-    """Creates a folder with its parents and checks with a small file that it can be written.
-
-    Raises:
-        OutputFolderError: If it cannot be created or written.
-    """
+    """Creates a folder with its parents and checks with a small file that it can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -24,11 +20,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically.
-
-    Raises:
-        OutputFolderError: If the folder cannot be written.
-    """
+    """Writes a file atomically."""
     try:
         write_atomically(path, content)
     except OSError as error:

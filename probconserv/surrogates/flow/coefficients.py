@@ -58,11 +58,7 @@ class Information:
 
 
 def information_of(latent: KarhunenLoeve, law: LinearConstraint) -> Information:
-    """The information in rows that are the same for all draws.
-
-    Raises:
-        DependentConstraintsError: If the rows are redundant.
-    """
+    """The information in rows that are the same for all draws."""
     rows = as_sparse_rows(law.G)
     functional, rest = rows.functional(latent.basis), rows.functional(latent.rest)
     independent = innovation_of(rows, latent.noise_variance, law.noise, checked=True)
