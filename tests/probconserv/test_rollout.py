@@ -248,122 +248,60 @@ def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
         model.fit(fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None])
 
 
-def broken(u: Tensor) -> Tensor:
-    return u * math.nan
+def roll(*, operator=smear, start=FIELD, times=TIMES, walls=CLOSED, inputs=(), grid=GRID, **options):
+    return Rollout(operator, grid, **options)(start, times, walls, *inputs)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: Rollout(smear, GRID)(FIELD, TIMES, []), InvalidArgumentError, "one pair .* for each of the 1 axes"),
-        (
-            lambda: Rollout(smear, GRID)(FIELD, TIMES, [(0.0, None)]),
-            InvalidArgumentError,
-            "last side of axis 0 is miss",
-        ),
-        (
-            lambda: Rollout(smear, GRID)(FIELD, TIMES, [(normals(3, 7, 1), 0.0)]),
-            InvalidArgumentError,
-            r"first side of axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)",
-        ),
-        (lambda: Rollout(smear, GRID)(FIELD, TIMES, [(normals(4, 4, 1), 0.0)]), IncompatibleQueryError, "batch axes"),
-        (lambda: Rollout(smear, GRID)(FIELD[..., 1:], TIMES, CLOSED), InvalidArgumentError, "channels, 17"),
-        (lambda: Rollout(smear, GRID)(FIELD, TIMES.flip(0), CLOSED), InvalidArgumentError, "strictly increasing"),
-        (lambda: Rollout(broken, GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "at step 0, from t = 0, holds 51"),
-        (lambda: Rollout(lambda u: u[..., 1:], GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "shape of its input"),
-        (
-            lambda: Rollout(smear, GRID, source=lambda u, t: 40 * u + t)(FIELD, TIMES, CLOSED),
-            ConvergenceError,
-            "not settled in 50 iterations at step 0",
-        ),
-        (
-            lambda: Rollout(smear, GRID, update=StepUpdate(fixed=torch.ones(17, dtype=torch.bool)))(
-                FIELD, TIMES, CLOSED
-            ),
-            DependentConstraintsError,
-            "contradicts the walls",
-        ),
-        (
-            lambda: Rollout(smear, GRID, conserved=(1,))(FIELD, TIMES, CLOSED),
-            InvalidArgumentError,
-            "conserved must name",
-        ),
-        (
-            lambda: Rollout(smear, GRID)(FIELD, TIMES, CLOSED, normals(3, 2, 1, 17)),
-            InvalidArgumentError,
-            r"one entry for each of the 4 steps.*got \[\(3, 2, 1, 17\)\]",
-        ),
-        (lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=conductive), InvalidArgumentError, "needs a NodeGrid"),
-        (
-            lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=[(conductive, None)]),
-            InvalidArgumentError,
-            "needs a NodeGrid",
-        ),
-        (lambda: Rollout(smear, GRID, flux=[None, None]), InvalidArgumentError, "None for each of 1 axes, got 2"),
-        (
-            lambda: Rollout(smear, GRID, flux=FluxModel(NodeGrid(0.0, 1.0, 17))),
-            InvalidArgumentError,
-            "flux model was built for",
-        ),
-        (
-            lambda: Rollout(smear, GRID, flux=FluxModel(GRID))(FIELD, TIMES, [(normals(5, 2), 0.0)]),
-            InvalidArgumentError,
-            "takes 1 values at a point of a wall, got 2",
-        ),
-        (lambda: Rollout(3, GRID), InvalidArgumentError, "must map fields to fields, got int"),  # type: ignore[arg-type]
-        (lambda: Rollout(smear, GRID, conserved=(0, 0)), InvalidArgumentError, "different channels, at least one"),
-        (lambda: Rollout(lambda u: (u,), GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "its input.*got tuple"),
-        (lambda: Rollout(smear, GRID)(FIELD, TIMES, [(math.nan, 0.0)]), InvalidArgumentError, "axis 0 hold 4 NaN"),
-        (
-            lambda: Rollout(smear, GRID, source=lambda u, t: math.nan * u * t)(FIELD, TIMES, CLOSED),
-            ConvergenceError,
-            "not settled .* at step 0: the total still changes by nan",
-        ),
-        (
-            lambda: Rollout(smear, GRID, source=lambda u, t: t * u.sum(-1))(FIELD, TIMES, CLOSED),
-            InvalidArgumentError,
-            r"source of fields \(3, 1, 17\) must be \(\*batch, 1, 17\), got \(3, 1\)",
-        ),
-        (
-            lambda: Rollout(smear, GRID)(Rollout(smear, GRID).state_of(FIELD)._replace(step=5), TIMES, CLOSED),
-            InvalidArgumentError,
-            "after 5 steps, but the times have 4",
-        ),
-        (
-            lambda: Rollout(smear, GRID)(
-                Rollout(smear, GRID).state_of(FIELD)._replace(total=torch.full((3, 1), math.nan)), TIMES, CLOSED
-            ),
-            InvalidArgumentError,
-            "needs finite totals",
-        ),
-        (
-            lambda: Rollout(smear, GRID).diagnose(normals(6, STEPS, 1, 17), TIMES, CLOSED),
-            InvalidArgumentError,
-            r"trajectories \(\*batch, 5, c, \*space\), at all times",
-        ),
-        (
-            lambda: Rollout(smear, GRID).fit_band(normals(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
-            InvalidArgumentError,
-            "level must lie between 0 and 1, got 1.5",
-        ),
-        (
-            lambda: StepUpdate(total_variance=1.0, noise_variance=-1.0),
-            InvalidArgumentError,
-            "noise_variance must be finite and not negative",
-        ),
-        (lambda: StepUpdate(noise_variance=0.1), InvalidArgumentError, "weighed against the error of the operator"),
-        (
-            lambda: Rollout(smear, GRID, update=StepUpdate(covariance=torch.ones(3)))(FIELD, TIMES, CLOSED),
-            InvalidArgumentError,
-            r"covariance must be \(1, 17\)",
-        ),
-        (
-            lambda: Rollout(smear, GRID, flux=lambda u, g: (u + g).sum(-1))(FIELD, TIMES, CLOSED),
-            InvalidArgumentError,
-            "flux at the first side of axis 0",
-        ),
-    ],
-)
+def state(**changed) -> RolloutState:
+    return Rollout(smear, GRID).state_of(FIELD)._replace(**changed)
+
+
+CELLS, ALL = CellGrid(0.0, 1.0, 4), torch.ones(17, dtype=torch.bool)
+INVALID, UNFIT = InvalidArgumentError, IncompatibleQueryError
+WRONG = [
+    (lambda: roll(walls=[]), INVALID, "one pair .* for each of the 1 axes"),
+    (lambda: roll(walls=[(0.0, None)]), INVALID, "last side of axis 0 is miss"),
+    (lambda: roll(walls=[(normals(3, 7, 1), 0.0)]), INVALID, r"axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)"),
+    (lambda: roll(walls=[(normals(4, 4, 1), 0.0)]), UNFIT, "batch axes"),
+    (lambda: roll(walls=[(math.nan, 0.0)]), INVALID, "axis 0 hold 4 NaN"),
+    (lambda: roll(start=FIELD[..., 1:]), INVALID, "channels, 17"),
+    (lambda: roll(start=state(step=5)), INVALID, "after 5 steps, but the times have 4"),
+    (lambda: roll(start=state(total=torch.full((3, 1), math.nan))), INVALID, "needs finite totals"),
+    (lambda: roll(times=TIMES.flip(0)), INVALID, "strictly increasing"),
+    (lambda: roll(inputs=[normals(3, 2, 1, 17)]), INVALID, r"each of the 4 steps.*got \[\(3, 2, 1, 17\)\]"),
+    (lambda: roll(operator=lambda u: u * math.nan), INVALID, "at step 0, from t = 0, holds 51"),
+    (lambda: roll(operator=lambda u: u[..., 1:]), INVALID, "shape of its input"),
+    (lambda: roll(operator=lambda u: (u,)), INVALID, "its input.*got tuple"),
+    (lambda: roll(operator=3), INVALID, "must map fields to fields, got int"),
+    (lambda: roll(source=lambda u, t: 40 * u + t), ConvergenceError, "not settled in 50 iterations at step 0"),
+    (lambda: roll(source=lambda u, t: math.nan * u * t), ConvergenceError, "at step 0: the total still changes by nan"),
+    (lambda: roll(source=lambda u, t: t * u.sum(-1)), INVALID, r"source .* must be \(\*batch, 1, 17\), got \(3, 1\)"),
+    (lambda: roll(conserved=(1,)), INVALID, "conserved must name"),
+    (lambda: roll(conserved=(0, 0)), INVALID, "different channels, at least one"),
+    (lambda: roll(grid=CELLS, flux=conductive), INVALID, "needs a NodeGrid"),
+    (lambda: roll(grid=CELLS, flux=[(conductive, None)]), INVALID, "needs a NodeGrid"),
+    (lambda: roll(flux=[None, None]), INVALID, "None for each of 1 axes, got 2"),
+    (lambda: roll(flux=FluxModel(NodeGrid(0.0, 1.0, 17))), INVALID, "flux model was built for"),
+    (lambda: roll(flux=FluxModel(GRID), walls=[(normals(5, 2), 0.0)]), INVALID, "1 values at a point of a wall, got 2"),
+    (lambda: roll(flux=lambda u, g: (u + g).sum(-1)), INVALID, "flux at the first side of axis 0"),
+    (lambda: roll(update=StepUpdate(fixed=ALL)), DependentConstraintsError, "contradicts the walls"),
+    (lambda: roll(update=StepUpdate(covariance=torch.ones(3))), INVALID, r"covariance must be \(1, 17\)"),
+    (lambda: StepUpdate(total_variance=1.0, noise_variance=-1.0), INVALID, "must be finite and not negative"),
+    (lambda: StepUpdate(noise_variance=0.1), INVALID, "weighed against the error of the operator"),
+    (
+        lambda: Rollout(smear, GRID).diagnose(normals(6, STEPS, 1, 17), TIMES, CLOSED),
+        INVALID,
+        r"trajectories \(\*batch, 5, c, \*space\), at all times",
+    ),
+    (
+        lambda: Rollout(smear, GRID).fit_band(normals(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
+        INVALID,
+        "level must lie between 0 and 1, got 1.5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG)
 def test_messages(call, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         call()

@@ -169,16 +169,10 @@ def test_noise_of_another_shape_than_the_blocks_is_refused(shape):
     assert law.noise.shape == (3, 2)
 
 
-def test_messages():
+def test_an_order_names_its_axis():
     layout = FieldLayout(channels=1, shape=(4, 6))
     with pytest.raises(InvalidArgumentError, match="say along which axis"):
         ProbConserv(Fields(), Monotone(), layout=layout)(FIELD[None])
-    with pytest.raises(InvalidArgumentError, match=r"totals \(\*batch, regions\) .* got \(\)"):
-        region_totals(torch.tensor(1.0), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(InvalidArgumentError, match=r"at least one cell, got \(2,\) and \(0,\)"):
-        region_totals(torch.rand(2), torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(InvalidArgumentError, match=r"totals \(\*batch, levels\), got one number"):
-        level_totals(torch.tensor(1.0), torch.ones(1, 4))
 
 
 few = settings(deadline=None, max_examples=40)

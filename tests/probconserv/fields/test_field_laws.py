@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import Monotone, NonNegative, ProbConserv, condition, integral, local_conservation
+from probconserv import Monotone, NonNegative, ProbConserv, condition, local_conservation
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import (
     FieldLayout,
@@ -190,45 +190,47 @@ def test_a_layer_of_fields():
     assert names == {"G_entries", "b", "noise_variance"}
 
 
-def test_messages():
-    with pytest.raises(InvalidArgumentError, match="factor needs a number of points"):
-        block_means(torch.zeros(3), 2)
-    with pytest.raises(InvalidArgumentError, match=r"weights must be \(4, 4\), not negative"):
-        block_means(torch.zeros(2, 2), 2, weights=torch.ones(4, 3))
-    with pytest.raises(InvalidArgumentError, match="add up to zero"):
-        block_means(torch.zeros(2, 2), 2, weights=torch.zeros(4, 4))
-    with pytest.raises(InvalidArgumentError, match=r"weights must be .* with the 3 levels"):
-        level_totals(torch.zeros(3), torch.ones(2, 4))
-    with pytest.raises(InvalidArgumentError, match="labels must lie between −1 and 1"):
-        region_totals(torch.zeros(2), torch.tensor([0, 2]))
-    with pytest.raises(InvalidArgumentError, match="A row of G is zero"):
-        region_totals(torch.zeros(2), torch.tensor([0, 0]))
-    with pytest.raises(InvalidArgumentError, match=r"within \[−90, 90\]"):
-        sphere_areas(torch.tensor([0.0, 100]), torch.tensor([0.0, 1]))
-    with pytest.raises(InvalidArgumentError, match="longitudes must be at least two faces"):
-        sphere_areas(torch.tensor([0.0, 10]), torch.tensor([0.0, 1, 0.5]))
-    with pytest.raises(InvalidArgumentError, match="one number per cell"):
-        flux_budgets(GRID, torch.zeros(3))
-    with pytest.raises(InvalidArgumentError, match="do not divide the grid"):
-        block_budgets(GRID, 3, torch.zeros(1), [])
-    with pytest.raises(InvalidArgumentError, match="initial_contents must end in"):
-        block_budgets(GRID, (2, 3, 2), torch.zeros(2, 1, 1), [torch.zeros(2, 1, 1)] * 3)
-    with pytest.raises(InvalidArgumentError, match="The parts must end in the shapes"):
-        FluxLayout(GRID).flatten(torch.zeros(GRID.shape))
-    with pytest.raises(InvalidArgumentError, match="values must be"):
-        FluxLayout(GRID).unflatten(torch.zeros(3))
-    layout = FieldLayout(channels=1, shape=(4, 4))
-    with pytest.raises(InvalidArgumentError, match="for the members of an ensemble"):
-        condition_fields(unit(1, 4, 4), integral(torch.arange(16.0), 1.0), layout, noise_variance=0.1)
-    for channels in (1, 2):
-        layout, law = FieldLayout(channels=channels, shape=(4, 4)), block_means(torch.zeros(5, channels, 2, 2), 2)
-        for constraint in (law, law & NonNegative()):
-            with pytest.raises(
-                IncompatibleQueryError, match=r"end in the channels, .* block_means\(means, \(1, f, f\)\)"
-            ):
-                condition_fields(unit(5, channels, 4, 4), constraint, layout)
-    with pytest.raises(InvalidArgumentError, match="closed form"):
-        condition_fields(unit(5, 2, 4, 4), block_means(torch.zeros(5, 2, 2, 2), (1, 2, 2)), layout).with_draws(5)
+ONE, TWO = FieldLayout(channels=1, shape=(4, 4)), torch.zeros(2)
+WRONG = [
+    (lambda: block_means(torch.zeros(3), 2), "factor needs a number of points"),
+    (lambda: block_means(torch.zeros(2, 2), 2, weights=torch.ones(4, 3)), r"weights must be \(4, 4\), not negative"),
+    (lambda: block_means(torch.zeros(2, 2), 2, weights=torch.zeros(4, 4)), "add up to zero"),
+    (lambda: level_totals(torch.zeros(3), torch.ones(2, 4)), r"weights must be .* with the 3 levels"),
+    (lambda: level_totals(torch.tensor(1.0), torch.ones(1, 4)), r"totals \(\*batch, levels\), got one number"),
+    (lambda: region_totals(TWO, torch.tensor([0, 2])), "labels must lie between −1 and 1"),
+    (lambda: region_totals(TWO, torch.tensor([0, 0])), "A row of G is zero"),
+    (lambda: region_totals(TWO, torch.zeros(0, dtype=torch.int64)), r"at least one cell, got \(2,\) and \(0,\)"),
+    (lambda: region_totals(torch.tensor(1.0), torch.zeros(4)), r"totals \(\*batch, regions\) .* got \(\)"),
+    (lambda: sphere_areas(torch.tensor([0.0, 100]), torch.tensor([0.0, 1])), r"within \[−90, 90\]"),
+    (
+        lambda: sphere_areas(torch.tensor([0.0, 10]), torch.tensor([0.0, 1, 0.5])),
+        "longitudes must be at least two f",
+    ),
+    (lambda: flux_budgets(GRID, torch.zeros(3)), "one number per cell"),
+    (lambda: block_budgets(GRID, 3, torch.zeros(1), []), "do not divide the grid"),
+    (lambda: block_budgets(GRID, (2, 3, 2), torch.zeros(2, 1, 1), 3 * [torch.zeros(2, 1, 1)]), "contents must end in"),
+    (lambda: FluxLayout(GRID).flatten(torch.zeros(GRID.shape)), "The parts must end in the shapes"),
+    (lambda: FluxLayout(GRID).unflatten(torch.zeros(3)), "values must be"),
+    (
+        lambda: condition_fields(unit(1, 4, 4), block_means(TWO[None], 4), ONE, noise_variance=0.1),
+        "members of an e",
+    ),
+    (lambda: condition_fields(unit(1, 4, 4), block_means(torch.ones(1, 1), 4), ONE).with_draws(5), "closed form"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_messages(call, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_laws_of_every_channel_by_itself_are_refused(channels):
+    layout, law = FieldLayout(channels=channels, shape=(4, 4)), block_means(torch.zeros(5, channels, 2, 2), 2)
+    for constraint in (law, law & NonNegative()):
+        with pytest.raises(IncompatibleQueryError, match=r"in the channels, .* block_means\(means, \(1, f, f\)\)"):
+            condition_fields(unit(5, channels, 4, 4), constraint, layout)
 
 
 @pytest.mark.long

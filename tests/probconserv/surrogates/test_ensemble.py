@@ -81,12 +81,6 @@ def test_without_correlation_the_same_variances_are_left(seed: int, members: int
     assert torch.equal(moved[:, 0], torch.zeros(2, dtype=torch.float64))
 
 
-def test_covariance_of_members_alone_has_rank_members_minus_one() -> None:
-    models = [Constant(mean, torch.ones_like(mean)) for mean in draws(0, 4, 1, 10)]
-    prediction = Ensemble(models).predict(*data(1, 10))
-    assert int(torch.linalg.matrix_rank(prediction.covariance_matrix[0])) == 3
-
-
 def test_operators_count_as_vectors_of_channels_and_places() -> None:
     operators = [nn.Conv1d(1, 2, 1).double() for _ in range(3)]
     field = draws(1, 4, 1, 6)

@@ -25,19 +25,6 @@ def some_rows(noise: float = 0.1) -> LinearConstraint:
     return LinearConstraint(normal(6, N, seed=3), normal(6, seed=4), noise)
 
 
-@pytest.mark.parametrize("whitened", [True, False])
-def test_rows_see_coefficients_through_the_modes_that_are_left_out(whitened: bool) -> None:
-    modes, law = latent(whitened=whitened), some_rows()
-    information = information_of(modes, law)
-    G, A = law.rows, law.rows @ modes.basis.mT
-    M = G @ (modes.rest.mT @ modes.rest + torch.diag(modes.noise_variance)) @ G.mT + torch.diag(law.noise)
-    H = A.mT @ torch.linalg.solve(M, A)
-    vectors = information.vectors
-    assert torch.allclose(vectors * information.values @ vectors.mT, H, rtol=1e-9, atol=1e-9 * float(H.max()))
-    expected = A.mT @ torch.linalg.solve(M, law.b - G @ modes.mean)
-    assert torch.allclose(vectors @ information.goal, expected, rtol=1e-9, atol=1e-9)
-
-
 class Linear(nn.Module):
     """The velocity that transports N(0, I) to N(0, C): v = (t C − (1 − t) I) (t² C + (1 − t)² I)⁻¹ z."""
 
