@@ -12,52 +12,42 @@ from boon.fno import FNO, FNOConfig
 
 
 class FNOVelocity(nn.Module):
-    """v(z, t) by an FNO: the field is a channel, sines and cosines of the time and any parameters are constant ones.
+    """v(z, t) by an FNO: the field is a channel, sines and cosines of the time are constant ones.
 
     The velocity of ``probconserv.FlowMatching`` in a ``FieldLatent``, as in functional flow matching (Kerrigan et al.,
     AISTATS 2024) and ECI (Cheng et al., ICLR 2025).
 
     Args:
         config: Sizes and options of the FNO; its channels follow from the other arguments.
-        inputs: Number of parameters that the flow is conditional on.
         frequencies: Number K of frequencies; the time enters as t and cos πkt, sin πkt for k = 1 … K.
 
     Raises:
-        InvalidArgumentError: If a number is negative.
+        InvalidArgumentError: If ``frequencies`` is negative.
     """
 
-    def __init__(self, config: FNOConfig, *, inputs: int = 0, frequencies: int = 4) -> None:
+    def __init__(self, config: FNOConfig, *, frequencies: int = 4) -> None:
         super().__init__()
-        if min(inputs, frequencies) < 0:
-            raise InvalidArgumentError(f"inputs and frequencies must not be negative, got {inputs} and {frequencies}.")
-        self.inputs, self.frequencies = inputs, frequencies
-        channels = 2 + 2 * frequencies + inputs
-        self.operator = FNO(replace(config, in_channels=channels, out_channels=1))
+        if frequencies < 0:
+            raise InvalidArgumentError(f"frequencies must not be negative, got {frequencies}.")
+        self.frequencies = frequencies
+        self.operator = FNO(replace(config, in_channels=2 + 2 * frequencies, out_channels=1))
 
-    def forward(
-        self, z: Float[Tensor, "s ..."], t: Float[Tensor, " s"], inputs: Float[Tensor, "s d"] | None = None
-    ) -> Float[Tensor, "s ..."]:
-        """The velocity.
+    def forward(self, z: Float[Tensor, "s ..."], t: Float[Tensor, " s"]) -> Float[Tensor, "s ..."]:
+        """dz/dt.
 
         Args:
             z: Fields, both ends of every axis included.
             t: Times.
-            inputs: Parameters of every field.
-
-        Returns:
-            dz/dt.
 
         Raises:
-            InvalidArgumentError: If the field has another number of axes, or the inputs another number of columns.
+            InvalidArgumentError: If the field has another number of axes.
         """
-        axes, columns = self.operator.config.dimension, 0 if inputs is None else inputs.shape[-1]
-        if z.ndim != axes + 1 or columns != self.inputs:
+        axes = self.operator.config.dimension
+        if z.ndim != axes + 1:
             raise InvalidArgumentError(
-                f"FNOVelocity maps fields (s, *space) with {axes} axes and {self.inputs} inputs, got a field "
-                f"{tuple(z.shape)} and {columns} inputs."
+                f"FNOVelocity maps fields (s, *space) with {axes} axes, got a field {tuple(z.shape)}."
             )
         angles = pi * torch.arange(1, self.frequencies + 1, device=z.device, dtype=z.dtype) * t[:, None]
-        constants = [t[:, None], angles.cos(), angles.sin()] + ([] if inputs is None else [inputs])
-        constant = torch.cat(constants, dim=1)
+        constant = torch.cat([t[:, None], angles.cos(), angles.sin()], dim=1)
         constant = constant.reshape(*constant.shape, *[1] * axes).expand(-1, -1, *z.shape[1:])
         return self.operator(torch.cat([z[:, None], constant], dim=1))[:, 0]

@@ -100,9 +100,7 @@ def identity_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correct
     return correct
 
 
-def local_correction(
-    flow: Flow, information: Information, inputs: Tensor | None
-) -> Callable[[Tensor, Tensor, float], Tensor]:
+def local_correction(flow: Flow, information: Information) -> Callable[[Tensor, Tensor, float], Tensor]:
     """The function from ẑ₁ ``(s, r)``, z, t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data."""
     informed = information.values > INFORMED
     if not bool(informed.any()):
@@ -119,7 +117,7 @@ def local_correction(
         gaussian = latent.clean_variances(t)[:, None] * vectors
         along, observed = gaussian.expand(len(z), *vectors.shape), (vectors.mT @ gaussian).expand(len(z), -1, -1)
         if t >= _START:
-            local, inner = _positive_part((1 - t) ** 2 / t * _jacobian_times(flow, z, t, inputs, vectors), vectors)
+            local, inner = _positive_part((1 - t) ** 2 / t * _jacobian_times(flow, z, t, vectors), vectors)
             along, observed = local + _TRUST * along, inner + _TRUST * observed
         pull = torch.linalg.solve(observed + torch.diag(1 / values), (target - clean @ vectors)[..., None])
         return clean + (along @ pull)[..., 0]
@@ -127,12 +125,12 @@ def local_correction(
     return correct
 
 
-def _jacobian_times(flow: Flow, z: Tensor, t: float, inputs: Tensor | None, vectors: Tensor) -> Tensor:
+def _jacobian_times(flow: Flow, z: Tensor, t: float, vectors: Tensor) -> Tensor:
     """∂ẑ₁/∂z V ``(s, r, k)``."""
 
     def along(direction: Tensor) -> Tensor:
         def clean(point: Tensor) -> Tensor:
-            return point + (1 - t) * flow.evaluate(point, t, inputs)
+            return point + (1 - t) * flow.evaluate(point, t)
 
         return jvp(clean, (z,), (direction.expand_as(z),))[1]
 

@@ -45,8 +45,8 @@ class FlowMatching(Surrogate):
 
     Args:
         latent: Coordinates in which the flow works: ``KarhunenLoeve``, ``FieldLatent``, or your own ``Latent``.
-        velocity: v, from z ``(s, *state)``, times ``(s,)`` and, for a conditional flow, inputs ``(s, d)`` to
-            ``(s, *state)``: ``ResidualVelocity`` for coefficients, or any module.
+        velocity: v, from z ``(s, *state)`` and times ``(s,)`` to ``(s, *state)``: ``ResidualVelocity`` for
+            coefficients, or any module.
         axes: Coordinates of the grid along every axis of a field, time first; ``predict`` needs them.
         draws: Number of draws of a prediction.
         options: Steps of a prediction.
@@ -78,7 +78,6 @@ class FlowMatching(Surrogate):
         training: TrainingConfig,
         folder: str | Path,
         *,
-        inputs: Float[Tensor, "count d"] | None = None,
         batch: int = 512,
         progress: bool | ProgressHook = True,
     ) -> TrainingState:
@@ -88,16 +87,21 @@ class FlowMatching(Surrogate):
             fields: Training fields.
             training: Steps, rate, precision, seed and device.
             folder: Folder of the checkpoint.
-            inputs: Parameters of every field, for a conditional flow.
             batch: Fields in a step, drawn at random.
             progress: See ``ANP.fit``.
         """
-        z, parameters = self._training_set(fields, inputs)
+        fields = as_tensor(fields, dtype=None)
+        if tuple(fields.shape[1:]) != self.latent.shape:
+            raise InvalidArgumentError(
+                f"fields must be (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
+            )
+        refuse_missing(fields, "fields hold")
+        with torch.no_grad():
+            z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)]).contiguous()
         digest = hashlib.sha256(z.numpy().tobytes())
-        digest.update(b"" if parameters is None else parameters.numpy().tobytes())
         task = Task(
             model=self.velocity,
-            loss=lambda module, step: self._loss(module, step, z, parameters, batch),
+            loss=lambda module, step: self._loss(module, step, z, batch),
             config={"batch": batch, "data": digest.hexdigest(), "velocity": type(self.velocity).__name__},
             title="flow matching",
         )
@@ -112,12 +116,11 @@ class FlowMatching(Surrogate):
         law: AnyLaw | None = None,
         sampler: Sampler | None = None,
         options: SamplingOptions | None = None,
-        inputs: Float[Tensor, "*count d"] | None = None,
         seed: int = 0,
         first: int = 0,
     ) -> Float[Tensor, "count ..."]:
         """The fields of ``draw``, ``(count − first, *space)``, float64, under a law if one is given."""
-        task = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
+        task = SamplingTask(count=count, law=law, options=options or self.options)
         return self._drawn(task, sampler, seed, first).fields
 
     def draw(
@@ -127,7 +130,6 @@ class FlowMatching(Surrogate):
         law: AnyLaw | None = None,
         sampler: Sampler | None = None,
         options: SamplingOptions | None = None,
-        inputs: Float[Tensor, "*count d"] | None = None,
         seed: int = 0,
         first: int = 0,
     ) -> Draws:
@@ -140,7 +142,6 @@ class FlowMatching(Surrogate):
             sampler: ``twisted``, ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``; without it ``sampler_for``
                 chooses by the law: ``twisted`` for few directions and bounds of coefficients, else ``conditioned``.
             options: Steps and noise of the sampler.
-            inputs: Parameters of a conditional flow, ``(d,)`` for all draws or ``(count, d)``.
             seed: Equal seeds give equal draws.
             first: Number of draws that an interrupted call has finished; the others are drawn as they would have been.
 
@@ -149,7 +150,7 @@ class FlowMatching(Surrogate):
             DependentConstraintsError: If its rows are redundant.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
-        task = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
+        task = SamplingTask(count=count, law=law, options=options or self.options)
         return self._drawn(task, sampler, seed, first)
 
     def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
@@ -231,37 +232,18 @@ class FlowMatching(Surrogate):
         axes = None if axes is None else [torch.tensor(axis, dtype=torch.float64) for axis in axes]
         return cls(latent, velocity, axes=axes, options=options, **settings).eval()
 
-    def evaluate(self, z: Tensor, t: float, inputs: Tensor | None = None) -> Tensor:
+    def evaluate(self, z: Tensor, t: float) -> Tensor:
         """The velocity at ``(s, *state)``, float64; the module works in its own precision."""
         weight = next(self.velocity.parameters(), torch.empty(0))
         time = torch.full((len(z),), t, dtype=weight.dtype, device=weight.device)
-        arguments = (z.to(weight), time) if inputs is None else (z.to(weight), time, inputs.to(weight))
-        velocity = self.velocity(*arguments)
+        velocity = self.velocity(z.to(weight), time)
         return velocity.to("cpu", torch.float64) if isinstance(velocity, Tensor) else velocity
 
     def covariance(self) -> LinearOperator:
         """Covariance of the fields ``(n, n)``, low rank plus diagonal: the metric in which exact rows are met."""
         return self.latent.clean_covariance(0.0)
 
-    def _training_set(self, fields: Tensor, inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        fields = as_tensor(fields, dtype=None)
-        if tuple(fields.shape[1:]) != self.latent.shape:
-            raise InvalidArgumentError(
-                f"fields must be (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
-            )
-        if inputs is not None and (inputs.ndim != 2 or len(inputs) != len(fields)):
-            raise InvalidArgumentError(
-                f"inputs must be (count, d) with one row for each of the {len(fields)} fields, got "
-                f"{tuple(inputs.shape)}."
-            )
-        refuse_missing(fields, "fields hold")
-        if inputs is not None:
-            refuse_missing(inputs, "inputs hold")
-        with torch.no_grad():
-            z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)])
-        return z.contiguous(), None if inputs is None else inputs.float().contiguous()
-
-    def _loss(self, module: nn.Module, step: StepContext, z: Tensor, parameters: Tensor | None, batch: int) -> Tensor:
+    def _loss(self, module: nn.Module, step: StepContext, z: Tensor, batch: int) -> Tensor:
         """Mean of |v(z_t, t) − (z₁ − z₀)|² over a random batch."""
         rows, generator = step.rows(batch), step.generator
         device = next(module.parameters()).device
@@ -270,16 +252,13 @@ class FlowMatching(Surrogate):
         t = torch.rand(rows, generator=generator).to(device)
         data = z[chosen].to(device)
         along = t.reshape(-1, *[1] * (data.ndim - 1))
-        arguments = ((1 - along) * noise + along * data, t)
-        if parameters is not None:
-            arguments = (*arguments, parameters[chosen].to(device))
-        return (module(*arguments) - (data - noise)).square().mean()
+        return (module((1 - along) * noise + along * data, t) - (data - noise)).square().mean()
 
     def _drawn(
         self, whole: SamplingTask, sampler: Sampler | None, seed: int, first: int, *, told: bool = True
     ) -> Draws:
         """See ``draw``; warnings of particles are left out unless told."""
-        count, inputs = whole.count, whole.inputs
+        count = whole.count
         if count < 1 or not 0 <= first < count or first % _CHUNK:
             raise InvalidArgumentError(
                 f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
@@ -290,7 +269,6 @@ class FlowMatching(Surrogate):
                 f"{sampler!r} and {whole.options!r}."
             )
         check_law(self.latent, whole.law, count)
-        whole = replace(whole, inputs=None if inputs is None else inputs.expand(count, inputs.shape[-1]))
         done: list[Tensor] = []
         population: Population | None = None
         particles: Particles | None = None

@@ -12,7 +12,7 @@ from probconserv.surrogates.flow.latent import FieldLatent
 
 
 class ResidualVelocity(nn.Module):
-    """v(z, t) = a(t) z + d/s network(z/s, t, inputs) with s² = t² d² + (1 − t)², d the spread of each coefficient.
+    """v(z, t) = a(t) z + d/s network(z/s, t) with s² = t² d² + (1 − t)², d the spread of each coefficient.
 
     The first term, a = (t d² − (1 − t))/s², is the velocity that transports a standard normal to N(0, d²), to which
     coefficients come close; the network learns how the data differ from it and starts at zero.
@@ -21,7 +21,6 @@ class ResidualVelocity(nn.Module):
         size: Number r of coefficients.
         width: Features of every layer.
         blocks: Residual blocks of two layers.
-        inputs: Number of parameters that the flow is conditional on.
         frequencies: Number of Fourier features of t.
         spread: d, one for each coefficient, the ``spread`` of ``KarhunenLoeve``; 1 without it.
     """
@@ -33,49 +32,38 @@ class ResidualVelocity(nn.Module):
         size: int,
         width: int = 256,
         blocks: int = 4,
-        inputs: int = 0,
         frequencies: int = 8,
         spread: Sequence[float] | Tensor | None = None,
     ) -> None:
         super().__init__()
-        if min(size, width, blocks, frequencies) < 1 or inputs < 0:
+        if min(size, width, blocks, frequencies) < 1:
             raise InvalidArgumentError(
-                f"size, width, blocks and frequencies must be at least 1 and inputs not negative, got {size}, {width}, "
-                f"{blocks}, {frequencies} and {inputs}."
+                f"size, width, blocks and frequencies must be at least 1, got {size}, {width}, {blocks} and "
+                f"{frequencies}."
             )
         values = [1.0] * size if spread is None else [float(value) for value in spread]
         if len(values) != size or not min(values) > 0:
             raise InvalidArgumentError(f"spread must be {size} positive numbers, got {values}.")
-        self.size, self.inputs = size, inputs
-        self.config = {"width": width, "blocks": blocks, "inputs": inputs, "frequencies": frequencies, "spread": values}
+        self.size = size
+        self.config = {"width": width, "blocks": blocks, "frequencies": frequencies, "spread": values}
         self.register_buffer("spread", torch.tensor(values), persistent=False)
-        self.embed = nn.Linear(size + inputs, width)
+        self.embed = nn.Linear(size, width)
         self.embed_time = nn.Linear(2 * frequencies, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.output = nn.Linear(width, size)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, z: Tensor, t: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """The velocity.
-
-        Coefficients z ``(s, r)``, times ``(s,)`` and parameters ``(s, inputs)`` give dz/dt ``(s, r)``.
-        """
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """dz/dt ``(s, r)`` of coefficients z ``(s, r)`` at times ``(s,)``."""
         if z.shape[-1] != self.size:
             raise InvalidArgumentError(f"z must have {self.size} coefficients, got {z.shape[-1]}.")
-        columns = 0 if inputs is None else inputs.shape[-1]
-        if columns != self.inputs:
-            raise InvalidArgumentError(
-                f"inputs must have {self.inputs} columns, got {columns}; sample takes those of a conditional flow, "
-                "predict has none."
-            )
         t = t[:, None]
         spread = self.spread.to(z)
         scale = ((t * spread) ** 2 + (1 - t) ** 2).sqrt()
-        features = z / scale if inputs is None else torch.cat([z / scale, inputs], dim=-1)
         octaves = math.pi * torch.arange(1, self.embed_time.in_features // 2 + 1, device=z.device, dtype=z.dtype)
         time = self.embed_time(torch.cat([(octaves * t).cos(), (octaves * t).sin()], dim=-1))
-        hidden = self.embed(features) + time
+        hidden = self.embed(z / scale) + time
         for block in self.blocks:
             hidden = block(hidden, time)
         return (t * spread**2 - (1 - t)) / scale**2 * z + self.output(hidden) * spread / scale
@@ -93,8 +81,7 @@ class ResidualFieldVelocity(nn.Module):
     value imposed on one line of the grid, goes away and does not reach the network.
 
     Args:
-        network: From fields ``(s, *space)``, times ``(s,)`` and any inputs ``(s, d)`` to fields, for instance
-            ``boon.FNOVelocity``.
+        network: From fields ``(s, *space)`` and times ``(s,)`` to fields, for instance ``boon.FNOVelocity``.
         size: Number of modes.
         points: Points of a field. ``of`` takes all three, and the modes, from a latent.
     """
@@ -128,8 +115,8 @@ class ResidualFieldVelocity(nn.Module):
         velocity.noise.copy_(torch.cat([noise, ((total - noise.sum()) / (points - size))[None]]))
         return velocity
 
-    def forward(self, z: Tensor, t: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """dz/dt of fields z ``(s, *space)``, scaled as in ``FieldLatent``; inputs ``(s, d)`` are the network's."""
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """dz/dt of fields z ``(s, *space)``, scaled as in ``FieldLatent``."""
         modes, d, k = self.modes.to(z), self.spread.to(z), self.noise.to(z)
         flat, t_ = z.flatten(1), t[:, None]
         along = flat @ modes.mT
@@ -137,8 +124,7 @@ class ResidualFieldVelocity(nn.Module):
         gaussian = (t_ * d**2 - (1 - t_) * k) / squares
         unit, size = squares[:, :-1].sqrt(), (modes.shape[1] / modes.shape[0]) ** 0.5
         seen = size * (along / unit) @ modes
-        arguments = (seen.reshape(z.shape), t) if inputs is None else (seen.reshape(z.shape), t, inputs)
-        learnt = self.network(*arguments).flatten(1) @ modes.mT / size
+        learnt = self.network(seen.reshape(z.shape), t).flatten(1) @ modes.mT / size
         change = (gaussian[:, :-1] - gaussian[:, -1:]) * along + d[:-1] * k[:-1].sqrt() / unit * learnt
         return (gaussian[:, -1:] * flat + change @ modes).reshape(z.shape)
 

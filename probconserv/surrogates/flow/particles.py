@@ -324,16 +324,15 @@ def population_of(flow: Flow, task: SamplingTask) -> Population:
 def _guided(flow: Flow, task: SamplingTask, guide: Guide) -> tuple[_Cloud, float]:
     """The particles at the last node before t = 1, and that node."""
     latent, generator, count = guide.latent, task.generator, max(task.options.particles, task.count)
-    inputs = None if task.inputs is None else task.inputs[:1].expand(count, -1)
     z = latent.noise(count, generator)
-    clean, variances = clean_estimate(flow, z, 0.0, inputs), latent.clean_variances(0.0)
+    clean, variances = clean_estimate(flow, z, 0.0), latent.clean_variances(0.0)
     potential = guide.potential(clean, variances)
     cloud = _Cloud(z, clean, potential, guide.log_density(clean, variances) + potential, torch.arange(count))
     nodes = nodes_of(task.options.steps)[:-1]
     for t, after in pairwise(nodes):
         cloud = cloud.anew(generator)
         z, forecast = _step(cloud, guide, t, after, generator)
-        clean, variances = clean_estimate(flow, z, after, inputs), latent.clean_variances(after)
+        clean, variances = clean_estimate(flow, z, after), latent.clean_variances(after)
         potential = guide.potential(clean, variances)
         gained = guide.log_density(clean, variances) - forecast + potential - cloud.potential
         cloud = replace(cloud, z=z, clean=clean, potential=potential, log_weights=cloud.log_weights + gained)

@@ -62,7 +62,7 @@ def _conditioned(flow: Flow, task: SamplingTask, latent: Latent) -> Float[Tensor
     """Draws of one group, in coordinates that allow for what their law needs."""
     if task.options.local:
         information = shared_information(latent, task.law)
-        correct = None if information is None else local_correction(flow, information, task.inputs)
+        correct = None if information is None else local_correction(flow, information)
     else:
         correct = _without_state(in_clean_metric(latent, task.law))
     z = _integrate(flow, task, correct, keeps_noise=False)
@@ -112,7 +112,7 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
 
 def _obstacle(latent: Latent, task: SamplingTask) -> str | None:
     """What ``twisted`` is for and this is not."""
-    law, inputs = task.law, task.inputs
+    law = task.law
     if not isinstance(latent, KarhunenLoeve):
         return f"KarhunenLoeve coefficients, not for {type(latent).__name__}"
     joined = law.joined() if isinstance(law, Inequality) else law
@@ -122,8 +122,6 @@ def _obstacle(latent: Latent, task: SamplingTask) -> str | None:
         return "rows and bounds, not for an order or inequalities between values"
     if joined.batch_shape:
         return "one law of all draws, not one for each"
-    if inputs is not None and not bool((inputs == inputs[:1]).all()):
-        return "one set of inputs of all draws, not one for each"
     return None
 
 
@@ -165,12 +163,12 @@ def _integrate(flow: Flow, task: SamplingTask, correct: StateCorrection | None, 
     """z at t = 1 ``(count, *state)``."""
     options, noise = task.options, flow.latent.noise(task.count, task.generator)
     if options.order == 2 and not keeps_noise:
-        return integrate(flow, noise, task.inputs, correct, options.steps)
+        return integrate(flow, noise, correct, options.steps)
     z, evaluations = noise, 0
     for step in range(options.steps):
         t, after = step / options.steps, (step + 1) / options.steps
         for repetition in range(options.mixing):
-            clean = clean_estimate(flow, z, t, task.inputs)
+            clean = clean_estimate(flow, z, t)
             clean = clean if correct is None else correct(clean, z, t)
             evaluations += 1
             if not keeps_noise:

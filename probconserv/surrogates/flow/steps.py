@@ -23,7 +23,7 @@ class Flow(Protocol):
 
     latent: Latent
 
-    def evaluate(self, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
+    def evaluate(self, z: Tensor, t: float) -> Tensor:
         """dz/dt at ``(s, *state)``, float64, by operations that ``torch.func`` differentiates."""
         ...
 
@@ -40,9 +40,9 @@ def nodes_of(count: int) -> list[float]:
     return [*(1 - 0.5 * (LAST**share + 1 - (1 - LAST) * share)).tolist(), 1.0]
 
 
-def clean_estimate(flow: Flow, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
+def clean_estimate(flow: Flow, z: Tensor, t: float) -> Tensor:
     """ẑ₁ = z + (1 − t) v(z, t), with the velocity checked."""
-    velocity: Any = flow.evaluate(z, t, inputs)
+    velocity: Any = flow.evaluate(z, t)
     if not isinstance(velocity, Tensor) or velocity.shape != z.shape:
         got = tuple(velocity.shape) if isinstance(velocity, Tensor) else type(velocity).__name__
         raise InvalidArgumentError(f"The velocity must return a tensor of the shape of z, {tuple(z.shape)}, got {got}.")
@@ -55,11 +55,11 @@ def clean_estimate(flow: Flow, z: Tensor, t: float, inputs: Tensor | None) -> Te
     return z + (1 - t) * velocity
 
 
-def integrate(flow: Flow, z: Tensor, inputs: Tensor | None, correct: StateCorrection | None, steps: int) -> Tensor:
+def integrate(flow: Flow, z: Tensor, correct: StateCorrection | None, steps: int) -> Tensor:
     """z at t = 1 ``(count, *state)`` from z at t = 0, by steps of second order."""
     before, rate, slope = 0.0, None, torch.zeros_like(z)
     for t, after in pairwise(nodes_of(steps)):
-        clean = clean_estimate(flow, z, t, inputs)
+        clean = clean_estimate(flow, z, t)
         clean = clean if correct is None else correct(clean, z, t)
         spread, growth = flow.latent.spread_at(t)
         last, rate = rate, ((clean - z) / (1 - t) - growth * z) / spread  # dy/dt

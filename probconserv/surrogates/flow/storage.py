@@ -81,7 +81,10 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
     _require_known(path, "velocity", config["velocity"], ResidualVelocity)
-    return ResidualVelocity(latent.state_shape[0], **config["network"])
+    network = dict(config["network"])
+    if network.pop("inputs", 0):  # parameters, of which flows of 0.2 could be functions
+        raise DataFileError(f"'{path}' holds the velocity of a conditional flow, which this version does not know.")
+    return ResidualVelocity(latent.state_shape[0], **network)
 
 
 def _require_known(path: str | Path, part: str, kind: str, known: type[nn.Module]) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
 from probconserv.errors import InvalidArgumentError
@@ -60,22 +59,19 @@ class SamplingTask:
     Args:
         count: Number of fields.
         law: Law of all of them, or with one batch entry for each.
-        inputs: Parameters of every field ``(count, d)``, for a conditional flow.
         options: Steps and noise.
         generator: Source of random numbers.
     """
 
     count: int
     law: AnyLaw | None = None
-    inputs: Float[Tensor, "count d"] | None = None
     options: SamplingOptions = field(default_factory=SamplingOptions)
     generator: Generator = field(default_factory=Generator)
 
     def part(self, draws: slice | Tensor) -> "SamplingTask":
         """The task of some of the draws, given by their positions."""
         count = len(torch.arange(self.count)[draws])
-        inputs = None if self.inputs is None else self.inputs[draws]
-        return replace(self, count=count, law=part_of(self.law, draws), inputs=inputs)
+        return replace(self, count=count, law=part_of(self.law, draws))
 
 
 Sampler = Callable[[Flow, SamplingTask], Tensor]

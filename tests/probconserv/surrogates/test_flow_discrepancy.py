@@ -157,22 +157,6 @@ def test_noise_below_the_error_of_fields_is_named() -> None:
         assert [("counts as none" in str(each.message)) for each in seen] == [True] * told
 
 
-def test_draws_of_a_group_keep_their_inputs() -> None:
-    class Remembering(torch.nn.Module):
-        """A velocity of zero that keeps the inputs it was given."""
-
-        def forward(self, z: Tensor, t: Tensor, inputs: Tensor) -> Tensor:  # noqa: ARG002 - the signature of a velocity
-            seen.append(inputs.squeeze(-1).tolist())
-            return torch.zeros_like(z)
-
-    seen: list[list[float]] = []
-    flow, u = FlowMatching(latent(), Remembering()), fields(4, seed=1)
-    u[2] += 0.1 * normal(N, seed=3)
-    with pytest.warns(UserWarning, match="1 of 4 laws"):
-        flow.sample(4, law=value_rows(u), inputs=torch.arange(4.0)[:, None], options=SamplingOptions(steps=1))
-    assert seen == [[0.0, 1.0, 3.0], [2.0]]
-
-
 class Dense(KarhunenLoeve):
     """Coordinates whose covariance has no structure."""
 

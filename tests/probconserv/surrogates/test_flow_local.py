@@ -56,7 +56,7 @@ def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_
     H = information.vectors * information.values @ information.vectors.mT
     goal = information.vectors @ information.goal
     expected = clean + (goal - clean @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT
-    corrected = local_correction(flow, information, None)(clean, z, t)
+    corrected = local_correction(flow, information)(clean, z, t)
     assert torch.allclose(corrected, expected, rtol=1e-9, atol=1e-9)
 
 

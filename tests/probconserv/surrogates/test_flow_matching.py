@@ -36,9 +36,9 @@ def two_groups(count: int) -> Tensor:
     ) * torch.cos(torch.pi * X)
 
 
-def small(fields: Tensor, inputs: int = 0, size: int = 2) -> FlowMatching:
+def small(fields: Tensor, size: int = 2) -> FlowMatching:
     torch.manual_seed(0)
-    velocity = ResidualVelocity(size, width=24, blocks=1, inputs=inputs)
+    velocity = ResidualVelocity(size, width=24, blocks=1)
     return FlowMatching(KarhunenLoeve.of(fields, size), velocity, options=SamplingOptions(steps=20))
 
 
@@ -54,17 +54,6 @@ def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
     assert near[0] < 0.6
     assert near[1] > 0.75, near
     assert 0.3 < float((flow.sample(200)[:, N // 2] > 0).double().mean()) < 0.7
-
-
-def test_parameters_select_what_is_drawn(tmp_path: Path) -> None:
-    fields = two_groups(400)
-    sign = fields[:, [N // 2]].sign()
-    flow = small(fields, inputs=1)
-    flow.fit(fields, replace(TRAINING, steps=200), tmp_path, inputs=sign, batch=128, progress=False)
-    drawn = flow.sample(40, inputs=torch.cat([torch.ones(20, 1), -torch.ones(20, 1)]))[:, N // 2]
-    assert float(drawn[:20].min()) > 0 > float(drawn[20:].max())
-    with pytest.raises(InvalidArgumentError, match="inputs must have 1 columns, got 0"):
-        flow.sample(2)
 
 
 def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -292,8 +281,6 @@ def test_messages(tmp_path: Path) -> None:
     fields[3, 2] = float("nan")
     with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
         flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
-        flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
     context, query = observed()
     with pytest.raises(IncompatibleQueryError, match="fields are known from 0 to 1; ask within them"):
         predictor(5).predict(context, Query(query.points + 0.5))

@@ -420,14 +420,10 @@ def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any]
         smooth().draw(3, law=law, sampler=twisted, options=SamplingOptions(**options))
 
 
-def test_other_coordinates_and_inputs_are_refused() -> None:
+def test_other_coordinates_are_refused() -> None:
     latent = FieldLatent.of(normal(30, 12), 4)
     with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients, not for FieldLatent; use conditioned"):
         FlowMatching(latent, nn.Identity()).draw(2, law=SEEN, sampler=twisted)
-    flow = FlowMatching(coordinates(12), ResidualVelocity(12, width=4, blocks=1, inputs=1))
-    with pytest.raises(InvalidArgumentError, match="one set of inputs of all draws"):
-        flow.draw(2, law=SEEN, sampler=twisted, inputs=torch.tensor([[0.0], [1.0]]))
-    assert flow.draw(2, law=SEEN, inputs=torch.tensor([1.0])).sampler == "twisted"
 
 
 @pytest.mark.parametrize(
