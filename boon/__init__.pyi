@@ -33,8 +33,6 @@ from boon.velocity import FNOVelocity as FNOVelocity
 if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from boon.conditions.functionals import Boundary as Boundary
     from boon.conditions.functionals import prescribe as prescribe
-    from boon.corrections.matched import MatchedTransform as MatchedTransform
-    from boon.corrections.scalar import ScalarElimination as ScalarElimination
     from boon.errors import BoonError as BoonError
     from boon.errors import SingularKernelError as SingularKernelError
     from boon.errors import StoredOperatorError as StoredOperatorError

@@ -179,10 +179,7 @@ class Layers(ABC):
 
     @abstractmethod
     def prepare(self, layer: int, v: Tensor) -> Tensor:
-        """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``.
-
-        From layer 1 on v is the output of an activation and may be overwritten.
-        """
+        """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``."""
 
     @abstractmethod
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:

@@ -72,12 +72,12 @@ def skip_connection(kind: Skip, channels: int) -> nn.Module:
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
-    """An activation whose result may be overwritten: where backward needs the result, it is copied."""
+    """The activation of this name."""
     if kind == "gelu":
         return functional.gelu(x)
     if kind == "silu":
         return functional.silu(x)
-    return (x.relu() if kind == "relu" else x.tanh()).clone()
+    return x.relu() if kind == "relu" else x.tanh()
 
 
 class FieldNorm(nn.Module):

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from boon.corrections.correction import CorrectedLayers
+from boon.corrections.mixed import MixedBasis
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve, half_refused
@@ -158,7 +159,7 @@ class _Call:
         if not self.layers.hidden:
             return x
         domain = (..., *(slice(p, p + n) for p, n in zip(self._margins(x), self.shape, strict=True)))
-        prepared = self.layers.prepare(index, x[domain].clone(memory_format=torch.contiguous_format))
+        prepared = self.layers.prepare(index, x[domain])
         if prepared.shape == x.shape:
             return prepared
         result = x.clone()
@@ -190,7 +191,7 @@ class _Call:
             ) from error
         margins = self._margins(x)
         for axis, (basis, margin) in enumerate(zip(bases, margins, strict=True)):
-            if margin and not basis.fourier:
+            if margin and isinstance(basis, MixedBasis) and not basis.matched.fourier:
                 raise InvalidArgumentError(
                     f"{self.layers.correction} extends the field beyond the ends of axis {axis} itself; build the "
                     "neuralop FNO without domain_padding along it, or use another correction."

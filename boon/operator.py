@@ -105,9 +105,7 @@ class BOON(nn.Module):
         if config and self.correction.hidden:
             if sides(self.conditions):
                 self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
-            self.hidden_steps.extend(
-                self.correction.hidden_step(self.conditions, config.width) for _ in range(config.depth)
-            )
+            self.hidden_steps.extend(self.correction.step(self.conditions, config.width) for _ in range(config.depth))
 
     def forward(
         self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from boon._tensors.gradients import multiply_modes
 from boon._tensors.tables import cached_table
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.transforms import DomainFourier, FourierTransform
+from solvers.recording import is_transformed
 
 _DOMAIN = DomainFourier()
 
@@ -139,21 +139,14 @@ def to_modes(x: Tensor, bases: Sequence[Basis], axes: Sequence[int] | None = Non
 
 def synthesise(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *space"]:
     """The real field with these modes: the inverse of ``analyse`` on the span of the bases."""
-    lines = synthesise_lines(modes, bases)
-    return lines.view(*lines.shape[:2], *(len(basis.synthesis) for basis in bases))
-
-
-def synthesise_lines(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *lines"]:
-    """``synthesise`` with all axes but the first flattened into one, as a new tensor."""
     *full, half = fourier_axes(bases) or (None,)
     if half is not None:
         for axis in full:
             modes = _from_frequencies(modes, bases[axis].modes, 2 + axis)
         modes = torch.cat([modes.real, -modes.imag.narrow(2 + half, 1, bases[half].modes - 1)], 2 + half)
-    for axis in reversed(range(1, len(bases))):
+    for axis in reversed(range(len(bases))):
         modes = along_axis(bases[axis].synthesis, modes, 2 + axis)
-    first = bases[0].synthesis
-    return modes @ first.mT if len(bases) == 1 else first @ modes.flatten(3)
+    return modes
 
 
 def along_axis(matrix: Float[Tensor, "r n"], x: Tensor, dim: int) -> Tensor:
@@ -319,6 +312,35 @@ def multiply(modes: Tensor, weight: Tensor) -> Tensor:
     """ŷ(k) = x̂(k) W(k) for every mode: modes ``(batch, c, *modes)``, weight ``(*modes, c, o)``."""
     shape = weight.shape[:-2]
     return multiply_modes(modes.flatten(2), weight.reshape(prod(shape), *weight.shape[-2:])).unflatten(-1, shape)
+
+
+def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
+    """Σ_c x_bck W_kco: ``(batch, c, modes)`` by ``(modes, c, o)`` → ``(batch, o, modes)``, complex or real.
+
+    Autograd of this product uses transposed and conjugated views, which the complex matrix product copies mode by mode.
+    """
+    if is_transformed():
+        return torch.bmm(_by_mode(x), weight).permute(1, 2, 0)
+    result: Any = _MultiplyModes.apply(x, weight)
+    return result
+
+
+class _MultiplyModes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(_by_mode(x), weight).permute(1, 2, 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        by_mode = _by_mode(grad)
+        grad_x = torch.bmm(by_mode, weight.mH.resolve_conj().contiguous()).permute(1, 2, 0)
+        return grad_x, torch.bmm(x.conj().permute(2, 1, 0).resolve_conj().contiguous(), by_mode)
+
+
+def _by_mode(x: Tensor) -> Tensor:
+    return x.permute(2, 0, 1).contiguous()
 
 
 def _pad_front(x: Tensor, dim: int) -> Tensor:

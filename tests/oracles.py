@@ -54,11 +54,11 @@ def padded_spectral_convolution(x, weight, periods):
     return y[(..., *(slice(n) for n in x.shape[2:]))]
 
 
-def eliminate_densely(x, weight, periods, axes, ends=((0, -1),), convolution=padded_spectral_convolution):
-    """K T₂ x with every matrix formed: K from unit vectors on the padded grid, one T₂ per axis and group of ends.
+def eliminate_densely(x, weight, periods, axes, margin=0, convolution=padded_spectral_convolution):
+    """K T₂ x with every matrix formed: K from unit vectors on the padded grid, one T₂ per axis and end.
 
-    T₂ replaces x_B by 2 x_B − K_BB⁺ (K x)_B on all padded nodes of the faces; K_BB⁺ is the pseudo-inverse. ``ends``
-    are the groups of end nodes of the axis eliminated together: (0, −1) both at once. ``convolution`` applies K.
+    T₂ replaces x_B by 2 x_B − (K x)_B / s on all padded nodes of a face, with s the response of channel 0 at a node to
+    ones in all channels there. Ends lie ``margin`` nodes inside of the field; ``convolution`` applies K.
     """
     batch, channels, *shape = x.shape
     padded = np.zeros((batch, channels, *periods))
@@ -67,41 +67,16 @@ def eliminate_densely(x, weight, periods, axes, ends=((0, -1),), convolution=pad
     unit = np.eye(size).reshape(size, channels, *periods)
     kernel = convolution(unit, weight, periods).reshape(size, size).T
     index = np.arange(size).reshape(channels, *periods)
+    node = index.reshape(channels, -1)[:, 0]
+    scalar = kernel[node[0], node].sum()
     state = padded.reshape(batch, size).T
     for axis in axes:
-        for group in ends:
-            nodes = [end % shape[axis] for end in group]
-            face = np.take(index, nodes, axis=1 + axis).ravel()
-            block = np.linalg.pinv(kernel[np.ix_(face, face)], rcond=1e-10)
+        for end in (margin, shape[axis] - 1 - margin):
+            face = np.take(index, [end], axis=1 + axis).ravel()
             state = state.copy()
-            state[face] = 2 * state[face] - block @ (kernel @ state)[face]
+            state[face] = 2 * state[face] - (kernel @ state)[face] / scalar
     result = (kernel @ state).T.reshape(batch, channels, *periods)
     return result[(..., *(slice(n) for n in shape))]
-
-
-def eliminate_as_the_authors(x, weight, periods, axes):
-    """K T₂ x in the form of the authors of BOON, their scalars read from probes, axis by axis, on all padded nodes."""
-    batch, channels, *shape = x.shape
-    state = np.zeros((batch, channels, *periods))
-    state[(..., *(slice(n) for n in shape))] = x
-
-    def layer(field):
-        return padded_spectral_convolution(field, weight, periods)
-
-    for axis in axes:
-        ends = [(slice(None), slice(None), *[slice(None)] * axis, end) for end in (0, shape[axis] - 1)]
-        k = np.zeros((2, 2))
-        for column, end in enumerate(ends):
-            probe = np.zeros((1, channels, *periods))
-            probe[end] = 1.0
-            for row, other in enumerate(ends):
-                k[row, column] = layer(probe)[other][0, 0].ravel()[0]
-        response, first, last = layer(state), state[ends[0]], state[ends[1]]
-        schur = k[0, 0] - k[1, 0] * k[0, 1] / k[1, 1]
-        seen = response[ends[0]] - response[ends[1]] * k[0, 1] / k[1, 1] + k[0, 1] * last
-        state[ends[0]] = 2 * first - seen / schur
-        state[ends[1]] = 2 * state[ends[1]] - layer(state)[ends[1]] / k[1, 1]
-    return layer(state)[(..., *(slice(n) for n in shape))]
 
 
 def most_probable_by_enumeration(mean, covariance, rows, b, inequalities, limits):

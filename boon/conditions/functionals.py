@@ -19,24 +19,19 @@ to the order of its stencil, so there the earlier side takes priority.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._tensors.gradients import Strip, edit_nodes
-from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real
 from boon.conditions.corners import check_gap, name_of
 from boon.conditions.varying import Varying, close_axes, set_varying
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
-from solvers.recording import is_transformed
 from solvers.stencils import one_sided_gradient
 
 SideCondition = Dirichlet | Neumann | Robin
-Face = tuple[int, int, Tensor]
 
 DIFFERENCES = {
     (order, last): tuple(one_sided_gradient(order, "last" if last else "first").tolist())
@@ -91,7 +86,7 @@ class Functional:
         inward = self.margin + offset
         return count - 1 - inward if self.last else inward
 
-    def strip(self, count: int, inner: bool = False) -> Strip:
+    def strip(self, count: int, inner: bool = False) -> tuple[int, int, int]:
         """Its nodes as (dim, start, width) of a field with ``count`` nodes along the axis.
 
         Args:
@@ -252,130 +247,19 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
     return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
 
 
-def set_nodes(u: Tensor, boundary: Boundary, overwrite: bool = False) -> Tensor:
-    """``prescribe`` in the dtype of u: derivatives first, then values, then periodic ends, which stay exact.
-
-    All new values are computed before any is written, so the field is copied once, or not at all with ``overwrite``,
-    which changes u in place (u must be contiguous, not a view, and not used elsewhere).
-    """
-    if not boundary.sides and not boundary.periodic:
-        return u
+def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
+    """``prescribe`` in the dtype of u: derivatives first, then values, then periodic ends, which stay exact."""
     if boundary.varying:
         return set_varying(u, boundary.varying, boundary.data, boundary.periodic)
-    if is_transformed():
-        return _set_faces(u, boundary)
-    plan = _plan(boundary, tuple(u.shape[2:]))
-    return edit_nodes(
-        u, plan.strips, plan.nodes.to(u.device), lambda strips: _values(plan, boundary, u, strips), overwrite
-    )
-
-
-def _set_faces(u: Tensor, boundary: Boundary) -> Tensor:
-    """``set_nodes`` face by face, in operations that compilers and function transforms know."""
     order = sorted(range(len(boundary.functionals)), key=lambda index: boundary.functionals[index].is_value)
     for side, data in ((boundary.functionals[index], boundary.data[index]) for index in order):
         dim, face = 2 + side.axis, data.to(u.dtype)
         if not side.is_value:
-            face = (
-                face - read_strip(side, u.narrow(*side.strip(u.shape[dim], inner=True)), inner=True)
-            ) / side.weights[0]
+            inner = read_strip(side, u.narrow(*side.strip(u.shape[dim], inner=True)), inner=True)
+            face = (face - inner) / side.weights[0]
         shape = (*u.shape[:dim], *u.shape[dim + 1 :])
         u = u.select_scatter(face.expand(shape), dim, side.node(0, u.shape[dim]))
     return close_axes(u, boundary.periodic)
-
-
-def data_values(u: Tensor, boundary: Boundary) -> tuple[Tensor, Tensor]:
-    """The contribution of the data to ``set_nodes``, which is affine: its value for the field 0.
-
-    Args:
-        u: A field ``(batch, channels, *space)`` of the shape, dtype and device; its values are not used.
-        boundary: Conditions and data, at least one side or periodic axis.
-
-    Returns:
-        Indices of the nodes in the flattened space, without repetition, and their values ``(batch, channels, nodes)``.
-    """
-    plan = _plan(boundary, tuple(u.shape[2:]))
-    strips = [u.new_zeros(1).expand(*u.shape[:dim], width, *u.shape[dim + 1 :]) for dim, _, width in plan.strips]
-    return plan.nodes.to(u.device), _values(plan, boundary, u, strips)
-
-
-def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: int) -> Float[Tensor, "n columns"]:
-    """``set_nodes`` for zero data along one axis, applied to columns of node values."""
-    rows = rows.clone()
-    for side in boundary.functionals:
-        if side.axis == axis:
-            inner = sum(w * rows[side.node(j, len(rows))] for j, w in enumerate(side.weights[1:], start=1))
-            rows[side.node(0, len(rows))] = inner / -side.weights[0]
-    if axis in boundary.periodic:
-        rows[[0, -1]] = 0.5 * (rows[0] + rows[-1])
-    return rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Nodes that are read and written in ``set_nodes``.
-
-    Args:
-        order: Indices of the sides in the order of writing.
-        strips: Nodes to read: the inner nodes of every side with a derivative, then both ends of periodic axes.
-        nodes: Indices of the nodes to write.
-        kept: Their positions in the list of all new faces; later faces take priority.
-    """
-
-    order: tuple[int, ...]
-    strips: tuple[Strip, ...]
-    nodes: Tensor
-    kept: Tensor
-
-
-def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan:
-    sides = boundary.functionals
-    order = sorted(range(len(sides)), key=lambda index: sides[index].is_value)
-    ends = [(axis, node) for axis in boundary.periodic for node in (0, shape[axis] - 1)]
-    faces = [(sides[index].axis, sides[index].node(0, shape[sides[index].axis])) for index in order] + ends
-    strips = [sides[i].strip(shape[sides[i].axis], inner=True) for i in order if not sides[i].is_value]
-    strips += [(2 + axis, node, 1) for axis, node in ends]
-    nodes, kept = _face_nodes(shape, tuple(faces))
-    return _Plan(order=tuple(order), strips=tuple(strips), nodes=nodes, kept=kept)
-
-
-def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]) -> Tensor:
-    """The new values at ``plan.nodes``; each face sees those written before it."""
-    new: list[Face] = []
-    unread = list(zip(plan.strips, strips, strict=True))
-    for index in plan.order:
-        side, rest = boundary.functionals[index], boundary.data[index].to(u.dtype)
-        if not side.is_value:
-            rest = (rest - read_strip(side, _updated(*unread.pop(0), new), inner=True)) / side.weights[0]
-        dim = 2 + side.axis
-        new.append((side.axis, side.node(0, u.shape[dim]), rest.expand(*u.shape[:dim], *u.shape[dim + 1 :])))
-    for axis in boundary.periodic:
-        first, last = (_updated(*unread.pop(0), new).squeeze(2 + axis) for _ in range(2))
-        mean = 0.5 * (first + last)
-        new += [(axis, 0, mean), (axis, u.shape[2 + axis] - 1, mean)]
-    flat = torch.cat([face.reshape(*u.shape[:2], prod(face.shape[2:])) for _, _, face in new], dim=-1)
-    return flat.index_select(-1, plan.kept.to(u.device)) if len(plan.kept) < flat.shape[-1] else flat
-
-
-def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
-    """A strip of a field, updated by the new faces of the other axes so far."""
-    dim, start, width = strip
-    axis = dim - 2
-    for other, node, face in new:
-        if other != axis:
-            part = face.narrow(dim - (axis > other), start, width)
-            values = values.select_scatter(part, 2 + other, node)
-    return values
-
-
-@cached_table
-def _face_nodes(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Indices of all nodes on some faces (axis, node), without repetition, and their position in the last such face."""
-    numbers = torch.arange(prod(shape)).view(shape)
-    listed = torch.cat([numbers.select(axis, node).flatten() for axis, node in faces])
-    latest = torch.full((prod(shape),), -1).scatter_reduce(0, listed, torch.arange(len(listed)), "amax")
-    kept = latest[latest >= 0].sort().values
-    return listed[kept], kept
 
 
 def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:

@@ -31,10 +31,6 @@ class Step(nn.Module, ABC):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Corrects ``(batch, channels, *space)``."""
 
-    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
-        """``forward`` for a contiguous field that is not a view and not used elsewhere, so it may be overwritten."""
-        return self(u, boundary)
-
 
 class Correction(ABC):
     """A method by which an operator meets its boundary conditions.
@@ -58,11 +54,7 @@ class Correction(ABC):
 
     @abstractmethod
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        """The step at the output, for fields with this many channels."""
-
-    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        """The step for the features before a layer: by default the one at the output."""
-        return self.step(conditions, channels)
+        """The step at the output, and with ``hidden`` before every layer, for fields with this many channels."""
 
     def bases(
         self,
@@ -115,9 +107,6 @@ class PrescriptionStep(Step):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Sets the boundary nodes."""
         return set_nodes(u, boundary)
-
-    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
-        return set_nodes(u, boundary, overwrite=True)
 
 
 class HiddenConditions(nn.Module):
@@ -179,7 +168,7 @@ class CorrectedLayers(Layers):
         if not self.hidden:
             return v
         boundary, step = self.hidden[layer]
-        return step.overwrite(v, boundary) if layer else step(v, boundary)
+        return step(v, boundary)
 
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
         boundary = self.boundary.inside([basis.margin for basis in bases])

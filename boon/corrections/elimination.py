@@ -2,34 +2,32 @@
 
 Let B be the boundary nodes of one axis. The input of a kernel K is changed at them to
 
-    y_B = 2 x_B − K_BB⁻¹ (K x)_B,
+    y_B = 2 x_B − (K x)_B/s,
 
-so that (K y)_B = K_BB x_B (T₂); then the output's boundary nodes are set so that every channel keeps the boundary
-functional of the input (T₁): B(T₁ K T₂ x) = B x, which for Dirichlet is (T₁ K T₂ x)_B = x_B.
+one end after the other, with the scalar s in place of K_BB: the response of channel 0 at a boundary node to ones in all
+channels there. For one channel in one dimension (K y)_B = s x_B (T₂); then the output's boundary nodes are set so that
+every channel keeps the boundary functional of the input (T₁): B(T₁ K T₂ x) = B x, which for Dirichlet is
+(T₁ K T₂ x)_B = x_B.
 
-All operations act on the kept modes. On the padded, periodic grid the kernel between two faces is a convolution
-along them, so K_BB splits into one 2c×2c system per kept mode of the other axes; modes that are not kept carry no
-signal and K_BB⁻¹ is a pseudo-inverse on them. A change d of the input on the faces adds d₀ + d_n·phase to its modes,
-so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂⁽¹⁾.
+All operations act on the kept modes. A change d of the input on a face adds d·phase to its modes, so no FFT is
+repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂⁽¹⁾.
 
 ``axes`` is the set of axes along which a tensor contains modes; along the others it contains the two end nodes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from math import pi, prod
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._tensors.gradients import add_at, take_strips
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, has_free_side
-from boon.conditions.functionals import Boundary, data_values, read_strip, set_nodes, with_zero_data
+from boon.conditions.functionals import Boundary, set_nodes
 from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import (
@@ -41,20 +39,16 @@ from boon.spectral import (
     mirror,
     multiply,
     synthesise,
-    synthesise_lines,
 )
-from solvers.recording import are_readable, is_transformed
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Elimination(Correction):
     """The paper's form, to compare with: T₁ K T₂ in every layer, prescription at the output.
 
-    One end is treated after the other, with one scalar for all channels and both ends in place of K_BB: the response of
-    channel 0 to ones at a boundary node.
-
     Args:
-        block: True in files of version 0.2 for both ends at once with the full 2c×2c matrix K_BB, which was no better.
+        block: False; files of version 0.2 name the form, of which the other one is gone.
         hidden: Whether to prescribe hidden features as well, so that boundary values enter the layers as in the paper.
     """
 
@@ -62,70 +56,41 @@ class Elimination(Correction):
     hidden: bool = True
     acts_on_kernels: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.block:
+            raise InvalidArgumentError("The block form of elimination went with version 0.3; take Elimination().")
+
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return prescription_at_both_ends(conditions)
+        for axis, pair in enumerate(conditions):
+            if has_free_side(pair):
+                raise InvalidArgumentError(
+                    f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only or on "
+                    "a part of a side; use MixedTransform(), SmoothExtension() or Prescription()."
+                )
+        return PrescriptionStep()
 
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
-        return eliminated(convolution, v, bases, boundary, partial(eliminate, block=self.block))
+        return eliminated(convolution, v, bases, boundary)
 
 
-def prescription_at_both_ends(conditions: Sequence[AxisCondition]) -> Step:
-    """The step at the output of every form of elimination.
-
-    Raises:
-        InvalidArgumentError: If an axis has a free side: a free end cannot be eliminated.
-    """
-    for axis, pair in enumerate(conditions):
-        if has_free_side(pair):
-            raise InvalidArgumentError(
-                f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only or on "
-                "a part of a side; use MixedTransform(), SmoothExtension() or Prescription()."
-            )
-    return PrescriptionStep()
-
-
-class Eliminate(Protocol):
-    """T₂ and the kernel: x, its ends along some axes, weights and bases → modes of K T₂ x; see ``eliminate``."""
-
-    def __call__(self, x: Tensor, ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis]) -> Tensor: ...
-
-
-def eliminated(
-    convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary, method: Eliminate
-) -> Tensor:
+def eliminated(convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
     """T₁ K T₂ v: the kernel with eliminated ends, its boundary nodes set so that every channel keeps B v.
 
     Autocast leaves it in the dtype of the bases.
     """
     if torch.is_autocast_enabled(v.device.type):
         with torch.autocast(v.device.type, enabled=False):
-            return eliminated(convolution, v.to(bases[0].analysis.dtype), bases, boundary, method)
+            return eliminated(convolution, v.to(bases[0].analysis.dtype), bases, boundary)
     axes = list(boundary.by_axis())
     if not axes:
         return convolution(v, bases)
-    if boundary.varying:
-        ends = {axis: v.index_select(2 + axis, torch.tensor(end_nodes(bases[axis]), device=v.device)) for axis in axes}
-        modes = method(v, ends, convolution.weight, bases)
-        kept = tuple(side.apply(v) for side in boundary.varying)
-        return set_nodes(synthesise(modes, bases), replace(boundary, data=kept))
-    strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
-    strips += [(2 + axis, node, 1) for axis in axes for node in end_nodes(bases[axis])]
-    v, taken = take_strips(v, strips)
-    count = len(boundary.functionals)
-    kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
-    ends = {axis: torch.cat(taken[count + 2 * i : count + 2 * i + 2], 2 + axis) for i, axis in enumerate(axes)}
-    modes = method(v, ends, convolution.weight, bases)
-    if is_transformed():
-        return set_nodes(synthesise(modes, bases), replace(boundary, data=kept))
-    carried = [
-        replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis)) for axis, basis in enumerate(bases)
-    ]
-    nodes, values = data_values(v, replace(boundary, data=kept))
-    return add_at(synthesise_lines(modes, carried), nodes, values).view_as(v)
+    ends = {axis: v.index_select(2 + axis, torch.tensor(end_nodes(bases[axis]), device=v.device)) for axis in axes}
+    kept = tuple(side.read(v) for side in boundary.sides)
+    return set_nodes(synthesise(eliminate(v, ends, convolution.weight, bases), bases), replace(boundary, data=kept))
 
 
 def eliminate(
-    x: Float[Tensor, "batch c *space"], ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis], block: bool
+    x: Float[Tensor, "batch c *space"], ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis]
 ) -> Tensor:
     """Modes ``(batch, o, *modes)`` of K T₂ x.
 
@@ -134,24 +99,22 @@ def eliminate(
         ends: For every axis to eliminate, x at its first and last node: the axis has size 2.
         weight: Weights of the kernel ``(*modes, c, c)``.
         bases: One Fourier basis per axis.
-        block: Block form, else the scalar form.
 
     Raises:
-        SingularKernelError: If K_BB or the scalar cannot be inverted.
+        SingularKernelError: If s is too small to divide by.
     """
     weight = hermitian(weight, bases)
-    modes = corner_modes(x, ends, bases)
+    modes, scalar = corner_modes(x, ends, bases), _pivot(weight, bases)
     pending = sorted(ends)
     for axis in sorted(ends):
         pending.remove(axis)
-        for chosen in ([0, 1],) if block else ([0], [1]):
-            nodes = [end_nodes(bases[axis])[end] for end in chosen]
-            inner = _inverse_times(multiply(modes[frozenset()], weight), weight, bases, axis, nodes, block)
+        for end, node in enumerate(end_nodes(bases[axis])):
+            response = evaluate(multiply(modes[frozenset()], weight), bases, axis, range(len(bases)), [node])
             for corners in subsets(pending):
                 axes = [other for other in range(len(bases)) if other not in corners]
-                faces = modes[corners | {axis}].index_select(2 + axis, torch.tensor(chosen, device=x.device))
-                change = faces - at_corners(inner, bases, axis, corners)
-                modes[corners] = modes[corners] + spread(change, bases, axis, axes, nodes)
+                face = modes[corners | {axis}].narrow(2 + axis, end, 1)
+                change = face - at_corners(response / scalar, bases, axis, corners)
+                modes[corners] = modes[corners] + spread(change, bases, axis, axes, [node])
     return multiply(modes[frozenset()], weight)
 
 
@@ -170,26 +133,6 @@ def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) 
         free = [axis for axis in range(len(bases)) if axis not in corners]
         result[corners] = analyse(nodes if weight == 1.0 else weight * nodes, bases, free)
     return result
-
-
-def boundary_kernel(weight: Tensor, bases: Sequence[Basis], axis: int, nodes: Sequence[int]) -> Tensor:
-    """K_BB for every kept mode of the other axes.
-
-    Args:
-        weight: Hermitian weights ``(*modes, c, o)``.
-        bases: One Fourier basis per axis.
-        axis: The axis with the boundary nodes.
-        nodes: Indices of these p nodes.
-
-    Returns:
-        ``(*other modes, p·o, p·c)``; rows are (node, output channel), columns (node, input channel).
-    """
-    count, others = len(nodes), len(bases) - 1
-    offsets = [row - column for row in nodes for column in nodes]
-    kernel = evaluate(weight[None, None], bases, axis, range(len(bases)), offsets)[0, 0]
-    kernel = kernel.movedim(axis, 0).unflatten(0, (count, count))
-    rows_and_columns = kernel.permute(*range(2, 2 + others), 0, 3 + others, 1, 2 + others)
-    return rows_and_columns.flatten(-2).flatten(-3, -2)
 
 
 def evaluate(modes: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], nodes: Sequence[int]) -> Tensor:
@@ -225,32 +168,6 @@ def hermitian(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     return torch.cat([0.5 * (zero + mirror(zero, full).conj()), rest], half)
 
 
-def _inverse_times(
-    product: Tensor, weight: Tensor, bases: Sequence[Basis], axis: int, nodes: Sequence[int], block: bool
-) -> Tensor:
-    """K_BB⁻¹ (K x)_B in modes of the other axes, from the modes of K x."""
-    values = evaluate(product, bases, axis, range(len(bases)), nodes)
-    if not block:
-        return values / _pivot(weight, bases)
-    columns = values.movedim(2 + axis, 2)
-    right = columns.permute(*range(3, columns.ndim), 2, 1, 0).flatten(-3, -2)
-    wide = torch.complex128 if right.is_complex() else torch.float64
-    kernel = boundary_kernel(weight, bases, axis, nodes).to(wide)
-    solved, info = torch.linalg.solve_ex(kernel, right.to(wide))
-    readable = are_readable(info)
-    if not readable or bool(info.any()):
-        absent = (kernel == 0).all(-1).all(-1)  # modes of the other axes that are not kept: the solution is zero
-        unit = torch.eye(kernel.shape[-1], dtype=wide, device=kernel.device)
-        solved, info = torch.linalg.solve_ex(kernel + absent[..., None, None] * unit, right.to(wide))
-    if readable and bool(info.any()):
-        raise SingularKernelError(
-            f"The kernel between the two ends of axis {axis} is singular, so they cannot be eliminated. Keep at least "
-            "two modes, pad the axis, or use another correction."
-        )
-    solved = solved.to(right.dtype).unflatten(-2, (len(nodes), -1))
-    return solved.permute(-1, -2, -3, *range(columns.ndim - 3)).movedim(2, 2 + axis)
-
-
 def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     """The response of output channel 0 at one node to ones in all channels at that node."""
     kernel = weight[None, None]
@@ -262,8 +179,8 @@ def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     pivot = entries.sum()
     if are_readable(pivot) and bool(pivot.abs() <= 1e-6 * entries.abs().sum()):
         raise SingularKernelError(
-            f"The scalar K_BB = {float(pivot.detach()):.3g} of this layer is too small to eliminate with; use the "
-            "block form."
+            f"The scalar s = {float(pivot.detach()):.3g} of this layer is too small to eliminate with; use another "
+            "correction."
         )
     return pivot
 

@@ -15,60 +15,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._tensors.gradients import add_profiles, take_strips
 from boon._tensors.tables import cached_table
-from boon.conditions.functionals import Boundary, Functional, read, read_strip
-from boon.conditions.varying import Varying
-from boon.corrections.correction import Step
-from boon.corrections.extension import functional_row
-from boon.corrections.varying import Profiles, extend_varying, varying_rows
+from boon.conditions.functionals import Boundary, Functional, read
+from boon.corrections.extension import extend, functional_row
 from boon.errors import SingularKernelError
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8
 
 
-class LiftingStep(Step):
-    """The lifting along all axes with conditions; periodic axes are not changed."""
-
-    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
-        """Adds the polynomials of the residual, one axis after the other."""
-        return self._lift(u, boundary, overwrite=False)
-
-    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
-        return self._lift(u, boundary, overwrite=True)
-
-    def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
-        if boundary.varying:
-            return self._lift_varying(u, boundary)
-        for axis, numbers in boundary.by_axis().items():
-            sides, count = tuple(boundary.functionals[index] for index in numbers), u.shape[2 + axis]
-            u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
-            missing = [
-                boundary.data[index].to(u.dtype) - read_strip(side, strip)
-                for index, side, strip in zip(numbers, sides, strips, strict=True)
-            ]
-            amounts = torch.stack(missing, dim=2 + axis)
-            u = add_profiles(u, polynomial_columns(sides, count).to(u), amounts, 2 + axis, overwrite)
-            overwrite = True
-        return u
-
-    def _lift_varying(self, u: Tensor, boundary: Boundary) -> Tensor:
-        """As ``_lift``, with the smallest parabolas that carry the data in place of those of the lowest degree."""
-        for axis, numbers in boundary.by_axis().items():
-            sides = [boundary.varying[index] for index in numbers]
-            missing = [boundary.data[index] - read(boundary.varying[index], u) for index in numbers]
-            profiles = [parabolic_profiles(side, u.shape[2 + axis]) for side in sides]
-            u = extend_varying(u, sides, profiles, missing)
-        return u
-
-
-def parabolic_profiles(side: Varying, count: int) -> Profiles:
-    """K V and K D under the kernel K = 1 + x x' + x² x'²."""
-    value, gradient = varying_rows(side, count)
-    points = torch.linspace(0.0, 1.0, count, dtype=torch.float64, device=value.device)
-    monomials = torch.stack([points**power for power in range(3)])
-    return Profiles(((monomials @ value) @ monomials)[None], ((monomials @ gradient) @ monomials)[None])
+def lift(u: Tensor, boundary: Boundary) -> Tensor:
+    """Adds the polynomials of the residual, one axis after the other; periodic axes are not changed."""
+    for axis, numbers in boundary.by_axis().items():
+        sides = tuple(boundary.functionals[index] for index in numbers)
+        missing = [boundary.data[index] - read(side, u) for index, side in zip(numbers, sides, strict=True)]
+        columns = polynomial_columns(sides, u.shape[2 + axis]).to(u.device)
+        u = extend(u, columns[None], torch.stack(missing, dim=2 + axis), axis)
+    return u
 
 
 @cached_table

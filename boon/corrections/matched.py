@@ -1,4 +1,4 @@
-"""Matched transforms: sines and cosines that match the condition at each end, instead of the periodic transform.
+"""Sines and cosines that match the condition at each end, instead of a periodic series.
 
 A kernel acts on the field extended beyond the ends, oddly at a Dirichlet end and evenly at a Neumann or Robin end,
 so that it is periodic without a jump; the part of the result with the same symmetry is kept. In modes this is an
@@ -6,108 +6,39 @@ expansion in sin or cos and a real matrix for every function:
 
     odd–odd sin π(j+1)x,  even–even cos πjx,  odd–even sin π(j+½)x,  even–odd cos π(j+½)x,   j = 0 … 2m − 2,
 
-as many functions as a Fourier series with frequencies below m has, and about the same highest frequency. A periodic
-axis keeps its Fourier series, without padding.
+as many functions as a Fourier series with frequencies below m has, less those that reach beyond its highest frequency.
+A periodic axis keeps its Fourier series, without padding.
 
 Kernels therefore preserve homogeneous conditions, and the solution operator of a linear equation with constant
-coefficients is diagonal in these functions. Data enter by lifting: polynomials (``lifting``) are added to the
-features before every layer so that they satisfy the hidden conditions (``correction``). Kernels act on the lifted
-features, so boundary data reach every coefficient; the pointwise part of a layer represents the polynomials, which
-sines cannot at a Dirichlet end. At the output smooth extension (``extension``) enforces the data.
-
-The gradient of the features is read in every layer and subtracted, which amplifies noise in the input by Σ|c|/h each
-time. ``mixed`` does without lifting and is the default now.
+coefficients is diagonal in these functions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import floor, pi
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, has_free_side
-from boon.conditions.functionals import Boundary, read
-from boon.corrections.correction import Correction, Step
-from boon.corrections.extension import check_length, extension_step
-from boon.corrections.lifting import LiftingStep
 from boon.errors import TooManyModesError
 from boon.fno import FNOConfig, fourier_bases
-from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
+from boon.spectral import Basis, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 
 
-@dataclass(frozen=True, kw_only=True)
-class MatchedTransform(Correction):
-    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
-
-    The default of version 0.1, kept for files of versions 0.1 and 0.2. It suits linear equations with constant
-    coefficients and smooth inputs: it forces features such as a coefficient to conditions that they do not have, and
-    where gradients are given it amplifies noise.
-
-    On these functions the weights define other operators than on Fourier modes: wrap an operator before training. With
-    lifted features and conditions at both ends the coordinates of the FNO do not reach its layers along that axis.
-
-    Args:
-        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
-        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
-
-    Raises:
-        InvalidArgumentError: If the length is not a positive number.
-    """
-
-    hidden: bool = True
-    length: float = 0.1
-    acts_on_kernels: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_length("MatchedTransform", self.length)
-
-    @property
-    def amplifies_rounding(self) -> bool:
-        return True
-
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return extension_step(conditions, channels, self.length, read)
-
-    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return LiftingStep()
-
-    def bases(
-        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
-    ) -> tuple[Basis, ...]:
-        return matched_bases(conditions, config, shape, like)
-
-    def kernel(
-        self,
-        convolution: Convolution,
-        v: Tensor,
-        bases: Sequence[Basis],
-        boundary: Boundary,  # noqa: ARG002
-    ) -> Tensor:
-        return convolve(v, matched_weight(convolution.weight, bases), bases)
-
-
 def matched_bases(
-    conditions: Sequence[AxisCondition],
-    config: FNOConfig,
-    shape: Sequence[int],
-    like: Tensor,
-    *,
-    padded: bool = False,
+    conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
 ) -> tuple[Basis, ...]:
     """Sines or cosines on axes with two sides, Fourier series of the length of the axis on periodic ones, those of the
-    operator on axes that are free or have a free side.
+    operator on axes that are free or have a free side. Sines and cosines reach the highest frequency of the Fourier
+    series on the padded axis, (m − 1)/(1 + padding) waves over the axis.
 
     Args:
         conditions: The conditions of every axis.
         config: Of the operator.
         shape: Nodes of every axis.
         like: Tensor of the dtype and device.
-        padded: Whether sines and cosines reach the highest frequency of the Fourier series on the padded axis,
-            (m − 1)/(1 + padding) waves over the axis, and not m − 1.
 
     Raises:
         TooManyModesError: If an axis has too few nodes.
@@ -120,14 +51,8 @@ def matched_bases(
             bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
             continue
         odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
-        try:
-            most = 2 * config.modes[axis] - 1
-            count = min(most, _below(config.modes[axis], config.paddings[axis], odd)) if padded else most
-            bases[axis] = matched_basis(shape[axis], count, odd, like)
-        except TooManyModesError as error:
-            raise TooManyModesError(
-                f"Matched transforms along axis {axis} of an FNO with modes={config.modes[axis]}: {error}"
-            ) from error
+        count = min(2 * config.modes[axis] - 1, _below(config.modes[axis], config.paddings[axis], odd))
+        bases[axis] = matched_basis(shape[axis], count, odd, like)
     return tuple(bases)
 
 

@@ -67,9 +67,9 @@ class MixedTransform(Correction):
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
     ) -> tuple[Basis, ...]:
-        matched = matched_bases(conditions, config, shape, like, padded=True)
+        matched = matched_bases(conditions, config, shape, like)
         pairs = zip(fourier_bases(config, shape, like), matched, strict=True)
-        return tuple(_MixedBasis(**vars(fourier), matched=functions) for fourier, functions in pairs)
+        return tuple(MixedBasis(**vars(fourier), matched=functions) for fourier, functions in pairs)
 
     def kernel(
         self,
@@ -78,7 +78,7 @@ class MixedTransform(Correction):
         bases: Sequence[Basis],
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
-        matched = tuple(basis.matched for basis in bases if isinstance(basis, _MixedBasis))
+        matched = tuple(basis.matched for basis in bases if isinstance(basis, MixedBasis))
         width = convolution.weight.shape[-1]
         first, rest = convolution.weight.split([count := round(self.share * width), width - count], -1)
         if count == width:
@@ -107,7 +107,7 @@ def _modes(lines: Tensor, bases: Sequence[Basis]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MixedBasis(Basis):
+class MixedBasis(Basis):
     """The Fourier series of an axis, and its matched functions."""
 
     matched: Basis

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from boon import BOON, FNO, Correction, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
+from boon import BOON, FNO, Correction, Elimination, FNOConfig, Prescription, SmoothExtension
 from experiments.benchmarks.measure import compared, report, take_turns
 from probconserv.training import say_once
 from solvers import Dirichlet, Neumann
@@ -36,14 +36,11 @@ SIZES = (
 )
 CORRECTIONS: dict[str, Correction | None] = {
     "default": None,
-    "elimination, block": Elimination(block=True),
-    "elimination, block, hidden layers not prescribed": Elimination(block=True, hidden=False),
-    "elimination, scalar": Elimination(),
+    "elimination": Elimination(),
     "prescription": Prescription(),
     "prescription, hidden layers": Prescription(hidden=True),
     "smooth extension, hidden layers": SmoothExtension(hidden=True),
     "smooth extension": SmoothExtension(),
-    "matched transforms, the default of 0.1": MatchedTransform(),
 }
 
 

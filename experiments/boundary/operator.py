@@ -12,7 +12,7 @@ import boon
 from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2, slope_error
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional
-from boon.corrections.lifting import LiftingStep
+from boon.corrections.lifting import lift as lift_polynomials
 from boon.scores import relative_residual
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout, PrincipalComponents
 from experiments.boundary.baselines.pca import blank
@@ -230,7 +230,7 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
     for side in boundary.functionals:
         if side.is_value:
             u = u * _envelope(side, u)
-    return LiftingStep()(u, boundary)
+    return lift_polynomials(u, boundary)
 
 
 def _envelope(side: Functional, u: Tensor) -> Tensor:

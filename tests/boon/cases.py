@@ -1,23 +1,15 @@
 """The corrections that tests go through."""
 
-from boon import Elimination, MatchedTransform, MixedTransform, Prescription, ScalarElimination, SmoothExtension
+from boon import Elimination, MixedTransform, Prescription, SmoothExtension
 
-AT_THE_OUTPUT = [Prescription(), SmoothExtension(), SmoothExtension(reach=0.0)]
-INSIDE = [
-    Prescription(hidden=True),
-    SmoothExtension(hidden=True),
-    SmoothExtension(hidden=True, reach=0.0),
-    MatchedTransform(),
-    MixedTransform(),
-]
-BOTH_ENDS = [Elimination(), Elimination(block=True), ScalarElimination()]
-"""Those that need conditions at both ends of an axis."""
-ONE_OF_A_KIND = [Prescription(hidden=True), SmoothExtension(hidden=True), MatchedTransform(), MixedTransform()]
+ONE_OF_A_KIND = [Prescription(hidden=True), SmoothExtension(hidden=True), MixedTransform()]
 EVERY = [
-    *AT_THE_OUTPUT,
-    *INSIDE,
-    *BOTH_ENDS,
+    Prescription(),
+    SmoothExtension(),
+    SmoothExtension(reach=0.0),
+    SmoothExtension(hidden=True, reach=0.0),
+    *ONE_OF_A_KIND,
+    Elimination(),
     Elimination(hidden=False),
-    MatchedTransform(hidden=False),
     MixedTransform(share=0.0),
 ]

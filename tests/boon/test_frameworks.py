@@ -11,7 +11,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, MixedTransform, Prescription, SmoothExtension
+from boon import BOON, FNO, Elimination, FNOConfig, MixedTransform, Prescription, SmoothExtension
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.normalisation import Normalised
 from solvers import Dirichlet, Neumann, Periodic
@@ -114,9 +114,7 @@ def test_training_under_autocast_with_inputs_in_bfloat16(correction):
         assert (u[..., 0] == torch.tensor(0.3).to(u.dtype)).all()
 
 
-@pytest.mark.parametrize(
-    "correction", [MatchedTransform(), SmoothExtension(reach=0.0), SmoothExtension(reach=0.0, hidden=True)]
-)
+@pytest.mark.parametrize("correction", [SmoothExtension(reach=0.0), SmoothExtension(reach=0.0, hidden=True)])
 def test_autocast_leaves_what_amplifies_rounding_in_the_dtype_of_its_weights(correction):
     operator, a = on_a_line(correction, seed=0)
     normalised = BOON(Normalised.fit(operator.operator, a, a), operator.conditions, correction=correction)

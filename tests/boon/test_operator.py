@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, FNO, ChannelBOON, FNOConfig, MatchedTransform, Prescription, SmoothExtension, boundary_error
+from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtension, boundary_error
 from boon.conditions.functionals import read
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
-from boon.errors import InvalidArgumentError, TooManyModesError
+from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY
 from tests.strategies import seeds
@@ -154,19 +154,12 @@ def test_an_operator_that_has_predicted_in_inference_mode_can_be_trained(correct
     assert torch.equal(operator(a), before)
 
 
-def test_too_many_sines_are_named_by_the_modes_of_the_operator():
-    operator = BOON(FNO(FNOConfig(modes=(16,))), [(Dirichlet(0.0), Dirichlet(0.0))], correction=MatchedTransform())
-    with pytest.raises(TooManyModesError, match=r"along axis 0 of an FNO with modes=16: 31 sines or cosines"):
-        operator(torch.randn(1, 1, 32))
-    assert operator(torch.randn(1, 1, 34)).shape == (1, 1, 34)
-
-
 @pytest.mark.parametrize("padding", [0.125, 0.5])
 @pytest.mark.parametrize("right", [Dirichlet(0.0), Neumann(0.0)])
 def test_mixed_kernels_have_no_higher_frequency_than_the_fourier_series(padding, right):
     modes, like = 12, torch.zeros(1, dtype=torch.float64)
     pair, config = (Dirichlet(0.0), right), FNOConfig(modes=(modes,), padding=padding)
-    (basis,) = matched_bases([pair], config, [129], like, padded=True)
+    (basis,) = matched_bases([pair], config, [129], like)
     half_waves = [((row[:-1] * row[1:]) < 0).sum() + 1 for row in basis.synthesis[1:-1].mT]
     highest = 2 * (modes - 1) / (1 + padding)
     assert highest - 1 < max(half_waves) <= highest + 0.5

@@ -15,12 +15,10 @@ from boon import (
     ChannelBOON,
     Elimination,
     FNOConfig,
-    MatchedTransform,
     MixedTransform,
     NodeFourier,
     Part,
     Prescription,
-    ScalarElimination,
     SmoothExtension,
 )
 from boon.errors import DataFileError, InvalidArgumentError
@@ -130,10 +128,7 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
 @pytest.mark.parametrize(
     ("correction", "stored"),
     [
-        (MatchedTransform(length=0.2), {"class": "MatchedTransform", "hidden": True, "length": 0.2}),
-        (Elimination(block=True), {"class": "Elimination", "block": True, "hidden": True}),
-        (Elimination(block=False), {"class": "Elimination", "block": False, "hidden": True}),
-        (ScalarElimination(), {"class": "ScalarElimination", "hidden": True}),
+        (Elimination(), {"class": "Elimination", "block": False, "hidden": True}),
         (MixedTransform(length=0.05), {"class": "MixedTransform", "share": 0.5, "length": 0.05}),
         (SmoothExtension(), {"class": "SmoothExtension", "length": 0.01, "hidden": False, "reach": 0.25}),
     ],

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import boon
-from boon import BOON, FNO, FNOConfig, MatchedTransform, MixedTransform, Normalised, Prescription, SmoothExtension
+from boon import BOON, FNO, FNOConfig, MixedTransform, Normalised, Prescription, SmoothExtension
 from boon.errors import TrainedWeightsWarning
 from solvers import Dirichlet, Neumann
 from tests import neuralop_stub
 
 CONDITIONS = [(Dirichlet(0.0), Neumann(0.0))]
-INSIDE = [None, Prescription(hidden=True), MixedTransform(), MatchedTransform(hidden=False), boon.Elimination()]
+INSIDE = [None, Prescription(hidden=True), MixedTransform(), boon.Elimination()]
 AT_THE_OUTPUT = [Prescription(), SmoothExtension(length=1 / 16)]
 CONFIGS = [
     FNOConfig(width=4, modes=(4,), depth=2),
@@ -105,11 +105,11 @@ def test_what_was_wrapped_before_its_training_does_not_warn(tmp_path: Path) -> N
 def test_operators_of_neuraloperator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     neuralop_stub.install(monkeypatch)
     operator = neuralop_stub.FNO((8,), 1, 1, hidden_channels=16)
-    BOON(operator, CONDITIONS, correction=MatchedTransform())
+    BOON(operator, CONDITIONS, correction=MixedTransform())
     for _ in range(5):
         trained(operator)
     with pytest.warns(TrainedWeightsWarning):
-        corrected = BOON(operator, CONDITIONS, correction=MatchedTransform())
+        corrected = BOON(operator, CONDITIONS, correction=MixedTransform())
     boon.save(corrected, tmp_path / "operator.safetensors")
     boon.load(tmp_path / "operator.safetensors", copy.deepcopy(operator))
     BOON(operator, CONDITIONS)

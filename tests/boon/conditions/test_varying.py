@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from boon import BOON, ChannelBOON, MatchedTransform, MixedTransform, Part, Prescription, SmoothExtension
+from boon import BOON, ChannelBOON, Elimination, MixedTransform, Part, Prescription, SmoothExtension
 from boon.conditions.discretisation import boundary_channels
 from boon.conditions.functionals import prescribe
 from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
@@ -13,10 +13,10 @@ from boon.scores import boundary_error
 from boon.storage import load, save
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.stencils import one_sided_gradient
-from tests.boon.cases import AT_THE_OUTPUT, BOTH_ENDS, INSIDE
+from tests.boon.cases import EVERY
 
 N, M = 14, 11
-ANYWHERE = [*AT_THE_OUTPUT, *INSIDE]
+ANYWHERE = [each for each in EVERY if not isinstance(each, Elimination)]
 ALONG = torch.linspace(0, 1, M, dtype=torch.float64)
 PARTS = (Part(Dirichlet(2.0), where=lambda y: y < 0.45), Part(Neumann(0.5)))
 LEAKY = Robin((1 + ALONG).view(1, 1, M), -(0.2 + ALONG**2).view(1, 1, M), 1.0)
@@ -49,9 +49,9 @@ def derivative(u, axis, last, order=2):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("conditions", [*CLOSED, *OPEN])
-@pytest.mark.parametrize("correction", [*ANYWHERE, *BOTH_ENDS])
+@pytest.mark.parametrize("correction", EVERY)
 def test_every_correction_meets_every_condition_or_says_why_not(correction, conditions, dtype, tolerance):
-    if correction in BOTH_ENDS and (conditions in OPEN or None in (conditions[1] or ())):
+    if isinstance(correction, Elimination) and (conditions in OPEN or None in (conditions[1] or ())):
         with pytest.raises(InvalidArgumentError, match="on one side only or on a part of a side"):
             build(conditions, correction)
         return
@@ -86,7 +86,7 @@ def test_robin_with_fields_holds_against_the_data_as_given(correction, last):
 
 
 @pytest.mark.parametrize(
-    "correction", [Prescription(), SmoothExtension(), SmoothExtension(hidden=True, reach=0.0), *BOTH_ENDS]
+    "correction", [Prescription(), SmoothExtension(), SmoothExtension(hidden=True, reach=0.0), Elimination()]
 )
 def test_constant_coefficients_as_tensors_are_numbers(correction):
     a, b = torch.full((1, 1, 1), 1.5), torch.full((1, 1, 1), -0.3)
@@ -199,7 +199,7 @@ def test_coefficients_that_differ_between_channels():
     residual = a * u[:, :, 0] - 0.3 * derivative(u, 0, False).float() - 0.5
     assert float(residual.detach().abs().max()) < 1e-4
     with pytest.raises(InvalidArgumentError, match="differ between channels do not pass into hidden features"):
-        BOON(network, conditions, correction=MatchedTransform())(field(torch.float32))
+        BOON(network, conditions, correction=Prescription(hidden=True))(field(torch.float32))
 
 
 def test_channels_of_their_own_may_have_parts():

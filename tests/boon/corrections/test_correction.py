@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, read, set_nodes, with_zero_data
+from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, read, set_nodes
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -118,19 +118,6 @@ def test_residuals_and_their_scales_in_float64_whatever_the_field(axis):
     assert torch.allclose(slope_scale, 5 * (wide[:, :, 1].abs() + wide[:, :, 0].abs()) + 0.25, rtol=1e-14, atol=0)
     assert torch.equal(gap, wide[..., 0] - wide[..., -1])
     assert torch.equal(gap_scale, wide[..., 0].abs() + wide[..., -1].abs())
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_columns_are_set_as_fields_with_zero_data_are(axis):
-    u = field(1, 1, 6, 7, 5)
-    conditions = [(Neumann(0.0), Robin(1.0, 0.5, 0.0)), (Periodic(), Periodic()), (Dirichlet(0.0), Neumann(0.0))]
-    boundary = discretise(conditions, (1.0, 2.0, 0.5), None, u, 3)
-    columns = field(u.shape[2 + axis], 4, seed=3)
-    before = columns.clone()
-    alone = discretise([conditions[axis]], ((1.0, 2.0, 0.5)[axis],), None, columns.mT[:, None], 3)
-    expected = set_nodes(columns.mT[:, None].contiguous(), alone)[:, 0].mT
-    assert torch.allclose(with_zero_data(columns, boundary, axis), expected, atol=1e-14)
-    assert torch.equal(columns, before)
 
 
 def test_float32_fields_are_prescribed_in_float64_and_set_in_float32():

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, FNOConfig, Prescription, SmoothExtension
+from boon import BOON, FNO, Elimination, FNOConfig, Prescription, SmoothExtension
 from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
-from tests.boon.cases import BOTH_ENDS, ONE_OF_A_KIND
+from tests.boon.cases import ONE_OF_A_KIND
 
-CORRECTIONS = [Prescription(), SmoothExtension(length=0.3), *ONE_OF_A_KIND, *BOTH_ENDS]
+CORRECTIONS = [Prescription(), SmoothExtension(length=0.3), *ONE_OF_A_KIND, Elimination()]
 every_correction = pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, MatchedTransform, TooManyModesError
-from boon.corrections.matched import matched_basis, matched_weight
+from boon import BOON, FNO, FNOConfig, MixedTransform, TooManyModesError
+from boon.corrections.matched import matched_bases, matched_basis, matched_weight
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Robin
@@ -113,7 +113,7 @@ def weight_of(weight, numbers, matched, m):
 def test_constant_neumann_field_stays_constant_under_the_kernel():
     torch.manual_seed(2)
     config = FNOConfig(width=4, modes=(4,), depth=2, coordinates=False)
-    operator = BOON(FNO(config), [(Neumann(0.0), Robin(0.0, 1.0, 0.0))], correction=MatchedTransform()).double()
+    operator = BOON(FNO(config), [(Neumann(0.0), Robin(0.0, 1.0, 0.0))], correction=MixedTransform(share=0.0)).double()
     u = operator(torch.full((1, 1, 17), 0.3, dtype=torch.float64))
     assert torch.allclose(u, u[..., :1].expand_as(u), atol=1e-12)
 
@@ -127,8 +127,6 @@ def test_largest_number_of_functions_on_nine_nodes(odd, largest):
 
 def test_mixed_conditions_choose_the_transform_of_each_axis():
     config = FNOConfig(width=4, modes=(3, 3), depth=1)
-    correction = MatchedTransform()
-    conditions = [(Dirichlet(), Dirichlet()), None]
-    first, second = correction.bases(conditions, config, (9, 9), LIKE)
+    first, second = matched_bases([(Dirichlet(), Dirichlet()), None], config, (9, 9), LIKE)
     assert (first.fourier, second.fourier) == (False, True)
     assert (first.synthesis[[0, -1]] == 0).all()

@@ -123,12 +123,9 @@ def test_factorised_weights_start_like_full_ones(modes):
 
 
 @pytest.mark.parametrize("kind", ["gelu", "relu", "silu", "tanh"])
-def test_activations_may_be_overwritten(kind):
-    x = torch.randn(9, requires_grad=True)
-    y = activate(x, kind)
-    assert torch.equal(y, getattr(torch, kind, getattr(functional, kind, None))(x))
-    y.mul_(0.0).sum().backward()
-    assert bool((x.grad == 0).all())
+def test_activations_are_those_of_torch(kind):
+    x = torch.randn(9)
+    assert torch.equal(activate(x, kind), getattr(torch, kind, getattr(functional, kind, None))(x))
 
 
 @pytest.mark.parametrize(

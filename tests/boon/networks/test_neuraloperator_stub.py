@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, Elimination, MatchedTransform, Prescription, SmoothExtension, boundary_error, prescribe
+from boon import BOON, Elimination, MixedTransform, Prescription, SmoothExtension, boundary_error, prescribe
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import read
 from boon.corrections.correction import Correction, PrescriptionStep
@@ -26,10 +26,8 @@ CORRECTIONS = [
     Prescription(hidden=True),
     SmoothExtension(hidden=True),
     Elimination(),
-    Elimination(block=True),
-    Elimination(block=True, hidden=False),
-    MatchedTransform(),
-    MatchedTransform(hidden=False),
+    Elimination(hidden=False),
+    MixedTransform(share=0.0),
 ]
 
 
@@ -100,13 +98,12 @@ def test_elimination_equals_the_dense_kernel(shape, n_modes, axes, margin):
     conditions = [(Dirichlet(0.0), Dirichlet(0.0)) if axis in axes else None for axis in range(len(shape))]
     inner = x[(..., *(slice(margin, n - margin) for n in shape))]
     boundary = discretise(conditions, [1.0] * len(shape), None, inner, 2).inside([margin] * len(shape))
-    result = Elimination(block=True).kernel(kernel_of(layer, x.dtype), x, bases, boundary)
+    result = Elimination().kernel(kernel_of(layer, x.dtype), x, bases, boundary)
 
     def convolution(unit, weight, _):
         return neuralop_stub.convolve(torch.from_numpy(unit), weight).numpy()
 
-    ends = ((margin, -1 - margin),)
-    expected = torch.from_numpy(eliminate_densely(x.numpy(), layer.weight, shape, axes, ends, convolution))
+    expected = torch.from_numpy(eliminate_densely(x.numpy(), layer.weight, shape, axes, margin, convolution))
     for axis in axes:  # T₁: Dirichlet faces keep the input
         for node in (margin, shape[axis] - 1 - margin):
             expected.select(2 + axis, node).copy_(x.select(2 + axis, node))
@@ -118,7 +115,7 @@ def test_elimination_in_a_padded_array_carries_boundary_functionals():
     bases = tuple(replace(basis, margin=margin) for basis, margin in zip(bases, (2, 1), strict=True))
     conditions = [(Neumann(0.0), Dirichlet(0.0)), (Robin(1.0, -0.3, 0.0), Neumann(0.0))]
     boundary = discretise(conditions, (1.0, 1.0), None, x[..., 2:-2, 1:-1], 3)
-    result = Elimination(block=True).kernel(kernel_of(layer, x.dtype), x, bases, boundary.inside((2, 1)))
+    result = Elimination().kernel(kernel_of(layer, x.dtype), x, bases, boundary.inside((2, 1)))
     for side in boundary.functionals:
         domain, before = (field[..., 2:-2, 1:-1] for field in (result, x))
         assert torch.allclose(read(side, domain), read(side, before), atol=1e-10)
@@ -159,7 +156,7 @@ def pairs(draw):
 )
 def test_untrained_operators_meet_their_conditions_to_round_off(conditions, correction, double, padding, seed, data):
     periodic = any(pair is not None and isinstance(pair[0], Periodic) for pair in conditions)
-    if isinstance(correction, MatchedTransform) or periodic:
+    if isinstance(correction, MixedTransform) or periodic:
         padding = 0
     torch.manual_seed(seed)
     dtype = torch.float64 if double else torch.float32
@@ -180,7 +177,7 @@ def test_untrained_operators_meet_their_conditions_to_round_off(conditions, corr
 @pytest.mark.parametrize("correction", CORRECTIONS)
 def test_every_parameter_gets_a_gradient(correction):
     torch.manual_seed(0)
-    padding = 0 if isinstance(correction, MatchedTransform) else 2
+    padding = 0 if isinstance(correction, MixedTransform) else 2
     operator = BOON(FNO((6,), 1, 1, 3, padding=padding), [(Robin(1.0, -0.3), Neumann())], correction=correction)
     u = operator(torch.randn(3, 1, 16), boundary=[(torch.randn(3, 1), torch.randn(3, 1))])
     u.square().sum().backward()
@@ -233,7 +230,7 @@ def test_messages():
     operator = BOON(FNO((8,), 1, 1, 3), [(Dirichlet(0.0), Dirichlet(0.0))], correction=Elimination())
     with pytest.raises(TooManyModesError, match=r"keeps frequencies up to \(4,\).*too many for \(8,\) nodes"):
         operator(torch.zeros(1, 1, 8))
-    operator = BOON(FNO((4,), 1, 1, 3, padding=2), [(Dirichlet(0.0), Neumann(0.0))], correction=MatchedTransform())
+    operator = BOON(FNO((4,), 1, 1, 3, padding=2), [(Dirichlet(0.0), Neumann(0.0))], correction=MixedTransform())
     with pytest.raises(InvalidArgumentError, match="without domain_padding"):
         operator(torch.zeros(1, 1, 12))
     operator = BOON(FNO((4,), 1, 1, 3, padding=2), [(Periodic(), Periodic())], correction=Elimination())

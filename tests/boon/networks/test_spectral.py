@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boon.errors import InvalidArgumentError, TooManyModesError
-from boon.spectral import SpectralConvolution, analyse, fourier_basis
+from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply_modes
 from boon.transforms import NodeFourier
 from tests.oracles import padded_spectral_convolution
 from tests.strategies import seeds
@@ -107,3 +107,13 @@ def test_messages():
         fourier_basis(9, 6, like=torch.zeros(()), transform=NodeFourier())
     with pytest.raises(InvalidArgumentError, match="modes needs one entry of at least 1 per axis"):
         SpectralConvolution(1, 1, ())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_product_of_modes_and_its_gradient(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 4, dtype=dtype, requires_grad=True)
+    weight = torch.randn(4, 2, 5, dtype=dtype, requires_grad=True)
+    assert torch.allclose(multiply_modes(x, weight), torch.einsum("bck,kco->bok", x, weight), atol=1e-14)
+    assert torch.autograd.gradcheck(multiply_modes, (x, weight))
+    assert torch.autograd.gradgradcheck(multiply_modes, (x, weight))
