@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.distributions import Normal
 
-from experiments.fields.stepper import State
+from experiments.fields.basins import State
 from probconserv import FieldLayout, LinearConstraint, condition_fields
 
 RANK = 20

@@ -9,21 +9,12 @@ from jaxtyping import Float
 from scipy.fft import dctn
 from torch import Tensor
 
-from experiments.fields.basins import WATER, Basins, States
+from experiments.fields.basins import WATER, Basins, State, States, Stepper, fit_stepper, pairs_of
 from experiments.fields.fixers import Fixer, mean_depth
-from experiments.fields.stepper import Stepper, fit_stepper, pairs_of
 from experiments.records.record import Arrays
 
 SHARE = 0.1
 """Part of the cells that ``changed_share`` is about."""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """What a stepper with a fixer made of some basins: all states, and the sum of its |changes| over the steps."""
-
-    states: States
-    changed: Float[Tensor, "basins 3 rows columns"]
 
 
 @dataclass(frozen=True)
@@ -44,26 +35,25 @@ def fitted(training: Basins, every: int, penalty: float, folder: Path) -> Fitted
     return Fitted(stepper, pairs.truth - state, correction)
 
 
-def roll_out(stepper: Stepper, fixer: Fixer, start: Float[Tensor, "basins 3 rows columns"], steps: int) -> Rollout:
-    """Steps and fixes in turn; the mass is that of the start."""
+def roll_out(stepper: Stepper, fixer: Fixer, start: State, steps: int) -> tuple[States, State]:
+    """Steps and fixes in turn; the mass is that of the start. All states, and the sum of |changes| over the steps."""
     depth, states, changed = mean_depth(start), [start], torch.zeros_like(start)
     for _ in range(steps):
         state, correction = stepper(states[-1])
         fixed = fixer(state, correction, depth)
         changed += (fixed - state).abs()
         states.append(fixed)
-    return Rollout(torch.stack(states, dim=1), changed)
+    return torch.stack(states, dim=1), changed
 
 
-def score_rollout(rollout: Rollout, truth: States) -> Arrays:
+def score_rollout(states: States, changed: State, truth: States) -> Arrays:
     """Scores per basin; for the figures means over basins by step, spectra, and a map of the first basin's change."""
-    states, final = rollout.states, rollout.states[:, -1]
-    waves = waves_of(truth)
+    final, waves = states[:, -1], waves_of(truth)
     error = _norm(states[:, :, 0] - truth[:, :, 0]) / _norm(waves)
     drift = (mean_depth(states) / mean_depth(states[:, :1]) - 1).abs()
     energy = wave_energy(states) / wave_energy(truth)
     power, true_power = spectrum(final), spectrum(truth[:, -1])
-    moved = rollout.changed / waves.square().mean(dim=(1, 2, 3)).sqrt()[:, None, None, None]
+    moved = changed / waves.square().mean(dim=(1, 2, 3)).sqrt()[:, None, None, None]
     depth = moved[:, 0].flatten(1)
     top = depth.sort(dim=1, descending=True).values[:, : round(SHARE * depth.shape[1])]
     arrays = {

@@ -81,10 +81,6 @@ class Case:
         """Times and coordinates at which functions are known."""
         return (self.member.times, *self.member.grid.axes)
 
-    def training(self, seed: int) -> Tensor:
-        """Functions to learn from ``(functions, t, *space)``."""
-        return self.functions("training", seed)
-
     def functions(self, split: Split, seed: int) -> Tensor:
         """Functions of the kind that is learnt from ``(functions, t, *space)``."""
         return self._functions(self.source, split, seed).values

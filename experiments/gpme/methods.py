@@ -105,7 +105,7 @@ def search(asked: Asked) -> Tensor:
     direction only, and along it the law may be far.
     """
     case, seed, _, observed, told = asked
-    functions, count = case.training(seed), case.sizes.draws
+    functions, count = case.functions("training", seed), case.sizes.draws
     fields = functions[:, case.member.wanted].flatten(1)
 
     def draws(data: Observed, width: float, slack: float | None, stream: int, points: slice) -> Tensor:
@@ -130,7 +130,7 @@ def search(asked: Asked) -> Tensor:
 def smoother(asked: Asked) -> Tensor:
     """Ensemble smoother: training functions moved by the gain of all of them, with perturbed observations."""
     case, seed, _, observed, _ = asked
-    functions, count = case.training(seed), case.sizes.draws
+    functions, count = case.functions("training", seed), case.sizes.draws
     fields, context = functions[:, case.member.wanted].flatten(1), observed.context
     generator, drawn = _generator(seed, 3), []
     assert context.noise is not None
@@ -162,7 +162,7 @@ def empirical(fitted: bool, asked: Asked) -> Prediction:
 
 def training_gaussian(case: Case, seed: int) -> EmpiricalGP:
     """Mean and covariance of the training functions."""
-    return EmpiricalGP(case.training(seed), case.axes, bandwidth=1.0, mixture=False)
+    return EmpiricalGP(case.functions("training", seed), case.axes, bandwidth=1.0, mixture=False)
 
 
 @lru_cache(maxsize=3)

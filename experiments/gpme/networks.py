@@ -88,7 +88,7 @@ def network_training(name: str, case: Case, seed: int, preset: Preset) -> Traini
 
 def empirical_below(case: Case, seed: int) -> EmpiricalGP:
     """The process that the network corrects."""
-    return EmpiricalGP(case.training(seed), case.axes, bandwidth=BANDWIDTH)
+    return EmpiricalGP(case.functions("training", seed), case.axes, bandwidth=BANDWIDTH)
 
 
 def train_refined(training: Training, case: Case, seed: int, context: RunContext) -> None:
@@ -115,7 +115,7 @@ def train_network(training: Training, case: Case, seed: int, context: RunContext
     assert isinstance(config.network, ANPConfig)
     torch.manual_seed(config.training.seed)
     network = ANP(config.network)
-    functions, axes = case.training(seed), case.axes
+    functions, axes = case.functions("training", seed), case.axes
     how = replace(config.training, device=context.options.device)
     options = FitOptions(
         batch=config.batch,

@@ -6,6 +6,7 @@ years. Then everything is fitted again on training and validation years together
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,17 +78,10 @@ BlackBox = Callable[[Years, Any], Fit]
 Treatment = Callable[[Fit, Years, Any], Forecast]
 
 
-def interpolate(years: Years, candidate: None = None) -> Fit:  # noqa: ARG001 - one signature
-    """Bilinear interpolation plus the mean error of the years of the fit."""
-    field = layers.bilinear(years.means, years.factor)
-    field = field + (years.series - field)[years.fitted].mean(dim=0)
-    return Fit(field[years.scored], lambda: field[years.fitted])
-
-
-def interpolate_logits(years: Years, candidate: None = None) -> Fit:  # noqa: ARG001
-    """The same for the logarithm, as logits of a softmax layer."""
-    field = layers.bilinear(years.means, years.factor).log()
-    field = field + (years.series.log() - field)[years.fitted].mean(dim=0)
+def interpolate(years: Years, candidate: None = None, change: Callable[[Fields], Fields] = lambda u: u) -> Fit:  # noqa: ARG001 - one signature
+    """Bilinear interpolation plus the mean error of the years of the fit, both of what ``change`` makes of fields."""
+    field = change(layers.bilinear(years.means, years.factor))
+    field = field + (change(years.series) - field)[years.fitted].mean(dim=0)
     return Fit(field[years.scored], lambda: field[years.fitted])
 
 
@@ -166,10 +160,10 @@ class Method:
 
 BLACK_BOXES: Mapping[str, tuple[BlackBox, str]] = {
     "bilinear": (interpolate, ""),
-    "logits": (interpolate_logits, ""),
+    "logits": (partial(interpolate, change=torch.log), ""),
     "ridge": (regress, "ridges"),
 }
-"""What predicts the fine field, and the entry of ``Sizes`` with its candidates."""
+"""What predicts the fine field, of ``logits`` its logarithm, and the entry of ``Sizes`` with its candidates."""
 BEST, FIXER, BARE_KEY = "update-shrunk", "additive", "bilinear"
 
 

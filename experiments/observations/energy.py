@@ -5,7 +5,7 @@ tutorial. Observed sums reach 0.86 of what the law says: it is one of the laws t
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date as calendar
 from math import pi
 from pathlib import Path
@@ -38,19 +38,11 @@ class SurfaceEnergy(Problem):
         checksum: Its SHA-256; empty for a file of one's own.
     """
 
+    key: str = field(default="energy", compare=False)
+    label: str = field(default="surface energy, W/m²", compare=False)
     informed: bool = False
     file: str = FILE
     checksum: str = CHECKSUM
-
-    @property
-    @override
-    def key(self) -> str:
-        return "energy-informed" if self.informed else "energy"
-
-    @property
-    @override
-    def label(self) -> str:
-        return "energy from Rn − G, W/m²" if self.informed else "surface energy, W/m²"
 
     @override
     def observed(self, files: Path | None) -> Observed:
@@ -65,7 +57,7 @@ class SurfaceEnergy(Problem):
             raise DataFileError(f"'{path}' must have complete days from 2013 to 2018, got {len(dates)}.")
         fluxes, energy, weather = values[complete].split([len(FLUXES), len(ENERGY), len(WEATHER)], dim=1)
         target = energy[:, :1] - energy[:, 1:]
-        number = torch.tensor([_day(date) for date in dates], dtype=torch.float64)
+        number = torch.tensor([calendar.fromisoformat(date).toordinal() for date in dates], dtype=torch.float64)
         phase = 2 * pi / 365.25 * number[:, None] * torch.tensor([1.0, 2.0], dtype=torch.float64)
         inputs = [weather, weather.square(), weather[:, 1:2] * weather[:, 2:3], phase.sin(), phase.cos()]
         inputs += [target, target.square()] if self.informed else []
@@ -73,8 +65,3 @@ class SurfaceEnergy(Problem):
         black_box = regressed(torch.cat(inputs, dim=1), fluxes)
         series = Series(black_box, fluxes, target, block, (ends[0], ends[1], len(dates)))
         return series.observed(torch.ones(1, 2, dtype=torch.float64))
-
-
-def _day(date: str) -> int:
-    """Days since the year 1."""
-    return calendar.fromisoformat(date).toordinal()

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -14,8 +13,8 @@ from experiments.experiment import Experiment, RunContext
 from experiments.observations.energy import SurfaceEnergy
 from experiments.observations.methods import METHODS, Method
 from experiments.observations.ocean import OceanHeat
-from experiments.observations.parts import Observed, Problem
-from experiments.observations.scenarios import Temperatures
+from experiments.observations.parts import DRAWS, Observed, Problem
+from experiments.observations.temperature import Temperatures
 from experiments.observations.traffic import Traffic, TrafficAhead
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
@@ -25,34 +24,14 @@ from probconserv.sampling import draw
 PROBLEMS: tuple[Problem, ...] = (
     Traffic(),
     TrafficAhead(),
-    TrafficAhead(balanced=True),
-    TrafficAhead(balanced=True, trusted=True),
+    TrafficAhead("traffic-ahead-balanced", "two minutes ahead, balanced", balanced=True),
+    TrafficAhead("traffic-ahead-balanced-trusted", "two minutes ahead, trusted balance", balanced=True, trusted=True),
     SurfaceEnergy(),
-    SurfaceEnergy(informed=True),
+    SurfaceEnergy("energy-informed", "energy from Rn − G, W/m²", informed=True),
     OceanHeat(),
     Temperatures(),
-    Temperatures(scenario="E1"),
+    Temperatures("temperature-e1", "temperature, K, scenario E1", scenario="E1"),
 )
-DRAWS = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One problem."""
-
-    problem: Problem
-
-    @property
-    def key(self) -> str:
-        return self.problem.key
-
-    @property
-    def label(self) -> str:
-        return self.problem.label
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"problem": self.problem, "draws": DRAWS, "data_version": data_version("observations")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +61,26 @@ class ObservationsExperiment(Experiment):
         return ("files",)
 
     @override
-    def title(self, cases: Sequence[Case]) -> str:
+    def title(self, cases: Sequence[Problem]) -> str:
         return "Observations: tests in later years or other places than what was learnt from, errors over stretches"
 
     @override
-    def cases(self, context: RunContext) -> list[Case]:
-        return [Case(problem=problem) for problem in self.problems]
+    def cases(self, context: RunContext) -> list[Problem]:
+        return list(self.problems)
 
     @override
-    def methods(self, case: Case) -> list[Method]:
-        return [row for row in self.rows if case.problem.non_negative or not row.signed]
+    def methods(self, case: Problem) -> list[Method]:
+        return [row for row in self.rows if case.non_negative or not row.signed]
 
     @override
-    def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
+    def headline(self, case: Problem, records: object) -> tuple[Sequence[str], Sequence[str]]:
         """Without and with the law, the strongest rivals, and what validation makes of the law."""
         left_out = ("ratio", "diagonal", "covariance", "fitted", "truncated")
         return [row.key for row in self.methods(case) if row.key not in left_out], self.shown
 
     @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        return score(case.problem.observed(context.options.files), method, seed)
+    def score(self, case: Problem, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        return score(case.observed(context.options.files), method, seed)
 
 
 def score(observed: Observed, method: Method, seed: int) -> Arrays:

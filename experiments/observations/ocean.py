@@ -38,15 +38,8 @@ APART = 15
 class OceanHeat(Problem):
     """Net heat flux into the cells of a strip from 10° to 46° in one month, in W/m²; row: their mean by area."""
 
-    @property
-    @override
-    def key(self) -> str:
-        return "ocean"
-
-    @property
-    @override
-    def label(self) -> str:
-        return "ocean heat, W/m²"
+    key = "ocean"
+    label = "ocean heat, W/m²"
 
     @override
     def observed(self, files: Path | None) -> Observed:
@@ -75,13 +68,6 @@ def read() -> dict[str, Tensor]:
             known = values > torch.iinfo(values.dtype).min
             arrays[name] = torch.where(known, values.double() / 100, torch.nan)
     return arrays
-
-
-def imbalance() -> float:
-    """Mean of the net heat flux over all cells and months with a number, by area, in W/m²."""
-    maps = read()
-    flux, area = maps["net_heat"], _areas(maps)[:, None]
-    return float((area * flux).nansum() / (area * flux.isfinite()).sum())
 
 
 def _areas(maps: dict[str, Tensor]) -> Tensor:

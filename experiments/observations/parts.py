@@ -13,7 +13,10 @@ from torch import Tensor
 
 from experiments.errors import DataFileError, MissingFilesError
 from experiments.observations.regression import regress
+from experiments.records.release import data_version
 
+DRAWS = 100
+"""Of a prediction, for its scores."""
 FOLDS = 5
 """Stretches into which the training cases are cut, in order, for predictions of cases that were left out."""
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
@@ -64,20 +67,19 @@ class Problem(ABC):
     """A source of observations: a frozen dataclass with what decides them.
 
     Attributes:
+        key: Name in files and on the command line.
+        label: Name in tables, with the unit.
         non_negative: Whether the field cannot be negative.
     """
 
+    key: str
+    label: str
     non_negative: bool = False
 
     @property
-    @abstractmethod
-    def key(self) -> str:
-        """Name in files and on the command line."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """Name in tables, with the unit."""
+    def config(self) -> dict[str, Any]:
+        """What decides data and scores."""
+        return {"problem": self, "draws": DRAWS, "data_version": data_version("observations")}
 
     @abstractmethod
     def observed(self, files: Path | None) -> Observed:

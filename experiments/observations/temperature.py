@@ -3,6 +3,7 @@
 Annual means of one run of a climate model under the A1B scenario, on 37 latitudes × 49 longitudes.
 """
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +12,21 @@ import h5py
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from experiments.errors import DataFileError, MissingPackageError
+from experiments.observations.downscaling import Years, interpolate
+from experiments.observations.parts import Observed, Part, Problem
+from probconserv import block_means
 
 ROWS, COLUMNS, YEARS = 36, 48, 240
 """What is kept: the last latitude and longitude are dropped, so that blocks fit."""
+FACTOR = 4
+"""Points of a block along each axis."""
+VALIDATION, TEST = 150, 180
+"""The first years of the parts, after 1860."""
+TOGETHER = 5
+"""Years of a stretch, within which they are not independent."""
 _FILE, _VARIABLE = "{}_north_america.nc", "air_temperature"
 
 
@@ -54,3 +65,36 @@ def read_series(path: Path) -> Float[Tensor, "years rows columns"]:
             "install iris-sample-data 2.5."
         )
     return values[:, :ROWS, :COLUMNS].double()
+
+
+@dataclass(frozen=True)
+class Temperatures(Problem):
+    """Annual means over North America, in kelvins; rows are the means over blocks of 4 × 4 points.
+
+    Args:
+        scenario: Of the test years 2040 to 2099; training and validation are of A1B.
+    """
+
+    key: str = field(default="temperature", compare=False)
+    label: str = field(default="temperature, K", compare=False)
+    scenario: str = "A1B"
+
+    @override
+    def observed(self, files: Path | None) -> Observed:
+        series = torch.cat([temperature()[:TEST], temperature(self.scenario)[TEST:]])
+        rows = block_means(torch.zeros(ROWS // FACTOR, COLUMNS // FACTOR), FACTOR).rows
+
+        def part(fitted: int, first: int, last: int) -> Part:
+            """Years predicted with the mean error of the first ones."""
+            order = torch.arange(YEARS)
+            predicted = interpolate(Years(series, order[:fitted], order[first:last], FACTOR)).scored.flatten(1)
+            truth = series[first:last].flatten(1)
+            return Part(predicted, truth, truth @ rows.mT, order[first:last] // TOGETHER)
+
+        return Observed(
+            rows=rows,
+            training=part(VALIDATION, 0, VALIDATION),
+            validation=part(VALIDATION, VALIDATION, TEST),
+            known=part(TEST, 0, TEST),
+            test=part(TEST, TEST, YEARS),
+        )

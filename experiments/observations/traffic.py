@@ -4,7 +4,7 @@ Density and flow on US-101 from the trajectories of NGSIM, 104 stretches of 20 f
 Allan-Avila/Highway-Traffic-Dynamics-KMD-Code has them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,17 +46,9 @@ class Traffic(Problem):
     ramps are not seen.
     """
 
+    key = "traffic"
+    label = "traffic, 1/1,000 ft"
     non_negative = True
-
-    @property
-    @override
-    def key(self) -> str:
-        return "traffic"
-
-    @property
-    @override
-    def label(self) -> str:
-        return "traffic, 1/1,000 ft"
 
     @override
     def observed(self, files: Path | None) -> Observed:
@@ -76,19 +68,11 @@ class TrafficAhead(Problem):
         trusted: Whether it is met only so far as ``diagnose`` says; ramps are the balance's error then.
     """
 
+    key: str = field(default="traffic-ahead", compare=False)
+    label: str = field(default="two minutes ahead", compare=False)
     balanced: bool = False
     trusted: bool = False
     non_negative = True
-
-    @property
-    @override
-    def key(self) -> str:
-        return "traffic-ahead" + "-balanced" * self.balanced + "-trusted" * self.trusted
-
-    @property
-    @override
-    def label(self) -> str:
-        return "two minutes ahead" + (", trusted balance" if self.trusted else ", balanced" * self.balanced)
 
     @override
     def observed(self, files: Path | None) -> Observed:

@@ -62,22 +62,11 @@ class Trial:
 class PCARegression(nn.Module):
     """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, in float64 inside."""
 
-    ARRAYS = ("input_mean", "input_scale", "input_directions", "deviation", "centres", "coefficients")
-    ARRAYS += ("output_mean", "output_directions")
-    input_mean: Tensor
-    input_scale: Tensor
-    input_directions: Tensor
-    deviation: Tensor
-    centres: Tensor
-    coefficients: Tensor
-    output_mean: Tensor
-    output_directions: Tensor
-
     def __init__(self, sensors: Sensors, regression: Regression, arrays: dict[str, Tensor]) -> None:
         super().__init__()
         self.sensors, self.regression = sensors, regression
-        for name in self.ARRAYS:
-            self.register_buffer(name, arrays[name])
+        for name, array in arrays.items():
+            self.register_buffer(name, array)
 
     @classmethod
     def of(cls, problem: "_Problem", regression: Regression, coefficients: Features) -> Self:
@@ -101,10 +90,12 @@ class PCARegression(nn.Module):
     @torch.no_grad()
     def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
         """Maps input fields to output fields on the same nodes."""
-        x = (self.sensors.read(a.double()) - self.input_mean) / self.input_scale
-        z, *known = (each.cpu().numpy() for each in (x @ self.input_directions.T, self.deviation, self.centres))
-        features = torch.from_numpy(self.regression.features(z, *known)).to(x)
-        u = self.output_mean + torch.tensordot(features @ self.coefficients, self.output_directions, dims=1)
+        known = dict(self.named_buffers())
+        x = (self.sensors.read(a.double()) - known["input_mean"]) / known["input_scale"]
+        z = (x @ known["input_directions"].T).cpu().numpy()
+        fitted = (known[name].cpu().numpy() for name in ("deviation", "centres"))
+        coefficients = torch.from_numpy(self.regression.features(z, *fitted)).to(x) @ known["coefficients"]
+        u = known["output_mean"] + torch.tensordot(coefficients, known["output_directions"], dims=1)
         return on_grid(u, tuple(a.shape[2:])).to(a.dtype)
 
 
@@ -129,7 +120,7 @@ def fit(
                     f"PCA regression needs two or more training samples and a validation set on {sensors.space} nodes, "
                     f"got {name} fields {tuple(fields.shape)}."
                 )
-    problem, best = _Problem.of(sensors, training, validation, finish), dict[type, Trial]()
+    problem, best = _Problem(sensors, training, validation, finish), dict[type, Trial]()
     for trial in problem.trials():
         kind = type(trial.regression)
         if kind not in best or trial.error < best[kind].error:
@@ -139,38 +130,18 @@ def fit(
     return model, [replace(ranked[0], error=error), *ranked[1:]]
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Problem:
     """Training and validation samples in components; the squares of ``z`` sum to 1 in the mean."""
 
-    sensors: Sensors
-    training: Samples
-    validation: Samples
-    finish: Finish | None
-    inputs: Components
-    outputs: Components
-    unit: float
-    z: Features
-    targets: Features
-
-    @classmethod
-    def of(cls, sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None) -> Self:
+    def __init__(self, sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None) -> None:
+        self.sensors, self.training, self.validation, self.finish = sensors, training, validation, finish
         rows = sensors.read(training.inputs.double()).cpu().numpy()
-        inputs, channel = Components.fit(rows, sensors.blocks), training.outputs[0, 0].numel()
         fields = training.outputs.double().flatten(1).cpu().numpy()
-        outputs = Components.fit(fields, (channel,) * training.outputs.shape[1]).leading(LARGEST)
-        unit = float(np.sqrt(np.square(inputs.deviation).sum())) or 1.0
-        return cls(
-            sensors=sensors,
-            training=training,
-            validation=validation,
-            finish=finish,
-            inputs=inputs,
-            outputs=outputs,
-            unit=unit,
-            z=inputs.compress(rows) / unit,
-            targets=outputs.compress(fields),
-        )
+        channels = training.outputs.shape[1]
+        self.inputs = Components.fit(rows, sensors.blocks)
+        self.outputs = Components.fit(fields, (fields.shape[1] // channels,) * channels).leading(LARGEST)
+        self.unit = float(np.sqrt(np.square(self.inputs.deviation).sum())) or 1.0
+        self.z, self.targets = self.inputs.compress(rows) / self.unit, self.outputs.compress(fields)
 
     def trials(self) -> Iterator[Trial]:
         """Every regression with every ridge."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from boon.conditions.functionals import DIFFERENCES
-from experiments.boundary.open_rollouts import figures
+from experiments import plots
 from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
@@ -34,6 +34,9 @@ LONG = ("heat", "channel")
 """Systems of which long rollouts are made, too."""
 EARLY = 20
 """Step at which bands are looked at, besides the last."""
+DRAWN = ("", "uniform")
+"""Treatments in figures."""
+PANELS = {"error_by_step": "error relative to the field", "drift_by_step": "error of the total, in spreads of u"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        return figures.over_time(case, self.methods(case), stored)
+        return draw_over_time(case, self.methods(case), stored)
 
 
 def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Arrays:
@@ -152,3 +155,18 @@ def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, chan
             f"band_total{name}": held[:, step],
         }
     return arrays
+
+
+def draw_over_time(case: Case, methods: Sequence[Method], stored: Stored) -> dict[str, Figure]:
+    """Mean error of a field, and root mean square of the total's, after every step of the first seed."""
+    shown = [method for method in methods if method.treatment in DRAWN and (method.key, 0) in stored]
+    if not shown:
+        return {}
+    figure, axes = plots.panels(len(PANELS), case.label, share_y=False, width=1.2)
+    for panel, (name, title) in zip(axes, PANELS.items(), strict=True):
+        for method in shown:
+            values = stored[method.key, 0][name]
+            panel.plot(values, color=method.style.colour, ls=method.style.dashes, lw=1.4, label=method.label)
+        panel.set(title=title, xlabel="step", yscale="log")
+    plots.legend_below(figure, *axes)
+    return {"steps": figure}

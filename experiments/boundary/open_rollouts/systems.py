@@ -276,24 +276,12 @@ class Channel(OpenSystem):
     def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
         depth = 1 + self._smooth(count, 0.1, generator)
         start = torch.stack([depth, torch.zeros_like(depth)], dim=1)
-        gates = [_Gate(Signals.drawn(count, 0.15, generator)) for _ in range(2)]
-        conditions = (Dirichlet(gates[0]), Dirichlet(gates[1]))
+        conditions = (_gate(Signals.drawn(count, 0.15, generator)), _gate(Signals.drawn(count, 0.15, generator)))
         solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:])
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = averages.unflatten(-1, (self.intervals, self.refinement)).mean(dim=-1)
         passed = _passed(solution.boundary_flux[..., :1])
         return Trajectories(fields, (passed,), (passed,))
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """The state beyond a gate: depth 1 and a discharge."""
-
-    discharge: Signals
-
-    def __call__(self, t: float) -> Tensor:
-        discharge = self.discharge(t)
-        return torch.stack([torch.ones_like(discharge), discharge], dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +338,11 @@ SYSTEMS: tuple[OpenSystem, ...] = (
     Channel(name="channel"),
     Plate(name="plate"),
 )
+
+
+def _gate(discharge: Signals) -> Dirichlet:
+    """The state beyond a gate: depth 1 and a discharge."""
+    return Dirichlet(lambda t: torch.stack([torch.ones_like(discharge(t)), discharge(t)], dim=-1))
 
 
 def _passed(account: Tensor) -> Pair:

@@ -25,19 +25,6 @@ _KINDS = {"Dirichlet": Dirichlet(), "Neumann": Neumann()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Samples that are solved and stored together."""
-
-    split: Split
-    first: int
-    count: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}-{self.first:05d}-{self.count}.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecipeSource(Source):
     """Samples of a problem of ``OPERATOR_PROBLEMS``, in files of 20 each that sets of any size have in common.
 
@@ -76,7 +63,7 @@ class RecipeSource(Source):
         folder = writable_folder(store.folder / f"{self.name}-{config_hash(content)}")
         make = delayed(self._part)
         parts: list[Arrays] = Parallel(n_jobs=store.jobs)(  # pyright: ignore[reportAssignmentType]
-            make(config, part, folder) for part in _parts(config)
+            make(config, folder, *part) for part in _parts(config)
         )
         whole = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
         output = whole["output"]
@@ -108,12 +95,14 @@ class RecipeSource(Source):
             "whole": self.whole,
         }
 
-    def _part(self, config: SampleConfig, part: _Part, folder: Path) -> Arrays:
-        return cached_arrays(folder / part.name, lambda: self._build(config, part))
+    def _part(self, config: SampleConfig, folder: Path, split: Split, first: int, count: int) -> Arrays:
+        """Samples that are solved and stored together."""
+        path = folder / f"{split}-{first:05d}-{count}.safetensors"
+        return cached_arrays(path, lambda: self._build(config, split, first, count))
 
-    def _build(self, config: SampleConfig, part: _Part) -> Arrays:
+    def _build(self, config: SampleConfig, split: Split, first: int, count: int) -> Arrays:
         with one_thread():
-            solved = self.on_grid(config).sample(part.count, first=part.first, split=part.split, seed=config.seed)
+            solved = self.on_grid(config).sample(count, first=first, split=split, seed=config.seed)
         names = None if self.whole else tuple(self.problem.inputs)
         drawn = operator_samples(solved, names)
         tensors = {"input": drawn.inputs, "output": drawn.outputs}
@@ -186,12 +175,12 @@ class StepSource(Source):
         return replace(config, **numbers, times=self.steps, final_time=self.final_time)
 
 
-def _parts(config: SampleConfig) -> Iterator[_Part]:
-    """What the samples of a config are stored in: those of its split, then those of the validation set."""
+def _parts(config: SampleConfig) -> Iterator[tuple[Split, int, int]]:
+    """Splits, first samples and numbers of what is stored together, the validation set last."""
     counts: dict[Split, int] = {config.split: config.samples - config.validation, "validation": config.validation}
     for split, count in counts.items():
         for first in range(0, count, _PART):
-            yield _Part(split=split, first=first, count=min(_PART, count - first))
+            yield split, first, min(_PART, count - first)
 
 
 def _expand(values: Tensor | None, output: Tensor) -> Tensor | None:

@@ -23,7 +23,6 @@ class SampleConfig:
 
     Args:
         validation: How many of them, the last, are the validation set; of test samples none.
-        skipped: Training samples before them that are left out.
         times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
         final_time: Last output time; None for the usual one of the source.
         split: Training samples, or test samples, which are none of the training samples of any seed.
@@ -31,7 +30,6 @@ class SampleConfig:
 
     samples: int = 500
     validation: int = 0
-    skipped: int = 0
     nodes: int = 128
     times: int = 25
     final_time: float | None = None
@@ -39,7 +37,7 @@ class SampleConfig:
     split: Literal["train", "test"] = "train"
 
     def __post_init__(self) -> None:
-        require_at_least(self, samples=1, validation=0, skipped=0, nodes=5, times=1, seed=0)
+        require_at_least(self, samples=1, validation=0, nodes=5, times=1, seed=0)
         if self.validation > self.samples:
             raise InvalidArgumentError(
                 f"validation must not exceed the number of samples, {self.samples}, got {self.validation}."

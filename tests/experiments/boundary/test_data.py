@@ -1,19 +1,16 @@
 """Cases and samples: presets, what is refused, complete files, fields laid out for operators, released trainings."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
-from experiments.boundary.sources.closed_form import as_samples
 from experiments.boundary.studies import STUDIES
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import InvalidArgumentError
@@ -66,33 +63,18 @@ def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:
 @pytest.mark.parametrize("problem", BOUNDARY_PROBLEMS.values(), ids=lambda problem: problem.name)
 def test_stored_samples_are_those_of_the_problem(problem: BoundaryProblem, tmp_path: Path) -> None:
     store = DataStore(folder=tmp_path, version=1)
-    built = ClosedFormSource(problem).stored(CONFIG, store)
+    built = ClosedFormSource(problem).samples(CONFIG, store)
     fresh = problem.sample(3, 9, problem.multi_step(2), torch.Generator().manual_seed(8))
-    assert torch.equal(built.output, fresh.output.float())
-    assert torch.equal(built.input, fresh.input.float())
-    for axis, (pair, values) in enumerate(zip(problem.conditions, built.boundary, strict=True)):
+    assert torch.equal(built.output[:, :, 0], fresh.output.float())
+    assert torch.equal(built.input[:, 0], fresh.input.float())
+    for axis, (pair, values) in enumerate(zip(problem.conditions, built.values, strict=True)):
         if isinstance(pair[0], Dirichlet):
-            assert torch.equal(values[1], built.output.select(2 + axis, -1))
+            assert torch.equal(values[1], built.output.select(3 + axis, -1))
     unreadable = replace(problem, fields=lambda *_: pytest.fail("the file was there"))
-    read = ClosedFormSource(unreadable).stored(CONFIG, store)
+    read = ClosedFormSource(unreadable).samples(CONFIG, store)
     assert torch.equal(read.output, built.output)
-    assert read.parameters.keys() == built.parameters.keys()
-    test = ClosedFormSource(problem).stored(replace(CONFIG, split="test"), store)
+    test = ClosedFormSource(problem).samples(replace(CONFIG, split="test"), store)
     assert not torch.equal(test.output, built.output)
-
-
-def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
-    ClosedFormSource(BOUNDARY_PROBLEMS["cavity"]).stored(CONFIG, DataStore(folder=tmp_path, version=1))
-    (path,) = tmp_path.glob("*.safetensors")
-    with safe_open(path, framework="np") as file:
-        notes, sides = file.metadata(), {f"boundary_{axis}_{side}" for axis in (0, 1) for side in ("first", "last")}
-        assert set(file.keys()) == {"input", "output", "times", "parameter_lid_speed"} | sides
-    said = {"location": "node", "axes": "sample, t, x, y", "units": "dimensionless", "boundary_1_last": "Dirichlet"}
-    assert notes.items() >= {**said, "reconstructed": "range of the lid speed"}.items()
-    assert path.stem == f"cavity-{notes['config_hash']}"
-    config = json.loads(notes["config"])
-    assert (config["data_version"], config["samples"]["config"]["seed"]) == (1, 4)
-    assert config["samples"]["parameters"][0]["distribution"] == {"type": "Uniform", "low": 1.0, "high": 1.5}
 
 
 def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None:
@@ -101,26 +83,25 @@ def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None
     changes = ({"seed": 5}, {"times": 1}, {"final_time": 1.0}, {"split": "test"})
     versions += [(stokes(), change, 1) for change in changes]
     for problem, changed, version in versions:
-        ClosedFormSource(problem).stored(replace(CONFIG, **changed), DataStore(folder=tmp_path, version=version))
+        ClosedFormSource(problem).samples(replace(CONFIG, **changed), DataStore(folder=tmp_path, version=version))
     assert len(list(tmp_path.glob("*.safetensors"))) == 8
 
 
 @pytest.mark.parametrize("time_modes", [0, 2])
 @pytest.mark.parametrize("name", ["cavity", "heat_neumann"])
-def test_times_are_channels_or_the_last_axis(name: str, time_modes: int) -> None:
+def test_times_are_channels_or_the_last_axis(name: str, time_modes: int, tmp_path: Path) -> None:
     case = one(name, "multi", time_modes)
-    config, problem = case.test_data(0), BOUNDARY_PROBLEMS[name]
-    drawn = problem.sample(config.samples, config.nodes, case.source.times(config), torch.Generator())
-    fields = as_fields(as_samples(drawn), case)
+    drawn = case.source.samples(case.test_data(0), DataStore(folder=tmp_path, version=1))
+    fields = as_fields(drawn, case)
     channel, later = (0, (..., 2)) if time_modes else (2, ())
-    assert torch.equal(fields.output[1, channel][later], drawn.output[1, 2])
-    assert torch.equal(fields.input[1, 0][later], drawn.input[1])
+    assert torch.equal(fields.output[1, channel][later], drawn.output[1, 2, 0])
+    assert torch.equal(fields.input[1, 0][later], drawn.input[1, 0])
     assert len(fields.values) == fields.input.ndim - 2
     assert not time_modes or fields.values[-1] is None
-    for pair, given in zip(drawn.boundary, fields.values, strict=False):
+    for pair, given in zip(drawn.values, fields.values, strict=False):
         for side, values in zip(pair, given, strict=True):
-            assert torch.equal(values[1, channel][later], side[1, 2])
-    assert torch.equal(by_time(fields.output, case)[:, :, 0], drawn.output)
+            assert torch.equal(values[1, channel][later], side[1, 2, 0])
+    assert torch.equal(by_time(fields.output, case), drawn.output)
     part = fields.take(torch.tensor([2, 0]))
     assert len(part) == 2
     assert torch.equal(part.input, fields.input[[2, 0]])

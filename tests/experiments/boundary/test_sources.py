@@ -51,7 +51,7 @@ def test_sets_of_any_size_share_their_files_and_test_samples_are_others(store: D
     assert torch.equal(fewer.output[20:], many.output[-2:])
     test = GROWTH.samples(replace(CONFIG, samples=2, validation=0, split="test"), store)
     assert not torch.equal(test.output, many.output[:2])
-    alone = GROWTH.samples(replace(CONFIG, samples=2, skipped=3), store)
+    alone = GROWTH.samples(replace(CONFIG, samples=2), store)
     assert torch.equal(alone.output, many.output[-2:])
 
 

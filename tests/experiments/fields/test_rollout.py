@@ -11,13 +11,11 @@ from torch import Tensor
 
 from experiments import driver
 from experiments.errors import InvalidArgumentError
-from experiments.experiment import RunContext, RunOptions
+from experiments.experiment import RunOptions
 from experiments.fields import fixers, rollout
-from experiments.fields.basins import Basins
+from experiments.fields.basins import Basins, Pairs, coarse_step, fit_stepper, monomials, pairs_of
 from experiments.fields.fixers import RANK, mean_depth
 from experiments.fields.rollout_experiment import METHODS
-from experiments.fields.stepper import Pairs, coarse_step, fit_stepper, monomials, pairs_of
-from experiments.maintain import release
 from experiments.records.store import read_records
 from tests.experiments.fields.tiny import SHORT, tiny_rollout
 from tests.strategies import normal
@@ -151,19 +149,19 @@ def test_a_rollout_steps_fixes_and_counts_what_was_changed() -> None:
         return state + 0.25, torch.zeros_like(state)
 
     start = water()
-    free = rollout.roll_out(stepper, fixers.nothing(start, start), start, 3)  # type: ignore[arg-type]
-    assert torch.allclose(free.states[:, 3], start + 0.75)
-    assert free.changed.abs().max() == 0
-    fixed = rollout.roll_out(stepper, fixers.shift(start, start), start, 3)  # type: ignore[arg-type]
-    assert torch.allclose(fixed.states[:, 3, 0], start[:, 0])
-    assert torch.allclose(fixed.states[:, 3, 1:], start[:, 1:] + 0.75)
-    assert torch.allclose(fixed.changed[:, 0], torch.full_like(start[:, 0], 0.75))
-    assert fixed.changed[:, 1:].abs().max() == 0
+    states, changed = rollout.roll_out(stepper, fixers.nothing(start, start), start, 3)  # type: ignore[arg-type]
+    assert torch.allclose(states[:, 3], start + 0.75)
+    assert changed.abs().max() == 0
+    states, changed = rollout.roll_out(stepper, fixers.shift(start, start), start, 3)  # type: ignore[arg-type]
+    assert torch.allclose(states[:, 3, 0], start[:, 0])
+    assert torch.allclose(states[:, 3, 1:], start[:, 1:] + 0.75)
+    assert torch.allclose(changed[:, 0], torch.full_like(start[:, 0], 0.75))
+    assert changed[:, 1:].abs().max() == 0
 
 
 def test_scores_of_a_rollout_that_is_off_by_what_is_said() -> None:
     truth = torch.stack([water(2, 10), water(2, 10) * torch.tensor([1.0, 0.5, 0.5])[:, None, None]], dim=1)
-    exact = rollout.score_rollout(rollout.Rollout(truth, torch.zeros(2, 3, 10, 10).double()), truth)
+    exact = rollout.score_rollout(truth, torch.zeros(2, 3, 10, 10).double(), truth)
     for name in ("rollout_error", "final_error", "energy_error", "spectrum_error", "changed", "changed_momentum"):
         assert exact[name] == pytest.approx([0.0, 0.0], abs=1e-13), name
     assert np.isnan(exact["changed_share"]).all()
@@ -172,7 +170,7 @@ def test_scores_of_a_rollout_that_is_off_by_what_is_said() -> None:
     off, changed = truth.clone(), torch.zeros(2, 3, 10, 10, dtype=torch.float64)
     off[:, 1, 0] += 0.01
     changed[:, 0, 0], changed[:, 0, 1], changed[:, 1] = 0.3, 0.1, 0.2
-    scores = rollout.score_rollout(rollout.Rollout(off, changed), truth)
+    scores = rollout.score_rollout(off, changed, truth)
     assert scores["final_error"] == pytest.approx((0.01 / height).tolist())
     assert scores["rollout_error"] == pytest.approx((0.01 / height).tolist())
     assert scores["mass_drift"] == pytest.approx((mean_depth(off)[:, 1] / mean_depth(off)[:, 0] - 1).abs().tolist())
@@ -196,30 +194,12 @@ def test_energy_and_spectrum_of_a_standing_wave() -> None:
     assert power.sum() - power.max() < 1e-25
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOptions, driver.Report]:
-    """A run of four steps."""
-    options = RunOptions(out=tmp_path_factory.mktemp("runs"), cases=("penalised",))
-    return options, driver.run(tiny_rollout(), options)
-
-
-def test_a_run_keeps_mass_and_has_figures(ran: tuple[RunOptions, driver.Report]) -> None:
-    folder = ran[1].folder
+def test_a_run_keeps_mass_and_has_figures(tmp_path: Path) -> None:
+    folder = driver.run(tiny_rollout(), RunOptions(out=tmp_path, cases=("penalised",))).folder
     records = read_records(folder / "records.csv").set_index(["method", "score"])["mean"]
     assert all(records[key, "mass_drift"] < 1e-12 for key in PREPARED if key != "nothing")
     assert records["nothing", "mass_drift"] > 1e-9
     assert all((folder / f"{name}-penalised.png").is_file() for name in ("curves", "changes"))
-
-
-def test_a_run_is_released_and_reproduced(
-    ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options, _ = ran
-    release([tiny_rollout()], options, seeds=(0,), root=library)
-    monkeypatch.setattr(driver, "save", lambda figure, path: [])  # noqa: ARG005 - drawn once is enough
-    report = driver.reproduce(tiny_rollout(), replace(options, out=tmp_path), library)
-    assert report.verdict.startswith("Reproduced")
-    assert len(tiny_rollout().cases(RunContext(options=replace(options, cases=())))) == 2
 
 
 def test_sizes_out_of_range_are_refused() -> None:

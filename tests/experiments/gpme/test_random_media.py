@@ -74,7 +74,7 @@ def test_targets_of_a_batch_are_values_of_its_functions(tmp_path: Path) -> None:
     experiment, context = RandomMediaExperiment(), RunContext(options=RunOptions(out=tmp_path))
     method = next(method for method in METHODS if method.key == "anp")
     (training,) = experiment.trainings(own, method, 0, context)
-    functions = own.training(0)
+    functions = own.functions("training", 0)
     batch = sample(functions, own.axes, training.config, torch.Generator().manual_seed(0), 5)
     grid, flat = torch.cartesian_prod(*own.axes), functions.flatten(1)
     rows = [[int((grid == point).all(dim=-1).nonzero()) for point in points] for points in batch.target_points]

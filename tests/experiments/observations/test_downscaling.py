@@ -165,27 +165,30 @@ def test_files_with_other_contents_are_refused(tmp_path: Path) -> None:
         read_series(path)
 
 
-@pytest.mark.parametrize("factor", [-4, 0, 1, 3, 5, 8])
-def test_factors_that_cut_no_blocks_are_refused(factor: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("factor", "years", "wanted"),
+    [
+        *(
+            (factor, 36, f"divide both axes of the fields of 12 × 16 points, got {factor}")
+            for factor in (-4, 0, 1, 3, 8)
+        ),
+        *((4, years, f"than the 20 for training and 6 for validation, got {years}") for years in (15, 26)),
+    ],
+)
+def test_factors_that_cut_no_blocks_and_series_without_test_years_are_refused(
+    factor: int, years: int, wanted: str, tmp_path: Path
+) -> None:
     """3 divides the 12 rows and not the 16 columns, 8 the columns and not the rows."""
-    wanted = f"factor must be at least 2 and divide both axes of the fields of 12 × 16 points, got {factor}"
     with pytest.raises(InvalidArgumentError, match=wanted):
-        forecast(series(), factor, FEW, BY_KEY["additive"])
+        forecast(series(years), factor, FEW, BY_KEY["additive"])
+    experiment = replace(tiny_downscaling(), factors=(factor,), series=lambda: series(years))
     with pytest.raises(InvalidArgumentError, match=wanted):
-        driver.run(replace(tiny_downscaling(), factors=(factor,)), RunOptions(out=tmp_path, methods=("truth",)))
+        driver.run(experiment, RunOptions(out=tmp_path, methods=("truth",)))
 
 
-@pytest.mark.parametrize("years", [15, 20, 26])
-def test_series_without_test_years_are_refused(years: int, tmp_path: Path) -> None:
+def test_sizes_are_checked() -> None:
     with pytest.raises(InvalidArgumentError, match="training must be at least 6, got 5"):
         Sizes(training=5)
-    wanted = f"series must have more years than the 20 for training and 6 for validation, got {years}"
-    with pytest.raises(InvalidArgumentError, match=wanted):
-        forecast(series(years), 4, FEW, BY_KEY["additive"])
-    with pytest.raises(InvalidArgumentError, match=wanted):
-        driver.run(
-            replace(tiny_downscaling(), series=lambda: series(years)), RunOptions(out=tmp_path, methods=("truth",))
-        )
 
 
 @pytest.mark.parametrize(("factor", "years"), [(2, 36), (4, 27)])
