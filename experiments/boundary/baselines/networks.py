@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.boundary.baselines.components import Components
+from experiments.boundary.baselines.regressions import Components
 from experiments.boundary.baselines.sensors import Sensors, coordinates, on_grid
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

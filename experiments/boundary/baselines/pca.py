@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import relative_l2
-from experiments.boundary.baselines.components import Components
 from experiments.boundary.baselines.regressions import (
     COUNTS,
     RIDGES,
+    Components,
     Features,
     Kernel,
     Linear,

@@ -1,16 +1,18 @@
-"""Regressions between principal components: linear, polynomial and kernel ridge regression, and what is tried of them.
+"""Principal components of fields, and the regressions between them that are tried: linear, polynomial and kernel ridge.
 
-Components come in units in which their squares sum to 1 in the mean over the training samples.
+Fields consist of blocks: channels, and boundary data of single sides. Regressions take components in units in which
+their squares sum to 1 in the mean over the training samples.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.decomposition import PCA
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.preprocessing import PolynomialFeatures
 from typing_extensions import override
@@ -18,6 +20,7 @@ from typing_extensions import override
 Features = Float[np.ndarray, "samples features"]
 Targets = Float[np.ndarray, "samples targets"]
 Deviation = Float[np.ndarray, " components"]
+Rows = Float[np.ndarray, "samples numbers"]
 RIDGES = (1e-15, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2)
 """Penalties per training sample that are tried; kernel matrices are singular up to rounding below 1e-15."""
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -26,6 +29,53 @@ DEGREES = {2: (4, 8, 16, 24), 3: (2, 4, 8, 12)}
 """By degree of the polynomials, how many components enter them."""
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Lengths of the kernels."""
+_SMALLEST = 1e-9  # singular values below this times the largest are rounding of float32 data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """x = x̄ + s (z D) with the mean x̄, one scale s per block and orthonormal rows D of falling variance.
+
+    ``deviation`` is that of every component z over the training samples.
+    """
+
+    mean: Float[np.ndarray, " numbers"]
+    scale: Float[np.ndarray, " numbers"]
+    directions: Float[np.ndarray, "components numbers"]
+    deviation: Float[np.ndarray, " components"]
+
+    @classmethod
+    def fit(cls, samples: Rows, blocks: Sequence[int]) -> Self:
+        """The components of training samples in float64, at least two rows, each of ``blocks`` of numbers.
+
+        The scale of a block is the root mean square of its deviations from the mean, and 1 for one that is constant.
+        """
+        mean = samples.mean(axis=0)
+        parts = np.split(samples - mean, np.cumsum(blocks)[:-1], axis=1)
+        scale = np.concatenate([np.full(part.shape[1], np.sqrt(np.square(part).mean()) or 1.0) for part in parts])
+        pca = PCA(svd_solver="full").fit((samples - mean) / scale)
+        values = np.asarray(pca.singular_values_)
+        kept = values > _SMALLEST * values[0]
+        kept[0] = True
+        deviation = np.sqrt(pca.explained_variance_[kept])
+        return cls(mean=mean, scale=scale, directions=np.asarray(pca.components_)[kept], deviation=deviation)
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def compress(self, samples: Rows) -> Float[np.ndarray, "samples components"]:
+        """z of samples."""
+        return ((samples - self.mean) / self.scale) @ self.directions.T
+
+    def expand(self, z: Float[np.ndarray, "samples some"]) -> Rows:
+        """The samples with these leading components, all others 0."""
+        return self.mean + self.scale * (z @ self.directions[: z.shape[1]])
+
+    def leading(self, count: int) -> Self:
+        """The first components alone."""
+        return type(self)(
+            mean=self.mean, scale=self.scale, directions=self.directions[:count], deviation=self.deviation[:count]
+        )
 
 
 class Solutions(NamedTuple):

@@ -15,7 +15,7 @@ from experiments import plots
 from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
-from experiments.boundary.walls import NEAR, ORDER, at_walls, wall_scores
+from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over
 from solvers import Neumann

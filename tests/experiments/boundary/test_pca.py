@@ -10,9 +10,8 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from boon import relative_l2
-from experiments.boundary.baselines.components import Components
 from experiments.boundary.baselines.pca import PCARegression, Samples, fit
-from experiments.boundary.baselines.regressions import Kernel, Linear, Polynomial
+from experiments.boundary.baselines.regressions import Components, Kernel, Linear, Polynomial
 from experiments.boundary.baselines.sensors import Sensors
 from experiments.errors import InvalidArgumentError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.boundary.walls import at_walls, slope_errors, wall_scores
+from experiments.boundary.scoring import at_walls, slope_errors, wall_scores
 from solvers import NodeGrid
 
 
