@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
-from solvers.grids import CellGrid, trapezoid_weights
+from solvers.grids import CellGrid
 from solvers.recording import are_readable
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
@@ -100,8 +101,12 @@ def local_conservation(
             f"{initial_contents.shape[-1]} and {passed.shape[-1]}."
         )
     contents = initial_contents - passed.diff(dim=-1)
-    from_start = _partial_cells(nodes, faces) if isinstance(domain, CellGrid) else _partial_trapezoids(nodes, faces)
-    return LinearConstraint(from_start.diff(dim=-2).to(contents.device), contents)
+    left, right = torch.maximum(faces[:-1, None], nodes[:-1]), torch.minimum(faces[1:, None], nodes[1:])
+    rows = (right - left).clamp_min(0.0)  # lengths of volumes within intervals ``(volumes, intervals)``
+    if not isinstance(domain, CellGrid):  # times a linear field at the centres of these
+        part = (0.5 * (left + right) - nodes[:-1]) / nodes.diff()
+        rows = pad(rows * (1 - part), (0, 1)) + pad(rows * part, (1, 0))
+    return LinearConstraint(rows.to(contents.device), contents)
 
 
 def integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
@@ -129,30 +134,3 @@ def _interval_ends(domain: Domain) -> Tensor:
     if domain.dimension != 1:
         raise InvalidArgumentError(f"Local conservation is along one axis, got a grid with {domain.dimension}.")
     return domain.faces[0] if isinstance(domain, CellGrid) else domain.axes[0]
-
-
-def _partial_trapezoids(nodes: Tensor, ends: Tensor) -> Tensor:
-    """Rows that integrate the piecewise linear field from the first node to every end, ``(ends, n)``."""
-    left, gap, part = _locate(nodes, ends)
-    index = torch.arange(len(ends))
-    rows = torch.where(torch.arange(len(nodes)) < left[:, None], trapezoid_weights(nodes), 0.0)
-    gap_before = torch.cat([nodes.new_zeros(1), nodes.diff()])[left]
-    rows[index, left] += 0.5 * gap_before + gap * (part - 0.5 * part.square())
-    rows[index, left + 1] += gap * 0.5 * part.square()
-    return rows
-
-
-def _partial_cells(faces: Tensor, ends: Tensor) -> Tensor:
-    """Rows that integrate the piecewise constant field from the first face to every end, ``(ends, n)``."""
-    left, gap, part = _locate(faces, ends)
-    index = torch.arange(len(faces) - 1)
-    rows = torch.where(index < left[:, None], faces.diff(), 0.0)
-    rows[torch.arange(len(ends)), left] += gap * part
-    return rows
-
-
-def _locate(nodes: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Interval that contains every end, its length, and the fraction of it before the end."""
-    left = (torch.searchsorted(nodes, ends, right=True) - 1).clamp(0, len(nodes) - 2)
-    gap = nodes.diff()[left]
-    return left, gap, ((ends - nodes[left]) / gap).clamp(0.0, 1.0)

@@ -35,7 +35,7 @@ from probconserv.surrogates._anp_parts import (
     feature_count,
 )
 from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, TrainingPrediction, fit_network
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from probconserv.training.progress import ProgressHook
@@ -107,12 +107,8 @@ class ANP(Surrogate):
         Returns:
             Mixture of Gaussians with diagonal covariance, in the dtype of the context values.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             mean, scale = self.components(context, query)
-        finally:
-            self.train(training)
         dtype = context.values.dtype
         components = FieldGaussian(mean.to(dtype), DiagLinearOperator(scale.double().square().to(dtype)))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))

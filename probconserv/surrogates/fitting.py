@@ -230,6 +230,11 @@ def fit_network(
         if launched().first and _best_step(state.history) == state.step:
             network.save(best, step=state.step, noise_variance=_noise(model))
 
+    def exhausted(history: list[dict[str, float]]) -> bool:
+        """Whether the last validations were all worse than an earlier one."""
+        steps = [entry["step"] for entry in history if MONITORED in entry]
+        return stopping is not None and len(steps) > stopping and _best_step(history) < steps[-stopping]
+
     task = Task(
         model=model,
         loss=lambda module, step: evidence_loss(module, step, dataset, options),
@@ -237,7 +242,7 @@ def fit_network(
         config=options.decisive,
         title=options.title,
         validated=None if stopping is None else keep,
-        stop=None if stopping is None else lambda history: _exhausted(history, stopping),
+        stop=None if stopping is None else exhausted,
     )
     state = train(task, training, folder, progress)
     network.eval()
@@ -256,12 +261,6 @@ def _best_step(history: list[dict[str, float]]) -> int:
     """Step of the validation with the lowest score, the first of several; 0 before any."""
     validated = [entry for entry in history if MONITORED in entry]
     return int(min(validated, key=lambda entry: entry[MONITORED])["step"]) if validated else 0
-
-
-def _exhausted(history: list[dict[str, float]], patience: int) -> bool:
-    """Whether the last validations were all worse than an earlier one."""
-    steps = [entry["step"] for entry in history if MONITORED in entry]
-    return len(steps) > patience and _best_step(history) < steps[-patience]
 
 
 def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """The interface of surrogates: observed points in, a probabilistic prediction at query points out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +110,17 @@ def ask(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
     if isinstance(model, Surrogate) and arguments and isinstance(arguments[0], Context):
         return model.predict(*arguments)
     return model(*arguments)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within: dropout would draw numbers of its own, which no seed repeats."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def check_compatible(context: Context, query: Query) -> None:

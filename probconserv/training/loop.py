@@ -138,7 +138,13 @@ def train(
     with process_group() as ranks:
         _check_processes(config, ranks)
         path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
-        loop = _set_up(task, config, path, ranks)
+        model = place(task.model, config, ranks)
+        optimizer = torch.optim.AdamW(
+            task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        loop = _Loop(task, config, model, optimizer, path, ranks)
+        if path and path.exists():  # after place, since the optimiser's state goes to the device of the parameters
+            loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
         hook = progress if ranks.first else False
         bar = progress_bar(task.title, config.steps) if hook is True else nullcontext(hook or (lambda *_: None))
         with interruption() as interrupted, bar as report:
@@ -150,18 +156,6 @@ def train(
             f"{kept if folder else 'without a folder there is no checkpoint.'}"
         )
     return loop.state
-
-
-def _set_up(task: Task, config: TrainingConfig, path: Path | None, ranks: Ranks) -> "_Loop":
-    """Model and optimiser on their device, with the state of the checkpoint if there is one."""
-    model = place(task.model, config, ranks)
-    optimizer = torch.optim.AdamW(
-        task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    loop = _Loop(task, config, model, optimizer, path, ranks)
-    if path and path.exists():  # after the set-up, since the optimiser's state goes to the device of the parameters
-        loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
-    return loop
 
 
 @dataclass

@@ -5,8 +5,7 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from probconserv.surrogates.flow.particles import FEW, Draws, Particles, Populat
 from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, random_seed, train
 from probconserv.training.progress import ProgressHook
 
@@ -273,7 +272,7 @@ class FlowMatching(Surrogate):
         population: Population | None = None
         particles: Particles | None = None
         try:
-            with torch.no_grad(), _evaluating(self.velocity), contradictions_of(whole.law):
+            with torch.no_grad(), evaluating(self.velocity), contradictions_of(whole.law):
                 chosen, by_law = sampler, sampler is None
                 if chosen is None:
                     chosen, options = sampler_for(self, whole)
@@ -312,14 +311,3 @@ class FlowMatching(Surrogate):
 
 def _generator(seed: int, stream: int, start: int) -> Generator:
     return Generator().manual_seed(random_seed(seed, stream, start))
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within: dropout would draw numbers of its own, which no seed repeats."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

@@ -54,8 +54,16 @@ def given_observations(
     draws = sample(observations).flatten(1)
     excess = first = _excess(observations, draws)
     if not first > MISFIT**2 * variance:
-        if far is not None:
-            _warn_if_far(far(_with_noise(observations, MISFIT**2 * variance)))
+        distances = None if far is None else far(_with_noise(observations, MISFIT**2 * variance))
+        if distances is not None:
+            warnings.warn(
+                f"The observations are outside of what the flow knows: {distances[0]:.3g} standard deviations of its "
+                f"fields from their mean, where its draws without observations are {distances[1]:.3g} at most. Draws "
+                "are moved to them all the same, and neither these nor their spread can be trusted. Train the flow on "
+                "a range that holds the observed field, or say how far off observations may be "
+                "(Context.noise_variance).",
+                stacklevel=3,
+            )
         return draws
     for _ in range(_MOST):
         again = sample(_with_noise(observations, excess)).flatten(1)
@@ -79,18 +87,6 @@ def given_observations(
 
 def _with_noise(observations: LinearConstraint, more: float) -> LinearConstraint:
     return LinearConstraint(observations.G, observations.b, observations.noise + more)
-
-
-def _warn_if_far(distances: tuple[float, float] | None) -> None:
-    if distances is None:
-        return
-    warnings.warn(
-        f"The observations are outside of what the flow knows: {distances[0]:.3g} standard deviations of its fields "
-        f"from their mean, where its draws without observations are {distances[1]:.3g} at most. Draws are moved to "
-        "them all the same, and neither these nor their spread can be trusted. Train the flow on a range that holds "
-        "the observed field, or say how far off observations may be (Context.noise_variance).",
-        stacklevel=4,
-    )
 
 
 def _excess(observations: LinearConstraint, draws: Tensor) -> float:

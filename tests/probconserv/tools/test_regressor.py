@@ -1,10 +1,8 @@
 """Surrogates as estimators of scikit-learn."""
 
 import numpy as np
-import pandas
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -67,22 +65,11 @@ def test_pipelines_and_cross_validation():
 
 
 FITTED = SurrogateRegressor(QUICK).fit(X, Y)
-TABLE = pandas.DataFrame(RANDOM.random((30, 2)), columns=["t", "x"])
-NAMED = SurrogateRegressor(QUICK).fit(TABLE, Y)
 LAWFUL = SurrogateRegressor(QUICK, integral(GRID, 0.6)).fit(X, Y)
 UNDER_A_NUMBER = SurrogateRegressor(QUICK, lambda _: 0.6).fit(X, Y)
 SIGNED = SurrogateRegressor(QUICK, lambda _: NonNegative()).fit(X, Y)
 WRONG = {
-    "missing values": (lambda: SurrogateRegressor().fit(X, np.where(Y > 0.5, np.nan, Y)), "contains NaN"),
-    "missing coordinates": (lambda: FITTED.predict(PLACES * np.nan), "contains NaN"),
     "one observation": (lambda: SurrogateRegressor().fit(X[:1], Y[:1]), "minimum of 2"),
-    "more points than values": (lambda: SurrogateRegressor().fit(X, Y[:5]), "inconsistent numbers of samples"),
-    "a row of points": (lambda: SurrogateRegressor().fit(X[:, 0], Y), "Expected 2D array"),
-    "two outputs": (lambda: SurrogateRegressor().fit(X, np.stack([Y, Y], axis=1)), "y should be a 1d array"),
-    "another number of coordinates": (lambda: FITTED.predict(TABLE.values), "2 features, but .* 1 features"),
-    "columns in another order": (lambda: NAMED.predict(TABLE[["x", "t"]]), "must be in the same order"),
-    "complex values": (lambda: SurrogateRegressor().fit(X, Y + 1j), "Complex data not supported"),
-    "no fit": (lambda: SurrogateRegressor().predict(X), "not fitted yet"),
     "both at once": (lambda: FITTED.predict(X, return_std=True, return_cov=True), "not both"),
     "a covariance under a sign": (lambda: SIGNED.predict(PLACES, return_cov=True), "has no covariance; use return_std"),
     "a law of other points": (lambda: LAWFUL.predict(X), "41"),
@@ -93,5 +80,5 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_does_not_fit_is_refused(case):
     call, message = WRONG[case]
-    with pytest.raises((ValueError, NotFittedError, InvalidArgumentError, IncompatibleQueryError), match=message):
+    with pytest.raises((ValueError, InvalidArgumentError, IncompatibleQueryError), match=message):
         call()
