@@ -107,7 +107,7 @@ class FieldPrediction(Drawable):
     """
 
     def __init__(self, points: Prediction, layout: FieldLayout) -> None:
-        self.points = points
+        self.points: Any = points
         self.layout = layout
 
     @property
@@ -123,8 +123,7 @@ class FieldPrediction(Drawable):
     @property
     def mode(self) -> Float[Tensor, "..."]:
         """Most probable field ``(*batch, channels, *space)``, where the prediction has one."""
-        points: Any = self.points
-        return self.layout.unflatten(points.mode)
+        return self.layout.unflatten(self.points.mode)
 
     def with_draws(self, draws: int, seed: int = 0) -> "FieldPrediction":
         """The same prediction with mean and variance from other draws, where they are those of draws."""
@@ -138,8 +137,7 @@ class FieldPrediction(Drawable):
 
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws ``(*sample_shape, *batch, channels, *space)``; differentiable."""
-        points: Any = self.points
-        return self.layout.unflatten(points.rsample(torch.Size(sample_shape), generator=generator))
+        return self.layout.unflatten(self.points.rsample(torch.Size(sample_shape), generator=generator))
 
     def labelled(self, like: Any) -> tuple[Any, Any]:
         """Mean and standard deviation with the labels of a field.
@@ -161,8 +159,7 @@ class FieldPrediction(Drawable):
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Tensor:
         """Log-density of fields, where the prediction has one; see ``Posterior.log_prob``."""
-        points: Any = self.points
-        return points.log_prob(self.layout.flatten(value))
+        return self.points.log_prob(self.layout.flatten(value))
 
 
 def condition_fields(

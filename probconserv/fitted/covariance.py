@@ -5,13 +5,7 @@ from dataclasses import dataclass
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import (
-    DenseLinearOperator,
-    DiagLinearOperator,
-    LinearOperator,
-    PsdSumLinearOperator,
-    RootLinearOperator,
-)
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
@@ -26,7 +20,7 @@ class FittedCovariance:
     """A covariance fitted to residuals.
 
     Args:
-        covariance: Σ ``(*batch, n, n)``, low rank plus diagonal, or dense where it was localised.
+        covariance: Σ ``(*batch, n, n)``, low rank plus diagonal.
         shrinkage: λ ``(*batch,)``, from 0 (correlations of the residuals) to 1 (none).
     """
 
@@ -48,8 +42,6 @@ def fit_covariance(
     residuals: Float[Tensor, "samples *batch n"],
     *,
     shrinkage: float | None = None,
-    distances: Float[Tensor, "n n"] | None = None,
-    radius: float | None = None,
     rank: int | None = None,
 ) -> FittedCovariance:
     """The covariance of residuals, whose correlations few samples cannot support and which are shrunk therefore.
@@ -59,17 +51,12 @@ def fit_covariance(
     S the covariance of the samples (divided by samples − 1), r_ij its correlations, Var r_ij their estimated variance
     (Ledoit & Wolf 2004; Schäfer & Strimmer 2005, Stat. Appl. Genet. Mol. Biol. 4, 32). Forecasters call an update with
     it reconciliation by a minimal trace with shrinkage (MinT, Wickramasuriya et al. 2019). Every variance is kept.
-
-    With distances, correlations fade with them as well, r_ij ρ(d_ij / radius), ρ the function of Gaspari & Cohn (1999),
-    which is 0 beyond 2; λ is then the best one for these. That takes n × n numbers; else Σ has rank samples − 1 plus a
-    diagonal, O(n · samples) numbers, and λ costs O(n · samples²).
+    Σ has rank samples − 1 plus a diagonal, O(n · samples) numbers, and λ costs O(n · samples²).
 
     Args:
         residuals: Errors ``(samples, *batch, n)`` of earlier predictions, or deviations of an ensemble; at least two
             samples. Their mean over the samples is taken off.
         shrinkage: λ in [0, 1]; by the formula if None.
-        distances: Distances between the points ``(n, n)``, in any units; on a circle or sphere along it.
-        radius: Half the distance beyond which there is no correlation, in the same units.
         rank: Number of leading components that keep their correlations; what is left of every variance becomes
             independent. All by default.
 
@@ -79,23 +66,16 @@ def fit_covariance(
     residuals = floating(as_tensor(residuals, dtype=None))
     _check(residuals, shrinkage, rank)
     root = deviations(residuals) / (residuals.shape[0] - 1) ** 0.5
-    taper = None if distances is None and radius is None else _taper(distances, radius, residuals)
     if shrinkage is None:
-        found = shrinkage_of(root, taper)
+        found = shrinkage_of(root)
     else:
         found = torch.full(residuals.shape[1:-1], shrinkage, dtype=torch.float64, device=residuals.device)
     weight = found.to(residuals.dtype)
     columns = root.movedim(0, -1)  # R with S = R Rᵀ
     variance = columns.square().sum(dim=-1)
-    if taper is not None:
-        columns = _root_of(columns @ columns.mT * taper, rank)
-    elif rank is not None and rank < columns.shape[-1]:
+    if rank is not None and rank < columns.shape[-1]:
         left, values, _ = torch.linalg.svd(columns, full_matrices=False)
         columns = left[..., :rank] * values[..., None, :rank]
-    if taper is not None and rank is None:
-        shrunk = (1 - weight)[..., None, None] * columns @ columns.mT
-        lost = variance - shrunk.diagonal(dim1=-2, dim2=-1)
-        return FittedCovariance(covariance=DenseLinearOperator(shrunk + torch.diag_embed(lost)), shrinkage=found)
     columns = (1 - weight).sqrt()[..., None, None] * columns
     independent = (variance - columns.square().sum(dim=-1)).clamp_min(0.0)
     covariance = PsdSumLinearOperator(RootLinearOperator(columns), DiagLinearOperator(independent))
@@ -108,15 +88,13 @@ def deviations(samples: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "sam
     return moved - moved.mean(dim=0)
 
 
-def shrinkage_of(
-    deviations: Float[Tensor, "samples *batch n"], taper: Float[Tensor, "n n"] | None = None
-) -> Float[Tensor, "*batch"]:
+def shrinkage_of(deviations: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "*batch"]:
     """The λ that minimises the expected squared error of the correlations, in closed form.
 
-        λ = 1 − Σ_{i≠j} ρ_ij (r_ij² − Var r_ij) / Σ_{i≠j} ρ_ij² r_ij²,   Var r_ij = Σ_m (w_mij − r_ij)² / (M (M − 1))
+        λ = 1 − Σ_{i≠j} (r_ij² − Var r_ij) / Σ_{i≠j} r_ij²,   Var r_ij = Σ_m (w_mij − r_ij)² / (M (M − 1))
 
-    with w_mij the products of standardised deviations, whose mean is r_ij. Without a taper ρ the sums over pairs come
-    from the M × M products between samples.
+    with w_mij the products of standardised deviations, whose mean is r_ij. The sums over pairs come from the M × M
+    products between samples.
 
     λ in [0, 1], float64, held fixed in derivatives; 1 where no two points vary together.
     """
@@ -124,46 +102,11 @@ def shrinkage_of(
     members = x.shape[-2]
     scale = x.square().mean(dim=-2, keepdim=True).sqrt()
     x = torch.where(scale > 0, x / torch.where(scale > 0, scale, 1.0), 0.0)
-    if taper is None:
-        squares = (x @ x.mT / members).square().sum(dim=(-2, -1)) - (scale > 0).sum(dim=(-2, -1))
-        products = (x.square().sum(dim=-1).square() - x.pow(4).sum(dim=-1)).sum(dim=-1)
-        kept = squares - (products - members * squares) / (members * (members - 1))
-    else:
-        taper = taper - torch.diag_embed(taper.diagonal(dim1=-2, dim2=-1))
-        correlation = (x.mT @ x / members).square()
-        spread = (x.square().mT @ x.square() - members * correlation) / (members * (members - 1))
-        squares = (taper.square() * correlation).sum(dim=(-2, -1))
-        kept = (taper * (correlation - spread)).sum(dim=(-2, -1))
+    squares = (x @ x.mT / members).square().sum(dim=(-2, -1)) - (scale > 0).sum(dim=(-2, -1))
+    products = (x.square().sum(dim=-1).square() - x.pow(4).sum(dim=-1)).sum(dim=-1)
+    kept = squares - (products - members * squares) / (members * (members - 1))
     together = squares > 1e-12 * x.shape[-1]
     return 1.0 - torch.where(together, (kept / torch.where(together, squares, 1.0)).clamp(0.0, 1.0), 0.0)
-
-
-def _root_of(matrix: Tensor, rank: int | None) -> Tensor:
-    """Eigenvectors times √eigenvalues, the leading ones; negative eigenvalues, which are round-off, count as 0."""
-    values, vectors = torch.linalg.eigh(matrix)
-    start = 0 if rank is None else max(0, matrix.shape[-1] - rank)
-    return vectors[..., start:] * values[..., None, start:].clamp_min(0.0).sqrt()
-
-
-def _taper(distances: Tensor | None, radius: float | None, residuals: Tensor) -> Tensor:
-    """ρ(d / radius) of Gaspari & Cohn (1999), eq. 4.10, in the precision of the residuals."""
-    n = residuals.shape[-1]
-    if distances is None or radius is None or not 0 < radius < float("inf"):
-        raise InvalidArgumentError(
-            "Localisation needs both distances (n, n) and a radius that is positive and finite, got "
-            f"{'no distances' if distances is None else 'distances'} and radius = {radius}."
-        )
-    distances = as_tensor(distances).to(residuals.device)
-    if distances.shape != (n, n) or not bool((distances >= 0).all()) or bool(distances.diagonal().any()):
-        raise InvalidArgumentError(
-            f"distances must be ({n}, {n}), not negative and 0 from a point to itself, got {tuple(distances.shape)}; "
-            "torch.cdist(points, points) makes them."
-        )
-    r = distances / radius
-    near = 1 - r**2 * (5 / 3 - r * (5 / 8 + r * (1 / 2 - r / 4)))
-    s = r.clamp_min(1.0)
-    far = 4 - s * (5 - s * (5 / 3 + s * (5 / 8 - s * (1 / 2 - s / 12)))) - 2 / (3 * s)
-    return torch.where(r <= 1, near, torch.where(r < 2, far, 0.0)).to(residuals.dtype)
 
 
 def _check(residuals: Tensor, shrinkage: float | None, rank: int | None) -> None:

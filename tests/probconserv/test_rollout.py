@@ -17,13 +17,10 @@ from probconserv.errors import (
 )
 from probconserv.rollout import FluxModel, RolloutState, StepUpdate, with_errors
 from solvers import CellGrid, NodeGrid
+from tests.strategies import normal
 
 GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
 STEPS = len(TIMES) - 1
-
-
-def normals(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def smear(u: Tensor, *inputs: Tensor) -> Tensor:
@@ -35,7 +32,7 @@ def conductive(u: Tensor, gradient: Tensor) -> Tensor:
     return -0.3 * (1 + u**2) * gradient
 
 
-FIELD, CLOSED = normals(3, 1, 17), [(0.0, 0.0)]
+FIELD, CLOSED = normal(3, 1, 17), [(0.0, 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +45,8 @@ FIELD, CLOSED = normals(3, 1, 17), [(0.0, 0.0)]
 )
 def test_given_fluxes_change_the_totals_in_any_number_of_axes(grid: NodeGrid | CellGrid, channels: int):
     faces = [grid.shape[:axis] + grid.shape[axis + 1 :] for axis in range(grid.dimension)]
-    walls = [tuple(normals(3, STEPS, channels, *face, seed=side) for side in (1, 2)) for face in faces]
-    field = normals(3, channels, *grid.shape)
+    walls = [tuple(normal(3, STEPS, channels, *face, seed=side) for side in (1, 2)) for face in faces]
+    field = normal(3, channels, *grid.shape)
     result = Rollout(smear, grid)(field, TIMES, walls)
     gained = torch.zeros(3, STEPS, channels, dtype=torch.float64)
     for axis, (first, last) in enumerate(walls):
@@ -96,7 +93,7 @@ def test_the_error_of_the_trapezoid_rule_counts_as_variance():
 
 
 def test_fluxes_and_sources_that_depend_on_the_field_are_solved_for_the_new_one():
-    gradients = normals(3, STEPS + 1, 1)
+    gradients = normal(3, STEPS + 1, 1)
     source = lambda u, t: t + u - u**3  # noqa: E731
     result = Rollout(smear, GRID, flux=conductive, source=source)(FIELD, TIMES, [(gradients, 0.0)])
     u = result.fields[:, :, 0]
@@ -110,7 +107,7 @@ def test_fluxes_and_sources_that_depend_on_the_field_are_solved_for_the_new_one(
 
 @pytest.mark.parametrize("kind", ["diagonal", "fitted", "dense"])
 def test_the_update_is_that_of_conditioning(kind: str):
-    errors, fixed = normals(8, 17) * torch.linspace(0.1, 1.0, 17), torch.arange(17) == 0
+    errors, fixed = normal(8, 17) * torch.linspace(0.1, 1.0, 17), torch.arange(17) == 0
     fitted, variance = fit_covariance(errors, shrinkage=0.3), errors.var(dim=0)
     dense = to_linear_operator(fitted.covariance.to_dense())
     covariance = {"diagonal": variance[None], "fitted": fitted, "dense": dense}[kind]
@@ -125,7 +122,7 @@ def test_the_update_is_that_of_conditioning(kind: str):
 
 
 def test_one_channel_may_have_a_balance_and_others_none():
-    field, inputs = normals(2, 2, 17), normals(2, STEPS, 2, 17, seed=3)
+    field, inputs = normal(2, 2, 17), normal(2, STEPS, 2, 17, seed=3)
     result = Rollout(smear, GRID, conserved=(0,))(field, TIMES, CLOSED, inputs)
     assert torch.equal(result.fields[:, 1, 1], smear(field, inputs[:, 0])[:, 1])
     torch.testing.assert_close(result.fields[:, -1, 0] @ GRID.weights, field[:, 0] @ GRID.weights)
@@ -133,7 +130,7 @@ def test_one_channel_may_have_a_balance_and_others_none():
 
 
 def test_a_rollout_goes_on_from_a_state_to_the_last_bit():
-    walls = [(normals(3, STEPS, 1), 0.0)]
+    walls = [(normal(3, STEPS, 1), 0.0)]
     rollout = Rollout(smear, GRID)
     whole, states = rollout(FIELD, TIMES, walls), list(rollout.steps(FIELD, TIMES, walls))
     assert isinstance(states[1], RolloutState)
@@ -152,7 +149,7 @@ def test_totals_do_not_drift_in_single_precision():
 
 def test_rollouts_can_be_differentiated():
     rollout = Rollout(smear, GRID, flux=conductive, source=lambda u, t: -0.1 * t * u)
-    field, gradients = FIELD[:1].clone().requires_grad_(), normals(1, 3, 1).requires_grad_()
+    field, gradients = FIELD[:1].clone().requires_grad_(), normal(1, 3, 1).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda u, g: (rollout(u, TIMES[:3], [(g, 0.0)]).fields, rollout(u, TIMES[:3], [(0.0, g)]).moved),
         (field, gradients),
@@ -163,7 +160,7 @@ def test_rollouts_can_be_differentiated():
 def test_rollouts_are_compiled_and_exported():
     torch.manual_seed(0)
     rollout = Rollout(nn.Conv1d(1, 1, 3, padding=1).double(), GRID, flux=conductive)
-    arguments = FIELD, TIMES[:3], [(normals(3, 3, 1), normals(3, 3, 1, seed=1))]
+    arguments = FIELD, TIMES[:3], [(normal(3, 3, 1), normal(3, 3, 1, seed=1))]
     expected = rollout(*arguments).fields
     compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments).fields
     exported = torch.export.export(rollout, arguments).module()(*arguments).fields
@@ -173,7 +170,7 @@ def test_rollouts_are_compiled_and_exported():
 
 @pytest.mark.parametrize(("law_error", "helps"), [(1e-3, True), (0.1, False)])
 def test_a_diagnosis_says_whether_the_law_helps_and_how_far_it_moves_the_field(law_error: float, helps: bool):
-    truth = torch.cumsum(normals(6, STEPS + 1, 1, 17), dim=1)
+    truth = torch.cumsum(normal(6, STEPS + 1, 1, 17), dim=1)
     totals = truth[:, :, 0] @ GRID.weights
     passed = totals.diff(dim=1)[..., None] + law_error
     operator = lambda u, after: after + 0.01 + 0 * u  # noqa: E731
@@ -204,7 +201,7 @@ def test_a_law_is_not_trusted_where_the_operator_makes_no_error(law_error: float
 
 
 def test_bands_hold_for_new_functions_at_every_time_and_point():
-    errors = normals(4000, STEPS, 1, 17) * TIMES[1:, None, None]
+    errors = normal(4000, STEPS, 1, 17) * TIMES[1:, None, None]
     truth = torch.zeros(4000, STEPS + 1, 1, 17, dtype=torch.float64)
     rollout = Rollout(lambda u, error: u + error, GRID)
     band = rollout.fit_band(truth[:400], TIMES, CLOSED, errors[:400], level=0.8)
@@ -219,7 +216,7 @@ def test_bands_hold_for_new_functions_at_every_time_and_point():
 
 
 def test_members_with_errors_of_the_operator_are_draws_given_the_law():
-    fitted = fit_covariance(normals(9, 17), shrinkage=0.5)
+    fitted = fit_covariance(normal(9, 17), shrinkage=0.5)
     prior = fitted.around(smear(FIELD)[0, 0])
     operator = with_errors(smear, fitted.around(torch.zeros(17)), torch.Generator().manual_seed(0))
     members = FIELD[:1].expand(20000, 1, 17)
@@ -232,8 +229,8 @@ def test_members_with_errors_of_the_operator_are_draws_given_the_law():
 
 def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
     grid = NodeGrid((0.0, 0.0), (1.0, 1.0), (6, 5))
-    fields = normals(40, STEPS + 1, 1, 6, 5)
-    walls = [tuple(normals(40, STEPS + 1, 1, 5, seed=side) for side in (1, 2)), None]
+    fields = normal(40, STEPS + 1, 1, 6, 5)
+    walls = [tuple(normal(40, STEPS + 1, 1, 5, seed=side) for side in (1, 2)), None]
     exact = lambda u, after, side: 0.2 * u[..., side, :] - 0.1 * u[..., 1 - 3 * side, :] + 0.3 * after  # noqa: E731
     passed = [tuple(exact(fields[:, :-1], walls[0][-side][:, 1:], -side) for side in (0, 1)), None]
     torch.manual_seed(0)
@@ -261,14 +258,14 @@ INVALID, UNFIT = InvalidArgumentError, IncompatibleQueryError
 WRONG = [
     (lambda: roll(walls=[]), INVALID, "one pair .* for each of the 1 axes"),
     (lambda: roll(walls=[(0.0, None)]), INVALID, "last side of axis 0 is miss"),
-    (lambda: roll(walls=[(normals(3, 7, 1), 0.0)]), INVALID, r"axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)"),
-    (lambda: roll(walls=[(normals(4, 4, 1), 0.0)]), UNFIT, "batch axes"),
+    (lambda: roll(walls=[(normal(3, 7, 1), 0.0)]), INVALID, r"axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)"),
+    (lambda: roll(walls=[(normal(4, 4, 1), 0.0)]), UNFIT, "batch axes"),
     (lambda: roll(walls=[(math.nan, 0.0)]), INVALID, "axis 0 hold 4 NaN"),
     (lambda: roll(start=FIELD[..., 1:]), INVALID, "channels, 17"),
     (lambda: roll(start=state(step=5)), INVALID, "after 5 steps, but the times have 4"),
     (lambda: roll(start=state(total=torch.full((3, 1), math.nan))), INVALID, "needs finite totals"),
     (lambda: roll(times=TIMES.flip(0)), INVALID, "strictly increasing"),
-    (lambda: roll(inputs=[normals(3, 2, 1, 17)]), INVALID, r"each of the 4 steps.*got \[\(3, 2, 1, 17\)\]"),
+    (lambda: roll(inputs=[normal(3, 2, 1, 17)]), INVALID, r"each of the 4 steps.*got \[\(3, 2, 1, 17\)\]"),
     (lambda: roll(operator=lambda u: u * math.nan), INVALID, "at step 0, from t = 0, holds 51"),
     (lambda: roll(operator=lambda u: u[..., 1:]), INVALID, "shape of its input"),
     (lambda: roll(operator=lambda u: (u,)), INVALID, "its input.*got tuple"),
@@ -282,19 +279,19 @@ WRONG = [
     (lambda: roll(grid=CELLS, flux=[(conductive, None)]), INVALID, "needs a NodeGrid"),
     (lambda: roll(flux=[None, None]), INVALID, "None for each of 1 axes, got 2"),
     (lambda: roll(flux=FluxModel(NodeGrid(0.0, 1.0, 17))), INVALID, "flux model was built for"),
-    (lambda: roll(flux=FluxModel(GRID), walls=[(normals(5, 2), 0.0)]), INVALID, "1 values at a point of a wall, got 2"),
+    (lambda: roll(flux=FluxModel(GRID), walls=[(normal(5, 2), 0.0)]), INVALID, "1 values at a point of a wall, got 2"),
     (lambda: roll(flux=lambda u, g: (u + g).sum(-1)), INVALID, "flux at the first side of axis 0"),
     (lambda: roll(update=StepUpdate(fixed=ALL)), DependentConstraintsError, "contradicts the walls"),
     (lambda: roll(update=StepUpdate(covariance=torch.ones(3))), INVALID, r"covariance must be \(1, 17\)"),
     (lambda: StepUpdate(total_variance=1.0, noise_variance=-1.0), INVALID, "must be finite and not negative"),
     (lambda: StepUpdate(noise_variance=0.1), INVALID, "weighed against the error of the operator"),
     (
-        lambda: Rollout(smear, GRID).diagnose(normals(6, STEPS, 1, 17), TIMES, CLOSED),
+        lambda: Rollout(smear, GRID).diagnose(normal(6, STEPS, 1, 17), TIMES, CLOSED),
         INVALID,
         r"trajectories \(\*batch, 5, c, \*space\), at all times",
     ),
     (
-        lambda: Rollout(smear, GRID).fit_band(normals(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
+        lambda: Rollout(smear, GRID).fit_band(normal(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
         INVALID,
         "level must lie between 0 and 1, got 1.5",
     ),

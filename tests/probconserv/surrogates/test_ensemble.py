@@ -14,6 +14,7 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.ensemble import Ensemble
 from solvers import NodeGrid
+from tests.strategies import normal
 
 
 class Constant(Surrogate):
@@ -43,14 +44,10 @@ def data(batch: int, n: int) -> tuple[Context, Query]:
     return Context(points, torch.zeros(batch, n)), Query(points)
 
 
-def draws(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), members=st.integers(2, 5), batch=st.integers(1, 3), n=st.integers(1, 8))
 def test_moments_of_surrogates_against_dense_sums(seed: int, members: int, batch: int, n: int) -> None:
-    means, variances = draws(seed, members, batch, n), draws(seed + 1, members, batch, n).square()
+    means, variances = normal(members, batch, n, seed=seed), normal(members, batch, n, seed=seed + 1).square()
     models = [Constant(mean, variance) for mean, variance in zip(means, variances, strict=True)]
     prediction = Ensemble(models, own_variance=True, noise_variance=0.1).predict(*data(batch, n))
     for b in range(batch):
@@ -67,7 +64,7 @@ def test_moments_of_surrogates_against_dense_sums(seed: int, members: int, batch
 def test_without_correlation_the_same_variances_are_left(seed: int, members: int) -> None:
     """An update then moves every place by its own variance; what all members know stays where it is."""
     grid = NodeGrid(0.0, 1.0, 6)
-    means, variances = draws(seed, members, 2, 6), draws(seed + 1, members, 2, 6).square()
+    means, variances = normal(members, 2, 6, seed=seed), normal(members, 2, 6, seed=seed + 1).square()
     means[..., 0], variances[..., 0] = 1.5, 0.0
     models = [Constant(mean, variance) for mean, variance in zip(means, variances, strict=True)]
     correlated = Ensemble(models, own_variance=True).predict(*data(2, 6))
@@ -83,7 +80,7 @@ def test_without_correlation_the_same_variances_are_left(seed: int, members: int
 
 def test_operators_count_as_vectors_of_channels_and_places() -> None:
     operators = [nn.Conv1d(1, 2, 1).double() for _ in range(3)]
-    field = draws(1, 4, 1, 6)
+    field = normal(4, 1, 6, seed=1)
     prediction = Ensemble(operators)(field)
     expected = torch.stack([operator(field) for operator in operators]).mean(dim=0)
     assert prediction.mean.shape == (4, 12)
@@ -93,7 +90,7 @@ def test_operators_count_as_vectors_of_channels_and_places() -> None:
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), members=st.integers(2, 7))
 def test_what_all_members_know_is_kept_to_the_last_bit(seed: int, members: int) -> None:
-    means, deviations = draws(seed, members, 1, 6), draws(seed + 1, members, 1, 6).abs()
+    means, deviations = normal(members, 1, 6, seed=seed), normal(members, 1, 6, seed=seed + 1).abs()
     means[:, :, 0], deviations[:, :, 0] = means[0, :, 0], 0.0
     models = [Answering(Normal(*moments, validate_args=False)) for moments in zip(means, deviations, strict=True)]
     prediction = Ensemble(models, own_variance=True)()
@@ -103,7 +100,7 @@ def test_what_all_members_know_is_kept_to_the_last_bit(seed: int, members: int) 
 
 
 def test_modules_that_answer_with_predictions_are_members_too() -> None:
-    answers = [Normal(draws(seed, 4, 3, 5), draws(seed + 3, 4, 3, 5).abs()) for seed in range(3)]
+    answers = [Normal(normal(4, 3, 5, seed=seed), normal(4, 3, 5, seed=seed + 3).abs()) for seed in range(3)]
     prediction = Ensemble([Answering(answer) for answer in answers], own_variance=True)()
     means = torch.stack([answer.mean for answer in answers])
     expected = means.var(dim=0) + torch.stack([answer.variance for answer in answers]).mean(dim=0)

@@ -1,4 +1,4 @@
-"""Covariances fitted to residuals: pair by pair, reconciliation by minimal trace, localisation, messages."""
+"""Covariances fitted to residuals: pair by pair, reconciliation by minimal trace, messages."""
 
 import math
 
@@ -17,7 +17,7 @@ def residuals(samples=15, points=7, seed=0, scale=100.0):
     return scale * (common + generator.standard_normal((samples, points)) + 3.0)
 
 
-def shrunk_pair_by_pair(x, weights=None):
+def shrunk_pair_by_pair(x):
     """λ and Σ as Schäfer and Strimmer (2005) state them, one pair of points after the other."""
     count, n = x.shape
     standard = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
@@ -30,12 +30,10 @@ def shrunk_pair_by_pair(x, weights=None):
             products = standard[:, i] * standard[:, j]
             r = count / (count - 1) * products.mean()
             variance = count / (count - 1) ** 3 * ((products - products.mean()) ** 2).sum()
-            weight = 1.0 if weights is None else weights[i, j]
-            top += weight * (r**2 - variance)
-            bottom += (weight * r) ** 2
+            top += r**2 - variance
+            bottom += r**2
     shrinkage = 1 - min(max(top / bottom, 0.0), 1.0)
-    tapered = covariance if weights is None else covariance * weights
-    return shrinkage, (1 - shrinkage) * tapered + shrinkage * np.diag(np.diag(covariance))
+    return shrinkage, (1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance))
 
 
 @pytest.mark.parametrize(("samples", "points"), [(4, 9), (15, 7), (60, 5)])
@@ -87,33 +85,6 @@ def test_equal_to_hierarchicalforecast():
     assert np.abs(updated(x, forecasts, aggregates).numpy() - theirs[:, 0]).max() < 1e-10 * np.abs(theirs).max()
 
 
-def gaspari_cohn(z):
-    """Their equation 4.10, term by term."""
-    if z <= 1:
-        return -(z**5) / 4 + z**4 / 2 + 5 * z**3 / 8 - 5 * z**2 / 3 + 1
-    if z <= 2:
-        return z**5 / 12 - z**4 / 2 + 5 * z**3 / 8 + 5 * z**2 / 3 - 5 * z + 4 - 2 / (3 * z)
-    return 0.0
-
-
-def test_localised_correlations_and_their_own_shrinkage():
-    x = residuals(10, 9)
-    places = torch.rand(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    distances = torch.cdist(places, places)
-    weights = np.vectorize(gaspari_cohn)(distances.numpy() / 0.3)
-    assert (weights == 0).any()
-    assert ((weights > 0) & (weights < 1)).any()
-    expected, sigma = shrunk_pair_by_pair(x, weights)
-    fitted = fit_covariance(torch.as_tensor(x), distances=distances, radius=0.3)
-    assert float(fitted.shrinkage) == pytest.approx(expected, rel=1e-10)
-    assert np.allclose(fitted.covariance.to_dense(), sigma, rtol=1e-10, atol=1e-8)
-    parts = fit_covariance(torch.as_tensor(x), distances=distances, radius=0.3, rank=4)
-    assert parts.covariance.linear_ops[0].root.shape == (9, 4)
-    assert np.allclose(parts.covariance.diagonal(), np.diag(sigma), rtol=1e-10)
-    whole = fit_covariance(torch.as_tensor(x), distances=distances, radius=0.3, rank=9)
-    assert np.allclose(whole.covariance.to_dense(), sigma, rtol=1e-9, atol=1e-8)
-
-
 def test_a_rank_keeps_the_leading_correlations_and_every_variance():
     x = torch.as_tensor(residuals(12, 9))
     full = fit_covariance(x, shrinkage=0.0).covariance.to_dense()
@@ -159,11 +130,6 @@ def test_points_that_never_vary_and_samples_that_say_nothing():
         ({"residuals": torch.tensor([[1.0, math.nan], [0.0, 1.0]])}, "NaN or infinite entries"),
         ({"shrinkage": 1.5}, r"shrinkage must lie in \[0, 1\].*got 1.5"),
         ({"rank": 0}, "rank must be at least 1"),
-        ({"radius": 1.0}, "both distances .* no distances"),
-        ({"distances": torch.zeros(4, 4)}, "both distances .* radius = None"),
-        ({"distances": torch.zeros(4, 4), "radius": -1.0}, "positive and finite"),
-        ({"distances": torch.ones(4, 4), "radius": 1.0}, "0 from a point to itself"),
-        ({"distances": torch.zeros(3, 3), "radius": 1.0}, r"must be \(4, 4\)"),
     ],
 )
 def test_messages(arguments, message):
