@@ -1,7 +1,9 @@
 """Particles under a law: weights of modes, truncated Gaussians, evidence, steps of second order, which sampler runs."""
 
 import math
+import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,7 @@ from probconserv.surrogates.flow import (
 )
 from probconserv.surrogates.flow.matching import _generator
 from probconserv.surrogates.flow.particles import Particles
+from probconserv.training import TrainingConfig
 from tests.strategies import normal
 
 UNIT, TWENTY = (torch.eye(count, dtype=torch.float64) for count in (12, 20))
@@ -194,6 +197,20 @@ def test_a_mixture_in_many_coefficients_is_drawn_under_few_and_many_rows() -> No
     data, deviations = eight_kinds()
     latent = coordinates(20, deviations)
     errors = errors_under_laws(data, FlowMatching(latent, data), deviations)
+    assert bool((errors <= torch.tensor([0.03, 0.07, 0.25])).all()), errors
+
+
+@pytest.mark.slow
+def test_a_learnt_mixture_is_drawn_as_closely(tmp_path: Path) -> None:
+    """At most a second of processor time for 1,024 draws."""
+    data, deviations = eight_kinds()
+    torch.manual_seed(0)
+    flow = FlowMatching(coordinates(20, deviations), ResidualVelocity(20, width=128, blocks=3, spread=deviations))
+    config = TrainingConfig(steps=7000, peak_rate=2e-3, checkpoint_every=7000, precision="32-true")
+    flow.fit(data.draws(8192, torch.Generator().manual_seed(77)), config, tmp_path, batch=256, progress=False)
+    start = time.process_time()
+    errors = errors_under_laws(data, flow, deviations)
+    assert (time.process_time() - start) / 8 <= 1.0
     assert bool((errors <= torch.tensor([0.03, 0.07, 0.25])).all()), errors
 
 
