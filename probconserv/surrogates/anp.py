@@ -35,7 +35,7 @@ from probconserv.surrogates._anp_parts import (
     feature_count,
 )
 from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, TrainingPrediction, fit_network
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem, evaluating
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from probconserv.training.progress import ProgressHook
@@ -84,7 +84,12 @@ class ANP(Surrogate):
     ) -> tuple[Float[Tensor, "samples *batch q"], Float[Tensor, "samples *batch q"]]:
         """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z."""
         check_compatible(context, query)
-        self._check_problem(context, query)
+        check_problem("The network", self.config.problem, context, query)
+        if context.points.shape[-1] != len(self.config.low):
+            raise IncompatibleQueryError(
+                f"This network takes {len(self.config.low)} coordinates but the points have "
+                f"{context.points.shape[-1]}; give the same columns, time first."
+            )
         if context.noise_variance is not None:
             raise InvalidArgumentError(
                 "A neural process learns the noise of its training data and cannot use noise_variance; leave it out of "
@@ -196,19 +201,6 @@ class ANP(Surrogate):
 
     def _normalise(self, values: Tensor) -> Tensor:
         return values.double() / self.config.value_scale
-
-    def _check_problem(self, context: Context, query: Query) -> None:
-        for data in (context, query):
-            if data.problem and self.config.problem and data.problem != self.config.problem:
-                raise IncompatibleQueryError(
-                    f"This network was made for problem '{self.config.problem}' but the data come from "
-                    f"'{data.problem}'; load the weights of '{data.problem}'."
-                )
-            if data.points.shape[-1] != len(self.config.low):
-                raise IncompatibleQueryError(
-                    f"This network takes {len(self.config.low)} coordinates but the points have "
-                    f"{data.points.shape[-1]}; give the same columns, time first."
-                )
 
 
 def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:

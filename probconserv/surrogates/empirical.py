@@ -26,10 +26,10 @@ from probconserv import scores
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
-from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
@@ -187,10 +187,7 @@ class EmpiricalGP(Surrogate):
     def _tasks(self, context: Context, query: Query) -> Iterator[Task]:
         """Every function of a flattened batch."""
         check_compatible(context, query)
-        if self.problem and context.problem and self.problem != context.problem:
-            raise IncompatibleQueryError(
-                f"The functions come from problem '{self.problem}' but the context from '{context.problem}'."
-            )
+        check_problem("The set of functions", self.problem, context)
         noise = torch.zeros_like(context.values) if context.noise is None else context.noise
         observed, wanted = (
             part.points.flatten(0, -3) if part.points.ndim > 2 else part.points[None] for part in (context, query)

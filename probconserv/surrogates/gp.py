@@ -22,7 +22,7 @@ from torch import Tensor
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
 
 
@@ -166,11 +166,7 @@ class GPSurrogate(Surrogate):
                 f"This process is fitted to functions (*batch, d) = {(*mine[:-2], mine[-1])}, the context holds "
                 f"{(*theirs[:-2], theirs[-1])}; fit another process to them."
             )
-        if self.context.problem and context.problem and self.context.problem != context.problem:
-            raise IncompatibleQueryError(
-                f"This process is fitted to problem '{self.context.problem}', the context comes from "
-                f"'{context.problem}'; fit another process to it."
-            )
+        check_problem("The process", self.context.problem, context)
         _check_count(context)
 
 

@@ -125,11 +125,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def check_compatible(context: Context, query: Query) -> None:
     """Raises IncompatibleQueryError unless context and query agree in problem, coordinates and batch."""
-    if context.problem and query.problem and context.problem != query.problem:
-        raise IncompatibleQueryError(
-            f"The context comes from problem '{context.problem}' but the query from '{query.problem}'; "
-            "build both from the same problem."
-        )
+    check_problem("The context", context.problem, query)
     if context.points.shape[-1] != query.points.shape[-1]:
         raise IncompatibleQueryError(
             f"Context points have {context.points.shape[-1]} coordinates but query points {query.points.shape[-1]}; "
@@ -140,6 +136,16 @@ def check_compatible(context: Context, query: Query) -> None:
             f"Context and query must have the same batch shape, got {tuple(context.points.shape[:-2])} and "
             f"{tuple(query.points.shape[:-2])}; expand the smaller one."
         )
+
+
+def check_problem(subject: str, problem: str, *parts: Context | Query) -> None:
+    """Raises IncompatibleQueryError where data name another problem."""
+    for part in parts:
+        if problem and part.problem and part.problem != problem:
+            raise IncompatibleQueryError(
+                f"{subject} is of problem '{problem}', but the {type(part).__name__.lower()} of '{part.problem}'; take "
+                "both of one problem."
+            )
 
 
 def _check_points(points: Tensor, name: str) -> None:

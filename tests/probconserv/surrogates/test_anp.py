@@ -283,7 +283,7 @@ def test_messages(tmp_path: Path) -> None:
         network().save(tmp_path / "absent" / "weights.safetensors")
     context, query = data(8, (2,), 6, 5)
     other = Context(context.points, context.values, "diffusion")
-    with pytest.raises(IncompatibleQueryError, match="made for problem 'stefan' but the data come from 'diffusion'"):
+    with pytest.raises(IncompatibleQueryError, match="network is of problem 'stefan', but the context of 'diffusion'"):
         network().predict(other, query)
     flat = Context(context.points[..., :1], context.values)
     with pytest.raises(IncompatibleQueryError, match="takes 2 coordinates but the points have 1"):

@@ -308,7 +308,7 @@ def test_messages_of_a_prediction():
     process, context = EmpiricalGP(waves(8), (TIMES, PLACES), problem="waves"), observed(waves(1)[0], 2)
     with pytest.raises(IncompatibleQueryError, match=r"Coordinate 0 .* between 0.9 and 0.9.*from 0.1 to 0.5"):
         process.predict(context, at_time(0.9))
-    with pytest.raises(IncompatibleQueryError, match="from problem 'waves' but the context from 'heat'"):
+    with pytest.raises(IncompatibleQueryError, match="of problem 'waves', but the context of 'heat'"):
         process.predict(Context(context.points, context.values, "heat", context.noise), at_time(0.3))
     line = Context(PLACES[:2, None], PLACES[:2])
     with pytest.raises(IncompatibleQueryError, match=r"the d = 2 coordinates of the grid, got \(11, 1\)"):

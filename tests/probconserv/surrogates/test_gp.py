@@ -92,7 +92,7 @@ def test_more_query_points_than_the_field_resolves_are_no_problem(context: Conte
 
 def test_messages(context: Context) -> None:
     for query, message in (
-        (Query(context.points, problem="stefan"), "problem 'smooth' but the query from 'stefan'"),
+        (Query(context.points, problem="stefan"), "problem 'smooth', but the query of 'stefan'"),
         (Query(context.points[..., :1]), "2 coordinates but query points 1"),
         (Query(context.points[:2]), "same batch shape"),
     ):
@@ -197,7 +197,7 @@ class TestFit:
             IncompatibleQueryError, match=r"fitted to functions .* = \(3, 2\), the context holds \(2, 2\)"
         ):
             surrogate.predict(two, Query(query.points[:2]))
-        with pytest.raises(IncompatibleQueryError, match="fitted to problem 'smooth', the context comes from 'rough'"):
+        with pytest.raises(IncompatibleQueryError, match="process is of problem 'smooth', but the context of 'rough'"):
             surrogate.predict(replace(context, problem="rough"), query)
         with pytest.raises(InvalidArgumentError, match="at least two context points"):
             surrogate.fit(context.part(torch.arange(1)))
