@@ -25,19 +25,13 @@ _REMEDY = 'shrinkage="auto" of from_samples or condition_fields leaves their cor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members:
-    """What the covariance of members is made of, Σ = (1 − λ) R Rᵀ + λ diag(R Rᵀ) + diag(noise).
+    """What the covariance of members is made of, Σ = (1 − λ) R Rᵀ + λ diag(R Rᵀ) + diag(noise)."""
 
-    Args:
-        root: R ``(*batch, n, members)``.
-        noise: Variances that are added, a number or ``(*batch, n)``; None for none.
-        shrinkage: λ, a number or ``(*batch,)``; ``stated`` by the caller or not, as "auto" if ``automatic``.
-    """
-
-    root: Tensor
-    noise: Tensor | None
-    shrinkage: float | Tensor
-    stated: bool
-    automatic: bool
+    root: Tensor  # R ``(*batch, n, members)``
+    noise: Tensor | None  # a number or ``(*batch, n)``
+    shrinkage: float | Tensor  # λ, a number or ``(*batch,)``
+    stated: bool  # by the caller
+    automatic: bool  # stated as "auto"
 
     @property
     def count(self) -> int:

@@ -248,23 +248,14 @@ class Rollout(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A rollout with the data of its walls.
-
-    Args:
-        rollout: The rollout.
-        times: Times ``(t,)``.
-        exchange: What passes the walls.
-        weights: Quadrature weights ``(*space)``.
-        response: How fields move when a total changes by one ``(k, c·points)``.
-        trust: The part of what is missing that is corrected in every step, or in all ``(*batch, k, k)``; None for all.
-    """
+    """A rollout with the data of its walls."""
 
     rollout: Rollout
     times: Tensor
     exchange: Exchange
-    weights: Tensor
-    response: Tensor
-    trust: tuple[Tensor, ...] | None
+    weights: Tensor  # of the quadrature ``(*space)``
+    response: Tensor  # how fields move when a total changes by one ``(k, c·points)``
+    trust: tuple[Tensor, ...] | None  # the part of what is missing that is corrected ``(*batch, k, k)``; None for all
 
     @cached
     def gained(self) -> tuple[Tensor, ...]:

@@ -28,23 +28,14 @@ AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Wall:
-    """One side of an axis.
-
-    Args:
-        axis: Axis normal to it.
-        last: Whether it is the last side.
-        areas: Quadrature weights of the face.
-        shape: Batch axes of the fields, number of times, and number k of totals.
-        function: The flux by the field and the data, or None.
-        data: Data at all times ``(*batch, t, m, *face)``, float64, where there is a function.
-    """
+    """The first or the last side of an axis."""
 
     axis: int
     last: bool
-    areas: Tensor
-    shape: tuple[torch.Size, int, int]
-    function: WallFlux | None
-    data: Tensor | None = None
+    areas: Tensor  # quadrature weights of the face
+    shape: tuple[torch.Size, int, int]  # batch axes of the fields, number of times, number k of totals
+    function: WallFlux | None  # the flux by the field and the data
+    data: Tensor | None = None  # at all times ``(*batch, t, m, *face)``, float64, where there is a function
 
     def __str__(self) -> str:
         return f"the {'last' if self.last else 'first'} side of axis {self.axis}"
@@ -119,19 +110,12 @@ class Wall:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exchange:
-    """What passes the walls in a run.
+    """What passes the walls in a run."""
 
-    Args:
-        gained: ∫ (F_first − F_last) dt of every step, as far as it is known ahead ``(*batch, steps, k)``, float64.
-        noise: Variance of its error by the trapezoid rule, of the same shape; None if no flux is given by values.
-        during: Walls whose flux depends on the field during a step.
-        before: Walls whose flux depends on the field at the start of a step.
-    """
-
-    gained: Tensor
-    noise: Tensor | None
-    during: list[Wall]
-    before: list[Wall]
+    gained: Tensor  # ∫ (F_first − F_last) dt of every step, as far as known ahead ``(*batch, steps, k)``, float64
+    noise: Tensor | None  # variance of its error by the trapezoid rule; None if no flux is given by values
+    during: list[Wall]  # whose flux depends on the field during a step
+    before: list[Wall]  # whose flux depends on the field at the start of a step
 
 
 def check_flux(flux: AllFluxes, grid: Grid) -> None:

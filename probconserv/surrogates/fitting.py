@@ -31,17 +31,11 @@ MONITORED = "NLL"
 
 
 class TrainingPrediction(NamedTuple):
-    """Terms of the loss of a batch; a tuple, since wrappers of modules pass tuples through.
-
-    Args:
-        mean: Predicted mean at the targets ``(*batch, q)``.
-        scale: Predicted scale at the targets ``(*batch, q)``.
-        divergence: KL(q(z | targets) ‖ q(z | context)) of every function ``(*batch)``.
-    """
+    """Terms of the loss of a batch; a tuple, since wrappers of modules pass tuples through."""
 
     mean: Float[Tensor, "*batch q"]
     scale: Float[Tensor, "*batch q"]
-    divergence: Float[Tensor, "*batch"]
+    divergence: Float[Tensor, "*batch"]  # KL(q(z | targets) ‖ q(z | context)) of every function
 
     def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
         """Negative evidence lower bound per target, averaged over the batch: a scalar.

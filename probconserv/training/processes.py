@@ -27,14 +27,7 @@ main thread holds while it waits for gloo's threads to end: the process hangs, o
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank of this process and the number of processes, in total and on this node.
-
-    Args:
-        rank: Rank of this process, from 0; rank 0 writes files and prints.
-        world_size: Number of processes.
-        local_rank: Rank on its node.
-        local_world_size: Number of processes on its node.
-    """
+    """Rank of this process, from 0, and the number of processes, in all and on this node; rank 0 writes and prints."""
 
     rank: int = 0
     world_size: int = 1

@@ -44,17 +44,11 @@ Correction = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """H = V diag(h) Vᵀ with S V orthogonal, and what the rows say along V.
+    """H = V diag(h) Vᵀ with S V orthogonal, and what the rows say along V."""
 
-    Args:
-        values: h, ascending and not negative.
-        vectors: V.
-        goal: y with Aᵀ M⁻¹ c = V y, of every draw or of all.
-    """
-
-    values: Float[Tensor, " r"]
+    values: Float[Tensor, " r"]  # h, ascending and not negative
     vectors: Float[Tensor, "r r"]
-    goal: Float[Tensor, "*s r"]
+    goal: Float[Tensor, "*s r"]  # y with Aᵀ M⁻¹ c = V y, of every draw or of all
 
 
 def information_of(latent: KarhunenLoeve, law: LinearConstraint) -> Information:

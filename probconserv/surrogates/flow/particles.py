@@ -209,23 +209,14 @@ class Guide:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:
-    """Particles after their last step, from which fields are drawn.
-
-    Args:
-        guide: The law in coefficients.
-        law: The law itself.
-        clean: ẑ₁ of every particle before the last step ``(particles, r)``, with the covariance C.
-        z: A draw z₁ of every particle.
-        chosen: The particles that draws come from ``(count,)``.
-        particles: Weights and diagnostics.
-    """
+    """Particles after their last step, from which fields are drawn."""
 
     guide: Guide
     law: AnyLaw | None
-    clean: Float[Tensor, "particles r"]
-    covariance: Float[Tensor, " r"]
-    z: Float[Tensor, "particles r"]
-    chosen: Tensor
+    clean: Float[Tensor, "particles r"]  # ẑ₁ before the last step
+    covariance: Float[Tensor, " r"]  # of these, diagonal
+    z: Float[Tensor, "particles r"]  # a draw z₁ of every particle
+    chosen: Tensor  # the particles that draws come from ``(count,)``
     particles: Particles
 
     def fields(self, part: slice, generator: Generator) -> Float[Tensor, "s n"]:
