@@ -75,9 +75,14 @@ def _dots(described: Description, values: pd.Series, errors: pd.Series) -> Figur
                 colour = _colour(value - reference, error + slack, method == described.references.get(case))
                 panel.errorbar(value, height, xerr=error, fmt="o", ms=6, color=colour, capsize=2)
         panel.axvline(reference, color=BLACK, lw=0.8, alpha=0.5)
-        _finish(panel, values[case], textwrap.fill(described.cases[case], 66 // len(cases)))
+        _finish(panel, values[case], textwrap.fill(_unbroken(described.cases[case]), 66 // len(cases)))
         panel.set_yticks(range(len(rows)), [described.methods[key] for key in rows], fontsize=TEXT)
     return figure
+
+
+def _unbroken(label: str) -> str:
+    """A label whose equations stay on one line."""
+    return re.sub(r" ([=≤]) ", "\u00a0\\1\u00a0", label)
 
 
 def _finish(panel: Axes, values: pd.Series, title: str) -> None:

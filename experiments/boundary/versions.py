@@ -46,9 +46,9 @@ def _case(
 ) -> BoundaryCase:
     """A version with one or more output times; key and label tell it from others of as many."""
     square, final = len(problem.conditions) == 2, options.get("final_time") or problem.final_times[0]
-    kind, when = "multi", f"{times} times to t = {final:g}"
+    kind, when = "multi", f"{times} times, t ≤ {final:g}"
     if times == 1:
-        kind, when = "single", f"single step to t = {problem.single_time:g}"
+        kind, when = "single", f"t = {problem.single_time:g}"
     return BoundaryCase(
         key=f"{kind}-{key}".rstrip("-"),
         label=f"{label}, {when}".removeprefix(", "),
@@ -183,7 +183,7 @@ def _single(name: str, preset: Preset) -> tuple[BoundaryCase, ...]:
     return (
         BoundaryCase(
             key="single",
-            label="steady" if final is None else f"single step to t = {final:g}",
+            label="steady" if final is None else f"t = {final:g}",
             source=source,
             final_time=final,
             independent=name != "basin",

@@ -158,7 +158,7 @@ def laws_of_family(family: str, score: str) -> str:
 def problems_as_columns(family: str, score: str) -> str:
     """One score of all experiments of a family: methods as rows, problems and cases as columns."""
     entries = [
-        (f"{title(results.name)}, {re.sub('single step to ', '', case)}", method, mean, error)
+        (f"{title(results.name)}, {case}", method, mean, error)
         for results in family_of(family)
         for case, method, mean, error in entries_of(results, score)
     ]

@@ -82,9 +82,7 @@ def shown_cases(results: Results) -> dict[str, str]:
     """Cases of operators that documents show, those of one time where there are any; t ≤ 2 stands for many up to 2."""
     cases = results.description.cases
     single = {case: label for case, label in cases.items() if case.startswith("single")} or cases
-    return {
-        case: re.sub(r"\d+ times to t =", "t ≤", label.replace("single step to ", "")) for case, label in single.items()
-    }
+    return {case: re.sub(r"\d+ times, ", "", label) for case, label in single.items()}
 
 
 def markdown(frame: pd.DataFrame) -> str:
