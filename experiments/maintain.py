@@ -51,11 +51,14 @@ def documents_command() -> None:
 
 
 def figures_command(names: Names = ()) -> None:
-    """Draws the figures anew that show the main score of all methods, from released records; all without names."""
+    """Draws the figures of all cases together anew, from released records; all without names."""
     for name in names or manifest()["experiments"]:
-        results = released(name)
-        if results is not None and registry.experiment(name).overview_leads:
-            print(f"File: {redraw(results)}")
+        results, entry = released(name), registry.experiment(name)
+        assert results is not None
+        cases = entry.cases(RunContext(options=RunOptions(preset=results.preset)))  # type: ignore[arg-type]
+        own = entry.overview(cases, results.records)
+        if own or entry.overview_leads:
+            print(f"File: {redraw(results, *own.values())}")
 
 
 COMMANDS = {"release": release_command, "documents": documents_command, "figures": figures_command}

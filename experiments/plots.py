@@ -20,6 +20,8 @@ TRUTH, BARE, SOFT, HARD, CONSERVED, GAUSSIAN_PROCESS, ENSEMBLE = BLACK, VERMILIO
 """Colours of the methods, by what is done to a prediction; constrained operators (BOON) share that of ProbConserv."""
 PANEL = (3.4, 2.8)
 """Width and height of a panel in inches."""
+WIDTH = 1280
+"""Pixels of figures on the page and in documents."""
 BAND = 1.96
 """Half-width of the central 95 % of a Gaussian in standard deviations."""
 _LEGEND_ENTRY = 2.2  # inches, width of the longest entry of a legend
@@ -73,10 +75,15 @@ def legend_below(figure: Figure, *axes: Axes, grey: Sequence[str] = ()) -> None:
             handle.set(color=GREY)
 
 
+def resolution(figure: Figure) -> float:
+    """Pixels per inch of a figure, so that it is at least ``WIDTH`` pixels wide."""
+    return max(160.0, WIDTH / figure.get_figwidth())
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
     """Writes a figure as PNG and PDF, atomically, under a name without ending; returns the two files."""
     png, pdf = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=160)
+    figure.savefig(png, format="png", dpi=resolution(figure))
     figure.set_layout_engine("none")  # keeps the places that the first drawing has found; finding them takes as long
     FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     files = [path.with_name(path.name + ending) for ending in (".png", ".pdf")]

@@ -117,7 +117,11 @@ class ObservedExperiment(GenerationExperiment):
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """The energy score over that of ours, over the number of values, without and with the total."""
         means = records[records["score"] == "energy"].set_index(["method", "case"])["mean"]
-        figure, axes = plots.panels(2, f"{self.problem.label}: energy score over that of ours")
+        told = means[means.index.get_level_values("case").str.startswith("values-")]
+        best = told.unstack("method").drop(columns=TRUTH, errors="ignore").idxmin(axis=1).eq(OURS)
+        title = f"{self.problem.label}: energy score smallest by ours in {best.sum()} of {len(best)} cases"
+        figure, axes = plots.panels(2, title)
+        figure.supylabel("energy score over that of ours", fontsize=10)
         for panel, prefix in zip(axes, ("values-", "values-total-"), strict=True):
             counts = {
                 case.key: int(case.key.removeprefix(prefix))

@@ -173,8 +173,11 @@ def draw_over_counts(cases: Sequence[Case], records: pd.DataFrame) -> dict[str, 
     if len({case.count for case in cases}) < 2 or not treated:
         return {}
     reference = next((method for method in treated if method.key == REFERENCE), treated[0])
-    title = f"CRPS over that of {reference.box.label}"
+    table = means[[method.key for method in treated]].unstack("method")
+    best = table.idxmin(axis=1).map({method.key: method.box.label for method in treated}).value_counts()
+    title = f"Smallest CRPS under the law and u ≥ 0 in {best.iloc[0]} of {len(table)} cases by {best.index[0]}"
     figure, axes = plots.panels(len(members), title, share_y=False, columns=2)
+    figure.supylabel(f"CRPS over that of {reference.box.label}", fontsize=10)
     for panel, member in zip(axes, members, strict=True):
         own = {case.key: case.count for case in cases if case.member.name == member}
         for method in treated:

@@ -6,16 +6,18 @@
 import io
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.errors import DataFileError
 from experiments.overview import draw_overview
+from experiments.plots import WIDTH, resolution
 from experiments.report.results import Results
 from experiments.storage import read_object, write_bytes
 
 FOLDER = Path(__file__).parent / "figures"
-WIDTH, COLOURS = 1280, 256
-"""Of figures on the page: pixels and colours."""
+COLOURS = 256
+"""Of figures on the page."""
 
 
 def leading_figure(name: str, run: Path | None) -> bytes | None:
@@ -37,12 +39,12 @@ def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
     return [folder / f"{name}.png"]
 
 
-def redraw(results: Results, folder: Path = FOLDER) -> Path:
-    """Draws the main score of all methods of released results, as a run does; returns the file."""
-    figure, buffer = draw_overview(results.description, results.records), io.BytesIO()
+def redraw(results: Results, *figures: Figure, folder: Path = FOLDER) -> Path:
+    """Keeps the first of the figures, without any the main score of all methods of the results; returns the file."""
+    figure, buffer = next(iter(figures), draw_overview(results.description, results.records)), io.BytesIO()
     if figure is None:
         raise DataFileError(f"The records of '{results.name}' have no two methods to compare.")
-    figure.savefig(buffer, format="png", dpi=160)
+    figure.savefig(buffer, format="png", dpi=resolution(figure))
     write_bytes(folder / f"{results.name}.png", _reduced(Image.open(buffer)))
     return folder / f"{results.name}.png"
 

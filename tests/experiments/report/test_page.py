@@ -153,7 +153,7 @@ def test_a_released_figure_has_the_width_of_the_page(tmp_path: Path) -> None:
     (kept,) = picture.keep_figure("example", folder, tmp_path)
     stokes = released("stokes")
     assert stokes is not None
-    drawn = picture.redraw(stokes, tmp_path / "example")
+    drawn = picture.redraw(stokes, folder=tmp_path / "example")
     for file in (kept, drawn):
         with Image.open(file) as shown:
             assert shown.width == picture.WIDTH
