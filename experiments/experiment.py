@@ -159,7 +159,7 @@ class Experiment(ABC):
     over: Over = Over.FUNCTIONS
     seeded: bool = False
     shown: Sequence[str] = ()
-    overview_leads: bool = False
+    overview_leads: bool = True
 
     @abstractmethod
     def cases(self, context: RunContext) -> Sequence[Any]:

@@ -56,7 +56,6 @@ class BoundaryExperiment(Experiment):
     versions: Versions
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
-    overview_leads: bool = True
     over = Over.SEEDS
 
     def takes(self) -> tuple[str, ...]:
@@ -191,6 +190,5 @@ def _released_file(problem: str, case: str, method: str) -> str:
 
 
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
-    name: BoundaryExperiment(name=name, problem=name, versions=versions, overview_leads=name not in HARD)
-    for name, versions in VERSIONS.items()
+    name: BoundaryExperiment(name=name, problem=name, versions=versions) for name, versions in VERSIONS.items()
 }

@@ -37,7 +37,6 @@ class CombinedExperiment(Experiment):
     """
 
     name: str
-    overview_leads = True
     heading: str
     problems: tuple[FieldProblem, ...]
     rows: Callable[[int], tuple[Method, ...]]

@@ -130,7 +130,6 @@ class CalibrationStudy(Experiment):
     """
 
     name: str
-    overview_leads = True
     base: ConservationExperiment
     extrapolation: str = SMALL_EXTRAPOLATION
 

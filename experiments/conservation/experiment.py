@@ -51,6 +51,7 @@ class ConservationExperiment(Experiment):
 
     problem: Problem
     name: str = ""
+    overview_leads = False
     gp: GPConfig
     networks: NetworkPlan | None = NetworkPlan()  # noqa: RUF009 - a frozen value
     data: Data = "exact"

@@ -108,6 +108,7 @@ class RolloutExperiment(Experiment):
 
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
+    overview_leads = False
     shown = ("rollout_error", "final_error", "mass_drift", "energy_error", "spectrum_error")
 
     def title(self, cases: Sequence[Case]) -> str:

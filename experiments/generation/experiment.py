@@ -28,7 +28,6 @@ class GenerationExperiment(Experiment):
     """Draws of a flow under laws that it was not trained for, against the exact conditional distribution."""
 
     name: str
-    overview_leads = True
     problem: GenerationProblem
     conditions: tuple[Condition, ...]
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)

@@ -70,6 +70,7 @@ class DownscalingExperiment(Experiment):
     factors: tuple[int, ...] = (4,)
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
+    overview_leads = False
     shown = ("RMSE", "CRPS", "LL", "coverage90", "block_error")
 
     @override

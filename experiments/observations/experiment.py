@@ -44,7 +44,6 @@ class ObservationsExperiment(Experiment):
     """
 
     name: str = "observations"
-    overview_leads = True
     problems: Sequence[Problem] = PROBLEMS
     rows: Sequence[Method] = METHODS
 
