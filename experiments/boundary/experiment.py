@@ -19,7 +19,7 @@ from experiments.boundary.operator import ConditionedOperator, load
 from experiments.boundary.scoring import score_operator, score_truth
 from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
-from experiments.boundary.versions import HARD, VERSIONS, Versions
+from experiments.boundary.versions import VERSIONS, Versions
 from experiments.errors import NotReleasedError
 from experiments.experiment import Experiment, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published

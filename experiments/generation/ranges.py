@@ -88,6 +88,7 @@ class RangeStudy(Experiment):
     name: str = "generate_ranges"
     flows: tuple[GenerationExperiment, ...]
 
+    overview_leads = False
     shown = ("flagged", "few_ancestors")
 
     @property
