@@ -60,6 +60,7 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
             seems wrong.
 
     Raises:
+        InvalidArgumentError: If prediction or law has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.
     """
     if isinstance(prior, NEIGHBOURS):

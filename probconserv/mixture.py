@@ -128,7 +128,11 @@ class Mixture(Drawable):
         return picked.reshape(*sample_shape, *self.batch_shape, n)
 
     def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:
-        """log Σ_c π_c p_c(u)."""
+        """log Σ_c π_c p_c(u).
+
+        Raises:
+            InvalidArgumentError: If the components meet inequalities and so have no density, or the fields do not fit.
+        """
         if isinstance(self.components, Projected | Truncated):
             raise InvalidArgumentError(
                 "Fields that meet inequalities have no density that is computed: projected draws lie on the boundary "

@@ -26,6 +26,9 @@ def draw(
             generator, that method is used.
         sample_shape: Shape of the set of draws.
         generator: Source of random numbers.
+
+    Raises:
+        InvalidArgumentError: If the covariance is indefinite beyond round-off.
     """
     sample_shape = torch.Size(sample_shape)
     if isinstance(prediction, Normal):

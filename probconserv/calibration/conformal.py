@@ -91,7 +91,11 @@ def fit_band(
 
 
 def conformal_rank(count: int, level: float) -> int:
-    """⌈(n + 1)·level⌉, the rank among n scores of the one that a new one exceeds with probability 1 − level at most."""
+    """⌈(n + 1)·level⌉, the rank among n scores of the one that a new score exceeds with probability 1 − level at most.
+
+    Raises:
+        InvalidArgumentError: If there are fewer scores, or the level is no probability.
+    """
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level must lie between 0 and 1, got {level}.")
     rank = math.ceil((count + 1) * level - _ROUNDING)

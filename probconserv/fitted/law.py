@@ -71,6 +71,10 @@ def fit_law(
         law: G with the right-hand sides that the law states ``(cases, k)``; its noise_variance counts towards v.
         observations: Observed fields ``(cases, n)``, or predictions of them, whose G Σ Gᵀ counts towards v.
         offset: Whether c is fitted, or 0.
+
+    Raises:
+        InvalidArgumentError: If an entry is not finite, there are too few cases, or the right-hand sides do not differ
+            between cases, so that slope and offset cannot be told apart.
     """
     values, variance = _observed(law, observations)
     parameters = 2 if offset else 1

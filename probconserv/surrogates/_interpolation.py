@@ -28,6 +28,9 @@ def corners_of(axes: Sequence[Tensor], points: Tensor, beyond: float = 0.0) -> t
     """The 2ᵈ grid points around points ``(q, d)`` by their row-major numbers ``(q, corners)``, and their weights.
 
     Beyond the ends of an axis values continue as constants for a part of a spacing: half of one for cell centres.
+
+    Raises:
+        IncompatibleQueryError: If a point lies farther outside, or has another number of coordinates.
     """
     if points.ndim != 2 or points.shape[1] != len(axes):
         raise IncompatibleQueryError(

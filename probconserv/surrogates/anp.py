@@ -82,7 +82,11 @@ class ANP(Surrogate):
     def components(
         self, context: Context, query: Query, samples: int | None = None
     ) -> tuple[Float[Tensor, "samples *batch q"], Float[Tensor, "samples *batch q"]]:
-        """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z."""
+        """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z.
+
+        Raises:
+            InvalidArgumentError: If the context has noise variances.
+        """
         check_compatible(context, query)
         check_problem("The network", self.config.problem, context, query)
         if context.points.shape[-1] != len(self.config.low):

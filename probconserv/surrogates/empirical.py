@@ -161,6 +161,9 @@ class EmpiricalGP(Surrogate):
         Returns:
             A mixture, heaviest components first, whose components share one covariance ``(*batch, q, q)``, low rank
             plus diagonal; or the Gaussian with its mean and covariance. In the precision of the context's values.
+
+        Raises:
+            InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
         posteriors = [conditioned(task, self.bandwidth) for task in self._tasks(context, query)]
         combine = _mixture if self.mixture else _gaussian

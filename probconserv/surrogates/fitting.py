@@ -110,6 +110,9 @@ class LearntLaw:
         build: (batch on the device of the network) → law of its targets, rows ``(*batch, k, q)``.
         noise_variance: σ² at the start, in the units of the law's total squared.
         learnt: Whether σ² is learnt with the network, or stays; the precision is 1/σ².
+
+    Raises:
+        InvalidArgumentError: If the variance is not positive: training starts from a law that is not exact.
     """
 
     build: Callable[[Any], LinearConstraint]

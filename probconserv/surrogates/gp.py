@@ -90,7 +90,11 @@ class GPSurrogate(Surrogate):
         return self._context
 
     def fit(self, context: Context) -> Self:
-        """Fits the process to the context, ``(*batch, n, d)`` with n ≥ 2, once; a second call starts again."""
+        """Fits the process to the context, ``(*batch, n, d)`` with n ≥ 2, once; a second call starts again.
+
+        Raises:
+            InvalidArgumentError: If a factorisation fails.
+        """
         self.process, self._context = _fitted(context, self.config), context
         return self
 
@@ -105,6 +109,9 @@ class GPSurrogate(Surrogate):
         Returns:
             Joint Gaussian over the q points of every function, dense covariance ``(*batch, q, q)``, in the dtype
             of the context values.
+
+        Raises:
+            InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
         """
         check_compatible(context, query)
         if self.process is None:

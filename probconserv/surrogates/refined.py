@@ -47,6 +47,9 @@ class RefinedConfig:
         times: Further times whose prediction the network sees, spread evenly over those of the functions.
         components: Heaviest functions whose spread enters the covariance.
         basis: Leading components of the functions' covariance.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
     """
 
     width: int = 48
@@ -112,6 +115,10 @@ class Refined(Surrogate):
 
         Returns:
             A Gaussian with a dense covariance, in the precision of the context's values.
+
+        Raises:
+            IncompatibleQueryError: If context, query and functions do not match, or the query is no such grid.
+            InvalidArgumentError: If the context has no variances.
         """
         check_compatible(context, query)
         if context.noise is None:
@@ -164,11 +171,19 @@ class Refined(Surrogate):
         Args:
             noise: Standard deviation of the observations' errors.
             counts: Numbers of observations; each step draws one of them.
-            training: As for ``ANP.fit``, and so are ``folder`` and ``progress``.
+            training: Steps, rate, precision, seed and device.
             folder: Folder of the checkpoint.
             batch: Functions in a step.
             validation: Functions of the same kind that are scored at every validation ("NLL" a point).
-            progress: Of the progress bar.
+            progress: Whether a progress bar is shown, or a function that is called after every step.
+
+        Returns:
+            Steps, seconds and history.
+
+        Raises:
+            InvalidArgumentError: If noise or counts are out of range.
+            TrainingDivergedError: If a loss is not finite.
+            TrainingInterruptedError: If the training was interrupted; the same call goes on.
         """
         if not noise > 0 or not counts or min(counts) < 1 or batch < 1:
             raise InvalidArgumentError(

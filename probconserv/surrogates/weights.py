@@ -26,7 +26,11 @@ class Weights:
 
 
 def write_weights(path: str | Path, weights: Weights) -> None:
-    """Writes weights atomically: a reader sees the old file or the new one, never a part."""
+    """Writes weights atomically: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        DataFileError: If the file cannot be written.
+    """
     path = Path(path)
     metadata = {
         "format": str(FORMAT),
@@ -43,7 +47,11 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 
 
 def read_weights(path: str | Path, kind: str) -> Weights:
-    """Reads weights, to the CPU, and checks that they are complete and of the expected class of model."""
+    """Reads weights, to the CPU, and checks that they are complete and of the expected class of model.
+
+    Raises:
+        DataFileError: If the file is missing, damaged, of another format version, or of another kind.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataFileError(f"There is no file of weights '{path}'; check the path, or train the model first.")
@@ -76,7 +84,11 @@ def read_weights(path: str | Path, kind: str) -> Weights:
 
 
 def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_out: str = "train again") -> None:
-    """Gives a module the stored tensors, in their dtypes and on its own devices."""
+    """Gives a module the stored tensors, in their dtypes and on its own devices.
+
+    Raises:
+        DataFileError: If names or shapes differ; ``way_out`` says what to do then.
+    """
     state = module.state_dict()
     check_tensors(path, stored, state, way_out)
     dtypes = {

@@ -91,6 +91,9 @@ class Atmosphere:
             std: Standard deviations by variable, numbers or ``DataArray``s, for instance over levels: of temperature,
                 humidity, surface pressure and every flux; of cells with the same area, so that the size of a cell has
                 no part in how far its values move. 0 leaves a variable as it is.
+
+        Raises:
+            InvalidArgumentError: See ``constrain``.
         """
         fluxes = dict.fromkeys(self.moisture_fluxes, "kg m-2 s-1") | dict.fromkeys(self.energy_fluxes or {}, "W m-2")
         start, corrected = self.contents(before), after

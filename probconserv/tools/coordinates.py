@@ -34,6 +34,9 @@ class ExactField(nn.Module):
             for no law.
         start: t₀.
         time_scale: Of the problem, in the units of t.
+
+    Raises:
+        InvalidArgumentError: If initial value, walls and gain contradict each other.
     """
 
     nodes: Tensor

@@ -150,6 +150,10 @@ def constrain(
             shall move alike. Without it, for one law of one variable, all that have a weight move alike.
         bounds: Lowest and highest value of variables, None for no bound.
         at_most: Pairs {"frozen": "total"} of variables, the first nowhere above the second.
+
+    Raises:
+        InvalidArgumentError: If a name, a unit or a coordinate does not fit, values with a weight are missing, or
+            chunks cut ``dims``; where the data are chunks of dask, missing values are found when they are computed.
     """
     if isinstance(data, xarray.DataArray) and data.name is not None:
         return constrain(data.to_dataset(), laws, dims, std=std, bounds=bounds, at_most=at_most)[data.name]

@@ -36,7 +36,11 @@ class TrainingState:
 def write_checkpoint(
     path: Path, model: nn.Module, optimizer: Optimizer, state: TrainingState, config: dict[str, Any]
 ) -> None:
-    """Writes a checkpoint atomically: parameters, buffers, the optimiser's state per parameter, steps and history."""
+    """Writes a checkpoint atomically: parameters and buffers, the optimiser's state per parameter, steps and history.
+
+    Raises:
+        OutputFolderError: If the folder cannot be written.
+    """
     entries = model.state_dict()  # to which some Modules add what is no tensor
     tensors = {f"model.{name}": entry for name, entry in entries.items() if isinstance(entry, Tensor)}
     for index, values in optimizer.state_dict()["state"].items():
@@ -47,7 +51,11 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: dict[str, Any]) -> TrainingState:
-    """Restores model and optimiser in place; ``config``, what decides the result, must be that of the checkpoint."""
+    """Restores model and optimiser in place; ``config``, what decides the result, must be that of the checkpoint.
+
+    Raises:
+        DataFileError: If the file is damaged, of another version, or of another training.
+    """
     content, tensors = _read(path)
     stored = content.pop("config")
     if stored != config:

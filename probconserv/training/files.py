@@ -8,7 +8,11 @@ from solvers.tensor_files import write_atomically
 
 
 def writable_folder(folder: Path) -> Path:
-    """Creates a folder with its parents and checks with a small file that it can be written."""
+    """Creates a folder with its parents and checks with a small file that it can be written.
+
+    Raises:
+        OutputFolderError: If it cannot be created or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -20,7 +24,11 @@ def writable_folder(folder: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically."""
+    """Writes a file atomically.
+
+    Raises:
+        OutputFolderError: If the folder cannot be written.
+    """
     try:
         write_atomically(path, content)
     except OSError as error:

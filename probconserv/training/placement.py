@@ -20,6 +20,9 @@ def place(model: nn.Module, config: TrainingConfig, ranks: Ranks) -> nn.Module:
 
     In ``64-true`` the weights, the inputs and all tensors that the model makes are float64. In ``bf16-mixed`` matrices
     are multiplied in bfloat16. In both the outputs are of the default dtype.
+
+    Raises:
+        InvalidArgumentError: If PyTorch finds no such GPU.
     """
     device = ranks.device(config.device)
     if device.type == "cuda":

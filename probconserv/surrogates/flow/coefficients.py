@@ -52,7 +52,11 @@ class Information:
 
 
 def information_of(latent: KarhunenLoeve, law: LinearConstraint) -> Information:
-    """The information in rows that are the same for all draws."""
+    """The information in rows that are the same for all draws.
+
+    Raises:
+        DependentConstraintsError: If the rows are redundant.
+    """
     rows = as_sparse_rows(law.G)
     functional, rest = rows.functional(latent.basis), rows.functional(latent.rest)
     independent = innovation_of(rows, latent.noise_variance, law.noise, checked=True)

@@ -141,6 +141,10 @@ class KarhunenLoeve(Latent):
             size: Number r of modes; up to 64 further ones, as the fields allow, describe what these leave out.
             seed: Of the random projections that find the modes of more than 1,500 fields at as many points.
             whitened: Whether s = 1; otherwise the noise has the variance of the leading mode in all modes.
+
+        Raises:
+            InvalidArgumentError: If there are too few fields, or modes beyond the first ones are round-off of their
+                precision.
         """
         fields = as_tensor(fields, dtype=None)
         flat = _flat(fields)

@@ -88,6 +88,11 @@ class FlowMatching(Surrogate):
             folder: Folder of the checkpoint.
             batch: Fields in a step, drawn at random.
             progress: See ``ANP.fit``.
+
+        Raises:
+            DataFileError: If the checkpoint belongs to another training: other data, or a velocity of another class.
+            TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
+            TrainingInterruptedError: If the training was interrupted.
         """
         fields = as_tensor(fields, dtype=None)
         if tuple(fields.shape[1:]) != self.latent.shape:
@@ -147,6 +152,7 @@ class FlowMatching(Surrogate):
         Raises:
             InfeasibleConstraintError: If no field meets it, as where its rows contradict each other.
             DependentConstraintsError: If its rows are redundant.
+            InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
         task = SamplingTask(count=count, law=law, options=options or self.options)

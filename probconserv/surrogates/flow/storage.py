@@ -18,7 +18,11 @@ _KNOWN = (KarhunenLoeve.__name__, FieldLatent.__name__, ResidualVelocity.__name_
 def write_flow(
     path: str | Path, latent: Latent, velocity: nn.Module, settings: dict[str, Any], notes: dict[str, Any]
 ) -> None:
-    """Writes a flow; modules from outside this library store their tensors only."""
+    """Writes a flow; modules from outside this library store their tensors only.
+
+    Raises:
+        DataFileError: If the file cannot be written.
+    """
     tensors = {f"latent.{name}": tensor for name, tensor in latent.state_dict().items()}
     tensors |= {f"velocity.{name}": tensor for name, tensor in velocity.state_dict().items()}
     config = {
@@ -37,6 +41,9 @@ def read_flow(
     """Reads a flow in its stored dtypes; modules from outside this library must be given, and are filled in place.
 
     A module of another class may have tensors of the same sizes and do something else with them; a warning names both.
+
+    Raises:
+        DataFileError: If the file is missing, damaged or of another model, or a module has other sizes.
     """
     weights = read_weights(path, _KIND)
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
