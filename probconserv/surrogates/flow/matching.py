@@ -186,17 +186,12 @@ class FlowMatching(Surrogate):
                 "predict needs to know where the values of a field are; give FlowMatching(axes=...), one tensor of "
                 "coordinates for every axis."
             )
-        batch, size = query.points.shape[:-2], context.points.shape[-1]
+        batch = query.points.shape[:-2]
         noise, variance = context.noise, float(self.covariance().diagonal().mean())
         if noise is None:
             noise = _EXACT_OBSERVATION * variance * torch.ones_like(context.values, dtype=torch.float64)
-        observed = zip(
-            context.points.reshape(-1, *context.points.shape[-2:]),
-            context.values.reshape(-1, context.values.shape[-1]),
-            noise.expand(context.values.shape).reshape(-1, context.values.shape[-1]),
-            query.points.reshape(-1, query.points.shape[-2], size),
-            strict=True,
-        )
+        parts = (context.points, 2), (context.values, 1), (noise, 1), (query.points, 2)
+        observed = zip(*(part.reshape(-1, *part.shape[-axes:]) for part, axes in parts), strict=True)
 
         def sample(law: LinearConstraint | None = None) -> Tensor:
             task = SamplingTask(count=self.draws, law=law, options=self.options)
