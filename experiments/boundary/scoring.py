@@ -29,8 +29,9 @@ def score_operator(
 ) -> Arrays:
     """Scores of a trained operator, see ``boon.BoundaryError`` for those of the boundary.
 
-    ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, and ``shown`` the first unknown of the first samples
-    ``(samples, t, *nodes)``. ``fine`` are the test samples on the grid on which slopes are scored as well.
+    ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, ``validation`` the mean relative L2 on the validation
+    set as the weights note it, and ``shown`` the first unknown of the first samples ``(samples, t, *nodes)``. ``fine``
+    are the test samples on the grid on which slopes are scored as well.
     """
     model = load(path, treatment, case.training_case)
     u = roll_out(model, test, case) if case.rollout else model.predict(test, case.sizes.batch)
@@ -38,7 +39,7 @@ def score_operator(
     scores = {
         "relative_l2": torch.stack([relative_l2(*pair) for pair in pairs]).numpy(),
         "over_time": over_time(by_time(u, case), by_time(test.output, case)).numpy(),
-        "validation": validation_score(path),
+        "validation": np.array(boon.read_notes(path)["history"][-1]["relative_l2"]),
         "shown": by_time(u[:SHOWN], case)[:, :, 0].numpy(),
         **_boundary(case, u, test),
         **_walls(case, u, test),
@@ -71,11 +72,6 @@ def score_truth(case: BoundaryCase, test: Fields) -> Arrays:
         "shown": by_time(test.output[:SHOWN], case)[:, :, 0].numpy(),
         **_boundary(case, test.output, test),
     }
-
-
-def validation_score(path: Path) -> np.ndarray:
-    """Mean relative L2 on the validation set at the end of a training, as its weights note it."""
-    return np.array(boon.read_notes(path)["history"][-1]["relative_l2"])
 
 
 def over_time(u: Float[Tensor, "batch t *fields"], truth: Float[Tensor, "batch t *fields"]) -> Float[Tensor, "batch t"]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def train_operator(training: Training, context: RunContext) -> None:
     with first_before_others():
         fields = load_fields(config.case, config.data, store_of(context, training.data_version))
     training_set = fields.take(slice(len(fields) - config.validation))
-    more = {"layout": layout_of(config.treatment, config.case, training_set).as_json()}
+    more = {"layout": asdict(layout_of(config.treatment, config.case, training_set))}
     path = training.weights(context.options.out)
     if isinstance(config.treatment.architecture, PrincipalComponents):
         operator, state, regression = fit_components(config, fields)

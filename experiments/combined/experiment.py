@@ -15,8 +15,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
-from experiments.combined.cases import SIZES, Case, Sizes, cases_of
-from experiments.combined.fields import ADVECTION_FIELDS, DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, FieldProblem
+from experiments.combined.fields import (
+    ADVECTION_FIELDS,
+    DIFFUSION_FIELDS,
+    POROUS_FIELDS,
+    SIZES,
+    STEFAN_FIELDS,
+    Case,
+    FieldProblem,
+    Sizes,
+    cases_of,
+)
 from experiments.combined.methods import AFTER, IN_TRAINING, Method, constraint_rows, training_rows, uncertainty_rows
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator

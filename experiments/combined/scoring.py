@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import boon
-from experiments.combined.cases import Case
-from experiments.combined.fields import FieldProblem
+from experiments.combined.fields import Case, FieldProblem
 from experiments.combined.methods import Method
 from experiments.combined.networks import bounded, inputs, surrogate
 from experiments.records.record import Arrays

@@ -2,6 +2,9 @@
 
 All choices (λ, ranks, the sizes of the regression) are made on validation years by models that were fitted on training
 years. Then everything is fitted again on training and validation years together.
+
+Constraint layers are those of Harder et al. 2023 (*Hard-Constrained Deep Learning for Climate Downscaling*, JMLR 24),
+section 4.2. Fields are ``(*batch, H, W)``, means ``(*batch, H/f, W/f)``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +17,45 @@ from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
+from torch.nn import functional
 
 from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Style
-from experiments.observations import layers
 from experiments.observations.regression import Ridge, left_out, regress_blocks
 from experiments.plots import BARE, BLACK, CONSERVED, ENSEMBLE, HARD, SKY, SOFT
 from probconserv import FieldLayout, block_means, condition_fields, from_samples
 
 Fields = Float[Tensor, "years rows columns"]
+
+
+def means_of(field: Fields, factor: int) -> Fields:
+    """The mean of every block of f × f points."""
+    return functional.avg_pool2d(field[:, None], factor)[:, 0]
+
+
+def spread(means: Fields, factor: int) -> Fields:
+    """A field that has a block's value at each of its points."""
+    return means.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
+def bilinear(means: Fields, factor: int) -> Fields:
+    """Bilinear interpolation between the centres of blocks, constant beyond the outermost."""
+    return functional.interpolate(means[:, None], scale_factor=factor, mode="bilinear")[:, 0]
+
+
+def additive(field: Fields, means: Fields, factor: int) -> Fields:
+    """Adds to each block what its mean lacks: u + (b − mean u)."""
+    return field + spread(means - means_of(field, factor), factor)
+
+
+def multiplicative(field: Fields, means: Fields, factor: int) -> Fields:
+    """Scales each block to its mean: u · b / mean u; for fields whose block means do not vanish."""
+    return field * spread(means / means_of(field, factor), factor)
+
+
+def softmax(logits: Fields, means: Fields, factor: int) -> Fields:
+    """Divides each block's total by a softmax: exp ℓ · b / mean exp ℓ; for positive fields."""
+    return multiplicative(torch.exp(logits - spread(means_of(logits, factor), factor)), means, factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +88,7 @@ class Years:
     @property
     def means(self) -> Fields:
         """Block means of all years: what a method is told."""
-        return layers.means_of(self.series, self.factor)
+        return means_of(self.series, self.factor)
 
 
 @dataclass(frozen=True)
@@ -80,14 +113,14 @@ Treatment = Callable[[Fit, Years, Any], Forecast]
 
 def interpolate(years: Years, candidate: None = None, change: Callable[[Fields], Fields] = lambda u: u) -> Fit:  # noqa: ARG001 - one signature
     """Bilinear interpolation plus the mean error of the years of the fit, both of what ``change`` makes of fields."""
-    field = change(layers.bilinear(years.means, years.factor))
+    field = change(bilinear(years.means, years.factor))
     field = field + (change(years.series) - field)[years.fitted].mean(dim=0)
     return Fit(field[years.scored], lambda: field[years.fitted])
 
 
 def regress(years: Years, candidate: Ridge) -> Fit:
     """Bilinear interpolation plus a ridge regression of its error on the coarse cells around each block."""
-    coarse, field = years.means, layers.bilinear(years.means, years.factor)
+    coarse, field = years.means, bilinear(years.means, years.factor)
     error = years.series - field
     scored = field + regress_blocks(coarse, error, years.fitted, candidate)
     return Fit(scored[years.scored], lambda: field[years.fitted] + left_out(coarse, error, years.fitted, candidate))
@@ -175,14 +208,14 @@ def _row(key: str, label: str, colour: str, dashes: str, black_box: str, treatme
 METHODS: tuple[Method, ...] = (
     Method(key="truth", label="truth", style=Style(BLACK)),
     _row(BARE_KEY, "bilinear + mean error", BARE, "-", "bilinear", layered(None)),
-    _row(FIXER, "additive layer", SOFT, "-", "bilinear", layered(layers.additive)),
-    _row("multiplicative", "multiplicative layer", SOFT, "--", "bilinear", layered(layers.multiplicative)),
-    _row("softmax", "softmax layer on logits", SOFT, ":", "logits", layered(layers.softmax)),
+    _row(FIXER, "additive layer", SOFT, "-", "bilinear", layered(additive)),
+    _row("multiplicative", "multiplicative layer", SOFT, "--", "bilinear", layered(multiplicative)),
+    _row("softmax", "softmax layer on logits", SOFT, ":", "logits", layered(softmax)),
     _row("update-diagonal", "update, diagonal", CONSERVED, ":", "bilinear", updated(diagonal)),
     _row("update-low-rank", "update, low rank", CONSERVED, "--", "bilinear", updated(low_rank), "ranks"),
     _row(BEST, "update, shrunk", CONSERVED, "-", "bilinear", updated(shrunk), "shrinkages"),
     _row("ridge", "ridge regression", HARD, "-", "ridge", layered(None)),
-    _row("ridge-additive", "ridge, additive layer", SKY, "-", "ridge", layered(layers.additive)),
+    _row("ridge-additive", "ridge, additive layer", SKY, "-", "ridge", layered(additive)),
     _row("ridge-update", "ridge, update, shrunk", ENSEMBLE, "-", "ridge", updated(shrunk), "shrinkages"),
 )
 """All rows; those with one black box have the same information."""

@@ -23,8 +23,9 @@ from experiments.observations.downscaling import (
     Sizes,
     check_series,
     forecast,
+    means_of,
+    spread,
 )
-from experiments.observations.layers import means_of, spread
 from experiments.observations.regression import Ridge
 from experiments.observations.temperature import temperature
 from experiments.records.record import Arrays

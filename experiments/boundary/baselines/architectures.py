@@ -1,7 +1,7 @@
 """The networks that methods may have, each built for the layout of a case."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,13 +33,9 @@ class Layout:
     depth: int
     periodic: tuple[bool, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """The layout as JSON can hold it."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """The layout of ``as_json``, which JSON may have made lists of."""
+        """The layout of the fields of one, of whose tuples JSON may have made lists."""
         sensors = Sensors(**{name: tuple(entry) for name, entry in content["sensors"].items()})
         lists = {name: tuple(content[name]) for name in ("modes", "periodic")}
         return cls(**{**content, **lists, "sensors": sensors})

@@ -1,6 +1,6 @@
 """Other architectures as methods of an experiment: what they read, that files give them back, and their settings."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ def test_what_networks_read_is_the_input_and_every_datum_once(
     sides = [side for pair in fields.values if pair for side in pair]
     assert read.shape[1] - first[0].numel() == sum(side[0].numel() for side in sides)
     assert torch.allclose(read[:, first[0].numel() :].sum(1), sum(side.flatten(1).sum(1) for side in sides), atol=1e-4)
-    assert Layout.from_json(layout.as_json()) == layout
+    assert Layout.from_json(asdict(layout)) == layout
 
 
 @pytest.mark.parametrize("key", [keys.PCA, keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS, keys.PACKAGE])

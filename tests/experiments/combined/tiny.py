@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from experiments.combined import EXPERIMENTS
-from experiments.combined.cases import Sizes, cases_of
 from experiments.combined.experiment import CombinedExperiment
-from experiments.combined.fields import FieldProblem
+from experiments.combined.fields import FieldProblem, Sizes, cases_of
 from experiments.combined.networks import Network
 from probconserv.training import TrainingConfig
 

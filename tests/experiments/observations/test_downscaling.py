@@ -15,7 +15,7 @@ from experiments.commands import _Work
 from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
 from experiments.experiment import RunOptions
 from experiments.maintain import release
-from experiments.observations import downscaling, layers
+from experiments.observations import downscaling
 from experiments.observations.downscaling import METHODS, Fit, Sizes, Years, forecast
 from experiments.observations.downscaling_experiment import score_forecast
 from experiments.observations.temperature import read_series, temperature
@@ -55,9 +55,9 @@ def test_the_update_is_the_dense_one(key: str, candidate: int | None) -> None:
     found = BY_KEY[key].treatment(box, years, candidate)
     error = (fine[:9] - box.fitted()).flatten(1)
     S = (downscaling.diagonal if candidate is None else downscaling.low_rank)(error, candidate).to_dense()  # type: ignore[arg-type]
-    G = layers.means_of(torch.eye(32, dtype=torch.float64).reshape(32, 4, 8), 2).flatten(1).mT
+    G = downscaling.means_of(torch.eye(32, dtype=torch.float64).reshape(32, 4, 8), 2).flatten(1).mT
     gain = torch.linalg.solve(G @ S @ G.mT, G @ S).mT
-    lacking = (years.means[9:] - layers.means_of(box.scored, 2)).flatten(1)
+    lacking = (years.means[9:] - downscaling.means_of(box.scored, 2)).flatten(1)
     assert torch.allclose(found.mean.flatten(1), box.scored.flatten(1) + lacking @ gain.mT, rtol=0, atol=1e-10)
     assert torch.allclose(found.variance[0].flatten(), (S - gain @ G @ S).diagonal(), rtol=0, atol=1e-11)
 
@@ -68,12 +68,12 @@ def test_a_forecast_sees_nothing_of_the_test_years_but_their_means(key: str) -> 
     other = fine.clone()
     test = slice(FEW.training + FEW.validation, None)
     noise = torch.randn(fine[test].shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    other[test] += noise - layers.spread(layers.means_of(noise, 4), 4)
+    other[test] += noise - downscaling.spread(downscaling.means_of(noise, 4), 4)
     one, _ = forecast(fine, 4, FEW, BY_KEY[key])
     two, _ = forecast(other, 4, FEW, BY_KEY[key])
     assert torch.allclose(one.mean, two.mean, rtol=0, atol=1e-9)
     assert torch.allclose(one.variance, two.variance, rtol=1e-9)
-    missed = (layers.means_of(one.mean, 4) / layers.means_of(fine[test], 4) - 1).abs().max()
+    missed = (downscaling.means_of(one.mean, 4) / downscaling.means_of(fine[test], 4) - 1).abs().max()
     assert (missed < 1e-14) == (key in CONSTRAINED)
 
 
@@ -90,7 +90,7 @@ def test_choices_are_the_best_on_validation_years() -> None:
 def test_the_variance_has_one_factor_from_the_validation_years() -> None:
     fine = series()
     found, _ = forecast(fine, 4, FEW, BY_KEY["bilinear"])
-    up = layers.bilinear(layers.means_of(fine, 4), 4)
+    up = downscaling.bilinear(downscaling.means_of(fine, 4), 4)
     bare = fine - up
     early = bare[:20] - bare[:20].mean(dim=0)
     factor = ((bare[20:26] - bare[:20].mean(dim=0)).square() / early.square().mean(dim=0)).mean()
@@ -213,4 +213,4 @@ def test_the_update_meets_its_bar_on_the_temperatures() -> None:
     rmse = [float((each - fine[180:]).square().mean().sqrt()) for each in (box.scored, fixer.mean)]
     assert rmse == pytest.approx([0.3108, 0.2694], abs=1e-4)
     assert (update.mean - fine[180::6]).square().mean().sqrt() < 0.2
-    assert (layers.means_of(update.mean, 4) / years.means[180::6] - 1).abs().max() < 1e-12
+    assert (downscaling.means_of(update.mean, 4) / years.means[180::6] - 1).abs().max() < 1e-12

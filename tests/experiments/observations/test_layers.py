@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from experiments.observations import layers
+from experiments.observations import downscaling
 from experiments.observations.regression import FOLDS, Ridge, left_out, regress, regress_blocks
 
 
@@ -16,12 +16,12 @@ def field(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 def test_means_are_those_of_blocks() -> None:
     u, _ = field()
-    means = layers.means_of(u, 3)
+    means = downscaling.means_of(u, 3)
     for i in range(2):
         for j in range(3):
             block = u[:, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
             assert torch.allclose(means[:, i, j], block.mean(dim=(1, 2)), rtol=1e-15)
-    assert torch.equal(layers.spread(means, 3)[:, 4, 7], means[:, 1, 2])
+    assert torch.equal(downscaling.spread(means, 3)[:, 4, 7], means[:, 1, 2])
 
 
 @pytest.mark.parametrize(("dtype", "eps"), [(torch.float64, 2.2e-16), (torch.float32, 1.2e-7)])
@@ -29,26 +29,26 @@ def test_layers_are_those_of_harder_and_others_and_meet_the_means(dtype: torch.d
     u, means = field(dtype)
     block, b = u[1, 3:6, 6:9], means[1, 1, 2]
     expected = {
-        layers.additive: block + (b - block.mean()),
-        layers.multiplicative: block * b / block.mean(),
-        layers.softmax: block.exp() * b / block.exp().mean(),
+        downscaling.additive: block + (b - block.mean()),
+        downscaling.multiplicative: block * b / block.mean(),
+        downscaling.softmax: block.exp() * b / block.exp().mean(),
     }
     for layer, values in expected.items():
         fixed = layer(u, means, 3)
         assert torch.allclose(fixed[1, 3:6, 6:9], values, rtol=50 * eps)
-        assert ((layers.means_of(fixed, 3) - means) / means).abs().max() < 10 * eps
+        assert ((downscaling.means_of(fixed, 3) - means) / means).abs().max() < 10 * eps
 
 
 def test_a_softmax_of_large_logits_does_not_overflow() -> None:
     u, means = field()
-    shifted = layers.softmax(u + 1e4, means, 3)
-    assert torch.allclose(shifted, layers.softmax(u, means, 3), rtol=1e-10)
+    shifted = downscaling.softmax(u + 1e4, means, 3)
+    assert torch.allclose(shifted, downscaling.softmax(u, means, 3), rtol=1e-10)
 
 
 def test_interpolation_is_exact_for_a_plane_between_centres() -> None:
     x = torch.arange(16, dtype=torch.float64)
     plane = (0.5 * x[:, None] - 2.0 * x)[None]
-    found = layers.bilinear(layers.means_of(plane, 4), 4)
+    found = downscaling.bilinear(downscaling.means_of(plane, 4), 4)
     inner = (slice(None), slice(2, 14), slice(2, 14))
     assert torch.allclose(found[inner], plane[inner], rtol=0, atol=1e-13)
 
@@ -78,7 +78,7 @@ def test_blocks_are_regressed_on_what_is_within_reach() -> None:
     changed = (regress_blocks(moved, targets, fitted, ridge) != before).any(dim=0)
     near = torch.zeros(1, 4, 4, dtype=torch.bool)
     near[:, 1:4, 1:4] = True
-    assert torch.equal(changed, layers.spread(near, 2)[0])
+    assert torch.equal(changed, downscaling.spread(near, 2)[0])
 
 
 def test_what_is_left_out_is_not_fitted_to() -> None:

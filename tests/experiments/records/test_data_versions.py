@@ -14,7 +14,7 @@ from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, Sa
 from experiments.boundary.sources.darcy_files import CHECKSUMS
 from experiments.boundary.versions import VERSIONS
 from experiments.combined import EXPERIMENTS as COMBINED
-from experiments.combined.cases import cases_of
+from experiments.combined.fields import cases_of
 from experiments.combined.training import field_samples
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
