@@ -7,10 +7,10 @@ from solvers.conditions import Periodic as Periodic
 from solvers.conditions import Robin as Robin
 from solvers.data_files.field_set import FieldSet as FieldSet
 from solvers.data_files.field_set import collect as collect
+from solvers.data_files.files import PDEBench as PDEBench
+from solvers.data_files.files import TheWell as TheWell
 from solvers.data_files.files import export as export
 from solvers.data_files.files import load as load
-from solvers.data_files.layouts import PDEBench as PDEBench
-from solvers.data_files.layouts import TheWell as TheWell
 from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
@@ -31,12 +31,12 @@ from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
 from solvers.finite_volume.laws.laws import Source as Source
 from solvers.finite_volume.laws.laws import Stefan as Stefan
 from solvers.finite_volume.laws.scalar import ScalarLaw as ScalarLaw
-from solvers.finite_volume.solution import Solution as Solution
+from solvers.finite_volume.solve import Solution as Solution
 from solvers.finite_volume.solve import solve as solve
-from solvers.finite_volume.steppers.explicit import RKL2 as RKL2
-from solvers.finite_volume.steppers.explicit import SSPRK3 as SSPRK3
-from solvers.finite_volume.steppers.implicit import ESDIRK4 as ESDIRK4
-from solvers.finite_volume.steppers.implicit import TRBDF2 as TRBDF2
+from solvers.finite_volume.steppers.steppers import ESDIRK4 as ESDIRK4
+from solvers.finite_volume.steppers.steppers import RKL2 as RKL2
+from solvers.finite_volume.steppers.steppers import SSPRK3 as SSPRK3
+from solvers.finite_volume.steppers.steppers import TRBDF2 as TRBDF2
 from solvers.grids import CellGrid as CellGrid
 from solvers.grids import NodeGrid as NodeGrid
 from solvers.problems import PROBLEMS as PROBLEMS
@@ -50,8 +50,8 @@ from solvers.steady.solve import SteadySolution as SteadySolution
 from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
 from solvers.systems.euler import Euler as Euler
-from solvers.systems.fluxes import HLL as HLL
-from solvers.systems.fluxes import HLLC as HLLC
+from solvers.systems.laws import HLL as HLL
+from solvers.systems.laws import HLLC as HLLC
 from solvers.systems.laws import ShallowWater as ShallowWater
 from solvers.systems.laws import SystemLaw as SystemLaw
 from solvers.systems.pointwise import PointFunctions as PointFunctions
@@ -61,7 +61,7 @@ from solvers.systems.solution import SystemSolution as SystemSolution
 from solvers.systems.solve import solve_system as solve_system
 
 if TYPE_CHECKING:  # names that can be imported and are left out of __all__
-    from solvers.data_files.layouts import Layout as Layout
+    from solvers.data_files.files import Layout as Layout
     from solvers.errors import BoundarySamplingError as BoundarySamplingError
     from solvers.errors import SolverError as SolverError
     from solvers.finite_volume.convection.reconstruction import Constant as Constant
@@ -73,12 +73,12 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.finite_volume.laws.coefficients import align as align
     from solvers.finite_volume.laws.laws import Logistic as Logistic
     from solvers.finite_volume.laws.laws import Transport as Transport
-    from solvers.finite_volume.solution import Work as Work
-    from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler
+    from solvers.finite_volume.solve import Work as Work
+    from solvers.finite_volume.steppers.steppers import BackwardEuler as BackwardEuler
     from solvers.grids import Grid as Grid
     from solvers.random_fields import log_normal as log_normal
     from solvers.random_fields import two_phase as two_phase
     from solvers.steady.linear import Jacobi as Jacobi
     from solvers.steady.linear import LinearSolver as LinearSolver
     from solvers.steady.linear import Preconditioner as Preconditioner
-    from solvers.steady.nodes import node_values as node_values
+    from solvers.steady.solve import node_values as node_values

@@ -18,7 +18,7 @@ from experiments.benchmarks.equal_error import LIMIT, Attempt, Ladder, case_of, 
 from experiments.benchmarks.measure import report
 from experiments.stages import one_thread
 from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, Solution, solve
-from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.finite_volume.steppers.steppers import Stepper
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
 
 TOLERANCES = (1e-2, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)

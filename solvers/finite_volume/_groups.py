@@ -30,9 +30,7 @@ from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.steppers._calls import has_stiff_source, slope_of_source
 from solvers.finite_volume.steppers._drive import Course, drive
-from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
-from solvers.finite_volume.steppers.implicit import TRBDF2
-from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, TRBDF2, Stepper
 
 _CELLS_PER_GROUP = 16_000
 _STEPS, _STEPS_OF_RKL2, _STEPS_PER_RATE = 50.0, 70.0, 0.2

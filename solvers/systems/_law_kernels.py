@@ -19,8 +19,7 @@ from solvers.finite_volume.convection.numerical_fluxes import Rusanov
 from solvers.systems import _shallow, _sweep, pointwise
 from solvers.systems._plan import view
 from solvers.systems.euler import Euler
-from solvers.systems.fluxes import HLLC, SystemFlux, tensor_flux
-from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.laws import HLLC, ShallowWater, SystemFlux, SystemLaw, tensor_flux
 from solvers.systems.pointwise import PointwiseLaw
 
 Law = SystemLaw | PointwiseLaw

@@ -25,8 +25,7 @@ from solvers.systems import _plan
 from solvers.systems._law_kernels import Law, LawKernels, admissible, law_kernels
 from solvers.systems._plan import System
 from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, stated
-from solvers.systems.fluxes import SystemFlux
-from solvers.systems.laws import ShallowWater
+from solvers.systems.laws import ShallowWater, SystemFlux
 
 _LIMIT = 0.5  # of a cell that a signal may have crossed after a step
 _KINDS = {Periodic: _plan.PERIODIC, Reflecting: _plan.REFLECTING, Outflow: _plan.OUTFLOW, Dirichlet: _plan.GIVEN}

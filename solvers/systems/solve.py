@@ -16,8 +16,7 @@ from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
 from solvers.systems._run import Run, Setting
 from solvers.systems.boundary import Side, make_sides
-from solvers.systems.fluxes import HLL, SystemFlux
-from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.laws import HLL, ShallowWater, SystemFlux, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
 from solvers.systems.reactions import ReactionDiffusion, solve_reactions
 from solvers.systems.solution import SystemSolution, as_field, totals_of

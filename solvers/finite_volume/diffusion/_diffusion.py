@@ -11,7 +11,7 @@ from solvers.finite_volume._kernels import NO_RECORD, Array, RecordKernel, rates
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
-from solvers.finite_volume.diffusion._newton_kernels import BY_FACES, BY_STATES, Medium
+from solvers.finite_volume.diffusion._newton_kernels import BY_FACES, Medium
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton, Reaction, Stage, StageSolution
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows, tile_record
@@ -128,10 +128,8 @@ class DiffusionTerm:
         ones, kernel = np.ones((self.law.rows, 1)), self._scalar_faces
         if kernel is not None:
             return Medium(BY_FACES, ones, ones, *sides, kernel.address, 0, (kernel.record, NO_RECORD))
-        kind, tile = BY_FACES, self._faces.linearise_tile
-        if isinstance(self.face_mean, IntegralMean) and not self.law.varies_in_space:
-            kind, tile = BY_STATES, self._faces.evaluate_tile
-        return Medium(kind, ones, ones, *sides, address(tile, rates=True), 0, (NO_RECORD, NO_RECORD))
+        faces = address(self._faces.linearise_tile, rates=True)
+        return Medium(BY_FACES, ones, ones, *sides, faces, 0, (NO_RECORD, NO_RECORD))
 
     @cached_property
     def _scalar_faces(self) -> RecordKernel | None:

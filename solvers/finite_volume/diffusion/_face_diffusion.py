@@ -55,40 +55,35 @@ class FaceDiffusion:
         return total
 
     def solve(self, stage: Stage, limit: int, reaction: Reaction) -> StageSolution:
-        """Newton's method for all rows at once; rows that have converged are left as they are."""
-        rows, u, empty = len(stage.right), stage.guess.copy(), np.empty_like(stage.right)
-        flow, counts = np.empty((rows, 2 * self.grid.dimension + 1)), np.zeros(rows, int)
-        result = StageSolution(empty, empty.copy(), flow, np.zeros(rows, bool), counts, np.zeros(rows))
-        active, before, fraction = np.arange(rows), np.zeros(rows), np.ones(rows)
-        part, now = self, stage
-        for iteration in range(1, limit + 1):
-            produced, slope = reaction.rates(u[active], active, now)
-            change, fluxes = part._iterate(part._field(u[active]), now, (produced, slope), iteration > UNDAMPED)
-            delta = change.reshape(len(active), -1).numpy()
-            mean, size = np.abs(delta).mean(1), np.abs(u[active]).mean(1)
-            least = np.maximum(now.allowed, NEWTON_ROUND_OFF * size)
-            good = np.array(
-                [has_converged(*each, iteration == 1, False) for each in zip(mean, before, least, strict=True)]
-            )
-            leaving = good | ~np.isfinite(mean) if iteration < limit else np.ones(len(active), bool)
-            u[active] += fraction[:, None] * delta
-            latest = zip(fraction, mean, before, strict=True)
-            fraction = np.array([relaxation(taken, iteration, *means) for taken, *means in latest])
-            du, sides = part._account(fluxes)
-            produced = produced + slope * delta
-            du, total = du + produced, prod(self.grid.spacing) * produced.sum(1, keepdims=True)
-            flow = np.concatenate((sides, total), 1)
-            values = (now.right + now.s[:, None] * du, du, flow, good, np.full(len(active), iteration), mean)
-            for array, value in zip(result, values, strict=True):
-                array[active[leaving]] = value[leaving]
-            if leaving.all():
-                break
-            if leaving.any():
-                keep = np.flatnonzero(~leaving)
-                active, part, now = active[keep], part.take(keep), Stage(*(each[keep] for each in now))
-                mean, fraction = mean[keep], fraction[keep]
-            before = mean
-        return result
+        """Newton's method row by row."""
+        rows = [np.array([row]) for row in range(len(stage.right))]
+        terms = [self] if len(rows) == 1 else map(self.take, rows)
+        parts = [
+            term._solve_row(Stage(*(each[row] for each in stage)), limit, reaction, row)
+            for term, row in zip(terms, rows, strict=True)
+        ]
+        return StageSolution(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    def _solve_row(self, stage: Stage, limit: int, reaction: Reaction, row: Array) -> StageSolution:
+        """Newton's method for a row, the entry ``row (1,)`` of the reaction."""
+        u, before, part, change, good, iteration = stage.guess, 0.0, 1.0, np.inf, False, 0
+        produced = slope = delta = np.zeros_like(u)
+        fluxes: list[Tensor] = []
+        while not good and iteration < limit and (iteration == 0 or np.isfinite(change)):
+            produced, slope = reaction.rates(u, row, stage)
+            moved, fluxes = self._iterate(self._field(u), stage, (produced, slope), iteration >= UNDAMPED)
+            delta, iteration = moved.reshape(1, -1).numpy(), iteration + 1
+            change = float(np.abs(delta).mean())
+            least = max(stage.allowed[0], NEWTON_ROUND_OFF * np.abs(u).mean())
+            good = has_converged(change, before, least, iteration == 1, False)
+            u = u + part * delta
+            part, before = relaxation(part, iteration, change, before), change
+        du, sides = self._account(fluxes)
+        produced = produced + slope * delta
+        flow = np.concatenate((sides, prod(self.grid.spacing) * produced.sum(1, keepdims=True)), 1)
+        du = du + produced
+        counts = np.array([good]), np.array([iteration]), np.array([change])
+        return StageSolution(stage.right + stage.s[:, None] * du, du, flow, *counts)
 
     def _field(self, u: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(u)).reshape(-1, *self.grid.shape)
@@ -135,13 +130,6 @@ class FaceDiffusion:
         face = self._of(lanes)._between(torch.from_numpy(lanes.read(u, count, width)), lanes.times, 0)
         for pointer, values in ((flux, face.value), (by_left, face.by_left), (by_right, face.by_right)):
             lanes.write(pointer, values.detach().numpy(), width)
-
-    def evaluate_tile(self, u: Any, info: Any, potential: Any, k: Any, *rest: Any) -> None:
-        """Φ and k along one axis, as a kernel; see ``Medium.faces``."""
-        (count, width), lanes = rest[2:], lanes_of(info, rest[3])
-        law, states = self._of(lanes).law, torch.from_numpy(lanes.read(u, count, width))
-        lanes.write(potential, law.potential(states).detach().numpy(), width)
-        lanes.write(k, law.conductivity(states).detach().numpy(), width)
 
     def _of(self, lanes: Lanes) -> "FaceDiffusion":
         """The term of the rows in some lanes."""

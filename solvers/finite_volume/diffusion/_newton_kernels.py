@@ -3,8 +3,8 @@
 Rows are interleaved as ``(cells, width)``, so that the elimination along the axis runs over all of them at once; they
 never mix, and a row has the same bits alone and in a tile. ``one`` is 1.0, or eight of them, as in ``_lanes``.
 
-A law enters by Φ and k on the cells (the shipped laws, and others by a kernel that writes them), or by a kernel for the
-fluxes through the faces and their derivatives; a source by a kernel for s and ∂s/∂u. Kernels get the states, and then
+A law enters by Φ and k on the cells (the shipped laws), or by a kernel for the fluxes through the faces and their
+derivatives; a source by a kernel for s and ∂s/∂u. Kernels get the states, and then
 ``info``: row, time and whether there is a row at all, of every lane.
 """
 
@@ -20,7 +20,7 @@ from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 UNDAMPED = 8
-BY_FACES, BY_STATES = -1, -2
+BY_FACES = -1
 NEWTON_ROUND_OFF = 1e-13
 
 
@@ -28,14 +28,13 @@ class Medium(NamedTuple):
     """Law, source and sides of all rows.
 
     Attributes:
-        kind: Code of the law; ``BY_FACES`` or ``BY_STATES`` where it enters by ``faces``.
+        kind: Code of the law; ``BY_FACES`` where it enters by ``faces``.
         values: Its parameters ``(rows, 1)``.
         coefficient: Diffusivities ``(rows, 1)`` or on the faces ``(rows, n + 1)``.
         modes: Modes of the sides ``(2,)``.
         pull: Derivatives of the states on the sides by the edge cells ``(rows, 2)``.
         spacing: Cell length.
-        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right, record), or 0; by
-            states (u, info, Φ, k, –, record).
+        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right, record), or 0.
         source: Address of a kernel (u, info, s, ∂s/∂u, –, record), or 0.
         records: Addresses of the arrays that these two read.
     """
@@ -139,16 +138,11 @@ def linearise(tile: Tile, medium: Medium, data: Array, one: Any, width: int) -> 
             tile.u[lane] = first + tile.pull[0, lane] * tile.u[width + lane]
             tile.u[end + lane] = last + tile.pull[1, lane] * tile.u[end - width + lane]
     if medium.faces != 0:
-        values, slopes = tile.flux, tile.by_left
-        if medium.kind == BY_STATES:
-            values, slopes = tile.potential, tile.k
-        states = tile.u, tile.info, values, slopes, tile.by_right, medium.records[0]
+        states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right, medium.records[0]
         call(medium.faces, states, (tile.u.shape[0] // width, width))
-    else:
-        evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
-    if medium.kind == BY_FACES:
         _scale_fluxes(tile, medium.spacing, one, width)
     else:
+        evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
         _difference_potentials(tile, one, width)
     if medium.modes[0] != PERIODIC:
         _close_faces(tile, medium, data, width)

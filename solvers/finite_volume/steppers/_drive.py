@@ -14,9 +14,7 @@ from solvers.finite_volume.steppers import _implicit_kernels as implicit
 from solvers.finite_volume.steppers import _march_kernels as march
 from solvers.finite_volume.steppers._calls import OperatorKernels, has_stiff_source
 from solvers.finite_volume.steppers._march_kernels import Limits, March, Output
-from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
-from solvers.finite_volume.steppers.implicit import ImplicitStepper
-from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, ImplicitStepper, Stepper
 
 _UNCONTROLLED = 1e-4
 _BUDGET = 2000

@@ -18,21 +18,24 @@ from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
 from solvers.finite_volume.laws.laws import Burgers, ConvectionDiffusion, Diffusion, Logistic, Transport
 from solvers.finite_volume.solve import solve
 from solvers.grids import CellGrid, Grid, NodeGrid
-from solvers.problems.operator_problems.problem import Beyond, Draws, OperatorProblem, Recipe, restrict
-from solvers.problems.operator_problems.random_data import (
+from solvers.problems.operator_problems.problem import (
     LEVEL,
     ZERO,
+    Beyond,
+    Draws,
+    OperatorProblem,
+    Recipe,
     draw_field,
     draw_uniform,
     field_beyond,
     field_values,
     random_field,
+    restrict,
     uniform_beyond,
 )
 from solvers.random_fields import log_normal, two_phase
 from solvers.steady.linear import Direct
-from solvers.steady.nodes import node_values
-from solvers.steady.solve import solve_steady
+from solvers.steady.solve import node_values, solve_steady
 from solvers.systems.boundary import Reflecting
 from solvers.systems.laws import ShallowWater
 from solvers.systems.solve import solve_system

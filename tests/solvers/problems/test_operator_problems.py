@@ -31,7 +31,7 @@ from solvers.problems.operator_problems import (
     restrict,
     standard,
 )
-from solvers.problems.operator_problems.random_data import field_values
+from solvers.problems.operator_problems.problem import field_values
 
 PROBLEMS = list(OPERATOR_PROBLEMS.values())
 COMPILED = [pytest.param(p, marks=pytest.mark.long) if p.name == "basin" else p for p in PROBLEMS]

@@ -1,19 +1,126 @@
-"""Implicit steppers for diffusion and stiff sources; all else they take explicitly."""
+"""Time steppers: explicit ones, and implicit ones for diffusion and stiff sources, which take all else explicitly.
 
+A step changes cells and account by the same combination of rates, so the total balances to round-off with every
+stepper, whatever the tolerance of its Newton iteration. Every row has a separate time and step.
+"""
+
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
-from typing import ClassVar, NamedTuple
+from numbers import Real
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Array
 from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.steppers._implicit_kernels import BY_RATES
-from solvers.finite_volume.steppers.stepper import Stepper, check_control
 
 _WEIGHTS = (82889 / 524892, 0.0, 15625 / 83664, 69875 / 102672, -2260 / 8211, 1 / 4)
 _GAMMA = 2.0 - 2.0**0.5
 _D, _W, _A32 = 0.5 * _GAMMA, 2.0**0.5 / 4.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
+
+
+class Control(Protocol):
+    """Error control of a stepper."""
+
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def atol(self) -> float: ...
+    @property
+    def largest_step(self) -> float: ...
+
+
+class Stepper(ABC):
+    """A time-stepping method.
+
+    Attributes:
+        order: Order of the error of one step, for the choice of the next.
+        first_fraction: First proposed step over the span.
+        largest_step: Upper bound of the step.
+    """
+
+    order: ClassVar[int]
+    first_fraction: ClassVar[float]
+    largest_step: float
+
+    @abstractmethod
+    def suits(self, convects: bool, diffuses: bool) -> bool:
+        """Whether it can integrate laws with these parts."""
+
+
+def check_control(control: Control) -> None:
+    """Raises an error if a tolerance or the largest step is out of range, or ``newton`` is something else."""
+    numbers = all(isinstance(each, Real) for each in (control.tolerance, control.largest_step, control.atol))
+    newton = getattr(control, "newton", None)
+    if not isinstance(newton, Newton | None):
+        raise InvalidArgumentError(f"{type(control).__name__}: newton must be a Newton, got {newton!r}.")
+    if not (numbers and control.tolerance > 0 and control.largest_step > 0 and control.atol >= 0):
+        raise InvalidArgumentError(
+            f"{type(control).__name__} needs numbers tolerance > 0, largest_step > 0 and atol ≥ 0, got "
+            f"{control.tolerance!r}, {control.largest_step!r} and {control.atol!r}."
+        )
+
+
+@dataclass(frozen=True)
+class SSPRK3(Stepper):
+    """Third-order strong-stability-preserving Runge–Kutta method (Shu and Osher 1988), explicit.
+
+    Its steps follow from the Courant number. The error of a source is controlled by the embedded second-order method.
+
+    Args:
+        courant: Fraction of a cell that the fastest signal may cross in a step, in (0, 1]; diffusion counts by its
+            largest stable Euler step.
+        tolerance: Allowed error of a source in a step: mean |error| over the present spread of the solution.
+        atol: Further allowed mean |error|.
+        largest_step: Upper bound of the step.
+
+    Raises:
+        InvalidArgumentError: If the Courant number is outside (0, 1], or another value is out of range.
+    """
+
+    courant: float = 0.5
+    tolerance: float = 1e-4
+    atol: float = 0.0
+    largest_step: float = inf
+
+    order = 3
+    first_fraction = 1.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.courant, Real) and 0 < self.courant <= 1):
+            raise InvalidArgumentError(f"courant must be in (0, 1], got {self.courant!r}.")
+        check_control(self)
+
+    def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
+        return True
+
+
+@dataclass(frozen=True)
+class RKL2(Stepper):
+    """Runge–Kutta–Legendre method of second order (Meyer, Balsara, Aslam, J. Comput. Phys. 257, 2014).
+
+    Explicit with as many stages as stability needs: s stages allow a step of (s² + s − 2)/4 stable Euler steps. For
+    diffusion, and for sources that are not stiff, in any number of axes. The error is estimated as in Sommeijer,
+    Shampine and Verwer, J. Comput. Appl. Math. 88, 1998.
+    Arguments and errors are those of ``TRBDF2``, without ``newton``.
+    """
+
+    tolerance: float = 1e-4
+    atol: float = 0.0
+    largest_step: float = inf
+
+    order = 3
+    first_fraction = 1e-4
+    courant = 0.0
+
+    def __post_init__(self) -> None:
+        check_control(self)
+
+    def suits(self, convects: bool, diffuses: bool) -> bool:
+        return diffuses and not convects
 
 
 class Tableau(NamedTuple):
