@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from solvers import (
     Advection,
-    Burgers,
     CellGrid,
     Diffusion,
     DiffusiveLaw,
-    FaceVelocity,
     Field,
     InvalidArgumentError,
     Logistic,
@@ -24,7 +22,6 @@ from solvers import (
     Transport,
 )
 from solvers.finite_volume._groups import make_groups
-from solvers.finite_volume.laws import _law_rows as codes
 from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law, kernel_of
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import align
@@ -129,52 +126,6 @@ def test_rows_have_the_values_of_the_whole_batch(law, chosen, on_faces):
     for name in ("potential", "conductivity"):
         expected = getattr(placed, name)(u).reshape(6, -1)[chosen]
         assert torch.equal(getattr(rows, name)(u.reshape(6, -1)[chosen]), expected)
-
-
-@pytest.mark.parametrize(
-    ("law", "divisible"),
-    [(Cubic(VALUES), True), *[(kind(VALUES), False) for kind in (Averaged, Counted, Last, Plain)]],
-)
-def test_laws_that_cannot_be_cut_stay_whole(law, divisible):
-    assert LawRows.build(law, BATCH, LINE).divisible == divisible
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True), st.integers(0, 1))
-def test_velocities_of_rows(chosen, axis):
-    velocity = FaceVelocity((random(6, 3, 4, 4), random(7, 1, 3, 5)))
-    u = torch.ones((3, *velocity.values[axis].shape[1:]), dtype=torch.float64)
-    rows = LawRows.build(Transport(velocity), (3,), PLANE).take(np.array(chosen)).at(0.0, axis)
-    expected = velocity.values[axis].expand(u.shape)[chosen]
-    assert torch.equal(rows.characteristic_speed(u[chosen]), expected)
-
-
-def test_velocities_per_row():
-    u = random(8, 3, 3, 5)
-    rows = LawRows.build(Transport((1.0, VALUES[0])), (3,), PLANE).take(np.array([2, 0])).at(0.0, 1)
-    assert torch.equal(rows.convective_flux(u[[2, 0]]), (VALUES[0][:, None, None] * u)[[2, 0]])
-
-
-def test_kernels_of_the_shipped_laws():
-    def kernel(law, grid=LINE):
-        return kernel_of(LawRows.build(law, BATCH, grid).take(np.array([4, 1])))
-
-    def numbers(law, grid=LINE):
-        kind, parameters = kernel(law, grid)
-        return kind, parameters.tolist()
-
-    chosen = VALUES.flatten()[[4, 1]].numpy()
-    assert numbers(Diffusion(VALUES)) == (codes.DIFFUSION, [[], []])
-    assert numbers(Diffusion(Field(random(1, 3, 4))), PLANE) == (codes.DIFFUSION, [[], []])
-    assert numbers(PorousMedium(VALUES)) == (codes.POROUS, chosen[:, None].tolist())
-    assert numbers(Stefan(0.5, lambda x: 1.0 + x)) == (codes.STEFAN, [[0.5], [0.5]])
-    assert numbers(Advection(-2.0)) == (codes.ADVECTION, [[-2.0], [-2.0]])
-    assert numbers(Advection([[1.0, 2.0, 3.0]])) == (codes.ADVECTION, [[2.0], [2.0]])
-    assert numbers(Burgers()) == (codes.BURGERS, [[], []])
-    assert numbers(Advection(lambda x: 1.0 + x)) == (codes.TRANSPORT, [(1.0 + LINE.faces[0]).tolist()] * 2)
-    kind, velocity = kernel(Transport((VALUES, 3.0)), PLANE)
-    assert (kind, velocity.shape) == (codes.TRANSPORT, (2, 4 * 4 + 3 * 5))
-    assert (velocity == np.repeat([chosen, [3.0, 3.0]], [16, 15], axis=0).T).all()
 
 
 @pytest.mark.parametrize(

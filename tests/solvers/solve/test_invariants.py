@@ -14,9 +14,7 @@ from solvers import (
     ArithmeticMean,
     Burgers,
     CellGrid,
-    ConvectiveLaw,
     Diffusion,
-    DiffusiveLaw,
     Dirichlet,
     IntegralMean,
     Neumann,
@@ -99,29 +97,6 @@ def test_a_given_flux_that_jumps_at_a_break_point_is_integrated_exactly():
     sides = Neumann(flux=lambda t: 2.0 if 0.03 <= t < 0.05 else 0.0), Neumann(flux=0.0)
     solution = solve(Diffusion(1.0), GRID, sides, 0.0, [0.02, 0.03, 0.05, 1.0], breakpoints=[0.03, 0.05])
     assert solution.total.numpy() == pytest.approx([0.0, 0.0, 0.04, 0.04], abs=1e-14)
-
-
-STEPPERS = [
-    (name, stepper)
-    for name, law in LAWS.items()
-    for stepper in (None, TRBDF2(), RKL2(), SSPRK3())
-    if stepper is None or stepper.suits(isinstance(law, ConvectiveLaw), isinstance(law, DiffusiveLaw))
-]
-
-
-@pytest.mark.parametrize(("name", "stepper"), STEPPERS)
-def test_outputs_within_steps_agree_with_runs_that_end_there(name, stepper):
-    """Within the tolerance, and the totals balance there too."""
-    law = LAWS[name]
-    options = {} if stepper is None else {"stepper": stepper}
-    sides = Dirichlet(lambda t: 0.5 * (1.0 + np.sin(9.0 * t))), Dirichlet(0.1)
-    times = [0.013, 0.05, 0.12, 0.2]
-    within = solve(law, GRID, sides, STEP, times, **options)
-    assert within.imbalance.abs().max() <= 1e-14
-    for k, time in enumerate(times):
-        landed = solve(law, GRID, sides, STEP, [time], **options)
-        error = (within.values[k] - landed.values[0]).abs().mean()
-        assert error <= 10.0 * TRBDF2().tolerance, time
 
 
 @pytest.mark.parametrize("stepper", [TRBDF2(), RKL2(), SSPRK3()])

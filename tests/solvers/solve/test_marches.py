@@ -5,7 +5,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from numba import njit
 
 from solvers import (
     RKL2,
@@ -21,11 +20,8 @@ from solvers import (
     solve,
 )
 from solvers.conditions import per_axis
-from solvers.finite_volume._groups import drive
 from solvers.finite_volume._kernels import Callback, numbers_at
-from solvers.finite_volume.diffusion._lanes import broadcast
 from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.steppers import _lane_kernels as lanewise
 
 GRID = CellGrid(0.0, 1.0, 40)
 TIMES = (0.003, 0.004, 0.05)
@@ -124,20 +120,6 @@ def test_laws_in_tensors_take_the_steps_of_compiled_ones_in_planes():
     assert torch.allclose(result.values, expected.values, rtol=0, atol=1e-12)
 
 
-def test_progress_is_reported_to_the_end():
-    """The time that all rows have advanced, whether in a march or in a step."""
-    reported = []
-
-    def counted(operator, stepper, initial, times, start, _):
-        return drive(operator, stepper, initial, times, start, reported.append)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("solvers.finite_volume._groups.drive", counted)
-        law, sides = CASES["root"]
-        solved(law, sides, TRBDF2)
-    assert sum(reported) == pytest.approx(TIMES[-1])
-
-
 def test_single_precision_parameters_march():
     """The march is in float64; parameters rounded to float32 move the solution by their rounding."""
     exponent = torch.tensor(2.3, dtype=torch.float64)
@@ -208,26 +190,3 @@ def test_where_data_may_jump():
     assert data.at(0, 0.1, 0)[0] <= 0.4
     assert data.at(0, 0.4)[0] == pytest.approx(1.0, abs=1e-14)
     assert data.at(0, 0.6)[0] == pytest.approx(2.0, abs=1e-14)
-
-
-@njit
-def in_eight_lanes(parts, factor, out, ahead, ends, mean):
-    """What the loops over lanes give."""
-    one = broadcast(1.0)
-    lanewise.combine(out, parts[0], parts[1], factor, 1, one, 8)
-    lanewise.extrapolate(ahead, parts[0], parts[1], factor, one, 8)
-    lanewise.range_of_lanes(parts[0], ends, one, 8)
-    lanewise.mean_magnitude(parts[0], factor, mean, one, 8)
-
-
-def test_loops_over_lanes_match_arrays():
-    draw = np.random.default_rng(0)
-    rows, factor = draw.normal(size=(2, 8, 13)), draw.normal(size=8)
-    parts = tuple(np.ascontiguousarray(part.T).reshape(-1) for part in rows)
-    out, ahead, ends, mean = np.empty(104), np.empty(104), np.empty((2, 8)), np.empty(8)
-    in_eight_lanes(parts, factor, out, ahead, ends, mean)
-    before, now = parts[0].reshape(13, 8), parts[1].reshape(13, 8)
-    np.testing.assert_allclose(out.reshape(13, 8), before + factor * now, rtol=1e-14, atol=1e-15)
-    np.testing.assert_allclose(ahead.reshape(13, 8), now + factor * (now - before), rtol=1e-14, atol=1e-14)
-    assert (ends == [before.min(0), before.max(0)]).all()
-    assert mean == pytest.approx(np.abs(factor * before).mean(0), rel=1e-14)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, Outflow, Periodic, Robin
 from solvers.errors import BoundarySamplingError
-from solvers.finite_volume.sides._datum import Datum
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, OUTFLOW, PERIODIC, STATE, SideData, batch_shapes
 
 GRID = CellGrid(0.0, 1.0, 10)
@@ -94,16 +93,6 @@ def test_values_at_many_times_are_those_of_single_calls(name):
         assert np.abs(data[k, row, :4] - value).max() <= 1e-14
 
 
-@pytest.mark.parametrize(
-    ("name", "one_call"),
-    [("arithmetic", True), ("numpy", True), ("tensor", True), ("all axes", True), ("along the side", True),
-     ("math", False), ("branch", False), ("mean of its argument", False)],
-)  # fmt: skip
-def test_one_call_for_many_times_where_the_function_allows_it(name, one_call):
-    datum = Datum.build(FUNCTIONS[name], "side", ((2, 3), (4,)), (0.0, 1.0))
-    assert (datum.convert is not None) == one_call
-
-
 def test_a_function_that_changes_its_argument():
     def doubled(time):
         time *= 2
@@ -112,16 +101,6 @@ def test_a_function_that_changes_its_argument():
     times = np.array([[0.1], [0.2]])
     assert build(Dirichlet(doubled)).at(times)[:, 0, 0].tolist() == [0.2, 0.4]
     assert times.tolist() == [[0.1], [0.2]]
-
-
-def test_range_is_that_of_dirichlet_values():
-    times = np.array([[0.1, 0.2], [0.5, 0.3]])
-    low, high = build(Dirichlet(lambda t: t), Neumann(gradient=lambda t: 100 * t), batch=(2,)).range(times)
-    assert low.tolist() == [0.1, 0.2]
-    assert high.tolist() == [0.5, 0.3]
-    low, high = build(Neumann(flux=9.0), batch=(2,)).range(times)
-    assert np.isposinf(low).all()
-    assert np.isneginf(high).all()
 
 
 def layer(time):
@@ -206,25 +185,6 @@ def test_infinite_slopes_of_a_batch():
     sampled, steps = walk(sides)
     sides.check(sampled, 0.0, 1.0)
     assert steps < 50
-
-
-def test_a_row_does_not_depend_on_the_others():
-    """Panels, steps and integrals are bit-equal alone, in a batch and after take."""
-    centres = torch.tensor([0.31, 0.5, 0.77], dtype=torch.float64)
-
-    def made(c):
-        return build(
-            Dirichlet(lambda t: torch.where(abs(t - c) < 0.02, 1.0, 0.0) + torch.sin(3 * c * t)), batch=(len(c),)
-        )
-
-    whole = made(centres)
-    for row in range(3):
-        alone, taken = made(centres[row : row + 1]), whole.take(np.array([row]))
-        times = np.random.default_rng(row).uniform(0.0, 1.0, (20, 1))
-        for each in (alone, taken):
-            limits = [each.largest_step(time) for time in times]
-            assert np.array_equal(limits, [whole.largest_step(np.repeat(time, 3))[[row]] for time in times])
-            assert np.array_equal(each.integral(0.1, 0.9), whole.integral(0.1, 0.9)[[row]])
 
 
 def test_integrals_of_parts_of_the_span_add_up():

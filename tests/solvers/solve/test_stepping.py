@@ -111,16 +111,6 @@ def test_orders_in_time_with_convection_and_a_source(stepper, order):
     assert float(-changes.log2().diff()[-1]) == pytest.approx(order, abs=0.2)
 
 
-def test_explicit_order_in_time():
-    """Smooth Burgers on 20 periodic cells with first-order upwinding (smooth in u > 0): order 3 in the step."""
-    values = []
-    for courant in (0.8, 0.4, 0.2, 0.1):
-        result = solve(Burgers(), GRID, PERIODIC, bump, [0.1], stepper=SSPRK3(courant), reconstruction=Constant())
-        values.append(result.values)
-    changes = torch.tensor([float((a - b).abs().max()) for a, b in pairwise(values)])
-    assert float(-changes.log2().diff()[-1]) == pytest.approx(3.0, abs=0.3)
-
-
 def test_failed_newton_iteration_halves_the_step():
     """Two iterations are too few for large steps, so steps shrink until they are enough; the result stays right."""
     hurried = TRBDF2(1e-3, newton=Newton(tolerance=1e-8, iterations=2))

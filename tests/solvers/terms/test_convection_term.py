@@ -10,8 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
-from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
 
 from solvers import (
     MUSCL,
@@ -135,11 +133,6 @@ def test_kernels_agree_with_fluxes_in_tensors(shape, reconstruction):
                 np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("law", [Transport(lambda x, t: x * t), Advection(lambda x, t: x * t)])
-def test_velocities_that_change_with_time_have_no_kernel(law):
-    assert not make_term(law, CellGrid(0.0, 1.0, 5), [PAIRS[1]], 1, MUSCL()).kernel
-
-
 @pytest.mark.parametrize("flux", [Godunov(), PlainGodunov(), Rusanov()], ids=repr)
 @pytest.mark.parametrize("shape", [(19,), (7, 6)])
 def test_a_row_does_not_see_the_others(flux, shape):
@@ -218,20 +211,6 @@ def test_marching_takes_the_steps_of_the_plain_scheme():
     assert float((fast.boundary_flux - plain.boundary_flux).abs().max()) < 1e-13
 
 
-def test_compiled_steps_are_of_third_order():
-    """Reference: scipy's DOP853 on the same cells, constant data."""
-    grid = CellGrid(0.0, 1.0, 16)
-    term = make_term(Burgers(), grid, [PAIRS[0]], 1, WENO())
-    u = 1.5 + np.sin(2.0 * math.pi * (np.arange(16.0) + 0.5) / 16)[None]
-    exact = solve_ivp(lambda _, y: rate(term, y[None])[0][0], (0.0, 0.1), u[0], "DOP853", rtol=1e-12, atol=1e-12)
-    errors, operator = [], Operator(grid, term.sides, None, term, None)
-    for count in (8, 16, 32, 64):
-        course = drive(operator, SSPRK3(courant=1.0, largest_step=0.1 / count), u, np.array([0.1]), 0.0)
-        assert course.steps.tolist() == [count]
-        errors.append(np.abs(course.values[0, 0] - exact.y[:, -1]).mean())
-    assert abs(np.log2(errors[-2] / errors[-1]) - 3.0) < 0.2, errors
-
-
 def averages_of_wave(n, time):
     """Cell averages of sin 2π(x − t) on (0, 1)."""
     phase = 2.0 * math.pi * (np.linspace(0.0, 1.0, n + 1) - time)
@@ -303,49 +282,6 @@ def test_riemann_problems(left, right, reconstruction):
         errors.append(np.abs(u - exact).mean())
     assert errors[-1] < 1.1 / 200
     assert errors[-1] < 0.7 * errors[0]
-
-
-def oleinik(x, time):
-    """Exact saturation for data 1|0: a fan from 1 to the state of tangency, then a shock to 0; and its speed."""
-    law = BuckleyLeverett(None)
-    state = float(brentq(lambda u: law.convective_flux(u) - u * law.characteristic_speed(u), 0.4, 0.99))  # type: ignore[arg-type]
-    shock = law.characteristic_speed(state)
-    fan = np.linspace(state, 1.0, 20001)
-    inside = np.interp(x / time, law.characteristic_speed(fan)[::-1], fan[::-1])
-    return np.where(x <= 0, 1.0, np.where(x < shock * time, inside, 0.0)), shock
-
-
-INFLECTION = brentq(
-    lambda u: np.gradient(BuckleyLeverett(None).characteristic_speed(u + np.array([-1e-6, 0, 1e-6])))[1], 0.2, 0.6
-)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("points", [(INFLECTION,), None], ids=["stated", "sampled"])
-@pytest.mark.parametrize(
-    ("flux", "bounds"), [(Godunov(), (2.3e-3, 1.0e-3, 7.5e-4)), (Rusanov(), (4.6e-3, 2.2e-3, 1.4e-3))]
-)
-def test_buckley_leverett_stays_between_0_and_1(points, flux, bounds):
-    for n, bound in zip((100, 200, 400), bounds, strict=True):
-        grid = CellGrid(-1.0, 1.0, n)
-        term = make_term(BuckleyLeverett(points), grid, [(Outflow(), Outflow())], 1, MUSCL(), flux)
-        u = integrate(term, (grid.points.numpy() < 0).astype(float)[None], 0.4, courant=0.5)[0]
-        assert u.min() >= -1e-14
-        assert u.max() <= 1.0 + 1e-14
-        fine = CellGrid(-1.0, 1.0, 20 * n).points.numpy()
-        exact = oleinik(fine, 0.4)[0].reshape(n, 20).mean(-1)
-        assert np.abs(u - exact).mean() < bound
-
-
-@pytest.mark.parametrize("flux", [Godunov(), PlainGodunov()], ids=repr)
-def test_weno_overshoots_alike_at_every_amplitude(flux):
-    grid = CellGrid(0.0, 1.0, 80)
-    pulse = (np.abs(grid.points.numpy() - 0.5) < 0.2).astype(float)
-    scales, constants = np.array([1.0, 1e-3, 1e6, 1.0]), np.array([0.0, 0.0, 0.0, 5.0])
-    term = make_term(Advection(1.0), grid, [PAIRS[0]], 4, WENO(), flux)
-    u = (integrate(term, scales[:, None] * (pulse + constants[:, None]), 0.3) / scales[:, None]) - constants[:, None]
-    assert np.abs(u - u[0]).max() < 1e-11
-    assert u.max() < 1.002
 
 
 def test_messages():

@@ -9,7 +9,6 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
-from scipy.linalg import expm
 
 from solvers import (
     ArithmeticMean,
@@ -17,7 +16,6 @@ from solvers import (
     Diffusion,
     DiffusiveLaw,
     Dirichlet,
-    Field,
     HarmonicMean,
     IntegralMean,
     Neumann,
@@ -31,11 +29,10 @@ from solvers.conditions import per_axis
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion._potentials import power
-from solvers.finite_volume.diffusion.newton import Reaction, Stage
+from solvers.finite_volume.diffusion.newton import Stage
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.sides._side_data import SideData
 from solvers.finite_volume.steppers._drive import diffusion_steps
-from solvers.problems.exact import barenblatt
 from tests.solvers.terms.stages import solve_stage
 
 ROWS = 10
@@ -174,28 +171,6 @@ def test_rates_match_fluxes_face_by_face(name, shape, choice, seed):
         np.testing.assert_allclose(sides[row], through, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.long
-@settings(deadline=None, max_examples=30)
-@given(st.sampled_from([*sorted(LAWS), "field"]), st.sampled_from(SHAPES), st.integers(0, 4), st.integers(0, 1000))
-def test_kernels_agree_with_fluxes_and_derivatives_on_faces(name, shape, choice, seed):
-    """They share Newton's test of convergence only. An inflow by a gradient at Stefan's threshold may not converge."""
-    generator = np.random.default_rng(seed)
-    law = Diffusion(Field(0.1 + generator.random((ROWS, *shape)))) if name == "field" else LAWS[name]
-    term, data = make_term(law, shape, some_pairs(shape, choice))
-    u = random_cells(shape, seed)
-    for actual, expected in zip(
-        term.rate(u, data, np.zeros(ROWS)), term._faces.rate(u, data, np.zeros(ROWS)), strict=True
-    ):
-        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-10)
-    stage = make_stage(u, data)
-    solution, other = solve_stage(term, stage), term._faces.solve(stage, 30, Reaction(0, np.arange(ROWS)))
-    both = solution.converged & other.converged
-    assert both.mean() >= 0.8
-    np.testing.assert_allclose(solution.u[both], other.u[both], atol=1e-8)
-    bound, wide = term.radius(u, data), term._faces.radius(u, data, np.zeros(ROWS))
-    assert (wide <= bound * (1 + 1e-12)).all()
-
-
 @settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from([*LAWS.values(), Quadratic()]),
@@ -248,57 +223,11 @@ def test_linear_stages_take_one_iteration(shape):
     assert solution.converged.all()
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.sampled_from(sorted(LAWS)), st.sampled_from([(13,), (40,), (4, 5)]), st.integers(0, 4), st.integers(0, 1000))
-def test_rows_have_the_same_bits_alone_and_in_a_batch(name, shape, choice, seed):
-    term, data = make_term(LAWS[name], shape, some_pairs(shape, choice))
-    u = random_cells(shape, seed)
-    stage = make_stage(u, data)
-    together, rate = solve_stage(term, stage), term.rate(u, data, stage.t)
-    end, account = superstep(term, u, 1e-3)
-    whole = (*together, end, account, *rate)
-    for index in (np.array([4]), np.array([7, 2, 9, 0])):
-        part = term.take(index)
-        alone = solve_stage(part, Stage(*(each[index] for each in stage)))
-        again = superstep(part, u[index], 1e-3)
-        pairs = zip((*alone, *again, *part.rate(u[index], data[index], stage.t[index])), whole, strict=True)
-        assert all(np.array_equal(one, many[index]) for one, many in pairs)
-
-
 def superstep(term, u, h):
     """Cells and account ``(rows, 2d)`` after a time h by RKL2."""
     states, diffuse = diffusion_steps(Operator(term.grid, term.sides, term, None, None))
     states[:] = u
     return states, diffuse(0.0, h)[0].T
-
-
-def dense_matrix(term, data, cells):
-    """Matrix and constant part of a linear rate, from its values."""
-    constant = term.rate(np.zeros((1, cells)), data, np.zeros(1))[0][0]
-    columns = [term.rate(unit[None], data, np.zeros(1))[0][0] - constant for unit in np.eye(cells)]
-    return np.stack(columns, -1), constant
-
-
-@pytest.mark.parametrize("shape", [(12,), (4, 5)])
-@pytest.mark.parametrize("pairs", [[PAIRS[0], PAIRS[2]], [PERIODIC, PAIRS[3]], [PAIRS[1], PERIODIC]])
-def test_supersteps_are_of_second_order(shape, pairs):
-    """Against the matrix exponential, with the fewest stages that are stable."""
-    cells = math.prod(shape)
-    term, data = make_term(Diffusion(0.7), shape, pairs[: len(shape)], rows=1)
-    matrix, constant = dense_matrix(term, data, cells)
-    end = 0.05
-    block = np.zeros((cells + 1, cells + 1))
-    block[:cells, :cells], block[:cells, cells] = end * matrix, end * constant
-    start = random_cells(shape, 5, rows=1)
-    expected = expm(block)[:cells] @ np.append(start[0], 1.0)
-    errors = []
-    for steps in (4, 8, 16, 32):
-        u, h = start, end / steps
-        for _ in range(steps):
-            u, _ = superstep(term, u, h)
-        errors.append(np.abs(u[0] - expected).mean())
-    slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
-    assert abs(slopes[-1] - 2.0) < 0.3, errors
 
 
 @settings(deadline=None, max_examples=20)
@@ -343,24 +272,6 @@ def test_radius_bounds_the_spectrum(name, shape, choice, seed):
         assert (term.radius(u, data) >= spectrum * (1 - 1e-5)).all()
     frozen = sum(h**-2.0 for h in term.grid.spacing)  # where nothing conducts the spectrum is 0
     assert (term.radius(u, data) <= 1e3 * np.maximum(spectrum, frozen)).all()
-
-
-def test_barenblatt_in_two_axes():
-    """Order about 1.6, for the solution has a kink at its front."""
-    errors = []
-    for n in (16, 32, 64):
-        grid = CellGrid((-1.0, -1.0), (1.0, 1.0), (n, n))
-        sides = SideData.build(per_axis([PAIRS[3][:1] * 2] * 2, 2), grid, (1,), 0.0, 1.0)
-        law = LawRows.build(PorousMedium(2.0), (1,), grid, (False, False), 0.0)
-        term = DiffusionTerm(law, grid, sides, IntegralMean(), Newton())
-        time, h = 0.1, 0.01
-        u = barenblatt(time, grid.points, 2.0, 0.1).reshape(1, -1).numpy()
-        for _ in range(20):
-            u, _ = superstep(term, u, h)
-        exact = barenblatt(time + 20 * h, grid.points, 2.0, 0.1).reshape(1, -1).numpy()
-        errors.append(np.abs(u - exact).mean())
-    assert errors[2] < errors[1] / 2.5 < errors[0] / 6, errors
-    assert errors[2] < 6e-4
 
 
 @pytest.mark.parametrize(

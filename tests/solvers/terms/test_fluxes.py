@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
 from solvers import (
     MUSCL,
@@ -26,11 +25,9 @@ from solvers import (
     Rusanov,
     Stefan,
 )
-from solvers.finite_volume.convection._convection_kernels import _extend
 from solvers.finite_volume.convection.numerical_fluxes import fastest
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central, van_leer
 from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
-from solvers.finite_volume.sides._side_data import STATE
 from tests.solvers.laws.traffic import Traffic
 from tests.solvers.terms.convection_terms import face_states
 
@@ -139,14 +136,6 @@ def test_order_on_smooth_monotone_data(reconstruction, order):
     assert abs(slopes[-1] - order) < 0.25, slopes
 
 
-def test_godunov_names_the_way_out_for_a_law_without_stationary_points():
-    states = torch.tensor([0.2, 0.7], dtype=torch.float64)
-    with pytest.raises(InvalidArgumentError, match=r"Buckley\.stationary_points.*flux=Rusanov\(\)"):
-        Godunov().flux(Buckley(), states, states.flip(0))
-    flux = Rusanov().flux(Buckley(), states, states.flip(0))
-    assert math.isfinite(float(flux.sum()))
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1000))
 def test_largest_speed_between_two_states(seed):
@@ -193,23 +182,6 @@ def test_weno_keeps_its_order_at_smooth_extrema():
         left, _ = face_states(WENO(), averages)
         errors.append(float((left - faces[3:-3].sin()).abs().max()))
     assert np.log2(errors[-2] / errors[-1]) > 4.8, errors
-
-
-@njit
-def ghosts(state, cells, count):
-    """Averages beyond the first side, whose state is given, from the side outwards."""
-    extended, outer = np.zeros(len(cells) + 2 * count), np.zeros(2)
-    _extend(cells, 1, count, 0, (STATE, 0.0, np.array([state])), (extended, outer))
-    return extended[:count][::-1].copy()
-
-
-def test_ghost_cells_continue_a_parabola_through_the_state_on_the_side():
-    """Averages of g + a x + b x² are exact where b is small beside a; a shock keeps the straight line."""
-    faces = np.arange(-3.0, 4.0)
-    averages = np.diff(2.0 * faces + 3.0 * faces**2 / 2.0 + 0.02 * faces**3 / 3.0)
-    assert np.abs(ghosts(2.0, averages[3:].copy(), 3) - averages[2::-1]).max() < 1e-5
-    assert ghosts(1.0, np.array([0.5, 7.0]), 2).tolist() == [1.5, 2.5]
-    assert np.abs(ghosts(1.0, np.array([0.99, 0.0, 0.0]), 3) - 1.0).max() < 0.06
 
 
 def test_a_limiter_must_be_compiled():
