@@ -177,8 +177,3 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
 def test_wrong_resolutions_are_named(points: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="even number of at least 8 points"):
         SpectralResolution(points=points)
-
-
-def test_a_number_is_one_output_time() -> None:
-    both = [solve_periodic_burgers(SINE, time, NU) for time in (torch.tensor(0.1, dtype=torch.float64), [0.1])]
-    assert torch.equal(*both)

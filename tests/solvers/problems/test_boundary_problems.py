@@ -210,11 +210,6 @@ def test_wrong_parameters_are_named(parameters: dict[str, Any], message: str) ->
         burgers_dirichlet().evaluate(parameters, 9, [1.0])
 
 
-def test_a_number_is_one_output_time() -> None:
-    one, same = (stokes().sample(2, 9, times, generator(0)) for times in (1.0, [1.0]))
-    assert torch.equal(one.output, same.output)
-
-
 def test_messages_say_what_to_do() -> None:
     problem = stokes()
     with pytest.raises(InvalidArgumentError, match="increasing and later than start = 0"):

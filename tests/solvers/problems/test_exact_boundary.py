@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from solvers import TRBDF2, CellGrid, Diffusion, Dirichlet, solve
 from solvers.errors import InvalidArgumentError
 from solvers.problems import exact_boundary
 from solvers.problems.exact_boundary import Harmonics, constant
@@ -178,34 +177,6 @@ def test_heat_with_independent_data_starts_from_the_initial_field(seed: int) -> 
     assert float((late - exact_boundary.sine_series(x, initial)).abs().max()) <= moved
     late = exact_boundary.heat_neumann(t, x, initial, *sides, K)
     assert float((late - exact_boundary.cosine_series(x, initial)).abs().max()) <= moved
-
-
-def test_constant_data_follow_the_textbook_series() -> None:
-    """Constant ends: straight line plus Σ (bₙ − 2(g₀ − (−1)ⁿg₁)/nπ) sin(nπx) e^{−kn²π²t}, in NumPy."""
-    x, t, g0, g1, b = np.linspace(0, 1, 9), 0.3, 0.7, -1.1, np.array([0.5, -0.25, 2.0])
-    expected = g0 + (g1 - g0) * x
-    for n in range(1, 200):
-        coefficient = (b[n - 1] if n <= 3 else 0.0) - 2 * (g0 - (-1) ** n * g1) / (n * np.pi)
-        expected = expected + coefficient * np.sin(n * np.pi * x) * np.exp(-K * (n * np.pi) ** 2 * t)
-    actual = exact_boundary.heat_dirichlet(t, torch.from_numpy(x), torch.from_numpy(b), constant(g0), constant(g1), K)
-    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-13)
-
-
-def test_swinging_data_agree_with_the_finite_volumes() -> None:
-    """Oracle: the finite volumes come nearer at second order in the cell, time steps being much finer."""
-    s = Sample(3)
-    initial, left, right = s.coefficients(), s.side(), s.side()
-    conditions = Dirichlet(lambda t: left.at(t)[0]), Dirichlet(lambda t: right.at(t)[0])
-    times = torch.tensor([0.1, 0.5], dtype=torch.float64)
-    errors = []
-    for cells in (25, 50, 100, 200):
-        grid = CellGrid(0.0, 1.0, cells)
-        start = exact_boundary.sine_series(grid.points, initial)
-        actual = solve(Diffusion(K), grid, conditions, start, times, stepper=TRBDF2(tolerance=1e-6)).values
-        expected = exact_boundary.heat_dirichlet(times[:, None], grid.points, initial, left, right, K)
-        errors.append(float((actual - expected).abs().max()))
-    orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-    assert abs(orders.mean() - 2.0) <= 0.2, (errors, orders)
 
 
 def test_more_terms_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
