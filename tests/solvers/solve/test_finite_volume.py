@@ -17,9 +17,7 @@ from solvers import (
     CellGrid,
     Diffusion,
     Dirichlet,
-    InvalidArgumentError,
     Neumann,
-    Outflow,
     Periodic,
     PorousMedium,
     Robin,
@@ -137,13 +135,3 @@ def test_steady_robin_profile_is_exact():
     result = solve(Diffusion(1.0), grid, (Robin(1.0, -1.0, -1.0), Robin(1.0, 1.0, 5.0)), start, [1.0])
     assert torch.allclose(result.values[0], start, rtol=0, atol=1e-12)
     assert result.boundary_flux[0].tolist() == pytest.approx([-2.0, -2.0], rel=1e-12)
-
-
-def test_messages():
-    grid = CellGrid(0.0, 1.0, 10)
-    with pytest.raises(InvalidArgumentError, match=r"Outflow is for laws without diffusion"):
-        solve(Diffusion(1.0), grid, (Dirichlet(0.0), Outflow()), 0.0, [1.0])
-    with pytest.raises(InvalidArgumentError, match=r"a \+ b·c₀"):
-        solve(Diffusion(1.0), grid, (Robin(20.0, 1.0, 0.0), Dirichlet(0.0)), 0.0, [1.0])
-    with pytest.raises(InvalidArgumentError, match="last side is missing"):
-        solve(Diffusion(1.0), grid, (Dirichlet(1.0), Neumann()), 0.0, [1.0])
