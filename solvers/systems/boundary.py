@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from solvers.conditions import Dirichlet, Outflow, Periodic, pairs_of, value_at
+from solvers.conditions import Dirichlet, Outflow, Periodic, pairs_of, side_name, value_at
 from solvers.errors import InvalidArgumentError
 
 
@@ -26,17 +25,17 @@ class Side:
     Args:
         condition: Condition of the side.
         axis: Space axis, from 0.
-        end: "first" or "last" side of the axis.
+        last: Whether it is the last side of the axis.
     """
 
     condition: Condition
     axis: int
-    end: Literal["first", "last"]
+    last: bool
 
     @property
     def name(self) -> str:
         """Name of the side in error messages."""
-        return f"boundary of axis {self.axis}, {self.end} side"
+        return side_name(self.axis, self.last)
 
     @property
     def changes(self) -> bool:
@@ -47,7 +46,9 @@ class Side:
 def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Side], ...]:
     """One (first, last) pair of sides per axis, from conditions in the forms of ``pairs_of``."""
     pairs = pairs_of(boundary, dimension, Condition, "Reflecting(), Periodic(), Outflow() or Dirichlet(state)")
-    return tuple((Side(first, axis, "first"), Side(last, axis, "last")) for axis, (first, last) in enumerate(pairs))
+    return tuple(
+        (Side(first, axis, last=False), Side(last, axis, last=True)) for axis, (first, last) in enumerate(pairs)
+    )
 
 
 def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...]) -> Tensor:
@@ -82,10 +83,10 @@ def bottom_ghosts(side: Side, cells: Tensor, count: int) -> Tensor:
 
     From the bottom ``(entries, *face, n)``, with the axis of the side last: ``(entries, *face, count)``, count ≤ n.
     """
-    first = side.end == "first"
-    near = cells[..., :count] if first else cells[..., -count:]
+    ends = cells[..., :count], cells[..., -count:]
+    near = ends[side.last]
     if isinstance(side.condition, Periodic):
-        return cells[..., -count:] if first else cells[..., :count]
+        return ends[1 - side.last]
     if isinstance(side.condition, Reflecting):
         return near.flip(-1)
-    return (near[..., :1] if first else near[..., -1:]).expand(torch.broadcast_shapes(near.shape))
+    return (near[..., -1:] if side.last else near[..., :1]).expand(near.shape)

@@ -137,8 +137,9 @@ def _taken(name: str, function: Any, parameters: tuple[str, ...]) -> tuple[str, 
     return takes
 
 
+@dataclass(frozen=True, eq=False)
 class AtPoints(Parametrised):
-    """Parts of a ``ScalarLaw``, with ``functions`` and ``arguments``."""
+    """Parts of a ``ScalarLaw``: functions with what they take, and the arguments."""
 
     functions: Mapping[str, tuple[Function, tuple[str, ...]]]
     arguments: Arguments
@@ -170,9 +171,6 @@ class AtPoints(Parametrised):
 class ScalarDiffusion(AtPoints, DiffusiveLaw):
     """The diffusive part of a ``ScalarLaw``."""
 
-    functions: Mapping[str, tuple[Function, tuple[str, ...]]]
-    arguments: Arguments
-
     def potential(self, u: Any) -> Any:
         return self.value("potential", u)
 
@@ -192,8 +190,6 @@ class ScalarDiffusion(AtPoints, DiffusiveLaw):
 class ScalarConvection(AtPoints, ConvectiveLaw):
     """The convective part of a ``ScalarLaw``."""
 
-    functions: Mapping[str, tuple[Function, tuple[str, ...]]]
-    arguments: Arguments
     stationary: tuple[float, ...] | None
     inflection: tuple[float, ...] | None
 
@@ -215,8 +211,6 @@ class ScalarSource(AtPoints, Source):
     """The source of a ``ScalarLaw``."""
 
     label: ClassVar = "ScalarLaw: source"
-    functions: Mapping[str, tuple[Function, tuple[str, ...]]]
-    arguments: Arguments
 
     def __call__(self, u: Tensor, x: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002 - they are among the arguments
         return self.value("source", u)
