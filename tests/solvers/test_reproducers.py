@@ -1,7 +1,6 @@
 """Set-ups that release 0.1 answered wrongly and in silence: each is solved, or refused with a reason."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from solvers import (
     Advection,
     Burgers,
     CellGrid,
-    ConvectiveLaw,
     Diffusion,
     Dirichlet,
     InvalidArgumentError,
@@ -24,6 +22,7 @@ from solvers import (
     Stefan,
     solve,
 )
+from tests.solvers.laws.users import BuckleyLeverett
 
 GRID = CellGrid(0.0, 1.0, 100)
 INSULATED = Neumann(flux=0.0)
@@ -95,18 +94,6 @@ def test_a_datum_that_starts_at_zero():
 
 
 # S3: laws with inflection points
-
-
-@dataclass(frozen=True)
-class BuckleyLeverett(ConvectiveLaw):
-    def convective_flux(self, u):
-        return u**2 / (u**2 + 0.5 * (1.0 - u) ** 2)
-
-    def characteristic_speed(self, u):
-        return u * (1.0 - u) / (u**2 + 0.5 * (1.0 - u) ** 2) ** 2
-
-    def stationary_points(self):
-        return (0.0, 1.0)
 
 
 def buckley_leverett_error(cells):

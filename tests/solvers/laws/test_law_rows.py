@@ -12,7 +12,6 @@ from solvers import (
     Advection,
     CellGrid,
     Diffusion,
-    DiffusiveLaw,
     Field,
     InvalidArgumentError,
     Logistic,
@@ -25,6 +24,7 @@ from solvers.finite_volume._groups import make_groups
 from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law, kernel_of
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import align
+from tests.solvers.laws.users import Averaged, Cubic, Plain
 
 LINE = CellGrid(0.0, 1.0, 5)
 PLANE = CellGrid((0.0, 0.0), (1.0, 2.0), (3, 4))
@@ -32,30 +32,6 @@ PLANE = CellGrid((0.0, 0.0), (1.0, 2.0), (3, 4))
 
 def random(seed, *shape):
     return 0.5 + torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Cubic(DiffusiveLaw):
-    """A user's law with a parameter per batch entry."""
-
-    factor: object
-
-    def potential(self, u):
-        return align(self.factor, u) * u**3 / 3.0
-
-    def conductivity(self, u):
-        return align(self.factor, u) * u**2
-
-
-@dataclass(frozen=True)
-class Averaged(Cubic):
-    """A law whose parameter happens to be as long as the batch, but is no parameter of the batch."""
-
-    def potential(self, u):
-        return self.factor.mean() * u
-
-    def conductivity(self, u):
-        return self.factor.mean() + 0.0 * u
 
 
 @dataclass(frozen=True)
@@ -76,19 +52,6 @@ class Last(Cubic):
 
     def conductivity(self, u):
         return self.factor.flatten()[3] + 0.0 * u
-
-
-class Plain(DiffusiveLaw):
-    """A law that is no dataclass and knows the shape of its batch."""
-
-    def __init__(self, factor):
-        self.factor = factor
-
-    def potential(self, u):
-        return self.factor[..., None] * u
-
-    def conductivity(self, u):
-        return self.factor[..., None] + 0.0 * u
 
 
 BATCH = (2, 3)

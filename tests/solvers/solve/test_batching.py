@@ -1,7 +1,5 @@
 """Groups of a batch: the very bits of the members, in their order; laws that cannot be cut stay whole."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ import torch
 from solvers import (
     CellGrid,
     Diffusion,
-    DiffusiveLaw,
     Dirichlet,
     Logistic,
     Neumann,
@@ -20,37 +17,12 @@ from solvers import (
     solve,
 )
 from solvers.finite_volume import _groups
+from tests.solvers.laws.users import Averaged, Plain
 
 GRID = CellGrid(0.0, 1.0, 10)
 SEED = torch.Generator().manual_seed(0)
 FACTOR, VALUE = (0.5 + torch.rand(5, generator=SEED, dtype=torch.float64) for _ in range(2))
 INITIAL = torch.rand((5, 10), generator=SEED, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Averaged(DiffusiveLaw):
-    """A law that looks at the whole batch, so its entries cannot be cut apart."""
-
-    factor: torch.Tensor
-
-    def potential(self, u):
-        return self.factor.mean() * u
-
-    def conductivity(self, u):
-        return self.factor.mean() + 0.0 * u
-
-
-class Plain(DiffusiveLaw):
-    """A law that is no dataclass."""
-
-    def __init__(self, factor):
-        self.factor = factor
-
-    def potential(self, u):
-        return self.factor[:, None] * u
-
-    def conductivity(self, u):
-        return self.factor[:, None] + 0.0 * u
 
 
 @pytest.fixture

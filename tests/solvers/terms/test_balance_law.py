@@ -29,7 +29,7 @@ from solvers import (
     Transport,
     solve,
 )
-from tests.solvers.laws.traffic import Traffic
+from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.manufactured import (
     AMPLITUDE,
     SIZES,

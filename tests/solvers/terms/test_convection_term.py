@@ -36,7 +36,7 @@ from solvers import (
 from solvers.finite_volume._groups import drive
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS, monotonized_central
-from tests.solvers.laws.traffic import Traffic
+from tests.solvers.laws.users import BuckleyLeverett, Traffic
 from tests.solvers.terms.convection_terms import PAIRS, RECONSTRUCTIONS, integrate, make_term, random_cells, rate
 
 
@@ -49,25 +49,6 @@ class ConcaveTraffic(Traffic):
 
     def inflection_points(self):
         return ()
-
-
-class BuckleyLeverett(ConvectiveLaw):
-    """f = u²/(u² + ½(1 − u)²) with an inflection point near 0.387."""
-
-    def __init__(self, inflection_points):
-        self.points = inflection_points
-
-    def convective_flux(self, u):
-        return u * u / (u * u + 0.5 * (1.0 - u) ** 2)
-
-    def characteristic_speed(self, u):
-        return u * (1.0 - u) / (u * u + 0.5 * (1.0 - u) ** 2) ** 2
-
-    def stationary_points(self):
-        return (0.0, 1.0)
-
-    def inflection_points(self):
-        return self.points
 
 
 def test_rate_by_hand():
@@ -168,7 +149,7 @@ def test_the_total_changes_by_what_crosses_the_sides(seed, law, pair, reconstruc
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 1000), st.sampled_from([Burgers(), ConcaveTraffic(), BuckleyLeverett(None)]))
+@given(st.integers(0, 1000), st.sampled_from([Burgers(), ConcaveTraffic(), BuckleyLeverett()]))
 def test_speed_bounds_the_states_between_neighbours_and_at_faces(seed, law):
     grid = CellGrid(0.0, 2.0, 12)
     u = np.random.default_rng(seed).uniform(0.0, 1.0, (1, 12))

@@ -28,7 +28,7 @@ from solvers import (
 from solvers.finite_volume.convection.numerical_fluxes import fastest
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central, van_leer
 from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
-from tests.solvers.laws.traffic import Traffic
+from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.convection_terms import face_states
 
 MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]

@@ -21,7 +21,7 @@ from solvers import (
     Rusanov,
     solve,
 )
-from tests.solvers.laws.traffic import Traffic
+from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.manufactured import assert_order
 
 GRID = CellGrid(0.0, 1.0, 20)
