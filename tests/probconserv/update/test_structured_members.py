@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition, from_samples
 from probconserv._linalg import structured
-from probconserv._linalg.rows import BlockRows, as_sparse_rows
+from probconserv._linalg.rows import as_rows, block_rows
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
 from tests.recording import records
 
@@ -62,7 +62,7 @@ def test_members_with_little_noise_lose_no_digits(kind, members, noise):
 
 def test_members_too_large_for_their_noise_are_refused():
     fields = torch.randn(9, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
+    rows = block_rows((6,), (4,), torch.ones(24).double())
     law = LinearConstraint(rows, torch.zeros(6))
     for prior in (from_samples(fields, 1e-30), from_samples(fields.index_fill(1, torch.tensor([3]), torch.nan), 0.1)):
         with pytest.raises(InvalidArgumentError, match=r"low rank .* not finite, or is so large .* noise_variance"):
@@ -72,7 +72,7 @@ def test_members_too_large_for_their_noise_are_refused():
 
 def test_few_rows_without_variance_of_their_own_follow_the_members(monkeypatch):
     fields = torch.randn(9, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
+    rows = block_rows((6,), (4,), torch.ones(24).double())
     noise = (torch.arange(24) >= 4).double()
     law = LinearConstraint(rows, torch.arange(6.0))
     with pytest.raises(DependentConstraintsError, match="a point with variance of its own"):
@@ -113,7 +113,7 @@ def test_parts_of_a_lazy_covariance_are_those_of_the_dense_one(kind, members):
     generator = torch.Generator().manual_seed(5)
     G = make_rows(kind, generator)
     if kind == "overlapping":  # rows of their own along one of two batch axes
-        G = as_sparse_rows(G)
+        G = as_rows(G)
         G = replace(G, entries=G.entries * torch.rand(2, 1, len(G.row), dtype=torch.float64, generator=generator))
     law = LinearConstraint(G, torch.zeros(2, 3, G.shape[-2]))
     mean, variance = torch.rand(2, 2, 3, 24, dtype=torch.float64, generator=generator) + 0.1
