@@ -1,1 +1,1 @@
-"""Tensors in the hands of torch: gradients in one pass, cached tables, and whether values may be read."""
+"""Tensors in the hands of torch: cached tables, and fields of real numbers."""

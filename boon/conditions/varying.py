@@ -58,11 +58,8 @@ class Varying:
 
     def read(self, u: Tensor) -> Tensor:
         """B u, in float64."""
-        return self.apply(u.to(torch.float64))
-
-    def apply(self, u: Tensor) -> Tensor:
-        """B u, in the dtype of u."""
-        return self.value(u) + self.b.to(u.dtype) * self._sum(self.nodes(u))
+        u = u.to(torch.float64)
+        return self.value(u) + self.b * self._sum(self.nodes(u))
 
     def scale(self, u: Tensor) -> Tensor:
         """Σ_j |w_j u_j| of the weights w of B, in float64."""

@@ -9,7 +9,7 @@ the extension of the data is transfinite interpolation (Gordon & Hall 1973).
 """
 
 from itertools import combinations
-from math import hypot, inf, sqrt
+from math import inf
 
 import torch
 from jaxtyping import Float
@@ -49,17 +49,8 @@ def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tenso
     monomials = torch.stack([points**power for power in range(3)], dim=1)
     rows = torch.stack([functional_row(side, count) for side in sides])
     seen = rows @ monomials
-    powers = list(_lowest_powers(sides, count))
-    return torch.linalg.solve(seen[:, powers], monomials[:, powers], left=False)
-
-
-def _lowest_powers(sides: tuple[Functional, ...], count: int) -> tuple[int, ...]:
-    """The powers, from Python's numbers alone: a graph that is being recorded has no others."""
-    seen = [_of_powers(side, count) for side in sides]
-    conditions = {
-        powers: _condition([[row[power] / hypot(*row) for power in powers] for row in seen])
-        for powers in combinations(range(3), len(sides))
-    }
+    unit = seen / torch.linalg.vector_norm(seen, dim=1, keepdim=True)
+    conditions = {powers: _condition(unit[:, list(powers)]) for powers in combinations(range(3), len(sides))}
     lowest = [powers for powers, condition in conditions.items() if condition < _GOOD_CONDITION]
     powers = lowest[0] if lowest else min(conditions, key=conditions.__getitem__)
     if not conditions[powers] < _LARGEST_CONDITION:
@@ -67,20 +58,9 @@ def _lowest_powers(sides: tuple[Functional, ...], count: int) -> tuple[int, ...]
             f"The conditions of axis {sides[0].axis} are dependent on parabolas with {count} nodes; check their "
             "coefficients or use a finer grid."
         )
-    return powers
+    return torch.linalg.solve(seen[:, list(powers)], monomials[:, list(powers)], left=False)
 
 
-def _of_powers(side: Functional, count: int) -> list[float]:
-    """B 1, B x and B x²."""
-    nodes = [side.node(offset, count) / (count - 1) for offset in range(len(side.weights))]
-    return [sum(w * x**power for w, x in zip(side.weights, nodes, strict=True)) for power in range(3)]
-
-
-def _condition(matrix: list[list[float]]) -> float:
-    """Condition number of a matrix of size 1 or 2: σ₁ σ₂ = |det|, σ₁² + σ₂² = the sum of squares."""
-    if len(matrix) == 1:
-        return 1.0 if abs(matrix[0][0]) > 1 / _LARGEST_CONDITION else inf  # rows have norm 1; round-off is no part
-    (a, b), (c, d) = matrix
-    determinant, squares = abs(a * d - b * c), a * a + b * b + c * c + d * d
-    largest = 0.5 * (squares + sqrt(max(squares**2 - 4 * determinant**2, 0.0)))
-    return largest / determinant if determinant else inf
+def _condition(block: Tensor) -> float:
+    """Condition number; infinite where nothing is left but round-off."""
+    return float(torch.linalg.cond(block)) if float(block.abs().max()) > 1 / _LARGEST_CONDITION else inf

@@ -14,7 +14,6 @@ from probconserv import (
     IncompatibleQueryError,
     InvalidArgumentError,
     LinearConstraint,
-    Monotone,
     NonNegative,
     boundary_gradient,
     boundary_value,
@@ -25,7 +24,6 @@ from probconserv import (
     stacked_integrals,
 )
 from probconserv.constraints import second_difference_variance
-from probconserv.inequalities.inequality import JoinedConstraint
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 
@@ -239,13 +237,6 @@ def test_messages():
         second_difference_variance(torch.ones(2))
     with pytest.raises(ValueError, match="strictly increasing"):
         integral(torch.tensor([0.0, 0.5, 0.4]), 1.0)
-
-
-def test_orders_and_bounds_are_held_in_one_form():
-    assert (Monotone().joined().order, Monotone(decreasing=True).joined().order) == (1, -1)
-    assert NonNegative().joined().lower.dtype == torch.float64
-    assert JoinedConstraint(lower=torch.zeros(3), upper=torch.ones(3)).upper.dtype == torch.float64
-    assert Bounded(2.0, 2.0).joined().lower == 2.0  # equal bounds give the value
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,9 @@ def test_it_behaves_as_a_gpytorch_distribution():
     assert torch.equal(expanded.mean, posterior.mean.expand(3, 2, 6))
     assert torch.allclose(posterior[0].covariance_matrix, posterior.covariance_matrix[0])
     assert torch.allclose(posterior[..., 1:3].covariance_matrix, posterior.covariance_matrix[:, 1:3, 1:3])
+    assert torch.allclose(
+        posterior.lazy_covariance_matrix.repeat(2, 1, 1)[3].to_dense(), expanded.covariance_matrix[0, 1]
+    )
     assert posterior.unsqueeze(0).mean.shape == (1, 2, 6)
     assert torch.allclose((posterior * 2).covariance_matrix, 4 * posterior.covariance_matrix)
     assert torch.allclose((posterior + 1.0).mean, posterior.mean + 1.0)
@@ -293,34 +296,7 @@ def test_samples_keep_their_precision_whatever_that_of_the_noise():
     assert torch.allclose(gaussian.variance, members.var(dim=0) + 0.3)
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "dense"])
-@pytest.mark.parametrize("noise_variance", [0.0, 0.3])
-def test_samples_are_those_of_given_numbers_or_generator_without_gradient(noise_variance, kind):
-    mean = torch.linspace(0, 1, 8, dtype=torch.float64, requires_grad=True)
-    law = LinearConstraint(torch.ones(1, 8), torch.tensor([3.0]), noise_variance)
-    prior = MultivariateNormal(mean, make_covariance(kind, 8, torch.Generator().manual_seed(2)))
-    posterior = condition(prior, law)
-    base = torch.randn(4, *posterior.base_sample_shape, generator=torch.Generator().manual_seed(0))
-    samples = posterior.sample(base_samples=base)
-    assert not samples.requires_grad
-    assert torch.equal(samples, posterior.rsample(base_samples=base.double()).detach())
-    pair = [posterior.sample(torch.Size([4]), generator=torch.Generator().manual_seed(1)) for _ in range(2)]
-    assert torch.equal(*pair)
-
-
 def test_density_of_float32_predictions_is_float32():
     law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), 0.1)
     posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
     assert posterior.log_prob(torch.full((6,), 0.5)).dtype == torch.float32
-
-
-def test_jitter_is_small_unless_said_otherwise():
-    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
-    posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
-    added = posterior.add_jitter().covariance_matrix - posterior.covariance_matrix
-    assert torch.allclose(added, 1e-4 * torch.eye(6), atol=1e-6)
-
-
-def test_gpytorch_is_told_that_the_covariance_is_lazy():
-    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
-    assert condition(Normal(torch.zeros(6), torch.ones(6)), law).islazy is True

@@ -1,7 +1,5 @@
 """Structured rows and covariances against dense matrices, in every path: disjoint, sparse, stacked, low rank."""
 
-import math
-
 import pytest
 import scipy.sparse
 import torch
@@ -26,7 +24,7 @@ from probconserv import (
 from probconserv._linalg.rows import Rows, as_rows, block_rows
 from probconserv._linalg.structured import StructuredGain
 from probconserv.update import as_multivariate_normal
-from tests.oracles import condition_densely, log_density_on_surface
+from tests.oracles import condition_densely
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
 from tests.recording import records
 from tests.strategies import seeds
@@ -104,21 +102,6 @@ def test_draws_meet_exact_rows_and_are_those_of_dense_rows(problem, seed):
     if not bool(law.noise.any()):
         size = law.b.abs() + (law.rows.abs() @ draws.abs()[..., None])[..., 0]
         assert float((law.residual(draws).abs() / size).max()) <= 1e-12
-
-
-@few
-@given(problems(noises=(0.0,)))
-def test_density_on_the_surface(problem):
-    prior, law = problem
-    posterior = condition(prior, law)
-    u = posterior.sample()
-    expected = [
-        log_density_on_surface(field, *entry[:4])
-        for field, entry in zip(u.reshape(-1, 24).numpy(), entries_of(prior, law), strict=True)
-    ]
-    actual = posterior.log_prob(u)
-    assert torch.allclose(actual, torch.tensor(expected).reshape(actual.shape), rtol=1e-9, atol=1e-9)
-    assert bool((posterior.log_prob(u + 1) == -math.inf).all())
 
 
 @records
