@@ -59,7 +59,7 @@ def predict_command(
 
 def _folder(file: Path, options: PredictOptions) -> Path:
     """Creates ``out/<file>/<config hash>`` with ``config.json``, which says what the prediction is of."""
-    chosen = {name: value for name, value in vars(options).items() if name != "out"}
+    chosen = {name: value for name, value in vars(options).items() if name != "out"} | {"columns": options.names}
     config = {"file": file.name, "checksum": checksum(file), "options": chosen}
     folder = writable_folder(options.out / file.name / config_hash(config))
     write_json(folder / "config.json", config)

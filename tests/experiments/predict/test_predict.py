@@ -158,7 +158,10 @@ def test_a_file_as_instruments_write_it(tmp_path: Path, capsys: pytest.CaptureFi
     columns = ("--columns", "t=time,x=place", "u=T", "--initial-total", "1.5", "--low", "0", "--high", "1")
     run(path, *columns, "--skip-missing", "--times", "0.1", "--json")
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["predictions"][0]["total"] == 1.5
+    result = json.loads(printed.out)
+    assert result["predictions"][0]["total"] == 1.5
+    run(path, "--columns", "t=time,x=place,u=T", *columns[3:], "--skip-missing", "--times", "0.1", "--json")
+    assert json.loads(capsys.readouterr().out)["files"] == result["files"], "the same columns, the same folder"
     assert re.sub(r"\s+", " ", printed.err).strip() == (
         "note: Rows left out, since they lack a number: 1 of 8. note: Rows before the start, t = 0: 1, the first at "
         "t = -0.1. The Gaussian process sees them, but the law says nothing of that time; check --start and the column "
