@@ -15,10 +15,10 @@ from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import SolverDivergedError as SolverDivergedError
-from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
-from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
-from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
-from solvers.finite_volume.convection.reconstruction import WENO as WENO
+from solvers.finite_volume.convection.schemes import MUSCL as MUSCL
+from solvers.finite_volume.convection.schemes import WENO as WENO
+from solvers.finite_volume.convection.schemes import Godunov as Godunov
+from solvers.finite_volume.convection.schemes import Rusanov as Rusanov
 from solvers.finite_volume.diffusion._potentials import power as power
 from solvers.finite_volume.laws.coefficients import Field as Field
 from solvers.finite_volume.laws.laws import Advection as Advection
@@ -64,7 +64,7 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.data_files.files import Layout as Layout
     from solvers.errors import BoundarySamplingError as BoundarySamplingError
     from solvers.errors import SolverError as SolverError
-    from solvers.finite_volume.convection.reconstruction import Constant as Constant
+    from solvers.finite_volume.convection.schemes import Constant as Constant
     from solvers.finite_volume.diffusion.face_means import ArithmeticMean as ArithmeticMean
     from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
     from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean

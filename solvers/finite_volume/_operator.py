@@ -19,8 +19,7 @@ from solvers.conditions import AxisConditions, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Array, RecordKernel
 from solvers.finite_volume.convection._convection import ConvectionTerm
-from solvers.finite_volume.convection.numerical_fluxes import Godunov
-from solvers.finite_volume.convection.reconstruction import MUSCL
+from solvers.finite_volume.convection.schemes import MUSCL, Godunov
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton

@@ -16,8 +16,7 @@ from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._groups import Plan, integrate, plan_groups
 from solvers.finite_volume._operator import Initial, Law, build_operator, check_laws, initial_field, parts_of
-from solvers.finite_volume.convection.numerical_fluxes import NumericalFlux
-from solvers.finite_volume.convection.reconstruction import Reconstruction
+from solvers.finite_volume.convection.schemes import NumericalFlux, Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
 from solvers.finite_volume.laws.laws import Source
 from solvers.finite_volume.laws.scalar import ScalarLaw

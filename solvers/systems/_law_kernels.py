@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Callback, call_from_python
-from solvers.finite_volume.convection.numerical_fluxes import Rusanov
+from solvers.finite_volume.convection.schemes import Rusanov
 from solvers.systems import _shallow, _sweep, pointwise
 from solvers.systems._plan import view
 from solvers.systems.euler import Euler

@@ -13,7 +13,7 @@ from torch import Tensor
 from solvers.conditions import Condition, Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import NO_RECORD, Callback, Shared, numbers_at
-from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
+from solvers.finite_volume.convection.schemes import MUSCL, WENO, Constant, Reconstruction
 from solvers.finite_volume.sides._side_data import SideData
 from solvers.finite_volume.steppers import _explicit_kernels as explicit
 from solvers.finite_volume.steppers import _march_kernels as march

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from solvers._arguments import check_positive_number
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.convection.numerical_fluxes import Rusanov
+from solvers.finite_volume.convection.schemes import Rusanov
 
 
 class SystemLaw(ABC):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solvers._arguments import output_times, reporter
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
+from solvers.finite_volume.convection.schemes import MUSCL, Reconstruction
 from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
 from solvers.systems._run import Run, Setting

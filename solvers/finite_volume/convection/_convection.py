@@ -12,8 +12,7 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Array, RecordKernel, rates_of
 from solvers.finite_volume.convection import _convection_kernels as kernels
-from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, Rusanov, fastest
-from solvers.finite_volume.convection.reconstruction import Reconstruction
+from solvers.finite_volume.convection.schemes import Godunov, NumericalFlux, Reconstruction, Rusanov, fastest
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
 from solvers.finite_volume.laws._scalar_kernels import riemann_kernel
 from solvers.finite_volume.laws.scalar import ScalarConvection

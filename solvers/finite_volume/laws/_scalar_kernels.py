@@ -220,7 +220,7 @@ def riemann_kernel(flux: Call, stationary: tuple[float, ...] | None, inflection:
     """Fluxes through faces and speeds there, Godunov's with stationary points and Rusanov's without.
 
     The kernel is (states on the low side, on the high side, flux, speed, averages of the cells, parameters, faces,
-    distance of neighbours). Speeds are those of ``numerical_fluxes.fastest``.
+    distance of neighbours). Speeds are those of ``schemes.fastest``.
     """
     f, speed, godunov, known = value_of(flux), slope_of(flux), stationary is not None, inflection is not None
     turns, bends = np.array(stationary or (), float), np.array(inflection or (), float)

@@ -25,8 +25,8 @@ from solvers import (
     Rusanov,
     Stefan,
 )
-from solvers.finite_volume.convection.numerical_fluxes import fastest
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central, van_leer
+from solvers.finite_volume.convection.schemes import fastest
 from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
 from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.convection_terms import face_states
