@@ -21,7 +21,7 @@ from experiments.storage import read_arrays
 from probconserv import ANP, truncate
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
-from tests.experiments.conservation.test_rivals import RIVALS
+from tests.experiments.conservation.test_scoring import RIVALS
 from tests.experiments.conservation.tiny import TINY, case, tiny
 
 pytestmark = pytest.mark.long

@@ -1,7 +1,8 @@
-"""What is scored and stored of a method, against dense formulas in NumPy."""
+"""What is scored and stored of a method, against dense formulas in NumPy; rivals; the law from soft to hard."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from scipy.stats import norm
 
+from experiments.conservation import soft_to_hard
 from experiments.conservation.cases import Case, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
-from experiments.conservation.methods import BlackBox, methods
-from experiments.conservation.scoring import FRACTIONS, LEVELS, learn_extrapolation, score_method, score_truth
+from experiments.conservation.experiment import EXPERIMENTS
+from experiments.conservation.methods import BlackBox, Distribution, conserved, methods
+from experiments.conservation.rivals import NARROW, Inverted, functions_of
+from experiments.conservation.scoring import FRACTIONS, LEVELS, learn_extrapolation, predict, score_method, score_truth
+from experiments.experiment import RunContext, RunOptions
 from experiments.storage import Arrays
-from probconserv import Context, Mixture, Query, Surrogate
+from probconserv import Context, Mixture, Query, Surrogate, scores
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 from tests.experiments.conservation.tiny import case
 
@@ -230,3 +235,80 @@ def test_the_displacement_of_a_front_is_recovered(problem: Problem, fraction: fl
     field = target.field(parameter[:, None, None])[None, :, 0, 0]
     high = MultivariateNormal(field + 2.0, DiagLinearOperator(torch.full_like(field, 0.25)))
     assert learn_extrapolation(target, high, parameter)[1] == pytest.approx(16.0, rel=1e-12)
+
+
+RIVALS = ("search", "probconserv-search", "empirical", "probconserv-empirical", "total-inverted")
+
+
+def case_of(name: str, folder: Path) -> Case:
+    case = EXPERIMENTS[name].cases(RunContext(options=RunOptions(out=folder)))[0]
+    return replace(case, data="exact", sizes=replace(case.sizes, functions=2, points=41, samples=20, curve_functions=1))
+
+
+@pytest.mark.parametrize("name", ["porous_medium", "burgers_shock"])
+def test_the_total_alone_gives_the_field_away(name: str, tmp_path: Path) -> None:
+    case = case_of(name, tmp_path)
+    target = Target(case)
+    prediction = predict(Inverted(case), target, context_of(target))
+    apart = (prediction.mean - target.truth()).abs()
+    assert float(apart.mean()) < 2e-3 * float(target.truth().abs().max())
+
+
+def test_a_total_that_says_nothing_leaves_all_functions(tmp_path: Path) -> None:
+    case = case_of("diffusion", tmp_path)
+    target = Target(case)
+    prediction = predict(Inverted(case), target, context_of(target))
+    k = torch.linspace(1, 5, 4001, dtype=torch.float64)[:, None]
+    every = case.problem.solution(case.problem.test_time, target.grid.points, k)
+    assert torch.allclose(prediction.mean[0, 0], every.mean(dim=0), atol=1e-3)
+
+
+def test_a_search_finds_the_function_that_the_context_is_of(tmp_path: Path) -> None:
+    case = case_of("diffusion", tmp_path)
+    target = Target(case)
+    prediction = predict(functions_of(case.problem, NARROW, 0), target, context_of(target))
+    assert float((prediction.mean - target.truth()).abs().max()) < 5e-3
+
+
+@pytest.mark.long
+def test_every_table_has_them_and_those_under_the_law_meet_it(tmp_path: Path) -> None:
+    case = case_of("diffusion", tmp_path)
+    rows = {method.key: method for method in methods(case.problem, case.data, members=0)}
+    scored = {key: score_method(case, rows[key], {}) for key in RIVALS}
+    assert max(float(scored[key]["CE"].max()) for key in RIVALS[1:4:2]) < 1e-12
+
+
+def prediction(target: Target) -> Distribution:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 5, len(target.grid.points), generator=generator, dtype=torch.float64)
+    return MultivariateNormal(target.truth() + 0.1 * noise, DiagLinearOperator(torch.full_like(noise, 0.01)))
+
+
+def test_the_ends_are_the_exact_law_and_the_bare_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_to_hard, "DEVIATIONS", (1e6, 0.0))
+    target = Target(case())
+    prior, laws, truth = prediction(target), laws_of(target), target.truth()[0]
+    arrays = soft_to_hard.sweep(prior, laws, truth)
+    for index, expected in enumerate((prior, conserved(prior, laws))):
+        assert torch.isclose(arrays["soft_MSE"][index], scores.mse(truth, expected.mean[0]).mean(), rtol=1e-9)
+        likelihood = scores.log_likelihood(truth, expected.mean[0], expected.variance[0]).mean()
+        assert torch.isclose(arrays["soft_LL"][index], likelihood, rtol=1e-9)
+    assert arrays["soft_CE"][1] < 1e-14 < arrays["soft_CE"][0]
+
+
+def test_the_residual_shrinks_as_the_update_says() -> None:
+    """What is left of the residual is σ²/(G Σ Gᵀ + σ²) of it, for every function alike."""
+    target = Target(case())
+    prior, laws = prediction(target), laws_of(target)
+    arrays = soft_to_hard.sweep(prior, laws, target.truth()[0])
+    before = float(laws.exact.residual(prior.mean).abs().mean())
+    spread = 0.01 * float(laws.exact.G.square().sum())
+    sigma = np.array(soft_to_hard.DEVIATIONS)
+    np.testing.assert_allclose(arrays["soft_CE"], before * sigma**2 / (spread + sigma**2), rtol=1e-9, atol=1e-15)
+
+
+def test_the_figure_has_a_point_per_deviation() -> None:
+    arrays = {f"soft_{name}": np.linspace(1.0, 2.0, len(soft_to_hard.DEVIATIONS)) for name in soft_to_hard.PANELS}
+    axes = soft_to_hard.draw(arrays, "title").axes
+    assert [len(panel.lines[0].get_xdata()) for panel in axes] == 3 * [len(soft_to_hard.DEVIATIONS) - 1]
+    assert [len(panel.lines) for panel in axes] == [2, 2, 1]
