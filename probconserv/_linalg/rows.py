@@ -76,16 +76,13 @@ class Rows:
     def functional(self, u: Tensor) -> Tensor:
         """G u ``(*batch, s, k)`` of fields ``(*batch, s, n)``."""
         if self._is_plain(u):
-            return self.functional_and_size(u)[0]
+            sums = _kernels().functional(_fields(u), *self._arrays())
+            return torch.from_numpy(sums).reshape(*u.shape[:-1], self.rows)
         terms = u[..., self.column] * self.entries[..., None, :]
         return terms.new_zeros(*terms.shape[:-1], self.rows).index_add(-1, self.row, terms)
 
     def functional_and_size(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """G u and Σ_j |G_ij u_j| ``(*batch, s, k)``."""
-        if self._is_plain(u):
-            sums, sizes = _kernels().functional_and_size(_fields(u), *self._arrays())
-            shape = (*u.shape[:-1], self.rows)
-            return torch.from_numpy(sums).reshape(shape), torch.from_numpy(sizes).reshape(shape)
         return self.functional(u), self.mapped(torch.abs).functional(u.abs())
 
     def subtract(self, u: Tensor | None, metric: Tensor, multipliers: Tensor) -> Tensor:
@@ -115,10 +112,7 @@ class Rows:
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The rows with a function, zero at zero, applied to every entry."""
-        rows = replace(self, entries=function(self.entries))
-        if "starts" in vars(self):
-            object.__setattr__(rows, "starts", self.starts)
-        return rows
+        return replace(self, entries=function(self.entries))
 
     def to(self, target: Any) -> Self:
         """The rows on a device."""
