@@ -16,7 +16,7 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.checks import SMALL, joint_axes, refuse_missing
-from probconserv._linalg.rows import Rows, as_rows, is_sparse, stacked
+from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
@@ -377,7 +377,7 @@ def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:
     if isinstance(G, Rows):
         return G
     if is_sparse(G):
-        return as_rows(G)
+        return as_sparse_rows(G)
     return G.to(dtype=torch.float64) if isinstance(G, LinearOperator) else as_tensor(G)
 
 

@@ -76,7 +76,7 @@ class Posterior(MultivariateNormal):
 
     @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Σ′ ``(*batch, n, n)``: a diagonal and a low rank, or Σ, less k squares; never formed."""
+        """Σ′ ``(*batch, n, n)``: Σ less k squares, or for structured rows a diagonal and a low rank; never formed."""
         return self.gain.conditioned(self.batch_shape, self._dtype)
 
     @cached

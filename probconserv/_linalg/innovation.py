@@ -7,7 +7,7 @@ the CPU, S = L P Lᵀ in an order that keeps L sparse, and the variances come fr
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -17,12 +17,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from probconserv._linalg.checks import require_finite
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.rows import Rows, SparseRows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _EPS = torch.finfo(torch.float64).eps
 if TYPE_CHECKING:
     from scipy.sparse.linalg import SuperLU
+AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,17 @@ class Innovation(ABC):
     @abstractmethod
     def batch_shape(self) -> torch.Size:
         """Batch axes of S."""
+
+    @abstractmethod
+    def at(self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None) -> "Innovation":
+        """Some of the batch entries.
+
+        Args:
+            position: Numbers of the entries in the flattened batch ``(*chosen)``.
+            metric: D of these ``(*chosen, n)``.
+            noise: N of these ``(*chosen, k)``.
+            entries: Entries of their rows ``(*chosen, m)``; those of G without it.
+        """
 
     @abstractmethod
     def root(self) -> Tensor:
@@ -73,18 +85,31 @@ class DiagonalInnovation(Innovation):
 
     @property
     def batch_shape(self) -> torch.Size:
+        """See ``Innovation``."""
         return self.diagonal.shape[:-1]
 
+    def at(
+        self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None
+    ) -> "DiagonalInnovation":
+        """See ``Innovation``."""
+        rows = _rows_at(self.rows, self.batch_shape, position, entries)
+        diagonal = rows.gram(metric) + noise
+        return DiagonalInnovation(rows, metric, noise, torch.where(diagonal > 0, diagonal, math.nan))
+
     def root(self) -> Tensor:
+        """See ``Innovation``."""
         return torch.diag_embed(self.diagonal.sqrt())
 
     def solve(self, residual: Tensor) -> Tensor:
+        """See ``Innovation``."""
         return residual / self.diagonal[..., None, :]
 
     def log_determinant(self) -> Tensor:
+        """See ``Innovation``."""
         return self.diagonal.log().sum(dim=-1)
 
     def kept(self) -> Tensor:
+        """See ``Innovation``."""
         return self.rows.kept(self.metric, self.diagonal)
 
 
@@ -97,21 +122,31 @@ class SparseInnovation(Innovation):
         factors: Factors of every S with unit diagonal, one per batch entry.
     """
 
+    rows: SparseRows
     scale: Tensor
     factors: "list[SuperLU]"
 
     @property
     def batch_shape(self) -> torch.Size:
+        """See ``Innovation``."""
         return self.scale.shape[:-1]
 
+    def at(self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None) -> "SparseInnovation":
+        """See ``Innovation``."""
+        rows = _rows_at(self.rows, self.batch_shape, position, entries)
+        scale = _at(self.scale, self.batch_shape, position)
+        factors = [self.factors[entry] for entry in position.flatten().tolist()]
+        return SparseInnovation(rows, metric, noise, scale, factors)
+
     def root(self) -> Tensor:
+        """See ``Innovation``."""
         unit = torch.eye(self.rows.rows, dtype=torch.float64, device=self.scale.device)
         matrix = self.rows.functional(-self.rows.subtract(None, self.metric, unit)) + torch.diag_embed(self.noise)
         scaled = self.scale[..., None] * matrix * self.scale[..., None, :]
         return torch.linalg.cholesky(scaled) / self.scale[..., None]
 
     def solve(self, residual: Tensor) -> Tensor:
-        """First derivatives only."""
+        """See ``Innovation``; first derivatives only."""
         batch = torch.broadcast_shapes(residual.shape[:-2], self.scale.shape[:-1])
         residual = residual.expand(*batch, *residual.shape[-2:])
         solution = self._solve(residual.detach())
@@ -120,13 +155,13 @@ class SparseInnovation(Innovation):
         return solution + _Solve.apply(defect, self)
 
     def log_determinant(self) -> Tensor:
-        """Without derivatives."""
+        """See ``Innovation``; without derivatives."""
         self._require_no_derivatives("The log-density")
         pivots = torch.as_tensor(np.stack([np.log(factor.U.diagonal()).sum() for factor in self.factors]))
         return pivots.reshape(self.scale.shape[:-1]).to(self.scale.device) - 2 * self.scale.log().sum(dim=-1)
 
     def kept(self) -> Tensor:
-        """By selected inversion, without derivatives."""
+        """See ``Innovation``; by selected inversion, without derivatives."""
         self._require_no_derivatives("The variance")
         forms = np.stack([self._forms(entry) for entry in range(len(self.factors))])
         forms = torch.as_tensor(forms, device=self.metric.device).reshape(*self.scale.shape[:-1], -1)
@@ -214,9 +249,9 @@ def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> I
     if rows.is_disjoint:
         diagonal = diagonal if checked else torch.where(diagonal > 0, diagonal, math.nan)
         return DiagonalInnovation(rows, metric, noise, diagonal)
+    assert isinstance(rows, SparseRows)
     batch, scale = diagonal.shape[:-1], diagonal.detach().rsqrt()
-    if rows.entries.ndim > 1:
-        rows = replace(rows, entries=rows.entries.expand(*batch, rows.entries.shape[-1]))
+    rows = _rows_at(rows, batch, torch.arange(batch.numel()).reshape(batch))
     metrics = metric.detach().expand(*batch, rows.points).reshape(-1, rows.points)
     noises, scales = (part.detach().expand(*batch, rows.rows).reshape(-1, rows.rows) for part in (noise, scale))
     factors = [
@@ -226,7 +261,21 @@ def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> I
     return SparseInnovation(rows, metric, noise, scale, factors)
 
 
-def _factorise(rows: Rows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> "SuperLU":
+def _at(values: Tensor, batch: torch.Size, position: Tensor) -> Tensor:
+    """Values ``(*batch, m)``, or fewer that broadcast, of some batch entries ``(*chosen, m)``."""
+    return values.expand(*batch, values.shape[-1]).reshape(-1, values.shape[-1])[position.to(values.device)]
+
+
+def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor, entries: Tensor | None = None) -> AnyRows:
+    """Rows of some batch entries, with other entries if given; those that are the same for all stay as they are."""
+    if entries is None:
+        if rows.entries.ndim <= 1:
+            return rows
+        entries = _at(rows.entries, batch, position)
+    return replace(rows, entries=entries)  # pyright: ignore[reportArgumentType, reportReturnType] - a dataclass
+
+
+def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> "SuperLU":
     """L P Lᵀ of S with rows and columns scaled to a unit diagonal."""
     from scipy.sparse.linalg import splu  # slow to import, rarely needed
 
@@ -243,7 +292,7 @@ def _factorise(rows: Rows, entry: int, metric: np.ndarray, noise: np.ndarray, sc
     return factor
 
 
-def _on_pattern(rows: Rows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+def _on_pattern(rows: SparseRows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """S with its zeros between rows that share a point: SciPy drops them, but the order of elimination needs them."""
     full = rows.overlap.copy()
     entries, present = (c[0] * np.int64(rows.rows) + c[1] for c in (full.tocoo().coords, matrix.tocoo().coords))
@@ -252,7 +301,7 @@ def _on_pattern(rows: Rows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_
     return full
 
 
-def _filled_pattern(rows: Rows, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The strictly lower pattern of L by columns, whether or not its numbers cancel or underflow.
 
     Args:

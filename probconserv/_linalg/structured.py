@@ -13,6 +13,7 @@ that of S = S₀ + U Uᵀ, formed if there are no more rows than columns of R, s
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,6 @@ from torch import Tensor
 
 from probconserv._linalg.checks import negative_variance, require_finite_multipliers
 from probconserv._linalg.covariance import rows_times
-from probconserv._linalg.gain import factorise
 from probconserv._linalg.innovation import Innovation, innovation_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import cached
@@ -138,20 +138,29 @@ class StructuredGain:
 
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag Σ′, never negative and never above diag Σ."""
-        reduced = self.innovation.kept()
+        reduced = self.diagonal_part()
         if not self.root.shape[-2]:
             return reduced
         prior = self.metric + self.root.square().sum(dim=-2)
         return torch.minimum(reduced + self.root_of_covariance.square().sum(dim=-2), prior)
 
     def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
-        """Σ′ = D′ + R′ M⁻¹ R′ᵀ ``(*batch, n, n)``, never formed; G becomes a matrix."""
-        alone = factorise(DiagLinearOperator(self.metric), self.rows.to_dense(), self.noise, 0.0, self.checked)
-        independent = alone.conditioned(batch, dtype)
+        """Σ′ = D′ + R′ M⁻¹ R′ᵀ ``(*batch, n, n)``, never formed."""
+        shape, entries = self.innovation.batch_shape, self.innovation.rows.entries
+        tracked = torch.is_grad_enabled() and entries.requires_grad
+        parts = (self.diagonal_part().to(dtype), self.metric, self.noise)
+        parts = (*parts, torch.atleast_1d(entries)) if tracked else parts
+        diagonal, metric, noise, *entries = (part.expand(*batch, part.shape[-1]) for part in parts)
+        position = torch.arange(shape.numel(), device=metric.device).reshape(shape).expand(batch)
+        independent = _ConditionedDiagonal(diagonal, metric, noise, position, *entries, innovation=self.innovation)
         if not self.root.shape[-2]:
             return independent
         root = self.root_of_covariance.mT.to(dtype)
         return PsdSumLinearOperator(independent, RootLinearOperator(root.expand(*batch, *root.shape[-2:])))
+
+    def diagonal_part(self) -> Float[Tensor, "*batch n"]:
+        """diag D′."""
+        return self.innovation.kept()
 
     def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
         """log N(b; b, S), the largest log-density that a target can have."""
@@ -319,3 +328,58 @@ def _sum_of_squares(first: Tensor, second: Tensor) -> Tensor:
 def _log_determinant(triangle: Tensor) -> Tensor:
     """log det T Tᵀ."""
     return 2 * triangle.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+
+
+class _ConditionedDiagonal(LinearOperator):
+    """D′ = D − D Gᵀ S₀⁻¹ G D ``(*batch, n, n)``.
+
+    gpytorch selects, repeats and reorders batch entries by doing so with the tensors among the arguments, and
+    differentiates in these alone.
+
+    Args:
+        diagonal: diag D′ ``(*batch, n)``, in the dtype of the result.
+        metric: D ``(*batch, n)``.
+        noise: N ``(*batch, k)``.
+        position: Number of every entry in the flattened batch of S₀ ``(*batch,)``.
+        *entries: Entries of G ``(*batch, m)``, if derivatives in them are recorded.
+        innovation: S₀.
+    """
+
+    def __init__(
+        self,
+        diagonal: Tensor,
+        metric: Tensor,
+        noise: Tensor,
+        position: Tensor,
+        *entries: Tensor,
+        innovation: Innovation,
+    ) -> None:
+        super().__init__(diagonal, metric, noise, position, *entries, innovation=innovation)
+        self._parts, self._innovation = (diagonal, metric, noise, position, *entries), innovation
+
+    def _matmul(self, rhs: Tensor) -> Tensor:
+        columns = rhs[..., None] if rhs.ndim == 1 else rhs
+        _, metric, noise, position, *entries = self._parts
+        parts = (part.to(torch.float64) for part in (metric, noise, *entries))
+        innovation = self._innovation.at(position.to(torch.int64), *parts)
+        scaled = columns.to(torch.float64).mT * innovation.metric[..., None, :]
+        multipliers = innovation.solve(innovation.rows.functional(scaled))
+        result = innovation.rows.subtract(scaled, innovation.metric, multipliers).mT.to(rhs.dtype)
+        return result[..., 0] if rhs.ndim == 1 else result
+
+    def _diagonal(self) -> Tensor:
+        return self._parts[0]
+
+    def _size(self) -> torch.Size:
+        return torch.Size([*self._parts[0].shape, self._parts[0].shape[-1]])
+
+    def _transpose_nonbatch(self) -> LinearOperator:
+        return self
+
+    def _expand_batch(self, batch_shape: Any) -> LinearOperator:
+        diagonal, metric, noise, position, *entries = self._parts
+        diagonal, metric, noise, *entries = (
+            part.expand(*batch_shape, part.shape[-1]) for part in (diagonal, metric, noise, *entries)
+        )
+        position = position.expand(batch_shape)
+        return _ConditionedDiagonal(diagonal, metric, noise, position, *entries, innovation=self._innovation)

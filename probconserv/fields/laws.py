@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probconserv._linalg.rows import as_rows, block_rows
+from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from probconserv.constraints import LinearConstraint, as_tensor
 from probconserv.errors import InvalidArgumentError
 from solvers.grids import CellGrid
@@ -55,7 +55,7 @@ def block_means(
     entries = torch.full((), 1.0 / prod(sizes), dtype=torch.float64, device=means.device)
     if weights is not None:
         entries = _normalised(as_tensor(weights).to(means.device), counts, sizes)
-    rows = block_rows(counts, sizes, entries)
+    rows = BlockRows(counts=counts, sizes=sizes, entries=entries)
     shape = tuple(count * size for count, size in zip(counts, sizes, strict=True))
     return LinearConstraint(rows, means.flatten(-len(sizes)), _of_blocks(as_tensor(noise_variance), counts), shape)
 
@@ -85,7 +85,7 @@ def level_totals(
         )
     each = weights.flatten(1)
     entries = each.expand(levels, each.shape[1]).flatten()
-    rows = block_rows((levels,), (each.shape[1],), entries)
+    rows = BlockRows(counts=(levels,), sizes=(each.shape[1],), entries=entries)
     return LinearConstraint(rows, totals, noise_variance, (levels, *weights.shape[1:]))
 
 
@@ -121,7 +121,7 @@ def region_totals(
     index = torch.stack([labels.flatten()[column], column])
     shape = (count, labels.numel())
     G = torch.sparse_coo_tensor(index, weights.flatten()[column], shape, check_invariants=False)
-    return LinearConstraint(as_rows(G).to(totals.device), totals, noise_variance, tuple(labels.shape))
+    return LinearConstraint(as_sparse_rows(G).to(totals.device), totals, noise_variance, tuple(labels.shape))
 
 
 def sphere_areas(
@@ -261,7 +261,7 @@ def block_budgets(
         )
     for axis, flux in enumerate(fluxes):
         contents = contents - flux.diff(dim=axis - grid.dimension)
-    rows = block_rows(counts, sizes, grid.weights.flatten().to(contents.device))
+    rows = BlockRows(counts=counts, sizes=sizes, entries=grid.weights.flatten().to(contents.device))
     return LinearConstraint(rows, contents.flatten(-grid.dimension), noise_variance, tuple(grid.shape))
 
 
@@ -295,7 +295,7 @@ def _normalised(weights: Tensor, counts: tuple[int, ...], sizes: tuple[int, ...]
         raise InvalidArgumentError(
             f"weights must be {shape}, not negative, for blocks of {sizes} points; got {tuple(weights.shape)}."
         )
-    unit = block_rows(counts, sizes, torch.ones((), dtype=torch.float64, device=weights.device))
+    unit = BlockRows(counts=counts, sizes=sizes, entries=torch.ones((), dtype=torch.float64, device=weights.device))
     total = unit.functional(weights.reshape(1, -1))
     if not bool((total > 0).all()):
         raise InvalidArgumentError("The weights of a block add up to zero, so that it has no mean; drop its row.")
@@ -331,7 +331,7 @@ def _law_of_faces(
     index = torch.stack([cells.repeat(len(columns)), torch.cat(columns)])
     shape = (len(cells), layout.points)
     G = torch.sparse_coo_tensor(index, torch.cat(entries), shape, check_invariants=False)
-    return LinearConstraint(as_rows(G).to(target.device), target, noise_variance)
+    return LinearConstraint(as_sparse_rows(G).to(target.device), target, noise_variance)
 
 
 def _on_cells(grid: CellGrid, values: Tensor, name: str) -> Tensor:

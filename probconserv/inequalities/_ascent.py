@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probconserv._linalg.rows import as_rows
+from probconserv._linalg.rows import as_sparse_rows
 from probconserv.errors import ConvergenceError
 from probconserv.inequalities._region import Region, times
 
@@ -210,7 +210,7 @@ def _searched(region: Region, z: Tensor, target: Tensor, single: bool) -> tuple[
 
     n, k = z.shape[-1], region.near_rows
     if region.near is not None:
-        sparse = as_rows(region.near)
+        sparse = as_sparse_rows(region.near)
         starts, column, entries = sparse.starts, sparse.column.numpy(), sparse.entries.reshape(-1, len(sparse.row))
     else:
         k, starts, column = 1, np.array([0, n]), np.arange(n)

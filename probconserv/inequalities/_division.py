@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
 from solvers.recording import are_readable, is_transformed
 
 _MANY = 8  # rows that share no point, beside others that do, from which their own search pays
@@ -60,12 +60,12 @@ class Division:
             return near, self._rest(others, near, n)
         read = []
         for part, index in zip(parts, self.read, strict=True):
-            read.append(as_rows(part).entries if isinstance(part, Rows) else part[..., *index])
+            read.append(as_sparse_rows(part).entries if isinstance(part, Rows) else part[..., *index])
         batch = torch.broadcast_shapes(*(entries.shape[:-1] for entries in read))
         entries = torch.cat([part.expand(*batch, part.shape[-1]) for part in read], dim=-1)
         assert self.column is not None
         assert self.position is not None
-        near = Rows(
+        near = SparseRows(
             rows=self.apart,
             points=n,
             row=self.row,
@@ -100,7 +100,7 @@ def divided(parts: Sequence[Tensor | Rows], ordered: bool) -> Division:
     if transformed or any(part.requires_grad for part in matrices):
         m = last.shape[-2] if isinstance(last, Rows) and last.is_disjoint else 0
         return Division(apart=m, places=places.roll(m))
-    sparse = [as_rows(part) for part in parts]
+    sparse = [as_sparse_rows(part) for part in parts]
     first = [0, sparse[0].rows]
     row = torch.cat([part.row + start for part, start in zip(sparse, first, strict=False)]).cpu()
     column = torch.cat([part.column for part in sparse]).cpu()

@@ -1,4 +1,4 @@
-"""Moments of a Gaussian between bounds, from its most probable value there so that nothing cancels."""
+"""A Gaussian between bounds: moments, from its most probable value there so that nothing cancels, and quantiles."""
 
 import numpy as np
 import torch
@@ -31,3 +31,23 @@ def moments_between(lower: Tensor, upper: Tensor, slope: Tensor) -> tuple[Tensor
     variance = second / total - mean.square()
     unbounded = (lower <= -farthest) & (upper >= farthest)
     return torch.where(unbounded, 0.0, mean), torch.where(unbounded, 1.0, variance)
+
+
+def quantiles_between(probability: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The values z in [lower, upper] below which N(0, 1) between these bounds lies with a probability p.
+
+    Φ(z) = Φ(a) + p (Φ(b) − Φ(a)), or the same for −z where a ≥ 0, so that no tail is taken from 1; by logarithms.
+    """
+    from scipy.special import log_ndtr, ndtri_exp  # slow to import, rarely needed
+
+    right = lower >= 0
+    left, end = np.where(right, -upper, lower), np.where(right, -lower, upper)
+    with np.errstate(divide="ignore"):  # log 0 = −∞ is meant
+        weight = np.where(right, np.log1p(-probability), np.log(probability))
+        tails = log_ndtr(left), log_ndtr(-end)
+        # Φ(b) − Φ(a): the difference of two left tails, or 1 without both tails where 0 is between the bounds.
+        below = log_ndtr(np.minimum(end, 0.0))
+        inside = below + np.log(-np.expm1(tails[0] - below))
+        mass = np.where(end <= 0, inside, np.log1p(-np.exp(tails[0]) - np.exp(tails[1])))
+        z = ndtri_exp(np.minimum(np.logaddexp(tails[0], weight + mass), 0.0))
+    return np.clip(np.where(right, -z, z), lower, upper)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv.inequalities._ascent import Ascent
 from probconserv.inequalities._region import Region
 from solvers.recording import are_readable, are_recorded
@@ -54,7 +54,7 @@ def solved(region: Region, x: Tensor, target: Tensor, tracked: bool) -> tuple[Te
 
     row, column, entries = x.new_zeros(0, dtype=torch.int64), x.new_zeros(0, dtype=torch.int64), x.new_zeros(0)
     if region.near is not None:
-        sparse = as_rows(region.near)
+        sparse = as_sparse_rows(region.near)
         row, column, entries = sparse.row, sparse.column, sparse.entries
     recorded = not are_readable(x, target) or are_recorded(x, target)
     u, force = (nearest_field if recorded else _nearest)(
@@ -99,7 +99,7 @@ def _nearest(
     if target.shape[-1] > far.shape[-2]:
         count = target.shape[-1] - far.shape[-2]
         entries = entries[0] if len(entries) == 1 else entries
-        rows = Rows(rows=count, points=x.shape[-1], row=row, column=column, entries=entries, is_disjoint=True)
+        rows = SparseRows(rows=count, points=x.shape[-1], row=row, column=column, entries=entries, is_disjoint=True)
     region = Region(
         metric=metric,
         lower=bounds[:, 0],

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree, refuse_missing
-from probconserv._linalg.rows import Rows, as_rows, is_sparse, stacked
+from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import as_tensor, cached
 from probconserv.constraints import LinearConstraint, joined_matrix, rows_applied
 from probconserv.errors import InvalidArgumentError
@@ -87,7 +87,7 @@ class LinearInequality(Inequality):
     c: Float[Tensor, "*batch m"]
 
     def __post_init__(self) -> None:
-        A = self.A if isinstance(self.A, Rows) else as_rows(self.A) if is_sparse(self.A) else as_tensor(self.A)
+        A = self.A if isinstance(self.A, Rows) else as_sparse_rows(self.A) if is_sparse(self.A) else as_tensor(self.A)
         object.__setattr__(self, "A", A)
         object.__setattr__(self, "c", as_tensor(self.c))
         if A.ndim < 2 or self.c.ndim < 1 or 0 in A.shape[-2:] or A.shape[-2] != self.c.shape[-1]:
@@ -100,7 +100,7 @@ class LinearInequality(Inequality):
             self._check_values(entries)
             # A matrix with derivatives stays, since its zeros have derivatives too.
             if isinstance(A, Tensor) and A.ndim == 2 and not A.requires_grad and _is_sparse(A):
-                object.__setattr__(self, "A", as_rows(A))
+                object.__setattr__(self, "A", as_sparse_rows(A))
 
     def _check_values(self, entries: Tensor) -> None:
         refuse_missing(entries, "A of a LinearInequality holds")

@@ -12,7 +12,7 @@ from torch import Tensor
 from probconserv._linalg.covariance import as_double
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
-from probconserv.inequalities._moments import moments_between
+from probconserv.inequalities._moments import moments_between, quantiles_between
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import Programme, most_probable, programmes_of
 from probconserv.prediction import SINGLE, Drawable
@@ -159,15 +159,13 @@ class Truncated(Drawable):
         return self._feasible.settled(draws.reshape(count, *mean.shape))
 
     def _exact_draws(self, count: int, generator: torch.Generator | None) -> Tensor:
-        from scipy.stats import truncnorm  # slow to import, rarely needed
-
         mean, scale, (lower, upper) = self._independent()
         fixed = scale == 0
         divisor = torch.where(fixed, 1.0, scale)
         below = torch.where(fixed, -math.inf, (lower - mean) / divisor)
         above = torch.where(fixed, math.inf, (upper - mean) / divisor)
         uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
-        values = truncnorm.ppf(*(part.numpy(force=True) for part in (uniform, below, above)))
+        values = quantiles_between(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
         draws = mean + scale * torch.as_tensor(values, device=mean.device)
         return self._feasible.settled(torch.where(fixed, mean, draws))
 

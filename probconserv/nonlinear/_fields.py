@@ -13,7 +13,7 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import whitened, whitening
-from probconserv._linalg.rows import Rows, stacked
+from probconserv._linalg.rows import SparseRows, stacked
 from probconserv._linalg.structured import StructuredGain, factorise_rows, split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import ConvergenceError, InvalidArgumentError
@@ -105,7 +105,7 @@ class _Fields(Space):
         return self._polished(at.target)
 
     def at(self, point: Tensor) -> Iterate:
-        """The law linearised; the error is the largest step, relative to the field's largest value."""
+        """See ``Space``; the error is the largest step, relative to the field's largest value."""
         residual, rows = self.law.linearise(point)
         if self.law.inequalities is None:
             gain = _factorised(self.covariance, rows, residual)
@@ -123,10 +123,11 @@ class _Fields(Space):
         )
 
     def violation(self, point: Tensor) -> Tensor:
+        """See ``Space``."""
         return self.law.residual(point).abs().sum(dim=-1)
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
-        """Points without variance do not change."""
+        """See ``Space``; points without variance do not change."""
         weights, orthogonal = self._whitening
         white = [whitened(orthogonal, (part * weights).mT) for part in (first, second)]
         return (white[0] * white[1]).sum(dim=0)
@@ -152,7 +153,7 @@ class _Fields(Space):
         lower, upper = self.bounds
         return (u < lower - slack).to(torch.int8) - (u > upper + slack).to(torch.int8)
 
-    def _nearest_within(self, u: Tensor, residual: Tensor, rows: Rows) -> tuple[Tensor, Tensor | None]:
+    def _nearest_within(self, u: Tensor, residual: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor | None]:
         """x projected onto the law linearised at u and the bounds; multipliers if the points at a bound settled."""
         target = u
         for attempt in range(_ACTIVE_SETS):
@@ -168,7 +169,7 @@ class _Fields(Space):
             self.held = new
         return self._inside(target), None
 
-    def _held_step(self, base: Tensor, u: Tensor, residual: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    def _held_step(self, base: Tensor, u: Tensor, residual: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
         """Base projected onto the linearised law and the points at a bound; multipliers of the law and the points."""
         missed, soft = residual + rows_applied(rows, base - u), None
         points = self.held[0].nonzero()[:, 0]
@@ -217,7 +218,9 @@ class _Fields(Space):
         )
 
 
-def _factorised(covariance: LinearOperator, rows: Rows, residual: Tensor, soft: Tensor | None = None) -> StructuredGain:
+def _factorised(
+    covariance: LinearOperator, rows: SparseRows, residual: Tensor, soft: Tensor | None = None
+) -> StructuredGain:
     """The factorised update by linearised rows, exact ones and then those with the variances ``soft``.
 
     Raises:

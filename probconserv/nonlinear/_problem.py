@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.rows import SparseRows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -47,7 +47,7 @@ class Problem:
 def problem_of(
     prior: Gaussian | Projected | Tensor,
     law: NonlinearLaw | ResidualFunction,
-    jacobian: Callable[[Tensor], Tensor | Rows] | None,
+    jacobian: Callable[[Tensor], Tensor | SparseRows] | None,
     tolerance: float,
 ) -> Problem:
     """What prior and law state together; arguments and errors are those of ``condition_nonlinear``."""

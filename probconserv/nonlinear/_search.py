@@ -10,12 +10,11 @@ entries and c the given field, or the coordinates y ~ N(0, I) of a prediction, w
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.rows import SparseRows
 
 _HALVINGS = 12
 _CLOSE = 1e-3  # error below which rounding decides whether the merit falls
@@ -36,7 +35,7 @@ class Iterate:
 
     point: Tensor
     residual: Tensor
-    rows: Tensor | Rows
+    rows: Tensor | SparseRows
     target: Tensor
     multipliers: Tensor | None
     error: Tensor
@@ -48,13 +47,9 @@ class Iterate:
 
 
 class Space(ABC):
-    """Points, their law and their metric; ``centre`` is c.
-
-    ``ends_early`` says whether a search ends where no entry descends any more.
-    """
+    """Points, their law and their metric; ``centre`` is c."""
 
     centre: Tensor
-    ends_early: ClassVar[bool] = False
 
     @abstractmethod
     def at(self, point: Tensor) -> Iterate:
@@ -68,16 +63,20 @@ class Space(ABC):
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """aᵀ Σ⁻¹ b of changes ``(*batch,)``."""
 
-    def better(self, at: Iterate) -> Iterate | None:  # noqa: ARG002
-        """A point much nearer to an end by second derivatives, if there is a way to one that is faster than steps."""
-        return None
 
-    def bent(self, at: Iterate, length: Tensor) -> Iterate:  # noqa: ARG002
-        """The point with another step by second derivatives, if the last one was cut to this length."""
-        return at
+class Newton(ABC):
+    """Steps by second derivatives, where Gauss–Newton's are slow."""
+
+    @abstractmethod
+    def better(self, at: Iterate) -> Iterate | None:
+        """A point much nearer to an end, if there is a way to one that is faster than steps."""
+
+    @abstractmethod
+    def bent(self, at: Iterate, length: Tensor) -> Iterate:
+        """The point with another step, if the last one was cut to this length."""
 
 
-def search(space: Space, start: Tensor, tolerance: float, iterations: int) -> Iterate:
+def search(space: Space, start: Tensor, tolerance: float, iterations: int, newton: Newton | None = None) -> Iterate:
     """Runs the iteration from a start, for all batch entries together, until all meet the tolerance.
 
     Args:
@@ -85,6 +84,7 @@ def search(space: Space, start: Tensor, tolerance: float, iterations: int) -> It
         start: p ``(*batch, r)``.
         tolerance: Of the error.
         iterations: Largest number of steps.
+        newton: Further steps.
 
     Returns:
         The last iterate; its error may exceed the tolerance.
@@ -94,15 +94,15 @@ def search(space: Space, start: Tensor, tolerance: float, iterations: int) -> It
     for _ in range(iterations):
         if at.multipliers is not None and bool((at.error <= tolerance).all()):
             break
-        better = space.better(at)
+        better = None if newton is None else newton.better(at)
         if better is not None:
             at = better
             continue
-        at = space.bent(at, length)
+        at = at if newton is None else newton.bent(at, length)
         if at.multipliers is not None:
             weight = torch.maximum(weight, 1.1 * at.multipliers.abs().amax(dim=-1))
         length = _length(space, at, weight)
-        if space.ends_early and bool(((length <= 0.5**_HALVINGS) | (at.error <= tolerance)).all()):
+        if newton is not None and bool(((length <= 0.5**_HALVINGS) | (at.error <= tolerance)).all()):
             break  # no entry that is left can descend
         at = space.at(at.point + length[..., None] * at.step)
     return at

@@ -6,13 +6,12 @@ the search is one for its multiplier, y = λ ∇g, by gradients alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from probconserv._linalg.innovation import innovation_of
-from probconserv._linalg.rows import Rows, as_rows, is_sparse
+from probconserv._linalg.rows import SparseRows, as_sparse_rows, is_sparse
 from probconserv.constraints import rows_applied
 from probconserv.errors import (
     ConvergenceError,
@@ -20,7 +19,7 @@ from probconserv.errors import (
     InfeasibleConstraintError,
     InvalidArgumentError,
 )
-from probconserv.nonlinear._search import Iterate, Space
+from probconserv.nonlinear._search import Iterate, Newton, Space
 from probconserv.nonlinear.law import check_residual
 
 _NEAR = 0.3  # error in standard deviations from which Newton steps are tried
@@ -45,7 +44,7 @@ class Within:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Whitened(Space):
+class Whitened(Space, Newton):
     """Coordinates of a prediction.
 
     Args:
@@ -61,14 +60,13 @@ class Whitened(Space):
     centre: Tensor
     field_of: Callable[[Tensor], Tensor]
     residual_function: Callable[[Tensor], Tensor]
-    jacobian_function: Callable[[Tensor], Tensor | Rows] | None
+    jacobian_function: Callable[[Tensor], Tensor | SparseRows] | None
     scale: Tensor | None
     tolerance: float
     within: Within | None = None
-    ends_early: ClassVar[bool] = True
 
     def at(self, point: Tensor) -> Iterate:
-        """The law linearised; the error is the larger of residual and step, in standard deviations.
+        """See ``Space``; the error is the larger of residual and step, in standard deviations.
 
         Raises:
             ConvergenceError: If an entry is not finite or a gradient vanishes.
@@ -100,7 +98,7 @@ class Whitened(Space):
         error = torch.maximum((residual.abs() / scale).amax(dim=-1), (target - y).abs().amax(dim=-1) / size)
         return Iterate(point=y, residual=residual, rows=rows, target=target, multipliers=multipliers, error=error)
 
-    def _linearised(self, y: Tensor) -> tuple[Tensor, Tensor | Rows]:
+    def _linearised(self, y: Tensor) -> tuple[Tensor, Tensor | SparseRows]:
         """g and ∂g/∂y."""
         with torch.enable_grad():
             if self.scale is None:
@@ -117,38 +115,41 @@ class Whitened(Space):
                 if self.scale is None:
                     each = rows.to_dense().unbind(dim=-2)
                     rows = torch.stack([torch.autograd.grad(u, y, row, retain_graph=True)[0] for row in each], dim=-2)
-        if isinstance(rows, Rows):
+        if isinstance(rows, SparseRows):
             assert self.scale is not None
             return residual.detach(), replace(rows, entries=rows.entries * self.scale[rows.column])
         rows = rows.detach()
         return residual.detach(), rows if self.scale is None else rows * self.scale[..., None, :]
 
-    def field_rows(self, u: Tensor, residual: Tensor) -> Tensor | Rows:
+    def field_rows(self, u: Tensor, residual: Tensor) -> Tensor | SparseRows:
         """∂g/∂u by the caller's function."""
         assert self.jacobian_function is not None
         given = self.jacobian_function(u.detach())
         if is_sparse(given):
-            given = as_rows(given)
+            given = as_sparse_rows(given)
         shape = (*u.shape[:-1], residual.shape[-1], u.shape[-1])
         if given.shape != shape:
             raise InvalidArgumentError(f"jacobian must give {shape}, got {tuple(given.shape)}.")
-        return given if isinstance(given, Rows) else given.to(torch.float64)
+        return given if isinstance(given, SparseRows) else given.to(torch.float64)
 
     def violation(self, point: Tensor) -> Tensor:
+        """See ``Space``."""
         with torch.no_grad():
             return self.residual_function(self.field_of(point)).abs().sum(dim=-1)
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
+        """See ``Space``."""
         return (first * second).sum(dim=-1)
 
     def better(self, at: Iterate) -> Iterate | None:
+        """See ``Newton``."""
         if not bool((at.error <= _NEAR).all()):
             return None
         found = self._accelerated(at) if at.residual.shape[-1] == 1 and self.within is None else None
         return found or self._newton(at)
 
     def bent(self, at: Iterate, length: Tensor) -> Iterate:
-        """Newton's step with the absolute eigenvalues of the Hessian, of which I is a poor model."""
+        """See ``Newton``: Newton's step with the absolute eigenvalues of the Hessian, of which I is a poor model."""
         if self.within is not None or at.point.shape[-1] > NEWTON_SIZE or not bool((length < _CUT).any()):
             return at
         assert at.multipliers is not None
@@ -257,20 +258,20 @@ def _batched_gradients(values: Tensor, point: Tensor) -> Tensor:
     return rows.movedim(0, -2)
 
 
-def deviations(rows: Tensor | Rows) -> Tensor:
+def deviations(rows: Tensor | SparseRows) -> Tensor:
     """√(J Jᵀ)_ii, the prior's standard deviation of every residual ``(*batch, k)``."""
-    if isinstance(rows, Rows):
+    if isinstance(rows, SparseRows):
         return rows.gram(rows.entries.new_ones(rows.points)).sqrt()
     return torch.linalg.vector_norm(rows, dim=-1)
 
 
-def _multipliers(rows: Tensor | Rows, goal: Tensor, scale: Tensor) -> Tensor:
+def _multipliers(rows: Tensor | SparseRows, goal: Tensor, scale: Tensor) -> Tensor:
     """λ = (J Jᵀ)⁻¹ goal ``(*batch, k)``, with the deviations of J.
 
     Raises:
         DependentConstraintsError: If rows of J are dependent.
     """
-    if isinstance(rows, Rows):
+    if isinstance(rows, SparseRows):
         innovation = innovation_of(rows, rows.entries.new_ones(rows.points), torch.zeros_like(goal), checked=True)
         return innovation.solve(goal[..., None, :])[..., 0, :]
     k = goal.shape[-1]
@@ -285,8 +286,8 @@ def _multipliers(rows: Tensor | Rows, goal: Tensor, scale: Tensor) -> Tensor:
     return torch.cholesky_solve((goal / scale)[..., None], chol)[..., 0] / scale
 
 
-def _transposed(rows: Tensor | Rows, multipliers: Tensor) -> Tensor:
+def _transposed(rows: Tensor | SparseRows, multipliers: Tensor) -> Tensor:
     """Jᵀ λ."""
-    if isinstance(rows, Rows):
+    if isinstance(rows, SparseRows):
         return -rows.subtract(None, rows.entries.new_ones(rows.points), multipliers[None])[0]
     return (multipliers[..., None, :] @ rows)[..., 0, :]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.rows import Rows, stacked
+from probconserv._linalg.rows import SparseRows, stacked
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -122,12 +122,12 @@ class NonlinearLaw:
         with torch.no_grad():
             return self.statements(u.to(torch.float64))
 
-    def jacobian_rows(self, u: Float[Tensor, " n"]) -> Rows:
+    def jacobian_rows(self, u: Float[Tensor, " n"]) -> SparseRows:
         """∂/∂u of all statements of one field ``(k, n)``."""
         rows = self.linearise(u[None])[1]
         return replace(rows, entries=rows.entries[0])
 
-    def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], Rows]:
+    def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], SparseRows]:
         """g(u) and ∂g/∂u, linear rows below nonlinear ones.
 
         Raises:
@@ -149,7 +149,7 @@ class NonlinearLaw:
             return values, rows
         return torch.cat([values, self.linear.residual(u)], dim=-1), stacked(rows, self.linear.G)
 
-    def _differentiate(self, u: Tensor) -> tuple[Tensor, Rows]:
+    def _differentiate(self, u: Tensor) -> tuple[Tensor, SparseRows]:
         point = u.clone().requires_grad_()
         values = self.residual_function(point)
         check_residual(values, point)
@@ -204,10 +204,10 @@ class _Pattern:
     column: Tensor
     colours: Tensor
 
-    def rows(self, entries: Tensor) -> Rows:
+    def rows(self, entries: Tensor) -> SparseRows:
         disjoint = int(torch.bincount(self.column, minlength=1).max()) <= 1
         k, n = self.shape
-        return Rows(rows=k, points=n, row=self.row, column=self.column, entries=entries, is_disjoint=disjoint)
+        return SparseRows(rows=k, points=n, row=self.row, column=self.column, entries=entries, is_disjoint=disjoint)
 
 
 def _pattern_of(values: Tensor, point: Tensor, chosen: Tensor | None = None, old: _Pattern | None = None) -> _Pattern:

@@ -195,7 +195,7 @@ def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
         shape = (len(points), *alone.shape)
         if alone.shape[-1:] != (1,) or together.shape != shape or not torch.allclose(together[-1], alone, rtol=1e-9):
             return []
-        found = search(space, points, space.tolerance, iterations)
+        found = search(space, points, space.tolerance, iterations, space)
     except (RuntimeError, ValueError, IndexError):
         return []
     if not bool((found.error <= space.tolerance).all()):
@@ -206,7 +206,7 @@ def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
 def _run(problem: Problem, point: Tensor, iterations: int, ends: list[_End], errors: list[Exception]) -> None:
     """Adds the end of the search from a start to the ends, or what stopped it to the errors."""
     try:
-        found = search(problem.space, problem.admit(point), problem.space.tolerance, iterations)
+        found = search(problem.space, problem.admit(point), problem.space.tolerance, iterations, problem.space)
         ends.append(_End(found.point, found.error))
     except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError) as error:
         errors.append(error)

@@ -18,7 +18,7 @@ from torch import Tensor
 from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -127,7 +127,7 @@ def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:
     """The same law, with rows stored as sparse ones if most of their entries are zero."""
     if isinstance(law.G, Rows) or law.rows.shape[-2] == 1:
         return law
-    rows = as_rows(law.rows)
+    rows = as_sparse_rows(law.rows)
     if rows.entries.shape[-1] > _SPARSE * rows.rows * rows.points:
         return law
     return LinearConstraint(rows, law.b, law.noise_variance, law.shape)

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from probconserv._linalg.innovation import innovation_of
-from probconserv._linalg.rows import as_rows
+from probconserv._linalg.rows import as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.surrogates.flow.latent import KarhunenLoeve
 from probconserv.surrogates.flow.steps import Flow
@@ -57,7 +57,7 @@ def information_of(latent: KarhunenLoeve, law: LinearConstraint) -> Information:
     Raises:
         DependentConstraintsError: If the rows are redundant.
     """
-    rows = as_rows(law.G)
+    rows = as_sparse_rows(law.G)
     functional, rest = rows.functional(latent.basis), rows.functional(latent.rest)
     independent = innovation_of(rows, latent.noise_variance, law.noise, checked=True)
     solved, solved_rest = independent.solve(functional), independent.solve(rest)
@@ -85,7 +85,7 @@ def clean_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correction
 
 def identity_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
     """The projection of the field in the identity metric."""
-    rows = as_rows(law.G)
+    rows = as_sparse_rows(law.G)
     dual = latent.basis / latent.basis.square().sum(dim=-1, keepdim=True)
     metric = torch.ones(latent.points, dtype=torch.float64)
     solved = innovation_of(rows, metric, law.noise, checked=True).solve(rows.functional(dual))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -176,7 +176,7 @@ def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
         return replace(law, linear=linear)
     G = law.G
     if len(G.shape) > 2:
-        G = replace(G, entries=_some(G.entries, part, 1)) if isinstance(G, Rows) else _some(law.rows, part, 2)
+        G = replace(G, entries=_some(G.entries, part, 1)) if isinstance(G, SparseRows) else _some(law.rows, part, 2)
     return LinearConstraint(G, _some(law.b, part, 1), _some(law.noise, part, 1), law.shape)
 
 
@@ -200,7 +200,7 @@ def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
         return None
     if bool(exact.all()):
         return law
-    rows = as_rows(law.G)
+    rows = as_sparse_rows(law.G)
     chosen = exact[rows.row]
     number = torch.cumsum(exact, dim=0) - 1
     left = replace(

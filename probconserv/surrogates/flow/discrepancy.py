@@ -21,7 +21,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw, linear_part
@@ -176,7 +176,7 @@ def _standardised(
     if len(chosen) > most:
         chosen = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most].sort().values
     residual = law.residual(mean)[..., chosen].reshape(-1, len(chosen))
-    rows = torch.from_numpy(as_rows(law.G).matrix(0)[chosen.numpy()].toarray())
+    rows = torch.from_numpy(as_sparse_rows(law.G).matrix(0)[chosen.numpy()].toarray())
     sizes, turned = torch.linalg.eigh(rows @ rows.mT)
     independent = sizes > _DEPENDENT * sizes[-1]
     whitening = (turned[:, independent] / sizes[independent].sqrt()).mT

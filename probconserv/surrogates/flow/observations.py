@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import Rows, as_rows
+from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates._interpolation import corners_of
@@ -24,13 +24,13 @@ _TENTH = 1.21  # ratio of mean squares from which misfits differ by a tenth
 _MOST = 5  # times to draw again
 
 
-def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[Tensor, "m d"]) -> Rows:
+def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[Tensor, "m d"]) -> SparseRows:
     """The rows W ``(m, n)`` with (W u)_i the multilinear interpolant of a field, flattened row by row, at point i."""
     column, entries = corners_of(axes, points.to(torch.float64))
     used = entries != 0
     row = torch.arange(len(points))[:, None].expand(column.shape)
     index, shape = torch.stack([row[used], column[used]]), (len(points), prod(len(axis) for axis in axes))
-    return as_rows(torch.sparse_coo_tensor(index, entries[used], shape, check_invariants=False))
+    return as_sparse_rows(torch.sparse_coo_tensor(index, entries[used], shape, check_invariants=False))
 
 
 def given_observations(

@@ -10,6 +10,7 @@ from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
+from scipy.stats import truncnorm
 from torch.distributions import Normal
 
 from probconserv import (
@@ -25,12 +26,24 @@ from probconserv import (
     from_samples,
     truncate,
 )
+from probconserv.inequalities._moments import quantiles_between
 from tests.oracles import truncated_moments_by_quadrature
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 
 double = torch.float64
 few = settings(deadline=None, max_examples=10)
 COUNT = 6000
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [(-1, 2), (0, math.inf), (-math.inf, 0), (3, 5), (-5, -3), (40, 41), (-math.inf, math.inf), (5, 5 + 1e-6)],
+)
+def test_quantiles_between_bounds_are_those_of_scipy(lower, upper):
+    probability = np.concatenate([np.random.default_rng(0).random(1000), [0.0, 1e-300, 1e-17, 1.0]])
+    bounds = np.full_like(probability, lower), np.full_like(probability, upper)
+    expected = truncnorm.ppf(probability, *bounds)
+    np.testing.assert_allclose(quantiles_between(probability, *bounds), expected, rtol=1e-12, atol=1e-15)
 
 
 def require_moments(posterior, mean, variance, effective=COUNT / 10):

@@ -28,7 +28,7 @@ from probconserv import (
     nonlinear_mode,
     project,
 )
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.rows import SparseRows
 
 CELLS, TIMES = 21, 9
 POINTS = CELLS * TIMES
@@ -224,7 +224,7 @@ def test_many_rows_of_one_field_are_conditioned_on_with_sparse_rows() -> None:
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front())
     prior = Normal(front().repeat(TIMES) + 0.05 * random(POINTS), 0.5 + random(POINTS, seed=1).abs())
     actual = condition_nonlinear(prior, law, starts=1)
-    assert isinstance(actual.constraint.G, Rows)
+    assert isinstance(actual.constraint.G, SparseRows)
     assert float(law.residual(actual.mean).abs().max()) <= 1e-9
     by_hand = condition_nonlinear(condition(prior, initial(front())), lambda u: upwind(u[None])[0], starts=1)
     assert torch.allclose(actual.mean, by_hand.mean, rtol=0, atol=1e-8)

@@ -4,7 +4,7 @@ import torch
 
 from probconserv import LinearConstraint
 from probconserv._linalg import structured
-from probconserv._linalg.rows import block_rows
+from probconserv._linalg.rows import BlockRows
 
 ROWS = ("blocks", "weighted blocks", "regions", "overlapping", "stacked")
 
@@ -17,9 +17,9 @@ def take_large_paths(monkeypatch):
 def make_rows(kind, generator):
     """Rows over 24 points, as given to ``LinearConstraint``."""
     weights = torch.rand(24, dtype=torch.float64, generator=generator) + 0.2
-    blocks = block_rows((3, 2), (2, 2), weights)
+    blocks = BlockRows(counts=(3, 2), sizes=(2, 2), entries=weights)
     if kind == "blocks":
-        return block_rows((3, 2), (2, 2), torch.tensor(0.25, dtype=torch.float64))
+        return BlockRows(counts=(3, 2), sizes=(2, 2), entries=torch.tensor(0.25, dtype=torch.float64))
     if kind == "weighted blocks":
         return blocks
     if kind == "stacked":

@@ -18,7 +18,7 @@ from torch.distributions import MultivariateNormal as Density
 from torch.distributions import Normal
 
 from probconserv import InvalidArgumentError, LinearConstraint, Mixture, NonNegative, condition, evidence, from_samples
-from probconserv._linalg.rows import as_rows, block_rows
+from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from tests.probconserv.update.structured_rows import take_large_paths
 
 double = torch.float64
@@ -65,7 +65,7 @@ RAISING = (  # reason, what the error says, and the cells; the first that fits
     (
         "of the inverse of a sparse factor only some entries are known, too few for the derivatives of a variance",
         "The variance under sparse rows that overlap has no derivatives",
-        lambda cell: overlaps(cell) and not cell.bounds and cell.output in ("variance", "deviation"),
+        lambda cell: overlaps(cell) and not cell.bounds and cell.output in ("variance", "deviation", *COVARIANCES),
     ),
 )
 EVERY = [Cell(*values) for values in itertools.product(*VALUES)]
@@ -107,10 +107,10 @@ def rows_of(kind, factor):
     weights = uniform(N, seed=2)
     matrix = torch.repeat_interleave(torch.eye(3, dtype=double), 4, dim=1) * weights
     if kind == "blocks":
-        return block_rows((3,), (4,), weights * factor), matrix * factor
+        return BlockRows(counts=(3,), sizes=(4,), entries=weights * factor), matrix * factor
     if kind == "overlapping":
         matrix = torch.cat([matrix, matrix[:1].roll(2, dims=1)])
-    rows = as_rows(matrix)
+    rows = as_sparse_rows(matrix)
     return replace(rows, entries=rows.entries * factor), matrix * factor
 
 

@@ -1,15 +1,18 @@
 """Members under structured rows to all digits, and parts, batches and derivatives of lazy covariances."""
 
+from dataclasses import replace
+
 import mpmath
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_dense
 from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch.distributions import Normal
 
 from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition, from_samples
 from probconserv._linalg import structured
-from probconserv._linalg.rows import block_rows
+from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
 from tests.recording import records
 
@@ -59,7 +62,7 @@ def test_members_with_little_noise_lose_no_digits(kind, members, noise):
 
 def test_members_too_large_for_their_noise_are_refused():
     fields = torch.randn(9, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = block_rows((6,), (4,), torch.ones(24).double())
+    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
     law = LinearConstraint(rows, torch.zeros(6))
     for prior in (from_samples(fields, 1e-30), from_samples(fields.index_fill(1, torch.tensor([3]), torch.nan), 0.1)):
         with pytest.raises(InvalidArgumentError, match=r"low rank .* not finite, or is so large .* noise_variance"):
@@ -69,7 +72,7 @@ def test_members_too_large_for_their_noise_are_refused():
 
 def test_few_rows_without_variance_of_their_own_follow_the_members(monkeypatch):
     fields = torch.randn(9, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = block_rows((6,), (4,), torch.ones(24).double())
+    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
     noise = (torch.arange(24) >= 4).double()
     law = LinearConstraint(rows, torch.arange(6.0))
     with pytest.raises(DependentConstraintsError, match="a point with variance of its own"):
@@ -101,6 +104,46 @@ def test_members_vectorise_and_compile():
     ):
         for actual, value in zip(way(fields), expected, strict=True):
             torch.testing.assert_close(actual, value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # by linear_operator, of points that are selected
+@pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "overlapping"])
+@pytest.mark.parametrize("members", [0, 4])
+def test_parts_of_a_lazy_covariance_are_those_of_the_dense_one(kind, members):
+    generator = torch.Generator().manual_seed(5)
+    G = make_rows(kind, generator)
+    if kind == "overlapping":  # rows of their own along one of two batch axes
+        G = as_sparse_rows(G)
+        G = replace(G, entries=G.entries * torch.rand(2, 1, len(G.row), dtype=torch.float64, generator=generator))
+    law = LinearConstraint(G, torch.zeros(2, 3, G.shape[-2]))
+    mean, variance = torch.rand(2, 2, 3, 24, dtype=torch.float64, generator=generator) + 0.1
+    covariance = DiagLinearOperator(variance)
+    if members:
+        root = torch.randn(2, 3, 24, members, dtype=torch.float64, generator=generator)
+        covariance = PsdSumLinearOperator(RootLinearOperator(root), covariance)
+    prior = MultivariateNormal(mean, covariance)
+    posterior, dense = condition(prior, law), condition(prior, LinearConstraint(law.rows, law.b)).covariance_matrix
+
+    def is_close(part, expected):
+        return part.shape == expected.shape and torch.allclose(to_dense(part), expected, rtol=1e-12, atol=1e-12)
+
+    lazy = posterior.lazy_covariance_matrix
+    assert is_close(lazy, dense)
+    picked = torch.tensor([2, 0])
+    for index in (
+        1,
+        (slice(1, 2), 2),
+        (slice(None), picked),
+        (..., slice(3, 7), slice(0, 9)),
+        (1, 2, 5),
+        (0, picked, 1),
+    ):
+        assert is_close(lazy[index], dense[index])
+    assert is_close(lazy.repeat(2, 2, 1, 1)[3, 4], dense[1, 1])
+    assert is_close(lazy.expand(4, 2, 3, 24, 24), dense.expand(4, 2, 3, 24, 24))
+    assert is_close(lazy.permute(1, 0, 2, 3), dense.permute(1, 0, 2, 3))
+    assert is_close(lazy.unsqueeze(1)[1, 0, 2], dense[1, 2])
+    assert is_close((posterior + 1.0)[1].covariance_matrix, dense[1])
 
 
 @pytest.mark.parametrize("kind", ["blocks", "overlapping"])
