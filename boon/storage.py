@@ -318,7 +318,7 @@ def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
     cls = _class_of(options.pop("class"))
     if cls is None:
-        raise LookupError(f"this version has no class {description['class']!r}")
+        raise LookupError(f"this version has no class {description['class']!r}; version 0.2 may read it")
     if cls is SmoothExtension:
         options.setdefault("reach", 0.0)  # files of version 0.1
     if not all(map(_is_number, options.values())):

@@ -58,7 +58,9 @@ class Elimination(Correction):
 
     def __post_init__(self) -> None:
         if self.block:
-            raise InvalidArgumentError("The block form of elimination went with version 0.3; take Elimination().")
+            raise InvalidArgumentError(
+                "Elimination(block=True) is gone: 0.2 reads its files; Elimination() is another form."
+            )
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         for axis, pair in enumerate(conditions):

@@ -16,7 +16,11 @@ def check_axes(axes: Sequence[Tensor], shape: Sequence[int]) -> tuple[Tensor, ..
     """The axes of a field in float64."""
     double = tuple(as_tensor(axis).detach() for axis in axes)
     lengths = tuple(len(axis) for axis in double if axis.ndim == 1)
-    if lengths != tuple(shape) or min(lengths) < 2 or not all(bool((axis.diff() > 0).all()) for axis in double):
+    if (
+        lengths != tuple(shape)
+        or min(lengths, default=0) < 2
+        or not all(bool((axis.diff() > 0).all()) for axis in double)
+    ):
         raise InvalidArgumentError(
             f"axes must be increasing coordinates, one tensor for every axis of a field {tuple(shape)} and as long, "
             f"got {[tuple(axis.shape) for axis in double]}."

@@ -108,8 +108,10 @@ class EmpiricalGP(Surrogate):
     ) -> None:
         super().__init__()
         functions = floating(as_tensor(functions, dtype=None))
-        if len(functions) < 2:
-            raise InvalidArgumentError(f"An EmpiricalGP needs at least two functions, got {len(functions)}.")
+        if functions.ndim < 2 or len(functions) < 2:
+            raise InvalidArgumentError(
+                f"An EmpiricalGP needs at least two functions (functions, *axes), got {tuple(functions.shape)}."
+            )
         self.axes = check_axes(axes, functions.shape[1:])
         refuse_missing(functions, "functions hold")
         if bool((functions == functions[:1]).all()):

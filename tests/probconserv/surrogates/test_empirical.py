@@ -288,7 +288,9 @@ def test_more_observations_than_functions_need_a_variance():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"functions": waves(1)}, "at least two functions, got 1"),
+        ({"functions": waves(1)}, r"at least two functions .*, got \(1, "),
+        ({"functions": torch.tensor(1.0)}, r"at least two functions .*, got \(\)"),
+        ({"functions": torch.rand(4), "axes": ()}, "at least two functions"),
         ({"functions": torch.ones(4, 4, 11)}, "All functions are the same"),
         ({"functions": waves(4).index_fill(0, torch.tensor([1]), math.nan)}, "functions hold 44 NaN"),
         ({"functions": waves(4)[:, :3]}, r"axis of a field \(3, 11\) and as long, got \[\(4,\), \(11,\)\]"),
