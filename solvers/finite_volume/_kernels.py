@@ -173,11 +173,11 @@ class Shared:
 
     def __init__(self, values: Any, owner: object) -> None:
         self._values, self._owner = values, owner
-        self.record = np.array(_words(values), np.int64)
+        self._record = np.array(_words(values), np.int64)
 
     def run(self, part: "Kernel", *integers: int) -> None:
         """Runs a part with three integers."""
-        _PART(part.address)(self.record.ctypes.data, *integers)
+        _PART(part.address)(self._record.ctypes.data, *integers)
 
 
 def _words(value: Any) -> list[int]:

@@ -1,18 +1,20 @@
-"""The compiled rates of systems of any law with any number of axes, for the explicit steps of ``solve_system``.
+"""The compiled core of ``solve_system``: SSPRK3 for any law, many entries and any number of axes.
 
-Rates are summed line by line along every axis: a line of cells with ghost cells beyond its ends goes to the sweep,
-whose address is in the plan. Those of a state that is not admissible are NaN, so that its step fails.
+An entry of the batch keeps its own time and step, halved where a step fails. Rates are summed line by line along every
+axis: a line of cells with ghost cells beyond its ends goes to the sweep, whose address is in the plan. The parts of a
+step share a ``Tile``, see ``Shared``.
 """
 
 from typing import Any
 
-import numpy as np
-
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import RATES, Array, array_at, call, kernel
+from solvers.finite_volume._kernels import PART, Array, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
-from solvers.systems import _plan
-from solvers.systems._plan import Plan, Room, System, system_at
+from solvers.finite_volume.steppers.coefficients import ssp_node, ssp_parts, ssp_weight
+from solvers.systems import _tile
+from solvers.systems._tile import Attempt, Buffers, Parts, Plan, Rates, Tile, tile_at
+
+_LIMIT = 0.5
 
 
 @inner(fastmath={"reassoc"})
@@ -34,15 +36,15 @@ def _start(line: int, axis: int, shape: Array) -> tuple[int, int]:
 
 
 @inner
-def _gather(u: Array, live: Array, plan: Plan, axis: int, lines: Any, cells: Array) -> None:
+def _gather(u: Array, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Copies lines, without the ghost cells."""
     start, count, each = lines
-    n, g, size = plan.shape[axis], plan.ghosts, u.shape[1] // plan.components
+    n, g, cells = plan.shape[axis], plan.ghosts, u.shape[1] // plan.components
     for line in range(count):
         state = u[live[(start + line) // each]]
         place, apart = _start((start + line) % each, axis, plan.shape)
         for k in range(plan.components):
-            row, values = cells[(k * count + line) * (n + 2 * g) + g :], state[k * size + place :]
+            row, values = room.cells[(k * count + line) * (n + 2 * g) + g :], state[k * cells + place :]
             if apart == 1:
                 for i in range(n):
                     row[i] = values[i]
@@ -51,31 +53,34 @@ def _gather(u: Array, live: Array, plan: Plan, axis: int, lines: Any, cells: Arr
                     row[i] = values[i * apart]
 
 
-@inner
-def _fill_ghosts(given: Array, live: Array, plan: Plan, side_of: Any, lines: Any, room: Room) -> None:
+@kernel(PART)
+def _fill_ghosts(record: Any, side_of: Any, start: Any, count: Any) -> None:
     """Writes the ghost cells beyond the ends of lines at a side."""
-    (axis, end), (start, count, each) = side_of, lines
+    tile = tile_at(record)
+    given, live, plan, room = tile.given, tile.live, tile.plan, tile.sweep
+    axis, end = side_of // 2, side_of % 2
     n, g, kind = plan.shape[axis], plan.ghosts, plan.kinds[axis, end]
-    m, sides, offset = n + 2 * g, given.shape[1] // plan.components, end * each
+    each = tile.u.shape[1] // (plan.components * n)
+    m, offset = n + 2 * g, 0
     for k in range(axis):
-        offset += 2 * (each * n // plan.shape[k])
+        offset += 2 * plan.components * (each * n // plan.shape[k])
     cells, near, image = room.cells, room.near, room.image
     outside, inside, inward = (g - 1, g, 1) if end == 0 else (g + n, g + n - 1, -1)
     for k in range(plan.components):
         for line in range(count):
             row, side = (k * count + line) * m, (k * count + line) * g
-            place = k * sides + offset + (start + line) % each
+            place = offset + (end * plan.components + k) * each + (start + line) % each
             for q in range(g):
                 ghost = row + outside - inward * q
-                if kind == _plan.PERIODIC:
+                if kind == _tile.PERIODIC:
                     cells[ghost] = cells[ghost + inward * n]
-                elif kind == _plan.OUTFLOW:
+                elif kind == _tile.OUTFLOW:
                     cells[ghost] = cells[row + inside]
-                elif kind == _plan.GIVEN:
+                elif kind == _tile.GIVEN:
                     cells[ghost] = given[live[(start + line) // each], place]
                 else:
                     near[side + q] = cells[row + inside + inward * q]
-    if kind != _plan.REFLECTING:
+    if kind != _tile.REFLECTING:
         return
     call(plan.kernels[axis, 1], (near, near, image, image, plan.numbers), (count * g, count * g))
     for line in range(plan.components * count):
@@ -84,39 +89,104 @@ def _fill_ghosts(given: Array, live: Array, plan: Plan, side_of: Any, lines: Any
 
 
 @inner
-def _scatter(change: Array, live: Array, plan: Plan, axis: int, lines: Any, along: Array) -> None:
+def _scatter(out: Rates, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Adds the changes that a sweep gives for lines."""
     start, count, each = lines
     n, c = plan.shape[axis], plan.components
-    cells = change.shape[1] // c
+    cells = out.change.shape[1] // c
     for line in range(count):
         entry = live[(start + line) // each]
         place, apart = _start((start + line) % each, axis, plan.shape)
         for k in range(c):
-            row, out = along[(k * count + line) * n :], change[entry, k * cells + place :]
+            row, change = room.change[(k * count + line) * n :], out.change[entry, k * cells + place :]
             if axis == 0:
                 for i in range(n):
-                    out[i * apart] = row[i]
+                    change[i * apart] = row[i]
             else:
                 for i in range(n):
-                    out[i * apart] += row[i]
+                    change[i * apart] += row[i]
 
 
 @inner
-def _add_ends(flow: Array, live: Array, plan: Plan, axis: int, lines: Any, room: Room) -> None:
+def _add_ends(out: Rates, live: Array, plan: Plan, axis: int, lines: Any, room: Buffers) -> None:
     """Adds fluxes through ends of lines, sources and speeds that a sweep gives."""
     start, count, each = lines
-    c, area, sides = plan.components, 1.0, 2 * plan.shape.size
+    c, area = plan.components, 1.0
     for k in range(plan.shape.size):
         area *= plan.spacing[k]
     area /= plan.spacing[axis]
     for line in range(count):
         entry = live[(start + line) // each]
         for k in range(c):
-            flow[entry, 2 * axis * c + k] += area * room.through[(3 * line) * c + k]
-            flow[entry, (2 * axis + 1) * c + k] += area * room.through[(3 * line + 1) * c + k]
-            flow[entry, sides * c + k] += area * room.through[(3 * line + 2) * c + k]
+            out.sides[entry, 2 * axis, k] += area * room.through[(3 * line) * c + k]
+            out.sides[entry, 2 * axis + 1, k] += area * room.through[(3 * line + 1) * c + k]
+            out.source[entry, k] += area * room.through[(3 * line + 2) * c + k]
         room.fastest[entry] = max(room.fastest[entry], room.speed[line])
+
+
+@kernel(PART)
+def _rates(record: Any, entries: Any, stage: Any, _third: Any) -> None:
+    """Rates of change of the live entries at a stage."""
+    tile = tile_at(record)
+    live, plan, out, room, bottom = tile.live[:entries], tile.plan, tile.rates, tile.sweep, tile.bottom
+    u = _states(tile, stage)
+    c, g, level = plan.components, plan.ghosts, 0
+    cells = u.shape[1] // c
+    for entry in live:
+        out.speed[entry] = 0.0
+        for k in range(c):
+            out.source[entry, k] = 0.0
+            for side in range(out.sides.shape[1]):
+                out.sides[entry, side, k] = 0.0
+    for axis in range(plan.shape.size):
+        n = plan.shape[axis]
+        each, plan.numbers[1] = cells // n, plan.spacing[axis]
+        for entry in live:
+            room.fastest[entry] = 0.0
+        for start in range(0, live.size * each, plan.chunk):
+            count = min(plan.chunk, live.size * each - start)
+            lines = (start, count, each)
+            entry = live[start // each]
+            if start % each == 0 and bottom.shape[1] > 0:
+                plan.numbers[0] = largest(u[entry], 0, cells)
+            _gather(u, live, plan, axis, lines, room)
+            for end in range(2):
+                call(tile.parts.fill_ghosts, (record,), (2 * axis + end, start, count))
+            order = room.order
+            order[_tile.LINES], order[_tile.CELLS], order[_tile.AXIS], order[_tile.FACES] = (
+                count,
+                n,
+                axis,
+                plan.kernels[axis, 0],
+            )
+            below = bottom[entry, level + start % each * (n + 2 * g) :]
+            straight = each == 1 and count == 1  # one axis: the sweep writes where the changes belong
+            change = out.change[entry] if straight else room.change
+            call(
+                plan.sweep,
+                (room.cells, below, change, room.through, room.speed, room.work, plan.numbers, order),
+                (),
+            )
+            if not straight:
+                _scatter(out, live, plan, axis, lines, room)
+            _add_ends(out, live, plan, axis, lines, room)
+        for entry in live:
+            out.speed[entry] += room.fastest[entry] / plan.spacing[axis]
+        if bottom.shape[1] > 0:
+            level += each * (n + 2 * g)
+
+
+@inner
+def _states(tile: Tile, stage: int) -> Array:
+    """The states that a stage starts from."""
+    return tile.u if stage == 0 else tile.room.one if stage == 1 else tile.room.two
+
+
+@inner
+def _stage(before: Array, now: Array, change: Array, weight: float, step: float, out: Array) -> None:
+    """Writes weight·before + (1 − weight)·(now + step·change)."""
+    for k in range(out.size):
+        out[k] = weight * before[k] + (1.0 - weight) * (now[k] + step * change[k])
 
 
 @inner
@@ -131,74 +201,141 @@ def _first_bad(good: Array, start: int, cells: int) -> int:
 
 
 @inner
-def _check_states(u: Array, marks: Array, system: System) -> int:
-    """Writes which of the marked entries are admissible to ``live``, and returns how many."""
-    plan, room, bad = system.plan, system.room, system.bad
-    rows, cells, wanted, kept = u.shape[0], u.shape[1] // plan.components, 0, 0
-    for b in range(rows):
-        if marks[2 * rows + b] > 0.0:
-            room.live[wanted] = b
-            wanted += 1
-    together = plan.chunk > 1
-    if together:
-        count = wanted * cells
-        for k in range(wanted):
-            for component in range(plan.components):
-                for i in range(cells):
-                    room.cells[component * count + k * cells + i] = u[room.live[k], component * cells + i]
-        call(plan.check, (room.cells, room.cells, room.cells, room.good, plan.numbers), (count, count))
-    for k in range(wanted):
-        b = room.live[k]
-        if not together:
-            call(plan.check, (u[b], u[b], u[b], room.good, plan.numbers), (cells, cells))
-        cell, entry = _first_bad(room.good, k * cells if together else 0, cells), np.int64(marks[b])
-        bad[entry] = cell if cell < 0 or bad[entry] < 0 else bad[entry]
-        if cell < 0:
-            room.live[kept] = b
+def _check_together(new: Array, live: Array, check: Any, good: Array, cells: int) -> None:
+    """Checks the states of several entries by one call."""
+    address, numbers, room = check
+    count = live.size * cells
+    for k in range(live.size):
+        for component in range(new.shape[1] // cells):
+            for i in range(cells):
+                room[component * count + k * cells + i] = new[live[k], component * cells + i]
+    call(address, (room, room, room, good, numbers), (count, count))
+
+
+@inner
+def _choose(remaining: float, speed: float, most: float, courant: float) -> float:
+    """The step: the rest of the interval, or at most half of it."""
+    bound = min(courant / speed, most) if speed > 0.0 else most
+    return remaining if bound >= remaining * (1.0 - 1e-9) else min(bound, 0.5 * remaining)
+
+
+@kernel(PART)
+def _look(record: Any, count: Any, stage: Any, _third: Any) -> None:
+    """States at the sides at the time of a stage; keeps their sum with the weights of the scheme."""
+    tile = tile_at(record)
+    live, step, sampled, given = tile.live[:count], tile.room.step, tile.room.sampled, tile.given
+    times, entries = tile.sweep.work[:count], tile.sweep.work[count:]
+    for k in range(count):
+        times[k], entries[k] = tile.clocks[live[k], 0], tile.first + live[k]
+        if stage > 0:
+            times[k] += ssp_node(stage) * step[live[k]]
+    call(tile.plan.given, (times, entries, times, times, times), (count, count))
+    weight = 6.0 * ssp_weight(stage)
+    for entry in live:
+        for k in range(given.shape[1]):
+            sampled[entry, k] = weight * given[entry, k] + (sampled[entry, k] if stage > 0 else 0.0)
+
+
+@inner
+def _plan_step(tile: Tile, live: Array) -> None:
+    """Steps of the live entries by their speeds."""
+    clocks, bounds, room = tile.clocks, tile.bounds, tile.room
+    for entry in live:
+        room.worst[entry] = tile.rates.speed[entry]
+        most = min(clocks[entry, 1], bounds[2])
+        room.step[entry] = _choose(bounds[0] - clocks[entry, 0], room.worst[entry], most, bounds[1])
+
+
+@inner
+def _sum_stage(stage: int, live: Array, rates: Rates, room: Attempt) -> None:
+    """Adds what a stage contributes to the account of a step, with six times its weight."""
+    sides, source, weight = room.sides, room.source, 6.0 * ssp_weight(stage)
+    for entry in live:
+        room.worst[entry] = max(room.worst[entry], rates.speed[entry])
+        for k in range(source.shape[1]):
+            source[entry, k] = (source[entry, k] if stage > 0 else 0.0) + weight * rates.source[entry, k]
+            for side in range(sides.shape[1]):
+                before = sides[entry, side, k] if stage > 0 else 0.0
+                sides[entry, side, k] = before + weight * rates.sides[entry, side, k]
+
+
+@kernel(PART)
+def _finish_stage(record: Any, count: Any, stage: Any, _third: Any) -> None:
+    """States after a stage; moves the entries that are admissible to the front of the live ones and counts them."""
+    tile = tile_at(record)
+    plan, room, live = tile.plan, tile.room, tile.live[:count]
+    kept, cells = 0, room.good.size // tile.u.shape[0]
+    if stage == 0:
+        _plan_step(tile, live)
+    _sum_stage(stage, live, tile.rates, room)
+    u, now, new, weight = tile.u, _states(tile, stage), room.two if stage == 1 else room.one, ssp_parts(stage + 1)[0]
+    for entry in live:
+        _stage(u[entry], now[entry], tile.rates.change[entry], weight, room.step[entry], new[entry])
+    if plan.chunk > 1:
+        _check_together(new, live, (plan.check, plan.numbers, tile.sweep.cells), room.good, cells)
+    for k in range(count):
+        entry = live[k]
+        if plan.chunk == 1:
+            call(plan.check, (new[entry], u[entry], new[entry], room.good, plan.numbers), (cells, cells))
+        room.bad[entry] = _first_bad(room.good, k * cells if plan.chunk > 1 else 0, cells)
+        if room.bad[entry] < 0:
+            live[kept] = entry
             kept += 1
-    return kept
+    tile.live[tile.u.shape[0]] = kept
 
 
-@kernel(RATES)
-def rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, width: Any, rows: Any) -> None:
-    """The kernel of rates; flow is, component by component, that through the sides, and the source."""
-    system = system_at(record)
-    plan, room = system.plan, system.room
-    c, d, g, level, sides = plan.components, plan.shape.size, plan.ghosts, 0, 0
-    cells, flows, marks = width // c, (2 * d + 1) * c + 2, array_at(info, 3 * rows)
-    for n in plan.shape:
-        sides += 2 * c * (cells // n)
-    states, change = array_at(u, rows * width).reshape((rows, width)), array_at(rate, rows * width)
-    change, through = change.reshape((rows, width)), array_at(flow, rows * flows).reshape((rows, flows))
-    given = array_at(data, rows * sides).reshape((rows, sides))
-    for b in range(rows):
-        if marks[2 * rows + b] > 0.0:
-            change[b, :], through[b, :] = np.nan, 0.0
-    live = room.live[: _check_states(states, marks, system)]
-    for axis in range(d):
-        n = plan.shape[axis]
-        each, plan.numbers[1] = cells // n, plan.spacing[axis]
-        for b in live:
-            room.fastest[b] = 0.0
-        for start in range(0, live.size * each, plan.chunk):
-            count = min(plan.chunk, live.size * each - start)
-            lines, b = (start, count, each), live[start // each]
-            if start % each == 0 and plan.bottom.shape[1] > 0:
-                plan.numbers[0] = largest(states[b], 0, cells)
-            _gather(states, live, plan, axis, lines, room.cells)
-            for end in range(2):
-                _fill_ghosts(given, live, plan, (axis, end), lines, room)
-            order = room.order
-            order[_plan.LINES], order[_plan.CELLS], order[_plan.AXIS] = count, n, axis
-            order[_plan.FACES] = plan.kernels[axis, 0]
-            below = plan.bottom[np.int64(marks[b]), level + start % each * (n + 2 * g) :]
-            straight = each == 1 and count == 1  # one axis: the sweep writes where the changes belong
-            along = change[b] if straight else room.change
-            arrays = room.cells, below, along, room.through, room.speed, room.work, plan.numbers, order
-            call(plan.sweep, arrays, ())
-            if not straight:
-                _scatter(change, live, plan, axis, lines, along)
-            _add_ends(through, live, plan, axis, lines, room)
-        for b in live:
-            through[b, flows - 2] += room.fastest[b] / plan.spacing[axis]
-        level += each * (n + 2 * g) if plan.bottom.shape[1] > 0 else 0
+@kernel(PART)
+def _end_step(record: Any, _first: Any, _second: Any, _third: Any) -> None:
+    """Moves entries to the end of their steps, or halves the steps that failed."""
+    tile = tile_at(record)
+    u, clocks, status, room, target = tile.u, tile.clocks, tile.status, tile.room, tile.bounds[0]
+    for entry in range(u.shape[0]):
+        if status[entry] != _tile.RUNNING:
+            continue
+        step, bad = room.step[entry], room.bad[entry]
+        if not (bad < 0 and step * room.worst[entry] <= _LIMIT):
+            clocks[entry, 1] = 0.5 * step
+            if not step > tile.bounds[3]:
+                clocks[entry, 1], status[entry], tile.places[entry] = step, _tile.FAILED, bad
+            continue
+        for k in range(u.shape[1]):
+            u[entry, k] = room.one[entry, k]
+        for k in range(room.source.shape[1]):
+            tile.source[entry, k] += step / 6.0 * room.source[entry, k]
+            for side in range(room.sides.shape[1]):
+                tile.flux[entry, side, k] += step / 6.0 * room.sides[entry, side, k]
+        for k in range(tile.sampled.shape[1]):
+            tile.sampled[entry, k] += step / 6.0 * room.sampled[entry, k]
+        clocks[entry, 0] = target if step == target - clocks[entry, 0] else clocks[entry, 0] + step
+        clocks[entry, 1] *= 2.0
+        clocks[entry, 2] += 1.0
+        if clocks[entry, 0] >= target:
+            status[entry] = _tile.DONE
+
+
+@kernel(PART)
+def run(record: Any, budget: Any, _second: Any, _third: Any) -> None:
+    """Integrates the entries of a tile to the target time, or as many steps as the budget allows."""
+    tile = tile_at(record)
+    live, parts = tile.live, tile.parts
+    for _ in range(budget):
+        count = 0
+        for entry in range(tile.u.shape[0]):
+            if tile.status[entry] == _tile.RUNNING:
+                live[count] = entry
+                count += 1
+        if count == 0:
+            return
+        for stage in range(3):
+            if parts.look != 0:
+                call(parts.look, (record,), (count, stage, 0))
+            call(parts.rates, (record,), (count, stage, 0))
+            call(parts.finish_stage, (record,), (count, stage, 0))
+            count = live[tile.u.shape[0]]
+        call(parts.end_step, (record,), (0, 0, 0))
+
+
+def parts(looks: bool) -> Parts:
+    """The parts of a step; looking up states is compiled only where they change with time."""
+    rest = _rates, _fill_ghosts, _finish_stage, _end_step
+    return Parts(_look.address if looks else 0, *(part.address for part in rest))

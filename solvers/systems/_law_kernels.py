@@ -17,7 +17,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import Callback, call_from_python
 from solvers.finite_volume.convection.schemes import Rusanov
 from solvers.systems import _shallow, _sweep, pointwise
-from solvers.systems._plan import view
+from solvers.systems._tile import view
 from solvers.systems.euler import Euler
 from solvers.systems.laws import HLLC, ShallowWater, SystemFlux, SystemLaw, tensor_flux
 from solvers.systems.pointwise import PointwiseLaw

@@ -1,34 +1,32 @@
-"""From a law, a grid and sides to the arrays of the compiled steps, and back."""
+"""From a law, a grid and sides to the arrays of the compiled core, and back; whether its steps saw changing sides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.conditions import Condition, Dirichlet, Outflow, Periodic
+from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume._kernels import NO_RECORD, Callback, Shared, numbers_at
+from solvers.finite_volume._kernels import Callback, Shared
 from solvers.finite_volume.convection.schemes import MUSCL, WENO, Constant, Reconstruction
-from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.steppers import _explicit_kernels as explicit
-from solvers.finite_volume.steppers import _march_kernels as march
-from solvers.finite_volume.steppers._drive import rows_at_start, steps_of
-from solvers.finite_volume.steppers._march_kernels import Limits, Output, Sides
 from solvers.grids import CellGrid
 from solvers.systems import _core as core
-from solvers.systems import _plan
+from solvers.systems import _tile
 from solvers.systems._law_kernels import Law, LawKernels, admissible, law_kernels
-from solvers.systems._plan import System
+from solvers.systems._tile import view
 from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, stated
 from solvers.systems.laws import ShallowWater, SystemFlux
 
-_LIMIT = 0.5  # of a cell that a signal may have crossed after a step
-_KINDS = {Periodic: _plan.PERIODIC, Reflecting: _plan.REFLECTING, Outflow: _plan.OUTFLOW, Dirichlet: _plan.GIVEN}
+_BUDGET = 200
+_KINDS = {Periodic: _tile.PERIODIC, Reflecting: _tile.REFLECTING, Outflow: _tile.OUTFLOW, Dirichlet: _tile.GIVEN}
+_POINTS = 4096
+_TOLERANCE = 0.05
+_ROUND_OFF = 1e-9
+_CHUNK = 2**16  # numbers of states held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +52,12 @@ class Setting:
     reconstruction: Reconstruction
 
     @property
-    def changes(self) -> bool:
-        """Whether a state at a side changes with time."""
-        return any(side.changes for pair in self.sides for side in pair)
+    def changing(self) -> list[Side]:
+        """The sides whose state changes with time."""
+        return [side for pair in self.sides for side in pair if side.changes]
 
     def state(self, side: Side, time: float) -> Tensor:
-        """States of a Dirichlet side at a time ``(*batch, c, *face)``."""
+        """States of a Dirichlet side at a time ``(entries, c, face cells)``, one face cell with one axis."""
         face = tuple(n for axis, n in enumerate(self.grid.shape) if axis != side.axis)
         states = stated(side, time, (*self.batch, self.components), face)
         if not bool(admissible(self.law, states, self.grid.dimension).all()):
@@ -67,147 +65,157 @@ class Setting:
                 f"{side.name}: the state at time {time:g} is not admissible for {type(self.law).__name__}; give the "
                 f"conserved components, got {states[0].tolist()}."
             )
-        return states.reshape(*self.batch, self.components, *face)
+        return states.reshape(prod(self.batch), self.components, prod(face))
 
-    def data(self, start: float, end: float, breakpoints: Sequence[float]) -> SideData:
-        """The states at all sides from start to end; a row is a component of an entry. Steps end at break points."""
-
-        def condition(side: Side) -> Condition:
-            if not isinstance(side.condition, Dirichlet):
-                return Outflow()
-            return Dirichlet(partial(self.state, side) if side.changes else self.state(side, start))
-
-        pairs = [(condition(first), condition(last)) for first, last in self.sides]
-        return SideData.build(pairs, self.grid, (*self.batch, self.components), start, end, breakpoints)
+    def place(self, side: Side) -> slice:
+        """Where the states of a side are among those of all sides."""
+        cells = [self.components * prod(self.grid.shape) // n for n in self.grid.shape]
+        start = 2 * sum(cells[: side.axis]) + (cells[side.axis] if side.end == "last" else 0)
+        return slice(start, start + cells[side.axis])
 
 
 class Run:
-    """A batch under way, by the explicit steps of ``solve``.
+    """A batch under way.
 
-    Args:
+    Attributes:
         setting: What is solved.
-        sides: The states at its sides.
-        u: Cell averages ``(entries, c, *cells)`` at the start.
-        bottom: Bottom ``(entries, *cells)``, or None.
-        steps: Fraction of a cell that the fastest signal may cross in a step, and the largest step.
+        u: Cell averages ``(entries, c, *cells)``.
+        boundary_flux: Time-integrated flux through every side ``(entries, 2d, c)``.
+        source: Time-integrated source ``(entries, c)``.
+        sampled: Time-integrated states at the sides that change with time, as the steps sampled them.
     """
 
-    def __init__(
-        self, setting: Setting, sides: SideData, u: Tensor, bottom: Tensor | None, steps: tuple[float, float]
-    ) -> None:
-        self.setting, self._sides, entries = setting, sides, len(u)
-        kernels = _kernels_of(setting, u)
-        self._error, states = kernels.error, u.reshape(entries, -1).numpy()
-        flows = (2 * setting.grid.dimension + 1) * setting.components
-        given = sides.at(np.full((1, len(sides.rows)), sides.start))[0].reshape(entries, -1)
-        self._rows = rows_at_start(states, flows, given, sides.start, inf)
-        self._output = Output(np.zeros(1), np.zeros((entries, 1, states.shape[1])), np.zeros((entries, 1, flows)))
-        width = entries if kernels.whole or sides.scan is not None else 1
-        plan = _plan_of(setting, kernels, width, _bottoms(setting, bottom, entries).numpy())
-        self._bad = np.full(entries, -1)
-        system = Shared(System(plan, _room_of(plan, setting.reconstruction, width), self._bad), owner=kernels)
-        self._look = Callback(self._states, kernels.error, rates=True)
-        courant, largest = steps
-        scheme = explicit.Scheme(
-            courant, 3, Limits(inf, 0.0, largest), core.rates.address, system.record, 0, keeps=1, most=_LIMIT, lands=1
-        )
-        data = Sides(0 if sides.scan is None else self._look.address, NO_RECORD, np.zeros(0, np.int64))
-        room, parts = explicit.empty_room(self._rows, width), explicit.parts(looks_ahead=False)
-        self._advance = steps_of(explicit.Steps(self._rows, scheme, data, self._output, room, parts), owner=system)
-
-    @property
-    def u(self) -> Tensor:
-        """Cell averages ``(entries, c, *cells)``."""
-        return torch.from_numpy(self._rows.u).reshape(-1, self.setting.components, *self.setting.grid.shape)
-
-    @property
-    def account(self) -> Tensor:
-        """Time-integrated flux through every side, and last the source ``(entries, 2d + 1, c)``."""
-        return torch.from_numpy(self._rows.account).reshape(len(self._rows.u), -1, self.setting.components)
+    def __init__(self, setting: Setting, u: Tensor, bottom: Tensor | None, start: float) -> None:
+        self.setting, entries, d = setting, len(u), setting.grid.dimension
+        self._kernels = _kernels_of(setting, u)
+        self.u = u.clone()
+        self.boundary_flux = u.new_zeros(entries, 2 * d, setting.components)
+        self.source = u.new_zeros(entries, setting.components)
+        self._clocks = torch.tensor([start, torch.inf, 0.0], dtype=torch.float64).repeat(entries, 1)
+        self._given = self._states_at_start(entries, start)
+        self.sampled = torch.zeros_like(self._given) if setting.changing else u.new_zeros(entries, 0)
+        self._bottom = _bottoms(setting, bottom, entries)
+        self._look = Callback(self._update_states, self._kernels.error)
+        self._tile = entries if self._kernels.whole or setting.changing else 1
+        self._bounds, self._status, self._places = np.zeros(4), np.zeros(entries, np.int64), np.zeros(entries, np.int64)
+        self._tiles = self._make_tiles()
 
     @property
     def steps(self) -> Tensor:
         """Accepted steps of every entry ``(entries,)``."""
-        return torch.from_numpy(self._rows.state[:, march.STEPS]).to(torch.int64)
+        return self._clocks[:, 2].to(torch.int64)
 
-    def advance(self, target: float, report: Callable[[float], None] | None) -> None:
+    def advance(self, target: float, steps: tuple[float, float, float], report: Callable[[float], None] | None) -> None:
         """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step.
 
-        ``report`` is called with the mean advance in time over the batch.
+        ``steps`` are the fraction of a cell that the fastest signal may cross in a step, the largest and the smallest
+        step; ``report`` is called with the mean advance in time over the batch.
         """
-        state, self._output.times[:] = self._rows.state, target
-        state[:, march.CURSOR], now = 0.0, state[:, march.TIME]
-        while (now < target).any():
-            before = now.mean()
-            self._advance()
-            if self._error:
-                raise self._error[0]
-            if report is not None:
-                report(float(now.mean() - before))
-            for entry in np.flatnonzero(state[:, march.VERDICT])[:1]:
-                raise self._failure(int(entry), target)
+        clocks, status = self._clocks.numpy(), self._status
+        self._bounds[:] = target, *steps
+        status[:], self._places[:] = np.where(clocks[:, 0] < target, _tile.RUNNING, _tile.DONE), -1
+        for start, tile in zip(range(0, len(self.u), self._tile), self._tiles, strict=True):
+            part = slice(start, start + self._tile)
+            while (status[part] == _tile.RUNNING).any():
+                before = clocks[part, 0].sum()
+                tile.run(core.run, _BUDGET, 0, 0)
+                if self._kernels.error:
+                    raise self._kernels.error[0]
+                if report is not None:
+                    report(float(clocks[part, 0].sum() - before) / len(self.u))
+            if (status[part] == _tile.FAILED).any():
+                entry = start + int(np.argmax(status[part] == _tile.FAILED))
+                raise self._failure(entry, int(self._places[entry]))
 
-    def check(self, time: float) -> None:
-        """Raises an error if the steps until a time missed an event at a side."""
-        self._sides.check(self._rows.sampled.reshape(self._sides.fixed.shape), self._sides.start, time)
+    def _make_tiles(self) -> list[Shared]:
+        """The tiles of entries for the core; they share plan and room."""
+        entries, d, plan = len(self.u), self.setting.grid.dimension, self._make_plan()
+        rows = [self.u.reshape(entries, -1), self._clocks, self.boundary_flux, self.source, self.sampled]
+        ahead, behind = [*(each.numpy() for each in rows), self._status, self._places], (self._given, self._bottom)
+        attempt, rates, buffers = _rooms(plan, self._tile, 2 * d, self.sampled.shape[1])
+        live, parts = np.zeros(self._tile + 1, np.int64), core.parts(bool(self.setting.changing))
+        tiles = []
+        for start in range(0, entries, self._tile):
+            part = slice(start, start + self._tile)
+            first, others = [each[part] for each in ahead], [each.numpy()[part] for each in behind]
+            rest = (self._bounds, start, plan, attempt, rates, buffers, parts)
+            tiles.append(Shared(_tile.Tile._make((*first, live, *others, *rest)), owner=self._kernels))
+        return tiles
 
-    def _states(
-        self, times: Any, rows: Any, since: Any, out: Any, _same: Any, _record: Any, count: int, size: int
-    ) -> None:
-        """States at the times of some entries; with no size their largest steps, and whether states may jump there."""
-        c = self.setting.components
-        numbers = numbers_at(rows, count).astype(np.int64)[:, None] * c + np.arange(c)
-        part, moments = self._sides.take(numbers.reshape(-1)), np.repeat(numbers_at(times, count), c)
-        if size > 0:
-            numbers_at(out, count, size)[:] = part.at(moments[None], np.repeat(numbers_at(since, count), c)).reshape(
-                count, size
-            )
-            return
-        limits = numbers_at(out, 2, count)
-        limits[0] = part.largest_step(moments).reshape(count, c).min(1)
-        limits[1] = part.scan is not None and part.scan.panels.has_breaks
+    def _make_plan(self) -> _tile.Plan:
+        setting, kernels = self.setting, self._kernels
+        grid, way = setting.grid, setting.reconstruction
+        return _tile.Plan(
+            shape=np.array(grid.shape, np.int64),
+            spacing=np.array(grid.spacing),
+            kinds=np.array([[_KINDS[type(side.condition)] for side in pair] for pair in setting.sides], np.int64),
+            components=setting.components,
+            ghosts=_ghosts(setting),
+            chunk=self._tile * prod(grid.shape) if kernels.whole else 1,
+            sweep=kernels.sweep,
+            kernels=np.array([kernels.faces, kernels.mirrors], np.int64).T.copy(),
+            check=kernels.check,
+            slopes=way.address,
+            given=self._look.address if setting.changing else 0,
+            numbers=kernels.numbers,
+        )
 
-    def _failure(self, entry: int, target: float) -> SolverDivergedError:
+    def _states_at_start(self, entries: int, start: float) -> Tensor:
+        """States of all sides ``(entries, Σ over axes of 2·c·face cells)``, 0 where none is given."""
+        setting = self.setting
+        pairs = setting.sides
+        given = torch.zeros(entries, setting.place(pairs[-1][1]).stop, dtype=torch.float64)
+        for side in (side for pair in pairs for side in pair if isinstance(side.condition, Dirichlet)):
+            given[:, setting.place(side)] = setting.state(side, start).flatten(1)
+        return given
+
+    def _update_states(self, times: Any, rows: Any, _a: Any, _b: Any, _c: Any, count: int, _d: int) -> None:
+        """Puts the states of the sides at the times of some entries where the core reads them."""
+        distinct, which = np.unique(view(times, 1, count, count)[0], return_inverse=True)
+        entries = torch.from_numpy(view(rows, 1, count, count)[0].astype(np.int64))
+        for side in self.setting.changing:
+            for k, time in enumerate(distinct.tolist()):
+                chosen = entries[torch.from_numpy(which == k)]
+                self._given[chosen, self.setting.place(side)] = self.setting.state(side, time)[chosen].flatten(1)
+
+    def _failure(self, entry: int, cell: int) -> SolverDivergedError:
         """The error of an entry that failed at the smallest step."""
-        setting, cell = self.setting, int(self._bad[entry])
-        time, step = (float(self._rows.state[entry, place]) for place in (march.TIME, march.LENGTH))
+        setting, (time, step, _) = self.setting, self._clocks[entry].tolist()
         place = np.unravel_index(cell, setting.grid.shape) if cell >= 0 else ()
         at = f" in cell {tuple(int(i) for i in place)}" if cell >= 0 else ""
         number = np.unravel_index(entry, setting.batch) if setting.batch else ()
         where = f", batch entry {tuple(int(i) for i in number)}" if setting.batch else ""
         return SolverDivergedError(
             f"{type(setting.law).__name__} has no admissible state{at}{where} after time {time:.6g} with a step of "
-            f"{step:.3g} (smallest allowed {march.smallest_step(time, target):.3g}). Check the law's flux, eigenvalues "
-            "and admissible, and the boundary states; reconstruction=Constant() is the most robust."
+            f"{step:.3g} (smallest allowed {self._bounds[3]:.3g}). Check the law's flux, eigenvalues and admissible, "
+            "and the boundary states; reconstruction=Constant() is the most robust."
         )
 
 
-def _plan_of(setting: Setting, kernels: LawKernels, width: int, bottom: np.ndarray) -> _plan.Plan:
-    """What does not change with time, for so many entries that go side by side."""
-    grid = setting.grid
-    return _plan.Plan(
-        shape=np.array(grid.shape, np.int64),
-        spacing=np.array(grid.spacing),
-        kinds=np.array([[_KINDS[type(side.condition)] for side in pair] for pair in setting.sides], np.int64),
-        components=setting.components,
-        ghosts=_ghosts(setting),
-        chunk=width * prod(grid.shape) if kernels.whole else 1,
-        sweep=kernels.sweep,
-        kernels=np.array([kernels.faces, kernels.mirrors], np.int64).T.copy(),
-        check=kernels.check,
-        numbers=kernels.numbers,
-        bottom=bottom,
-    )
-
-
-def _room_of(plan: _plan.Plan, way: Reconstruction, entries: int) -> _plan.Room:
-    """Room for the rates of so many entries."""
+def _rooms(
+    plan: _tile.Plan, entries: int, sides: int, sampled: int
+) -> tuple[_tile.Attempt, _tile.Rates, _tile.Buffers]:
+    """Room for the steps, the rates and the sweeps of a tile."""
     c, g, cells = plan.components, plan.ghosts, int(plan.shape.prod())
-    ends = min(plan.chunk, entries * cells)
+    width, ends = c * cells, min(plan.chunk, entries * cells)
     most = max(min(ends, entries * cells // int(n)) * (int(n) + 2 * g) for n in plan.shape)
     order = np.zeros(8, np.int64)
-    order[[_plan.COMPONENTS, _plan.GHOSTS, _plan.CHECK, _plan.SLOPES]] = c, g, plan.check, way.address
-    return _plan.Room(
+    order[[_tile.COMPONENTS, _tile.GHOSTS, _tile.CHECK, _tile.SLOPES]] = c, g, plan.check, plan.slopes
+    attempt = _tile.Attempt(
+        one=np.zeros((entries, width)),
+        two=np.zeros((entries, width)),
+        sides=np.zeros((entries, sides, c)),
+        source=np.zeros((entries, c)),
+        sampled=np.zeros((entries, sampled)),
+        step=np.zeros(entries),
+        worst=np.zeros(entries),
+        bad=np.zeros(entries, np.int64),
+        good=np.zeros(entries * cells),
+    )
+    rates = _tile.Rates(
+        np.zeros((entries, width)), np.zeros((entries, sides, c)), np.zeros((entries, c)), np.zeros(entries)
+    )
+    buffers = _tile.Buffers(
         cells=np.zeros(c * most + 1),
         change=np.zeros(c * most + 1),
         through=np.zeros(3 * c * ends),
@@ -216,10 +224,9 @@ def _room_of(plan: _plan.Plan, way: Reconstruction, entries: int) -> _plan.Room:
         image=np.zeros(c * ends * g),
         work=np.zeros((3 * c + 4) * (most + 2 * ends)),
         fastest=np.zeros(entries),
-        good=np.zeros(entries * cells),
         order=order,
-        live=np.zeros(entries, np.int64),
     )
+    return attempt, rates, buffers
 
 
 def _ghosts(setting: Setting) -> int:
@@ -256,3 +263,67 @@ def _bottoms(setting: Setting, bottom: Tensor | None, entries: int) -> Tensor:
         lines = torch.cat([bottom_ghosts(first, cells, 2), cells, bottom_ghosts(last, cells, 2)], dim=-1)
         padded.append(lines.reshape(entries, -1))
     return torch.cat(padded, dim=1).contiguous()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Compares the time integral of given states, as the steps sample it, with that over many more points.
+
+    An event shorter than the distance of the points, a part in ``_POINTS`` of the span, is missed where the steps miss
+    it too.
+
+    Every face cell is compared on its own, since events of opposite sign cancel in a mean, and the mean over the side
+    too, whose variation may be smaller than that of its cells.
+
+    Args:
+        setting: What is solved.
+        sampled: Time-integrated states of all sides; see ``Run``.
+    """
+
+    setting: Setting
+    sampled: Tensor
+
+    def check(self, start: float, end: float) -> None:
+        """Raises an error if an integral over the span is off by more than a twentieth of a state's variation."""
+        for side in self.setting.changing if end > start else []:
+            if self._misses(side, start, end):
+                raise InvalidArgumentError(
+                    f"{side.name}: the time steps between {start:g} and {end:g} miss a part of the state, which changes"
+                    " within a step; set largest_step to a fraction of the shortest event."
+                )
+
+    def _misses(self, side: Side, start: float, end: float) -> bool:
+        """Whether the steps missed a part of the state in a face cell or in the mean over the side.
+
+        A cell's variation is about its first or its last state, whichever is larger: a front that runs along the side
+        and reaches a cell shortly before the end is no event there. That of the mean is about its first state.
+        """
+        points = start + (end - start) * (torch.arange(_POINTS).double() + 0.5) / _POINTS
+        first = next(self._chunks(side, points[:1]))[0]
+        total, variation, of_mean = torch.zeros_like(first), torch.zeros_like(first), torch.zeros_like(first[..., 0])
+        for states in self._chunks(side, points):
+            total += states.sum(0)
+            of_mean += (states.mean(-1) - first.mean(-1)).abs().sum(0)
+            variation += states.sub_(first).abs_().sum(0)
+        sampled = self.sampled[:, self.setting.place(side)].reshape(first.shape)
+        off = (sampled / (end - start) - total / _POINTS) * _POINTS
+        floor = _ROUND_OFF * (_POINTS * first.abs() + variation).amax(-1)
+        if bool((off.mean(-1).abs() > _TOLERANCE * of_mean + floor).any()):
+            return True
+        bound = off.abs() - floor[..., None]
+        if bool((bound <= _TOLERANCE * variation).all()):
+            return False
+        last = next(self._chunks(side, points[-1:]))[0]
+        about_last = sum((states.sub_(last).abs_().sum(0) for states in self._chunks(side, points)), 0 * last)
+        return bool((bound > _TOLERANCE * torch.maximum(variation, about_last)).any())
+
+    def _chunks(self, side: Side, points: Tensor) -> Iterator[Tensor]:
+        """States at points of time ``(points, entries, c, face cells)``, a part of the points at a time, to change."""
+        states = []
+        for point in points.tolist():
+            states.append(self.setting.state(side, point))
+            if len(states) * states[0].numel() >= _CHUNK:
+                yield torch.stack(states)
+                states = []
+        if states:
+            yield torch.stack(states)

@@ -17,7 +17,7 @@ from numba.np.numpy_support import carray
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import KERNEL, Array, array_at, call, kernel, written_kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
-from solvers.systems._plan import AXIS, CELLS, COMPONENTS, SLOPES, SWEEP
+from solvers.systems._tile import AXIS, CELLS, COMPONENTS, SLOPES, SWEEP
 
 _THIN = 1e-8
 _ROUND_OFF = 1e-14

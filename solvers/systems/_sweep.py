@@ -6,7 +6,7 @@ from solvers._compiled import inner
 from solvers.finite_volume._kernels import Array, array_at, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.systems._core import sum_flags
-from solvers.systems._plan import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, SWEEP
+from solvers.systems._tile import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, SWEEP
 
 _HALVINGS = 8
 

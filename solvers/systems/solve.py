@@ -14,7 +14,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.schemes import MUSCL, Reconstruction
 from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
-from solvers.systems._run import Run, Setting
+from solvers.systems._run import Run, Setting, Watch
 from solvers.systems.boundary import Side, make_sides
 from solvers.systems.laws import HLL, ShallowWater, SystemFlux, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
@@ -24,6 +24,7 @@ from solvers.systems.solution import SystemSolution, as_field, totals_of
 Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 
+_FLOOR = 1e-12
 _SAMPLED = 1000
 
 
@@ -40,12 +41,13 @@ class SystemOptions(TypedDict, total=False):
         courant: Fraction of a cell that the fastest signal may cross in a step, the axes added up, 0.4 by default and
             at most 0.5, which keeps depths positive.
         largest_step: Upper bound of the step. By default none, or a thousandth of the time span if a boundary state is
-            a function of time.
+            a function of time. An error says if the steps miss a part of such a state, unless they step over an event
+            shorter than 1/4096 of the time span, which is not seen: solve a short span around it on its own, from
+            ``start`` on, with steps shorter than the event.
         progress: Whether to show a progress bar on standard error.
         tolerance: ``ReactionDiffusion`` only: allowed mean |error| of a step over the spread of every unknown, 1e-4 by
             default.
-        breakpoints: Times at which boundary data jump or have a kink; steps end there. Data are scanned for events as
-            in ``solve``.
+        breakpoints: ``ReactionDiffusion`` only: times at which boundary data jump or have a kink; steps end there.
     """
 
     start: float
@@ -90,7 +92,6 @@ def solve_system(
 
     Raises:
         InvalidArgumentError: If an argument has the wrong type, shape or value.
-        BoundarySamplingError: If the steps missed an event in the states at a side.
         SolverDivergedError: If an entry has no admissible state at the smallest step; NaN is never returned.
     """
     if isinstance(law, ReactionDiffusion):
@@ -117,30 +118,29 @@ def solve_system(
         reconstruction=options.get("reconstruction", MUSCL()),
     )
     with torch.no_grad():
-        return _integrate(setting, u, level, [start, *output.tolist()], options)
+        return _integrate(Run(setting, u, level, start), u, [start, *output.tolist()], options)
 
 
-def _integrate(
-    setting: Setting, u: Tensor, bottom: Tensor | None, times: list[float], options: SystemOptions
-) -> SystemSolution:
+def _integrate(run: Run, u: Tensor, times: list[float], options: SystemOptions) -> SystemSolution:
     """Runs the steps and collects the output."""
-    span, kept = times[-1] - times[0], []
-    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if setting.changes else inf)
-    sides = setting.data(times[0], times[-1], options.get("breakpoints", ()))
-    run = Run(setting, sides, u, bottom, (float(options.get("courant", 0.4)), float(largest)))
+    setting, span = run.setting, times[-1] - times[0]
+    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if setting.changing else inf)
+    kept: tuple[list[Tensor], ...] = ([], [], [])
     with reporter(bool(options.get("progress", False)), span) as report:
+        steps = options.get("courant", 0.4), largest, _FLOOR * max(abs(times[-1]), span)
         for time in times[1:]:
-            run.advance(time, report)
-            kept.append((run.u.clone(), run.account.clone()))
-    run.check(times[-1])
-    values, account = (torch.stack(each, dim=1) for each in zip(*kept, strict=True))
+            run.advance(time, steps, report)
+            for place, now in zip(kept, (run.u, run.boundary_flux, run.source), strict=True):
+                place.append(now.clone())
+    Watch(setting, run.sampled).check(times[0], times[-1])
+    values, account, source = (torch.stack(each, dim=1) for each in kept)
     return SystemSolution(
         grid=setting.grid,
         times=torch.tensor(times[1:], dtype=torch.float64),
         values=values.reshape(*setting.batch, *values.shape[1:]),
         initial_total=totals_of(u, setting.grid).reshape(*setting.batch, -1),
-        boundary_flux=account[:, :, :-1].reshape(*setting.batch, len(kept), -1, setting.components),
-        source=account[:, :, -1].reshape(*setting.batch, len(kept), setting.components),
+        boundary_flux=account.reshape(*setting.batch, *account.shape[1:]),
+        source=source.reshape(*setting.batch, *source.shape[1:]),
         steps=run.steps.reshape(setting.batch),
     )
 
@@ -153,7 +153,7 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
-    known = sorted(set(SystemOptions.__annotations__) - {"tolerance"})
+    known = sorted(set(SystemOptions.__annotations__) - {"tolerance", "breakpoints"})
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise InvalidArgumentError(

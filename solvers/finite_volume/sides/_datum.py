@@ -113,7 +113,7 @@ class Datum:
         return values.reshape(*everyone.shape, self.width)[:, rows]
 
     def _one_by_one(self, times: Array, rows: Array) -> Array:
-        distinct, which = np.unique(times, return_inverse=True) if times.size > 1 else (times, np.zeros(1, int))
+        distinct, which = np.unique(times, return_inverse=True) if times.size > 8 else (times, np.arange(times.size))
         which = which.ravel()
         values = (self._value(time) for time in distinct.ravel().tolist())
         if self.shared:

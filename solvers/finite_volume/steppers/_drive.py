@@ -75,7 +75,7 @@ def drive(
     values, account = np.full((count, len(times), initial.shape[1]), np.nan), np.zeros((count, len(times), flows))
     output = Output(times, values, account)
     proposal = (times[-1] - start) * stepper.first_fraction
-    rows = rows_at_start(initial, flows, operator.sides.at(np.full((1, count), start))[0], start, proposal)
+    rows = _rows_at_start(operator, initial, start, proposal)
     if times[0] == start:
         values[:, 0], rows.state[:, march.CURSOR] = initial, 1
     take = _explicit_steps if isinstance(stepper, SSPRK3 | RKL2) else _implicit_steps
@@ -108,9 +108,8 @@ def diffusion_steps(operator: Operator) -> tuple[Array, Callable[[float, float],
     It has no error control, and returns fluxes through the sides ``(2d, rows)`` and time integrals of side data. States
     that are not finite become NaN.
     """
-    count, cells, flows = operator.sides.fixed.shape[0], math.prod(operator.grid.shape), 2 * operator.grid.dimension + 1
-    kernels, data = OperatorKernels(operator, False), operator.sides.at(np.zeros((1, count)))[0]
-    rows = rows_at_start(np.zeros((count, cells)), flows, data, 0.0, 1.0)
+    count, cells = operator.sides.fixed.shape[0], math.prod(operator.grid.shape)
+    kernels, rows = OperatorKernels(operator, False), _rows_at_start(operator, np.zeros((count, cells)), 0.0, 1.0)
     output = Output(np.ones(1), np.zeros((count, 1, cells)), np.zeros((count, 1, rows.account.shape[1])))
     advance = _explicit_steps(RKL2(), Limits(math.inf, 0.0, math.inf), kernels, rows, output)
     numbers = [march.TIME, march.PROPOSAL, march.CURSOR, march.FAILED, march.VERDICT]
@@ -137,20 +136,15 @@ def _explicit_steps(
     rates, record, width = kernels.rates
     looks_ahead = stepper.courant == 0.0 and kernels.sides.kernel != 0
     keeps = stepper.courant == 0.0 and (limits.tolerance < math.inf or looks_ahead)
-    sourced = kernels.operator.source is not None
+    sourced, parts = kernels.operator.source is not None, explicit.parts(looks_ahead)
     scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced, keeps)
-    room, parts = explicit.empty_room(rows, width), explicit.parts(looks_ahead)
-    return steps_of(explicit.Steps(rows, scheme, kernels.sides, output, room, parts), kernels)
-
-
-def steps_of(steps: explicit.Steps, owner: object) -> Callable[[], None]:
-    """A function that takes many explicit steps of rows; ``owner`` as for ``Shared``."""
-    shared, width = Shared(steps, owner), steps.room.lanes.shape[1]
+    room = explicit.empty_room(rows, width)
+    steps = Shared(explicit.Steps(rows, scheme, kernels.sides, output, room, parts), owner=kernels)
 
     def advance() -> None:
-        steps.rows.state[:, march.FRESH] = 1.0
-        for first in range(0, len(steps.rows.u), width):
-            shared.run(explicit.take_steps, first, _BUDGET, 0)
+        rows.state[:, march.FRESH] = 1.0
+        for first in range(0, len(rows.u), width):
+            steps.run(explicit.take_steps, first, _BUDGET, 0)
 
     return advance
 
@@ -182,9 +176,9 @@ def _raise_if_failed(rows: March, last: float) -> None:
         )
 
 
-def rows_at_start(initial: Array, flows: int, data: Array, start: float, proposal: float) -> March:
-    """Rows under way before their first steps, with so many fluxes and sources and the data of the sides."""
-    count, state = len(initial), np.zeros((len(initial), 14))
+def _rows_at_start(operator: Operator, initial: Array, start: float, proposal: float) -> March:
+    """The rows under way, before their first steps."""
+    count, flows, state = len(initial), 2 * operator.grid.dimension + 1, np.zeros((len(initial), 14))
     state[:, [march.TIME, march.PROPOSAL, march.FRESH, march.EARLIER]] = start, proposal, 1.0, 1.0
     state[:, [march.LOWEST, march.HIGHEST]] = np.inf, -np.inf
     return March(
@@ -192,8 +186,8 @@ def rows_at_start(initial: Array, flows: int, data: Array, start: float, proposa
         earlier=initial.copy(),
         rate=np.zeros_like(initial),
         flow=np.zeros((count, flows)),
-        data=data.copy(),
+        data=operator.sides.at(np.full((1, count), start))[0].copy(),
         account=np.zeros((count, flows)),
-        sampled=np.zeros_like(data),
+        sampled=np.zeros((count, operator.sides.offsets[-1])),
         state=state,
     )

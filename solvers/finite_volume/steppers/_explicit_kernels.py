@@ -31,8 +31,6 @@ class Scheme(NamedTuple):
         record: For that kernel.
         sources: Whether the rates include sources.
         keeps: Whether the rates at the end of a step are those at the start of the next one.
-        most: Largest fraction of a cell that a signal may have crossed after a step of SSPRK3.
-        lands: Whether the last step before the end has half of what remains, where that is less than the longest.
     """
 
     courant: float
@@ -42,8 +40,6 @@ class Scheme(NamedTuple):
     record: Places
     sources: int
     keeps: int
-    most: float = 1.0
-    lands: int = 0
 
 
 class Room(NamedTuple):
@@ -245,8 +241,6 @@ def _plan(record: Any, _first: Any, _second: Any, _third: Any) -> None:
         if scheme.courant > 0.0:
             if speed + euler > 0.0:
                 lanes[SPAN, b] = min(lanes[SPAN, b], scheme.courant / (speed + euler))
-            if scheme.lands:
-                lanes[SPAN, b] = march.landing(lanes[SPAN, b], steps.output.times[-1] - lanes[SINCE, b])
         else:
             radius = 2.0 * SAFETY * max(euler, lanes[WORST, b])
             if radius > 0.0 and isfinite(radius):  # a step that is not finite fails by its error
@@ -281,7 +275,7 @@ def _note_data(courant: float, dirichlet: Array, room: Room, b: int, stage: int)
 
 @kernel(PART)
 def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
-    """Rates after a stage of all rows that have a further one, or after the last one of all rows."""
+    """Rates after a stage of all rows that have a further one; of RKL2 after the last one of all rows."""
     steps = _steps_at(record)
     scheme, sides, room = steps.scheme, steps.sides, steps.room
     lanes, n = room.lanes, room.cells.shape[1] // room.lanes.shape[1]
@@ -298,7 +292,7 @@ def _evaluate(record: Any, _first: Any, stage: Any, most: Any) -> None:
             _note_data(scheme.courant, sides.dirichlet, room, b, int(lanes[STAGES, b]) if final else stage)
     _call_rates(scheme, room, stage % 2)
     for b in range(lanes.shape[1]):
-        if stabilised or final or lanes[MARK, b] == 0.0:
+        if stabilised or lanes[MARK, b] == 0.0:
             continue
         speed, euler = room.flows[FLOW, (b + 1) * flows - 2], room.flows[FLOW, (b + 1) * flows - 1]
         lanes[WORST, b] = max(lanes[WORST, b], speed) + (euler if stage == 2 else 0.0)
@@ -405,11 +399,9 @@ def _ratio(before: Array, b: int, scheme: Scheme, room: Room, state: Array) -> f
             error = 0.8 * (before[i] - after) + (0.4 * length) * (cells[START, at] + cells[RATE, at])
         low, high = min(low, min(before[i], after)), max(high, max(before[i], after))
         total, all_ = total + abs(error), all_ + after
-        if scheme.keeps:
-            all_ += 0.0 * cells[RATE, at]
     if not isfinite(all_):
         return np.nan
-    if not stabilised and not length * lanes[WORST, b] <= scheme.most:
+    if not stabilised and not length * lanes[WORST, b] <= 1.0:
         return np.inf
     if not (limits.tolerance < np.inf and (stabilised or scheme.sources)) or total == 0.0:
         return 0.0

@@ -16,10 +16,28 @@ def stages_for(steps: float) -> float:
 
 
 @inner
+def ssp_parts(j: int) -> tuple[float, float]:
+    """Parts of the state at the start and of Euler's step in stage j ≥ 1 of SSPRK3 (Shu and Osher 1988)."""
+    return (0.0, 1.0) if j == 1 else (0.75, 0.25) if j == 2 else (1.0 / 3.0, 2.0 / 3.0)
+
+
+@inner
+def ssp_node(j: int) -> float:
+    """Fraction of the step that stage j of SSPRK3 has reached."""
+    return 0.0 if j == 0 else 1.0 if j == 1 else 0.5
+
+
+@inner
+def ssp_weight(j: int) -> float:
+    """Weight of the rates at stage j of SSPRK3 in a step."""
+    return 2.0 / 3.0 if j == 2 else 1.0 / 6.0
+
+
+@inner
 def node(courant: float, j: int, stages: float) -> float:
     """Fraction of the step that stage j has reached."""
     if courant > 0.0:
-        return 0.5 if j == 2 else min(j, 1.0)
+        return ssp_node(j)
     if j < 2:
         return j * (4.0 / 3.0) / (stages * stages + stages - 2.0)
     return min((j * j + j - 2.0) / (stages * stages + stages - 2.0), 1.0)
@@ -29,7 +47,7 @@ def node(courant: float, j: int, stages: float) -> float:
 def quadrature(courant: float, j: int, stages: float) -> float:
     """Weight of the data at stage j in their time integral: that of the rates of SSPRK3, or of the trapezoidal rule."""
     if courant > 0.0:
-        return 2.0 / 3.0 if j == 2 else 1.0 / 6.0 if j < 2 else 0.0
+        return ssp_weight(j)
     before = node(courant, max(j - 1, 0), stages)
     after = node(courant, j + 1, stages) if j < stages else 1.0
     return 0.5 * (after - before)
@@ -45,7 +63,7 @@ def _legendre(k: int) -> float:
 def weights(courant: float, j: int, stages: float) -> tuple[float, float, float, float]:
     """μ, ν, c and γ of stage j ≥ 1: Shu and Osher (1988), or Meyer, Balsara and Aslam (2014)."""
     if courant > 0.0:
-        part = 1.0 if j == 1 else 0.25 if j == 2 else 2.0 / 3.0
+        part = ssp_parts(j)[1]
         return part, 0.0, part, 0.0
     scale = 4.0 / (stages * stages + stages - 2.0)
     if j == 1:

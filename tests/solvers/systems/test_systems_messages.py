@@ -121,9 +121,7 @@ def test_gravity_is_one_positive_number(gravity):
 
 def test_a_state_that_becomes_inadmissible_is_an_error_with_its_time():
     boundary = (Dirichlet(lambda t: [0.5 - t, 0.0]), Outflow())
-    with pytest.raises(
-        InvalidArgumentError, match=r"axis 0, first side: the state at time 0\.[5-9]\d* is not admissible"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"axis 0, first side: the state at time 0\.5\d* is not admissible"):
         run(boundary=boundary, times=[1.0])
 
 
