@@ -70,7 +70,7 @@ class Setting:
     def place(self, side: Side) -> slice:
         """Where the states of a side are among those of all sides."""
         cells = [self.components * prod(self.grid.shape) // n for n in self.grid.shape]
-        start = 2 * sum(cells[: side.axis]) + (cells[side.axis] if side.end == "last" else 0)
+        start = 2 * sum(cells[: side.axis]) + (cells[side.axis] if side.last else 0)
         return slice(start, start + cells[side.axis])
 
 
