@@ -1,5 +1,6 @@
 """Samples of the boundary-condition problems of Saad et al., one file for each config."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,8 @@ class ClosedFormSource(Source):
     def samples(self, config: SampleConfig, store: DataStore) -> Samples:
         problem, content = self.problem, {"samples": self.describe(config), "data_version": store.version}
         axes = len(problem.conditions)
-        notes = {"location": "node", "axes": "sample, t, x", "units": "dimensionless"}
+        notes = {"location": "node", "axes": ", ".join(("sample", "t", *"xyz"[:axes])), "units": "dimensionless"}
+        notes["config"] = json.dumps(content, ensure_ascii=False)
         path = writable_folder(store.folder) / f"{problem.name}-{config_hash(content)}.safetensors"
         arrays = cached_arrays(path, lambda: self._build(config), notes)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
