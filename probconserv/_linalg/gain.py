@@ -168,7 +168,7 @@ class Gain:
         root, prior = self.whitened_cross.mT, self.covariance.to(dtype)
         root = root.expand(*batch, *root.shape[-2:]).to(dtype)
         prior = prior if prior.batch_shape == batch else prior.expand(*batch, *prior.shape[-2:])
-        minus_one = torch.tensor(-1.0, dtype=dtype, device=root.device)
+        minus_one = torch.full(batch, -1.0, dtype=dtype, device=root.device)
         return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
     def _subtract(self, u: Tensor, multipliers: Tensor) -> Tensor:
