@@ -9,8 +9,15 @@ import ast
 import importlib
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
+
+RENAMED: dict[str, str] = {}
+"""Public names of release 0.3 and what they are now, ``module:name``; imported with a deprecation until 0.5."""
+
+REMOVED: dict[str, str] = {}
+"""Public names that only release 0.3 has, and what to use instead."""
 
 
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -33,6 +40,11 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     namespace = vars(sys.modules[package])
 
     def load(name: str) -> Any:
+        old = f"{package}.{name}"
+        if old in RENAMED:
+            return _renamed(old, inside=package)
+        if old in REMOVED:  # an AttributeError would lose its text in ``from package import name``
+            raise ImportError(f"{old} left the library with release 0.4: {REMOVED[old]} Release 0.3 has it.")
         try:
             if name in modules:
                 namespace[name] = getattr(importlib.import_module(modules[name]), name)
@@ -50,6 +62,17 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
         return sorted({*namespace, *modules})
 
     return load, names, sorted(public)
+
+
+def _renamed(old: str, inside: str) -> Any:
+    """The object that an old name stands for, with a warning at the line outside the package that imports it."""
+    module, _, name = RENAMED[old].partition(":")
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back and frame.f_globals["__name__"] in (__name__, inside):
+        level, frame = level + 1, frame.f_back
+    text = f"{old} is {name} of {module} since release 0.4; the old name goes with 0.5."
+    warnings.warn(text, DeprecationWarning, stacklevel=level)
+    return getattr(importlib.import_module(module), name)
 
 
 def _modules_by_name(lines: Iterable[ast.stmt]) -> dict[str, str]:

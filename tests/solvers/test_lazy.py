@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from solvers import _lazy
+
 HEAVY = {"numba", "h5py", "rich", "scipy.stats"}
 
 
@@ -111,3 +113,26 @@ def test_errors_of_an_import_reach_the_user(package: str) -> None:
         _ = module.broken
     with pytest.raises(ImportError, match="has no attribute 'gone'"):
         _ = module.gone
+
+
+def test_renamed_names_are_imported_with_a_deprecation(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_lazy.RENAMED, "lazy_example.former", "lazy_example.good:good")
+    module = importlib.import_module(package)
+    with pytest.warns(DeprecationWarning, match="former is good of lazy_example.good since release 0.4") as caught:
+        assert module.former == 1
+    assert caught[0].filename == __file__
+    assert "former" not in dir(module)
+
+
+def test_removed_names_say_what_to_use_instead(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_lazy.REMOVED, "lazy_example.left", "Use good.")
+    with pytest.raises(ImportError, match=r"left left the library with release 0.4: Use good. Release 0.3 has it."):
+        exec(f"from {package} import left")
+
+
+@pytest.mark.parametrize("old", _lazy.RENAMED)
+def test_every_renamed_name_is_where_the_table_says(old: str) -> None:
+    package, _, name = old.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{old} is "):
+        getattr(importlib.import_module(package), name)
+    assert old not in _lazy.REMOVED
