@@ -16,7 +16,11 @@ from typing import Any
 RENAMED: dict[str, str] = {}
 """Public names of release 0.3 and what they are now, ``module:name``; imported with a deprecation until 0.5."""
 
-REMOVED: dict[str, str] = {}
+REMOVED: dict[str, str] = {
+    "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
+    "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+}
 """Public names that only release 0.3 has, and what to use instead."""
 
 

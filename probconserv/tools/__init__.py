@@ -1,4 +1,4 @@
-"""Laws inside other people's tools: labelled data, weather models, scikit-learn, meshes, the hub, coordinate networks.
+"""Laws inside other people's tools: labelled data, weather models, scikit-learn, the hub.
 
 Each module imports the package that it is for; none is loaded before one of its names is used.
 """

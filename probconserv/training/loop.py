@@ -22,10 +22,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from probconserv.errors import InvalidArgumentError, TrainingDivergedError, TrainingInterruptedError
 from probconserv.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from probconserv.training.config import TrainingConfig, one_cycle
+from probconserv.training.distributed import Ranks, connect, means
 from probconserv.training.files import writable_folder
-from probconserv.training.memory import keep_freed_memory
-from probconserv.training.placement import place
-from probconserv.training.processes import Ranks, interruption, means, process_group
+from probconserv.training.interruption import interruption
+from probconserv.training.precision import place
 from probconserv.training.progress import ProgressHook, progress_bar
 
 TRAINING, VALIDATION = 0, 1
@@ -134,21 +134,20 @@ def train(
         DataFileError: If the checkpoint in the folder is damaged or belongs to another training.
         OutputFolderError: If the folder cannot be written.
     """
-    keep_freed_memory()
-    with process_group() as ranks:
-        _check_processes(config, ranks)
-        path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
-        model = place(task.model, config, ranks)
-        optimizer = torch.optim.AdamW(
-            task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
-        loop = _Loop(task, config, model, optimizer, path, ranks)
-        if path and path.exists():  # after place, since the optimiser's state goes to the device of the parameters
-            loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
-        hook = progress if ranks.first else False
-        bar = progress_bar(task.title, config.steps) if hook is True else nullcontext(hook or (lambda *_: None))
-        with interruption() as interrupted, bar as report:
-            loop.run(interrupted, report)
+    ranks = connect()
+    _check_processes(config, ranks)
+    path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
+    model = place(task.model, config, ranks)
+    optimizer = torch.optim.AdamW(
+        task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    loop = _Loop(task, config, model, optimizer, path, ranks)
+    if path and path.exists():  # after place, since the optimiser's state goes to the device of the parameters
+        loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
+    hook = progress if ranks.first else False
+    bar = progress_bar(task.title, config.steps) if hook is True else nullcontext(hook or (lambda *_: None))
+    with interruption() as interrupted, bar as report:
+        loop.run(interrupted, report)
     if loop.state.step < config.steps and not loop.ended:
         kept = f"'{folder}' holds its checkpoint. Start the same command again to go on."
         raise TrainingInterruptedError(

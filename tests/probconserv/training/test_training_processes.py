@@ -21,10 +21,10 @@ from probconserv.training import (
     TrainingConfig,
     first_before_others,
     launched,
-    process_group,
     random_seed,
     train,
 )
+from probconserv.training.distributed import connect
 from probconserv.training.loop import TRAINING
 from tests.probconserv.training import train_in_processes
 from tests.probconserv.training.train_in_processes import BATCH, EVERY_STEP, STEPS, line_error, line_model
@@ -149,8 +149,8 @@ def test_every_process_of_a_node_takes_its_own_gpu() -> None:
 def test_a_process_without_torchrun_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")  # other programs set it too
     assert launched() == Ranks()
-    with process_group() as ranks, first_before_others():
-        assert ranks == Ranks()
+    with first_before_others() as ranks:
+        assert ranks == connect() == Ranks()
 
 
 def test_configs_of_another_number_of_processes_are_refused(tmp_path: Path) -> None:

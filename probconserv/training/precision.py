@@ -1,4 +1,4 @@
-"""A model on its device, in the number format of its training, and shared by several processes."""
+"""A model on its device and in the number format of its training; gradients averaged over several processes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from probconserv.errors import InvalidArgumentError
 from probconserv.training.config import TrainingConfig
-from probconserv.training.processes import Ranks
+from probconserv.training.distributed import Ranks
 
 
 def place(model: nn.Module, config: TrainingConfig, ranks: Ranks) -> nn.Module:
