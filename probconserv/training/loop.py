@@ -25,6 +25,7 @@ from probconserv.training.config import TrainingConfig, one_cycle
 from probconserv.training.distributed import Ranks, connect, means
 from probconserv.training.files import writable_folder
 from probconserv.training.interruption import interruption
+from probconserv.training.memory import keep_freed_memory
 from probconserv.training.precision import place
 from probconserv.training.progress import ProgressHook, progress_bar
 
@@ -134,6 +135,7 @@ def train(
         DataFileError: If the checkpoint in the folder is damaged or belongs to another training.
         OutputFolderError: If the folder cannot be written.
     """
+    keep_freed_memory()
     ranks = connect()
     _check_processes(config, ranks)
     path = folder and (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
