@@ -66,14 +66,15 @@ class Method:
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
 PENALTY, CIRCLE = "soft-penalty", "circle"
 SLOPES, CHANNEL_SLOPES = "boon-slopes", "boundary-channels-slopes"
-PAPER, PAPER_CHANNELS, RESIDUAL, DEFAULT = "boon-paper", "boon-paper-channels", "boon-residual", "boon-default"
+WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS = "boon-without-schur", "boon-without-schur-channels"
+RESIDUAL, DEFAULT = "boon-residual", "boon-default"
 PCA, DEEPONET, UNET = "pca", "deeponet", "unet"
 PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS = "neuralop", "neuralop-plain", "neuralop-defaults"
 OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
 """Other architectures than the FNO of this library."""
 BASELINES = (FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
 """All methods but BOON."""
-RELEASED = (FNO, PRESCRIPTION, PAPER, PAPER_CHANNELS, DEFAULT)
+RELEASED = (FNO, PRESCRIPTION, WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, DEFAULT)
 """Whose weights are released."""
 SETTINGS_OF = {RESIDUAL: DEFAULT, SLOPES: DEFAULT, CHANNEL_SLOPES: CHANNELS}
 """Methods that are not tuned, and whose settings they have."""
@@ -101,14 +102,14 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
 def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
-    Every method but the plain FNO, that of neuraloperator and one of the two rows of the paper's form has the boundary
-    data as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the
-    default has the circle too.
+    Every method but the plain FNO, that of neuraloperator and one of the two rows of elimination has the boundary data
+    as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the default has
+    the circle too.
     """
     told: dict[str, Any] = {"channels": _has_channels(case)}
-    paper = Elimination()
     default = Treatment(correction=default_of(case), circle=all(case.periodic), **told)
     with_data, package = " + channels" if told["channels"] else "", "FNO of neuraloperator"
+    eliminated, elimination = "BOON (elimination without the Schur term)", Treatment(correction=Elimination())
 
     def row(key: str, label: str, style: Style, **options: Any) -> Method:
         return Method(key=key, label=label, style=style, treatment=Treatment(**options))
@@ -131,8 +132,8 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
         row(PRESCRIPTION, "FNO + output prescription", Style(HARD), correction=Prescription(), **told),
         row(LIFTING, "lifting", Style(PURPLE), lifting=True, **told),
         row(PENALTY, "FNO + soft penalty", Style(SOFT), penalty=1.0, **told),
-        boon(PAPER, "BOON (paper's form)", ":", Treatment(correction=paper)),
-        boon(PAPER_CHANNELS, "BOON (paper's form) + channels", "--", Treatment(correction=paper, channels=True)),
+        boon(WITHOUT_SCHUR, eliminated, ":", elimination),
+        boon(WITHOUT_SCHUR_CHANNELS, f"{eliminated} + channels", "--", replace(elimination, channels=True)),
         boon(RESIDUAL, "BOON (default), residual in the loss", "-.", replace(default, penalty=0.1)),
         boon(SLOPES, "BOON (default), slopes in the loss", (0, (1, 3)), replace(default, slopes=SLOPE_LOSS)),
         boon(DEFAULT, "BOON (default)", "-"),
@@ -173,16 +174,16 @@ def _left_out(case: BoundaryCase) -> set[str]:
     """
     left_out = {LIFTING, RESIDUAL} if all(case.periodic) else {CIRCLE}
     if not _has_channels(case):
-        left_out |= {CHANNELS, PAPER_CHANNELS}
+        left_out |= {CHANNELS, WITHOUT_SCHUR_CHANNELS}
     gradients = any(isinstance(side, Neumann) for pair in case.conditions for side in pair)
     if case.axes > 1 or case.published or not gradients:
         left_out |= {SLOPES, CHANNEL_SLOPES}
     if not case.independent:
         left_out.add(PACKAGE_PLAIN)
     if not case.shared:  # features inside the layers belong to all unknowns
-        left_out |= {PAPER, PAPER_CHANNELS}
+        left_out |= {WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS}
     if case.published:
-        left_out |= {*BASELINES, PAPER_CHANNELS, RESIDUAL} - {FNO, PCA}
+        left_out |= {*BASELINES, WITHOUT_SCHUR_CHANNELS, RESIDUAL} - {FNO, PCA}
     if case.axes == 2:
         left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
     return left_out

@@ -11,10 +11,10 @@ from experiments.boundary.methods import (
     CIRCLE,
     DEFAULT,
     FNO,
-    PAPER,
-    PAPER_CHANNELS,
     PRESCRIPTION,
     RESIDUAL,
+    WITHOUT_SCHUR,
+    WITHOUT_SCHUR_CHANNELS,
     Method,
     methods,
 )
@@ -97,15 +97,15 @@ def with_samples(sizes: BoundarySizes, samples: int, validation: int) -> Boundar
 
 
 def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
-    """Three methods of a problem: the best FNO of equal information, the paper's form, the default.
+    """Three methods of a problem: the best FNO of equal information, elimination, the default.
 
     Without boundary data the first is the FNO on the circle, or output prescription where an axis is not periodic, and
-    where the paper's form is not defined the plain FNO stands in.
+    where elimination is not defined the plain FNO stands in.
     """
     rows = {method.key: method for method in methods(case)}
     equal = next(key for key in (CHANNELS, CIRCLE, PRESCRIPTION) if key in rows)
-    paper = next(key for key in (PAPER_CHANNELS, PAPER, FNO) if key in rows)
-    return tuple(method for key, method in rows.items() if key in (equal, paper, DEFAULT))
+    eliminated = next(key for key in (WITHOUT_SCHUR_CHANNELS, WITHOUT_SCHUR, FNO) if key in rows)
+    return tuple(method for key, method in rows.items() if key in (equal, eliminated, DEFAULT))
 
 
 def sides_methods(case: BoundaryCase) -> tuple[Method, ...]:

@@ -166,7 +166,7 @@ def problems_as_columns(family: str, score: str) -> str:
 
 
 def operator_table(names: Iterable[str]) -> str:
-    """Relative L2 of the regression, the FNO, the best other by validation, the paper's form and the default."""
+    """Relative L2 of the regression, the FNO, the best other by validation, elimination and the default."""
     entries = []
     for results in map(results_of, names):
         for case, label in shown_cases(results).items():
@@ -217,10 +217,10 @@ def _cell(cell: Cell) -> str:
 def _errors(results: Results, case: str) -> dict[str, float]:
     """Relative L2 of the few that are compared; the best other is so by validation."""
     frame, described = pd.DataFrame(results.numbers.loc[case]), results.description
-    fno, *_, paper, default = described.headline[case]
+    fno, *_, eliminated, default = described.headline[case]
     baselines = [key for key in described.baselines if key in frame.index and key != PCA]
     keys = {"PCA regression": PCA, "FNO": fno, "best other": frame["validation"][baselines].idxmin()}
-    keys |= {"paper's form": paper, "default": default}
+    keys |= {"elimination without the Schur term": eliminated, "default": default}
     return {column: float(frame["relative_l2"][key]) for column, key in keys.items() if key in frame.index}
 
 

@@ -39,7 +39,8 @@ _OBSERVED = ("uniform", "ratio", "regression", "mint")
 _DRAWN = ("training-fields", "gaussian", "smoother", "eci", "pcfm")
 _BEYOND = ("conformal", "displaced", "tempered", "total-inverted", "anp")
 _NETWORKS = ("fno", "pca", "deeponet", "unet", "neuralop", "neuralop-defaults", "boundary-channels")
-_OPERATORS = (*_NETWORKS, "output-prescription", "lifting", "soft-penalty", "boon-paper", "boon-paper-channels")
+_ELIMINATED = ("boon-without-schur", "boon-without-schur-channels")
+_OPERATORS = (*_NETWORKS, "output-prescription", "lifting", "soft-penalty", *_ELIMINATED)
 LAWS = (
     Line("random media, 10 observations", "gpme", "insulated-10", "refined", "bounded-refined", _MEDIA),
     Line("random media with inflow", "gpme", "inflow-10", "refined", "bounded-refined", _MEDIA),
@@ -76,9 +77,9 @@ PAPERS = (
             ("porous medium, m = 6", "porous_medium", "m=6"),
         )
     ),
-    Line("Stokes", "stokes", "multi-notebook", "fno", "boon-paper", ("fno", "pca")),
-    Line("heat, gradients given", "heat_neumann", "multi-notebook", "fno", "boon-paper", ("fno", "pca")),
-    Line("Burgers on a circle", "burgers_periodic", "multi", "fno", "boon-paper", ("fno", "pca")),
+    Line("Stokes", "stokes", "multi-notebook", "fno", "boon-without-schur", ("fno", "pca")),
+    Line("heat, gradients given", "heat_neumann", "multi-notebook", "fno", "boon-without-schur", ("fno", "pca")),
+    Line("Burgers on a circle", "burgers_periodic", "multi", "fno", "boon-without-schur", ("fno", "pca")),
 )
 
 

@@ -297,11 +297,14 @@ def test_train_only_trains_every_method_or_the_trainings_that_are_named(
 ) -> None:
     trained: list[str] = []
     monkeypatch.setattr(boundary.BoundaryExperiment, "train", lambda _, training, __: trained.append(training.label))
-    one = (
-        f"run burgers_dirichlet --train-only --cases single-0.02 --out {tmp_path} --methods fno boon-paper boon-default"
-    )
+    methods = "fno boon-without-schur boon-default"
+    one = f"run burgers_dirichlet --train-only --cases single-0.02 --out {tmp_path} --methods {methods}"
     assert command(one).status == 0
-    assert [label.split(",")[0] for label in trained] == ["FNO", "BOON (paper's form)", "BOON (default)"]
+    assert [label.split(",")[0] for label in trained] == [
+        "FNO",
+        "BOON (elimination without the Schur term)",
+        "BOON (default)",
+    ]
     assert command(f"{one} --trainings single-0.02-0").status == 0
     assert len(trained) == 6
     assert command(f"{one} --trainings member-0").err.count("single-0.02-0") == 1

@@ -162,7 +162,7 @@ def test_released_weights_give_the_released_scores(name: str, tmp_path: Path) ->
 def test_rows_without_released_weights_are_copied_and_said(tmp_path: Path) -> None:
     report = driver.reproduce(EXPERIMENTS["stokes"], RunOptions(out=tmp_path, cases=("single-0.02",)))
     copied = report.records[report.records["source"] == Source.RELEASED]
-    assert {"fno", "boon-default", "boon-paper"} <= set(copied["method"])
+    assert {"fno", "boon-default", "boon-without-schur"} <= set(copied["method"])
     first = set(copied[copied["seed"] == 0]["method"])
     assert {"lifting", "unet"} <= first
     assert first.isdisjoint({"fno", "boon-default"})

@@ -137,7 +137,7 @@ def test_chosen_settings_are_those_of_the_methods(tmp_path: Path, monkeypatch: p
 
 
 def test_the_headline_shows_what_but_boon_is_best_on_the_validation_set() -> None:
-    experiment, rest = EXPERIMENTS["heat_independent"], {keys.PAPER_CHANNELS: 0.1, keys.DEFAULT: 0.01}
+    experiment, rest = EXPERIMENTS["heat_independent"], {keys.WITHOUT_SCHUR_CHANNELS: 0.1, keys.DEFAULT: 0.01}
     for best, expected in (
         (keys.PCA, [keys.FNO, keys.PCA]),
         (keys.UNET, [keys.FNO, keys.UNET]),
@@ -146,9 +146,9 @@ def test_the_headline_shows_what_but_boon_is_best_on_the_validation_set() -> Non
         errors = {keys.FNO: 0.6, keys.CHANNELS: 0.5, keys.PCA: 0.5, keys.UNET: 0.5, **rest, best: 0.2}
         records = pd.DataFrame([{"method": key, "score": "validation", "mean": error} for key, error in errors.items()])
         shown, _ = experiment.headline(CASE, records)
-        assert shown == [*expected, keys.PAPER_CHANNELS, keys.DEFAULT]
-        shown, _ = experiment.headline(CASE, records[records["method"] != keys.PAPER_CHANNELS])
-        assert shown == [*expected, keys.PAPER, keys.DEFAULT]
+        assert shown == [*expected, keys.WITHOUT_SCHUR_CHANNELS, keys.DEFAULT]
+        shown, _ = experiment.headline(CASE, records[records["method"] != keys.WITHOUT_SCHUR_CHANNELS])
+        assert shown == [*expected, keys.WITHOUT_SCHUR, keys.DEFAULT]
 
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -55,7 +55,14 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     sides = {type(side) for each in case.source.conditions for pair in each for side in pair}
     bound = 1e-6 if Neumann in sides else 0.0
     for key, error in errors.iloc[1:].items():
-        if key in (keys.PRESCRIPTION, keys.PAPER, keys.PAPER_CHANNELS, keys.RESIDUAL, keys.SLOPES, keys.DEFAULT):
+        if key in (
+            keys.PRESCRIPTION,
+            keys.WITHOUT_SCHUR,
+            keys.WITHOUT_SCHUR_CHANNELS,
+            keys.RESIDUAL,
+            keys.SLOPES,
+            keys.DEFAULT,
+        ):
             assert error <= bound, key
         elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA, keys.DEEPONET):
             assert error > 1e-4, key
@@ -144,7 +151,7 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
     studied = [method.key for method in sides_methods(cases[0])]
-    assert studied == [keys.CHANNELS, keys.PAPER_CHANNELS, keys.RESIDUAL, keys.DEFAULT]
+    assert studied == [keys.CHANNELS, keys.WITHOUT_SCHUR_CHANNELS, keys.RESIDUAL, keys.DEFAULT]
     assert list(errors.index) == [
         (case, method) for case in ("samples-6", "outside-0", "nodes-9", "noise-0.0001") for method in studied
     ]
@@ -158,7 +165,7 @@ def test_the_papers_numbers_belong_to_their_cases() -> None:
     stokes = EXPERIMENTS["stokes"]
     *others, notebook = VERSIONS["stokes"]("laptop")
     (record,) = stokes.published(notebook)
-    assert (record.method, record.mean, record.source) == (keys.PAPER, 0.0123, Source.PUBLISHED)
+    assert (record.method, record.mean, record.source) == (keys.WITHOUT_SCHUR, 0.0123, Source.PUBLISHED)
     assert record.note == "Saad et al., notebook: ν=0.1, 500 nodes"
     assert [stokes.published(case) for case in others] == [[], []]
 
@@ -166,7 +173,7 @@ def test_the_papers_numbers_belong_to_their_cases() -> None:
 def test_released_operators_are_loaded_by_their_keys() -> None:
     assert not load_operator("heat_independent", "single-values").training
     fields = torch.rand(2, 2, 129, generator=torch.Generator().manual_seed(2))
-    for method in (keys.FNO, keys.PAPER_CHANNELS, keys.DEFAULT):
+    for method in (keys.FNO, keys.WITHOUT_SCHUR_CHANNELS, keys.DEFAULT):
         operator = load_operator("reaction_diffusion", "single", method)
         with torch.no_grad():
             u = operator(fields, [(torch.tensor([[0.5], [0.6]]), torch.tensor([[0.1], [0.2]]))])
@@ -214,7 +221,11 @@ def test_a_rollout_applies_single_steps_one_after_the_other(tmp_path: Path) -> N
     sizes = rollout.training_case.sizes
     assert (rollout.key, sizes.samples, sizes.validation) == ("rollout", 9, 3)
     study = tiny_experiment(rollout, of=STUDIES["reaction_diffusion"])
-    assert [method.key for method in hard_methods(rollout)] == [keys.CHANNELS, keys.PAPER_CHANNELS, keys.DEFAULT]
+    assert [method.key for method in hard_methods(rollout)] == [
+        keys.CHANNELS,
+        keys.WITHOUT_SCHUR_CHANNELS,
+        keys.DEFAULT,
+    ]
     report = driver.run(study, RunOptions(out=tmp_path))
     assert "overview.png" in {file.name for file in report.files}
     assert scores(report, "boundary_relative_max").max() > 1e-4

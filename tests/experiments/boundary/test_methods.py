@@ -76,10 +76,10 @@ def test_equal_information_reaches_every_method_but_the_plain_one() -> None:
         outputs = (model(fields.input, values)[..., 3:-3] for values in (fields.values, ((left + 0.5, right - 0.5),)))
         assert torch.equal(*outputs) == (method.key in plain), method.key
         assert ("boundary" in method.information) == (method.key not in plain)
-        assert ("channels" in method.information) == (method.key not in {*plain, keys.PAPER})
+        assert ("channels" in method.information) == (method.key not in {*plain, keys.WITHOUT_SCHUR})
     seen = {method.key: method.information for method in methods(one("stokes", "single-0.02"))}
     assert seen[keys.PENALTY] == "initial field; boundary in channels, loss"
-    assert seen[keys.PAPER] == "initial field; boundary in layers, output"
+    assert seen[keys.WITHOUT_SCHUR] == "initial field; boundary in layers, output"
 
 
 def test_the_penalty_is_the_boundary_error_of_the_scores() -> None:
@@ -129,16 +129,16 @@ def test_every_case_has_the_methods_that_it_can_have(name: str, key: str) -> Non
     case = one(name, key)
     rows, data = {method.key: method.treatment for method in untuned(case)}, case.given and name != "burgers_periodic"
     assert (list(rows)[:2], list(rows)[-1]) == (["truth", keys.FNO], keys.DEFAULT)
-    assert not case.published or list(rows) == ["truth", keys.FNO, keys.PCA, keys.PAPER, keys.DEFAULT]
-    assert (keys.PAPER in rows) == case.shared
-    assert (keys.PAPER_CHANNELS in rows) == (data and not case.published)
+    assert not case.published or list(rows) == ["truth", keys.FNO, keys.PCA, keys.WITHOUT_SCHUR, keys.DEFAULT]
+    assert (keys.WITHOUT_SCHUR in rows) == case.shared
+    assert (keys.WITHOUT_SCHUR_CHANNELS in rows) == (data and not case.published)
     assert (keys.PACKAGE_PLAIN in rows) == case.independent
     assert (keys.CIRCLE in rows) == (name == "burgers_periodic")
     gradients = (name in ("heat_neumann", "reaction_diffusion") and not case.published) or "gradients" in key
     assert {keys.SLOPES, keys.CHANNEL_SLOPES} & set(rows) == (
         {keys.SLOPES, keys.CHANNEL_SLOPES} if gradients else set()
     )
-    without = {"truth", keys.FNO, keys.PAPER, keys.PACKAGE_PLAIN}
+    without = {"truth", keys.FNO, keys.WITHOUT_SCHUR, keys.PACKAGE_PLAIN}
     assert all(rows[key].channels == (data and key not in without) for key in set(rows) - {"truth"})
     assert rows[keys.DEFAULT].correction == (MixedTransform() if case.shared else SmoothExtension(length=0.01))
 

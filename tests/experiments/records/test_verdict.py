@@ -56,7 +56,14 @@ SEEN = {
     "round-off of a variance": ("generate_porous_medium", "initial-mass", "truth", 0, "protocol_deviation", 8.798e-16),
     "round-off of a mean": ("generate_porous_medium", "initial-mass", "truth", 0, "protocol_mean", 5.337e-30),
     "a fraction of functions": ("porous_medium", "m=3", "hardc-gp", 0, "shockless", 0.01492),
-    "a gradient at the boundary": ("heat_independent", "single-gradients", "boon-paper", 0, "boundary", 2.44e-5),
+    "a gradient at the boundary": (
+        "heat_independent",
+        "single-gradients",
+        "boon-without-schur",
+        0,
+        "boundary",
+        2.44e-5,
+    ),
     "a moment of draws": ("generate_stefan", "initial", "gaussian", 0, "mean_error", 1.128e-4),
     "a moment better than that of true draws": ("generate_heat", "initial-mass", "gaussian", 0, "mean_error", 3.361e-7),
 }

@@ -64,15 +64,15 @@ def off_grid(name: str, method: str) -> float:
 
 def operators() -> list[str]:
     between = ("stokes", "burgers_dirichlet", "heat_neumann", "heat_independent")
-    paper = {name: "boon-paper-channels" for name in (*HARD[:4], *between)}
-    paper |= {"burgers_periodic": "boon-paper", "darcy_small": "boon-paper"}
+    eliminated = {name: "boon-without-schur-channels" for name in (*HARD[:4], *between)}
+    eliminated |= {"burgers_periodic": "boon-without-schur", "darcy_small": "boon-without-schur"}
     regression, waves = ("pca", "boon-default"), results_of("wave_neumann").numbers[L2]["multi-16-modes"].drop("pca")
     squares = [x for name in HARD[2:] for x in over(name, results_of(name).description.cases, regression) if x > 1]
     independent = results_of("heat_independent").numbers[L2].unstack().drop(columns="pca")
     lowest = independent.drop(columns="boon-slopes").idxmin(axis=1)
     assert set(lowest.filter(like="gradients")) == {"boon-default", "boon-residual"}
-    assert set(lowest.filter(like="values")) == {"boon-paper", "boon-paper-channels"}
-    told, grids = independent["fno"] / independent.min(axis=1), list(map(off_grid, paper, paper.values()))
+    assert set(lowest.filter(like="values")) == {"boon-without-schur", "boon-without-schur-channels"}
+    told, grids = independent["fno"] / independent.min(axis=1), list(map(off_grid, eliminated, eliminated.values()))
     assert 0.3 < waves["boon-default"] / waves[[not key.startswith("boon") for key in waves.index]].min() < 0.36
     loss, channels = ("boon-default", "boon-slopes"), ("boundary-channels", "boundary-channels-slopes")
     changed, paid = ([100 / x - 100 for x in slopes(L2, *pair)] for pair in (loss, channels))
