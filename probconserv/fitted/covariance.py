@@ -22,10 +22,12 @@ class FittedCovariance:
     Args:
         covariance: Σ ``(*batch, n, n)``, low rank plus diagonal.
         shrinkage: λ ``(*batch,)``, from 0 (correlations of the residuals) to 1 (none).
+        bias: Mean of the residuals ``(*batch, n)``, which Σ does not contain; correct predictions for it first.
     """
 
     covariance: LinearOperator
     shrinkage: Float[Tensor, "*batch"]
+    bias: Float[Tensor, "*batch n"]
 
     def around(self, mean: Float[Tensor, "*batch n"]) -> MultivariateNormal:
         """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean."""
@@ -55,13 +57,13 @@ def fit_covariance(
 
     Args:
         residuals: Errors ``(samples, *batch, n)`` of earlier predictions, or deviations of an ensemble; at least two
-            samples. Their mean over the samples is taken off.
+            samples. Their mean over the samples is taken off and returned as ``bias``.
         shrinkage: λ in [0, 1]; by the formula if None.
         rank: Number of leading components that keep their correlations; what is left of every variance becomes
             independent. All by default.
 
     Returns:
-        Σ and λ; ``around(mean)`` makes a prediction of them.
+        Σ, λ and the bias; ``around(mean)`` makes a prediction of them.
     """
     residuals = floating(as_tensor(residuals, dtype=None))
     _check(residuals, shrinkage, rank)
@@ -79,7 +81,7 @@ def fit_covariance(
     columns = (1 - weight).sqrt()[..., None, None] * columns
     independent = (variance - columns.square().sum(dim=-1)).clamp_min(0.0)
     covariance = PsdSumLinearOperator(RootLinearOperator(columns), DiagLinearOperator(independent))
-    return FittedCovariance(covariance=covariance, shrinkage=found)
+    return FittedCovariance(covariance=covariance, shrinkage=found, bias=residuals.mean(dim=0))
 
 
 def deviations(samples: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "samples *batch n"]:

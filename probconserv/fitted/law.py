@@ -1,4 +1,4 @@
-"""A law that reality keeps only roughly: its slope, offset and variance, fitted to cases by their evidence."""
+"""A law that holds approximately: its slopes, offset and variance, fitted to cases by their evidence."""
 
 import math
 from collections.abc import Callable
@@ -21,96 +21,162 @@ _STEPS = 80  # halvings of a bracket, and points of the grid that finds one
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedLaw:
-    """G u = a b + c + ε, ε ~ N(0, σ²): how a law G u = b was kept in cases that were seen; one number per row.
+    """G u = a b + c + dᵀ z + ε, ε ~ N(0, σ²): how a law G u = b was kept in cases that were seen; per row.
 
     Args:
         slope: a ``(k,)``; 1 for a law that is kept on average.
         offset: c ``(k,)``, in the units of b; 0 if none was fitted.
         noise_variance: σ² ``(k,)``, beyond the variances of the observations.
-        errors: Standard errors of a, c and σ² ``(k, 3)``.
-        covariance: Covariance of a and c ``(k, 2, 2)``.
-        log_evidence: Log evidence of σ², slope and offset integrated out over a flat prior ``(k,)``.
+        errors: Standard errors of a, c, σ² and d ``(k, 3 + p)``.
+        covariance: Covariance of a, c and d ``(k, 2 + p, 2 + p)``.
+        log_evidence: Log evidence of σ²; a, c and d integrated out over a flat prior ``(k,)``.
+        covariate_slopes: d ``(k, p)``; p = 0 where there are no covariates.
     """
 
     slope: Float[Tensor, " k"]
     offset: Float[Tensor, " k"]
     noise_variance: Float[Tensor, " k"]
-    errors: Float[Tensor, "k 3"]
-    covariance: Float[Tensor, "k 2 2"]
+    errors: Float[Tensor, "k parameters_and_noise"]
+    covariance: Float[Tensor, "k parameters parameters"]
     log_evidence: Float[Tensor, " k"]
+    covariate_slopes: Float[Tensor, "k p"]
 
-    def corrected(self, law: LinearConstraint) -> LinearConstraint:
-        """The law as it is kept: right-hand sides a b + c, with σ² and the errors of a and c as variance.
+    def corrected(self, law: LinearConstraint, covariates: Tensor | None = None) -> LinearConstraint:
+        """The law as it is kept: right-hand sides a b + c + dᵀ z, with σ² and the errors of a, c and d as variance.
 
-        ``law`` has the right-hand sides of new cases ``(*batch, k)``; its variance is added.
+        Args:
+            law: Right-hand sides of new cases ``(*batch, k)``; its variance is added.
+            covariates: z of the new cases ``(*batch, p)``, or ``(*batch, k, p)`` for one vector per row.
         """
         if law.b.shape[-1:] != self.slope.shape:
             raise IncompatibleQueryError(
                 f"The law was fitted with {len(self.slope)} rows, but this one has {law.b.shape[-1]}; give the same "
                 "rows with new right-hand sides."
             )
-        terms = torch.stack([law.b, torch.ones_like(law.b)], dim=-1)
-        fit = (terms * (self.covariance.to(terms.device) @ terms[..., None])[..., 0]).sum(dim=-1)
-        target = self.slope.to(terms.device) * law.b + self.offset.to(terms.device)
-        noise = law.noise + self.noise_variance.to(terms.device) + fit
-        return LinearConstraint(law.G, target, noise, law.shape)
+        z = _per_row(covariates, law.b)
+        if z.shape[-1] != self.covariate_slopes.shape[-1]:
+            raise IncompatibleQueryError(
+                f"The law was fitted with {self.covariate_slopes.shape[-1]} covariates, got {z.shape[-1]}; give "
+                "covariates=, those of the new cases in the same order."
+            )
+        terms = torch.cat([torch.stack([law.b, torch.ones_like(law.b)], dim=-1), z], dim=-1)
+        coefficients = torch.cat([self.slope[:, None], self.offset[:, None], self.covariate_slopes], dim=-1).to(terms)
+        fit = (terms * (self.covariance.to(terms) @ terms[..., None])[..., 0]).sum(dim=-1)
+        noise = law.noise + self.noise_variance.to(terms) + fit
+        return LinearConstraint(law.G, (terms * coefficients).sum(dim=-1), noise, law.shape)
 
 
 def fit_law(
-    law: LinearConstraint, observations: Gaussian | Float[Tensor, "cases n"], *, offset: bool = True
+    law: LinearConstraint,
+    observations: Gaussian | Float[Tensor, "cases n"],
+    *,
+    offset: bool = True,
+    covariates: Tensor | None = None,
 ) -> FittedLaw:
     """How a law is kept in cases that were seen, for predictions of others: ``fit_law(...).corrected(law)``.
 
-        G u_i = a b_i + c + ε_i,   ε_i ~ N(0, σ²)
+        G u_i = a b_i + c + dᵀ z_i + ε_i,   ε_i ~ N(0, σ²)
 
-    a and c by least squares with weights 1/(v_i + σ²), v_i the variances of the observed G u_i; σ² where its evidence,
-    with a and c integrated out over a flat prior, is largest (restricted maximum likelihood): without variances v the
-    residual sum of squares over cases minus parameters. Every row is fitted by itself.
+    a, c and d by least squares with weights 1/(v_i + σ²), v_i the variances of the observed G u_i; σ² where its
+    evidence, with a, c and d integrated out over a flat prior, is largest (restricted maximum likelihood): without
+    variances v the residual sum of squares over cases minus parameters. Every row is fitted on its own.
 
     Args:
         law: G with the right-hand sides that the law states ``(cases, k)``; its noise_variance counts towards v.
         observations: Observed fields ``(cases, n)``, or predictions of them, whose G Σ Gᵀ counts towards v.
         offset: Whether c is fitted, or 0.
+        covariates: z: what else is known of a case and may explain its misfit, such as the rate of a source times the
+            time that it acts, ``(cases, p)``, or ``(cases, k, p)`` for one vector per row.
 
     Raises:
-        InvalidArgumentError: If an entry is not finite, there are too few cases, or the right-hand sides do not differ
-            between cases, so that slope and offset cannot be told apart.
+        InvalidArgumentError: If an entry is not finite, there are too few cases, or right-hand sides and covariates
+            do not differ enough between cases to tell their slopes apart.
     """
     values, variance = _observed(law, observations)
-    parameters = 2 if offset else 1
+    right = law.b.expand(values.shape) if values.ndim == 2 else values
+    z = _per_row(covariates, right)
+    parameters = 1 + z.shape[-1] + offset
     if values.ndim != 2 or len(values) <= parameters:
         raise InvalidArgumentError(
             f"fit_law needs observations (cases, n) of more than {parameters} cases, with right-hand sides (cases, k); "
             f"got {tuple(values.shape[:-1])} cases."
         )
-    right = law.b.expand(values.shape).mT  # (k, cases)
-    centre = right.mean(dim=1, keepdim=True) if offset else torch.zeros_like(right[:, :1])
-    scale = (right - centre).square().mean(dim=1, keepdim=True).sqrt()
-    if bool((scale <= 1e-12 * right.abs().amax(dim=1, keepdim=True)).any()):
-        raise InvalidArgumentError(
-            "The right-hand sides of a row are the same in all cases, so that its slope cannot be told from its "
-            "offset; give cases that differ, or offset=False if they are not 0."
-        )
-    columns = [(right - centre) / scale, torch.ones_like(right)][:parameters]
-    fit = _Fit(torch.stack(columns, dim=-1), values.mT, variance.mT)
+    design = _Design(torch.cat([right[..., None], z], dim=-1).movedim(0, 1), offset)
+    fit = _Fit(design.columns(), values.mT, variance.mT)
     noise = _largest(fit, parameters)
-    back = torch.zeros(len(scale), 2, parameters, dtype=torch.float64, device=scale.device)
-    back[:, 0, 0] = 1 / scale[:, 0]
-    if offset:
-        back[:, 1, 0] = -centre[:, 0] / scale[:, 0]
-        back[:, 1, 1] = 1.0
     found, inverse, information = fit.solution(noise)
+    back = design.to_units()
     covariance = back @ inverse @ back.mT
     coefficients = (back @ found[..., None])[..., 0]
-    errors = torch.cat([covariance.diagonal(dim1=-2, dim2=-1).sqrt(), information.rsqrt()[:, None]], dim=-1)
+    errors = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     return FittedLaw(
         slope=coefficients[:, 0],
         offset=coefficients[:, 1],
         noise_variance=noise,
-        errors=errors,
+        errors=torch.cat([errors[:, :2], information.rsqrt()[:, None], errors[:, 2:]], dim=-1),
         covariance=covariance,
-        log_evidence=fit.log_evidence(noise) - scale[:, 0].log(),
+        log_evidence=fit.log_evidence(noise) - design.scale.log().sum(dim=-1),
+        covariate_slopes=coefficients[:, 2:],
     )
+
+
+class _Design:
+    """Regressors ``(k, cases, 1 + p)``, b before z, in standard units, so that their scales do not matter."""
+
+    def __init__(self, regressors: Tensor, offset: bool) -> None:
+        self.regressors, self.offset = regressors, offset
+        mean = regressors.mean(dim=1)
+        self.centre = mean if offset else torch.zeros_like(mean)
+        self.scale = (regressors - self.centre[:, None]).square().mean(dim=1).sqrt()
+        constant = self.scale <= 1e-12 * regressors.abs().amax(dim=1)
+        if bool(constant[:, 0].any()):
+            raise InvalidArgumentError(
+                "The right-hand sides of a row are the same in all cases, so that its slope cannot be told from its "
+                "offset; give cases that differ, or offset=False if they are not 0."
+            )
+        if bool(constant.any()):
+            raise InvalidArgumentError(
+                f"Covariate {int(constant.any(dim=0).nonzero()[0, 0]) - 1} is the same in all cases, so that its slope "
+                "cannot be told from the offset; leave it out."
+            )
+        standard = self.columns()
+        if bool((torch.linalg.svdvals(standard)[..., -1] <= 1e-7 * standard.shape[1] ** 0.5).any()):
+            raise InvalidArgumentError(
+                "Right-hand sides and covariates determine each other in the cases that are given, so that their "
+                "slopes cannot be told apart; leave a covariate out, or give cases in which they differ."
+            )
+
+    def columns(self) -> Tensor:
+        """X ``(k, cases, 1 + p)``, or with a column of ones as the last."""
+        standard = (self.regressors - self.centre[:, None]) / self.scale[:, None]
+        return torch.cat([standard, torch.ones_like(standard[..., :1])], dim=-1) if self.offset else standard
+
+    def to_units(self) -> Tensor:
+        """The matrix from coefficients of ``columns`` to a, c and d ``(k, 2 + p, parameters)``."""
+        rows, slopes = self.scale.shape
+        back = self.scale.new_zeros(rows, 1 + slopes, slopes + self.offset)
+        places = [0, *range(2, 1 + slopes)]
+        back[:, places, range(slopes)] = 1 / self.scale
+        if self.offset:
+            back[:, 1, :slopes] = -self.centre / self.scale
+            back[:, 1, slopes] = 1.0
+        return back
+
+
+def _per_row(covariates: Tensor | None, right: Tensor) -> Tensor:
+    """z ``(*batch, k, p)``, float64, for right-hand sides ``(*batch, k)``."""
+    if covariates is None:
+        return right.new_zeros(*right.shape, 0)
+    z = as_tensor(covariates).to(right)
+    refuse_missing(z, "covariates hold")
+    if z.shape[:-1] == right.shape[:-1]:
+        z = z[..., None, :]
+    if z.ndim != right.ndim + 1 or z.shape[-2] not in (1, right.shape[-1]) or z.shape[:-2] != right.shape[:-1]:
+        raise IncompatibleQueryError(
+            f"covariates must be (cases, p), or (cases, k, p) with a vector for each of {right.shape[-1]} rows, for "
+            f"right-hand sides {tuple(right.shape)}; got {tuple(as_tensor(covariates).shape)}."
+        )
+    return z.expand(*right.shape, z.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def test_shrinkage_is_that_of_the_pairs(samples, points):
     x = residuals(samples, points, seed=samples)
     expected, sigma = shrunk_pair_by_pair(x)
     fitted = fit_covariance(torch.as_tensor(x))
+    assert np.allclose(fitted.bias, x.mean(axis=0), rtol=1e-14)
     assert 0 < expected < 1
     assert float(fitted.shrinkage) == pytest.approx(expected, rel=1e-10)
     assert isinstance(fitted.covariance, PsdSumLinearOperator)

@@ -162,3 +162,67 @@ def test_another_number_of_rows_is_refused():
     found = fit_law(LinearConstraint(row_of(1), b), fields)
     with pytest.raises(IncompatibleQueryError, match="fitted with 1 rows, but this one has 2"):
         found.corrected(LinearConstraint(torch.eye(2), torch.ones(2)))
+
+
+@pytest.mark.parametrize("offset", [True, False])
+def test_covariates_enter_as_least_squares_has_them(offset):
+    generator = torch.Generator().manual_seed(7)
+    b, _, fields = cases(40, generator, rows=2)
+    shared = 1e4 * torch.rand(40, 2, dtype=double, generator=generator) + 3e4
+    own = torch.stack([shared, shared.flip(0)], dim=1)
+    law = LinearConstraint(row_of(2), b)
+    for z in (shared, own):
+        found = fit_law(law, fields, covariates=z, offset=offset)
+        for row in range(2):
+            part = (z if z.ndim == 2 else z[:, row]).numpy()
+            columns = np.column_stack([b[:, row].numpy(), *([np.ones(40)] if offset else []), part])
+            y = fields.unflatten(1, (2, 4)).sum(dim=-1)[:, row].numpy()
+            best, squares, *_ = np.linalg.lstsq(columns, y, rcond=None)
+            noise = float(squares[0]) / (40 - columns.shape[1])
+            got = [found.slope[row], *([found.offset[row]] if offset else []), *found.covariate_slopes[row]]
+            errors = np.sqrt(np.diag(noise * np.linalg.inv(columns.T @ columns)))
+            places = [0, *([1] if offset else []), 3, 4]
+            assert np.allclose(got, best, rtol=1e-7)  # condition number 1e5 of the columns as they are
+            assert float(found.noise_variance[row]) == pytest.approx(noise, rel=1e-8)
+            assert np.allclose(found.errors[row, places], errors, rtol=1e-6)
+
+
+def test_a_source_with_a_known_rate_is_no_misfit():
+    """Totals b + rate · 3: fitted with the rate, new cases have no more variance than ε."""
+    generator = torch.Generator().manual_seed(8)
+    b, rate = (10 * torch.rand(400, 1, dtype=double, generator=generator) for _ in range(2))
+    totals = b + 3 * rate + 0.1 * torch.randn(400, 1, dtype=double, generator=generator)
+    fields = totals.expand(-1, 4) / 4
+    law, new = (LinearConstraint(row_of(1), part) for part in (b[:200], b[200:]))
+    blind, seeing = fit_law(law, fields[:200]), fit_law(law, fields[:200], covariates=rate[:200])
+    assert float(blind.noise_variance) > 50
+    assert float(seeing.noise_variance) == pytest.approx(0.01, rel=0.3)
+    corrected = seeing.corrected(new, covariates=rate[200:])
+    z = (totals[200:] - corrected.b) / corrected.noise.sqrt()
+    assert float(z.square().mean()) == pytest.approx(1.0, abs=0.3)
+    scaled = fit_law(law, fields[:200], covariates=1e6 * rate[:200])
+    assert float(scaled.log_evidence - seeing.log_evidence) == pytest.approx(-math.log(1e6), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("covariates", "kind", "message"),
+    [
+        (torch.ones(9, 1), InvalidArgumentError, "Covariate 0 is the same in all cases"),
+        (torch.arange(9.0)[:, None].expand(9, 2), InvalidArgumentError, "cannot be told apart; leave a covariate out"),
+        (torch.rand(8, 1), IncompatibleQueryError, r"covariates must be \(cases, p\)"),
+        (torch.full((9, 1), math.nan), InvalidArgumentError, "covariates hold 9 NaN"),
+        (torch.rand(9, 7), InvalidArgumentError, "more than 9 cases"),
+    ],
+)
+def test_covariates_that_do_not_fit_are_refused(covariates, kind, message):
+    b, _, fields = cases(9, torch.Generator().manual_seed(9))
+    with pytest.raises(kind, match=message):
+        fit_law(LinearConstraint(row_of(1), b), fields, covariates=covariates)
+
+
+def test_a_law_with_covariates_asks_for_those_of_new_cases():
+    b, _, fields = cases(9, torch.Generator().manual_seed(10))
+    law = LinearConstraint(row_of(1), b)
+    found = fit_law(law, fields, covariates=torch.rand(9, 2, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(IncompatibleQueryError, match="fitted with 2 covariates, got 0; give covariates="):
+        found.corrected(law)
