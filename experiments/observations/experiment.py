@@ -12,7 +12,6 @@ from typing_extensions import override
 from experiments.experiment import Experiment, RunContext
 from experiments.observations.energy import SurfaceEnergy
 from experiments.observations.methods import METHODS, Method
-from experiments.observations.ocean import OceanHeat
 from experiments.observations.parts import DRAWS, Observed, Problem
 from experiments.observations.temperature import Temperatures
 from experiments.observations.traffic import Traffic, TrafficAhead
@@ -28,7 +27,6 @@ PROBLEMS: tuple[Problem, ...] = (
     TrafficAhead("traffic-ahead-balanced-trusted", "two minutes ahead, trusted balance", balanced=True, trusted=True),
     SurfaceEnergy(),
     SurfaceEnergy("energy-informed", "energy from Rn − G, W/m²", informed=True),
-    OceanHeat(),
     Temperatures(),
     Temperatures("temperature-e1", "temperature, K, scenario E1", scenario="E1"),
 )

@@ -111,8 +111,6 @@ SCORES: dict[str, Score] = {
     "boundary_relative_max": _holds("boundary max", "largest |B u − g| relative to s", round_off=1e-4),
     "conservation": _holds("largest |CE|", "largest |total − law|", Reduction.MAXIMUM),
     "block_error": _holds("block error", "largest relative error of a block mean", Reduction.MAXIMUM),
-    "rollout_error": Score(heading="error", meaning="‖h − truth‖ / ‖truth − its mean‖, mean over steps"),
-    "final_error": Score(heading="at the end", meaning="the same after the last step"),
     "open_error": Score(heading="error", meaning="‖u − truth‖ over the rms of ‖truth‖ over time, mean over steps"),
     "open_final": Score(heading="at the end", meaning="the same after the last step"),
     "total_drift": Score(
@@ -132,14 +130,6 @@ SCORES: dict[str, Score] = {
     "band_near_end": _neither("… near, at the end"),
     "band_total": _neither("band holds totals", "the same of totals"),
     "band_total_end": _neither("… totals, at the end"),
-    "mass_drift": _holds("mass drift", "largest relative change of mass since the start", Reduction.MAXIMUM),
-    "energy_error": Score(heading="energy error", meaning="|energy of the waves at the end / the truth's − 1|"),
-    "spectrum_error": Score(
-        heading="spectrum error", meaning="rms over wavenumbers of log₁₀ power / the truth's at the end"
-    ),
-    "changed": _neither("changed h", "what the fixer moved, mean |change of depth| over all steps / rms wave height"),
-    "changed_momentum": _neither("changed hv", "the same for the momenta"),
-    "changed_share": _neither("in a tenth", "part of the change of depth in the tenth of cells that changed most"),
     "mean_error": _squared("error of mean", "mean squared difference of the pointwise mean from the exact one"),
     "deviation_error": _squared("error of std", "the same for the pointwise standard deviation"),
     "mean_error_10": _squared("error of mean, 10 %", "10 % quantile over sets of true draws of the same size"),

@@ -267,18 +267,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
     ),
-    "rollout": partial(
-        scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
-    ),
     "generated fields: mean": partial(laws_of_family, "generated fields", "mean_error"),
     "fields of many parameters: energy": partial(media_tables.beside, "generate_gpme", "energy", "ours"),
     "ranges": partial(methods_as_columns, "generate_ranges", "flagged"),
     "SoftC": soft_table,
-    "changes": partial(
-        scores_as_columns,
-        "shallow_water_rollout",
-        ("changed", "changed_momentum", "changed_share", "spectrum_error"),
-        errors=False,
-    ),
 }
 """What stands between marks, by the name in the marks."""

@@ -49,7 +49,6 @@ LAWS = (
     Line("fields drawn from 2 noisy values", "generate_gpme", "values-2", "unconstrained", "ours", _DRAWN),
     Line("temperature, scenario E1", "observations", "temperature-e1", "none", "calibrated", _OBSERVED),
     Line("surface energy, W/m²", "observations", "energy", "none", "calibrated", _OBSERVED),
-    Line("heat of the oceans, W/m²", "observations", "ocean", "none", "calibrated", _OBSERVED),
     Line("traffic", "observations", "traffic", "none", "calibrated", _OBSERVED),
     Line("advection out of range, a = 7", "advection-calibration", "a=7", "anp", "by-law", _BEYOND),
     Line("Burgers shock, a = 1", "burgers_shock", "a=1", "anp", "probconserv-anp", _ALONE),

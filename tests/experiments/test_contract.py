@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments import boundary, combined, conservation, driver, fields, generation, gpme, observations
+from experiments import boundary, combined, conservation, driver, generation, gpme, observations
 from experiments.boundary import open_rollouts
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
@@ -35,7 +35,7 @@ CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_heat"}
 PARTLY = {*gpme.EXPERIMENTS, *open_rollouts.EXPERIMENTS, *observations.EXPERIMENTS}
 """Experiments without a row for the truth or without its files, of which not all networks are released."""
-TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, *PARTLY, "darcy_small"}]
+TRAINED = [name for name in EXPERIMENTS if name not in {*PARTLY, "darcy_small"}]
 """Those that have weights and make their data; what the others promise is tested with their family."""
 RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"]]
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from experiments import boundary, combined, conservation, fields, generation, gpme, observations
+from experiments import boundary, combined, conservation, generation, gpme, observations
 from experiments.boundary import open_rollouts
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
@@ -13,11 +13,7 @@ from experiments.records.release import manifest, released_results
 from experiments.registry import BENCHMARKS, benchmark, experiment, names
 from tests.documents import ROOT
 
-RELEASED = [
-    name
-    for name in names()
-    if name in manifest()["experiments"] and name not in {**fields.EXPERIMENTS, **observations.EXPERIMENTS}
-]
+RELEASED = [name for name in names() if name in manifest()["experiments"] and name not in observations.EXPERIMENTS]
 """Those with trainings."""
 
 
@@ -44,7 +40,7 @@ def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others(
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:
-    families = (boundary, open_rollouts, combined, conservation, fields, generation, gpme, observations)
+    families = (boundary, open_rollouts, combined, conservation, generation, gpme, observations)
     groups = [family.EXPERIMENTS for family in families]
     groups += [boundary.STUDIES, conservation.STUDIES, generation.OBSERVED, generation.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)

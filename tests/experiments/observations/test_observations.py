@@ -13,7 +13,7 @@ from torch.distributions import Normal
 from experiments import driver
 from experiments.errors import DataFileError, MissingFilesError
 from experiments.experiment import RunContext, RunOptions, Style
-from experiments.observations import ObservationsExperiment, ocean, traffic
+from experiments.observations import ObservationsExperiment, traffic
 from experiments.observations.energy import FILE, SurfaceEnergy
 from experiments.observations.experiment import PROBLEMS, score
 from experiments.observations.methods import METHODS, Method, ratio, shift
@@ -227,26 +227,6 @@ def test_traffic_balances_from_count_to_count(tmp_path: Path, monkeypatch: pytes
     (tmp_path / names[1]).write_text("no numbers")
     with pytest.raises(DataFileError, match="cannot be read as a table of numbers"):
         Traffic().observed(tmp_path)
-
-
-def test_strips_of_the_ocean_store_their_heat_and_share_no_place() -> None:
-    observed, maps = ocean.OceanHeat().observed(None), ocean.read()
-    weights = np.cos(np.radians(np.arange(10, 47, 4)))
-    np.testing.assert_allclose(observed.rows[0], weights / weights.sum(), rtol=1e-3)
-    parts = (observed.training, observed.validation, observed.test)
-    for part in parts:
-        assert float(part.target.unflatten(0, (-1, 12)).mean(dim=1).abs().max()) < 1e-9  # W/m², over the year
-    degrees = [{int(block) // 4 for block in part.block} for part in parts]  # 30 each
-    assert len(set.union(*degrees)) == sum(map(len, degrees))
-    # The first strip of the test is in the south, at 90° E, in January.
-    cells, column = list(range(20, 10, -1)), maps["longitude"].tolist().index(90.0)
-    assert observed.test.truth[0].tolist() == maps["net_heat"][0, cells, column].tolist()
-    assert float(10 ** maps["log10_count"][:, cells, column].min()) >= 100
-    warmed = (maps["surface_temperature"][1] - maps["surface_temperature"][11])[cells, column].numpy()
-    stored = 4.1e6 * 50 * warmed / (2 * 30.4375 * 86400)
-    assert float(observed.test.target[0]) == pytest.approx(float(observed.rows[0].numpy() @ stored))
-    flux, area = maps["net_heat"], maps["edges"].deg2rad().sin().diff()[:, None]
-    assert float((area * flux).nansum() / (area * flux.isfinite()).sum()) == pytest.approx(5.35, abs=0.01)
 
 
 def test_temperatures_of_two_scenarios_share_what_is_known() -> None:

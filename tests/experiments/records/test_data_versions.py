@@ -18,11 +18,9 @@ from experiments.combined.fields import cases_of
 from experiments.combined.training import field_samples
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
-from experiments.fields import EXPERIMENTS as UNTRAINED
-from experiments.fields.basins import Basins
 from experiments.gpme.functions import MEMBERS
 from experiments.observations import EXPERIMENTS as OBSERVATIONS
-from experiments.observations import energy, ocean, traffic
+from experiments.observations import energy, traffic
 from experiments.observations.temperature import temperature
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
@@ -51,9 +49,6 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(temperature())
     if problem == "observations":
         arrays.append(of_checksums(energy.CHECKSUM, *traffic.CHECKSUMS.values()))
-        arrays += [values.nan_to_num() for values in ocean.read().values()]
-    if problem == "shallow_water_rollout":
-        arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
     if problem in GENERATION:
         arrays.append(GENERATION[problem].problem.draws(3, 9, seed=0))
     if problem == "gpme":
@@ -97,7 +92,6 @@ def test_every_problem_of_an_experiment_has_a_version() -> None:
         *CONSERVATION,
         *FIELDS,
         *VERSIONS,
-        *UNTRAINED,
         *OBSERVATIONS,
         *GENERATION,
         *OPEN,

@@ -1,6 +1,5 @@
 """Numbers in the prose of the results are those of the released scores."""
 
-import math
 from collections.abc import Callable
 from functools import cache
 
@@ -25,7 +24,7 @@ OUTSIDE = {name: outside(*problem.training_range, problem.test_parameters) for n
 
 @cache
 def scores(name: str) -> pd.DataFrame:
-    """Scores per function or basin of all seeds, by case, method, seed and function."""
+    """Scores per function of all seeds, by case, method, seed and function."""
     return released_results(name).scores.set_index(["case", "method", "seed", "function"]).sort_index()
 
 
@@ -51,30 +50,6 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def rollout() -> list[str]:
-    name, error = "shallow_water_rollout", "rollout_error"
-
-    def gain(case: str) -> str:
-        return percent(1 - mean(name, case, "scale", error) / mean(name, case, "nothing", error))
-
-    def drift(case: str) -> float:
-        return float(scores(name).loc[case, "nothing"]["mass_drift"].max())
-
-    against = ("update-by-correction", "scale")
-    below = 1 - mean(name, "penalised", against[0], error) / mean(name, "penalised", "scale", error)
-    wins = int((paired(name, "penalised", against, error) < 0).sum())
-    return [
-        f"up to {percent(drift('penalised'))} of its water",
-        f"closely fitted one {100 * drift('fitted'):.1f} %",
-        f"takes {gain('penalised')} off the mean error of the first and {gain('fitted')} off that of the second",
-        f"{percent(below)} below that of scaling "
-        f"(paired difference {with_error(name, 'penalised', against, error, 3)}, {wins} of 16 basins)",
-        f"equals scaling ({with_error(name, 'fitted', against, error, 4)})",
-        f"({with_error(name, 'penalised', ('update-diagonal', 'scale'), error, 3)} and "
-        f"{with_error(name, 'penalised', ('update-low-rank', 'scale'), error, 3)})",
-    ]
-
-
 def downscaling() -> list[str]:
     name, case = "downscaling", "factor-4"
     rmse = {method: mean(name, case, method, "RMSE") for method in ("additive", "update-shrunk", "update-low-rank")}
@@ -92,7 +67,7 @@ def downscaling() -> list[str]:
 
 
 def by_method(experiment: str, case: str, score: str) -> pd.DataFrame:
-    """A released score of all methods, a row per year or basin."""
+    """A released score of all methods, a row per year."""
     return scores(experiment).loc[case].reset_index().pivot_table(index="function", columns="method", values=score)
 
 
@@ -125,32 +100,6 @@ def years() -> list[str]:
         f"is higher by {loss.iloc[:30].mean():.4f} K in the first half",
         f"and by {loss.iloc[30:].mean():.4f} K in the second",
         "from {:.1f} % in 2040–59 to {:.1f} % in 2080–99, and from {:.1f} % to {:.1f} %".format(*ends),
-    ]
-
-
-def basins() -> list[str]:
-    error, energy = (by_method("shallow_water_rollout", "penalised", s) for s in ("rollout_error", "energy_error"))
-    fitted = by_method("shallow_water_rollout", "fitted", "rollout_error")
-    changed = by_method("shallow_water_rollout", "penalised", "changed")["shift"]
-    off, calmer = (score["update-by-correction"] - score["scale"] for score in (error, energy))
-    far = error["nothing"] > 0.5
-    assert set(off.nsmallest(4).index) == set(error.index[far])
-    gained = 100 * -(off / error["scale"])
-    chance = 2 * sum(math.comb(16, wins) for wins in range(11, 17)) / 2**16
-    by_scaling = [(case["scale"] / case["nothing"] - 1).median() for case in (error, fitted)]
-    helped = [int((case["scale"] < case["nothing"]).sum()) for case in (error, fitted)]
-    worse = [error[f"update-{kind}"] - error["scale"] for kind in ("diagonal", "low-rank")]
-    assert [f"{each.median():+.3f} {(each > 0).sum()}" for each in worse] == ["+0.001 12"] * 2
-    assert changed.mean() / changed.median() == pytest.approx(2, abs=0.25)
-    return [
-        f"the median basin gains {-100 * by_scaling[0]:.1f} % and {-100 * by_scaling[1]:.1f} %",
-        f"Scaling helps in {helped[0]} and {helped[1]} of 16",
-        f"in the same four basins, {gained[far].min():.0f} to {gained[far].max():.0f} % in each",
-        f"The median difference is −{-off.median():.4f}, or {gained.median():.1f} %, the mean over the other "
-        f"twelve −{-off[~far].mean():.4f} ± {off[~far].sem():.4f}, "
-        f"and 11 of 16 may be chance (sign test, p = {chance:.2f})",
-        f"falls by {-calmer.mean():.2f} in the mean and by {-calmer.median():.2f} in the median",
-        "The median is +0.001 for both, and 12 of 16 basins are worse.",
     ]
 
 
@@ -269,10 +218,8 @@ def rounded(value: float) -> str:
 
 
 STATEMENTS: list[tuple[str, Callable[[], list[str]]]] = [
-    ("fields", rollout),
     ("fields", downscaling),
     ("fields", years),
-    ("fields", basins),
     ("out_of_range", out_of_range),
     ("calibration", calibration),
     ("generation", many_parameters),
