@@ -68,7 +68,6 @@ class BoundaryCase:
         given: Whether there are boundary data that differ between samples; else they are no input.
         published: Whether the case is there for a published number: the FNO, a regression and BOON alone are compared.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
-        rollout: Whether operators of single steps are applied as many times as there are output times.
         disturbance: What is done to the inputs of test samples; None for nothing.
     """
 
@@ -82,7 +81,6 @@ class BoundaryCase:
     published: bool = False
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
-    rollout: bool = False
     disturbance: Disturbance | None = None
 
     @property
@@ -94,8 +92,7 @@ class BoundaryCase:
     def config(self) -> dict[str, Any]:
         """What decides data and scores, apart from seeds and weights."""
         sizes = {"batch": self.sizes.batch, "network": as_json(self.sizes.network)}
-        use = {"rollout": self.rollout, "disturbance": as_json(self.disturbance)}
-        return {"test": self.source.describe(self.test_data(0)), **sizes, **use}
+        return {"test": self.source.describe(self.test_data(0)), **sizes, "disturbance": as_json(self.disturbance)}
 
     @property
     def conditions(self) -> Conditions:

@@ -1,7 +1,6 @@
 """Scores of operators on test samples: relative L2, boundary error, error over time, values and slopes at walls."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import boon
 from boon import boundary_error, relative_l2, slope_error
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, by_time
-from experiments.boundary.operator import ConditionedOperator, Treatment, discretise_case, load
+from experiments.boundary.operator import Treatment, discretise_case, load
 from experiments.records.record import Arrays
 from solvers import Neumann, NodeGrid
 
@@ -34,7 +33,7 @@ def score_operator(
     are the test samples on the grid on which slopes are scored as well.
     """
     model = load(path, treatment, case.training_case)
-    u = roll_out(model, test, case) if case.rollout else model.predict(test, case.sizes.batch)
+    u = model.predict(test, case.sizes.batch)
     pairs = zip(u.double().split(1), test.output.double().split(1), strict=True)
     scores = {
         "relative_l2": torch.stack([relative_l2(*pair) for pair in pairs]).numpy(),
@@ -47,18 +46,6 @@ def score_operator(
     if fine is not None:
         scores["slope_error_finer"] = _walls(case, model.predict(fine, case.sizes.batch), fine)["slope_error"]
     return scores
-
-
-def roll_out(model: ConditionedOperator, test: Fields, case: BoundaryCase) -> Float[Tensor, "batch channels *space"]:
-    """The fields after every step of an operator that is applied to what it gave; other inputs stay as they are."""
-    unknowns = model.case.channels
-    state, steps = test.each(lambda side: side[:, :unknowns]), []
-    medium, first = test.input.split([test.input.shape[1] - unknowns, unknowns], dim=1)
-    for _ in range(case.times):
-        state = replace(state, input=torch.cat([medium, first], dim=1))
-        first = model.predict(state, case.sizes.batch)
-        steps.append(first)
-    return torch.cat(steps, dim=1)
 
 
 def score_truth(case: BoundaryCase, test: Fields) -> Arrays:

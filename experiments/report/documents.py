@@ -238,7 +238,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "operators at walls": partial(wall_tables.at_walls, (*_HARD, *_BETWEEN_WALLS)),
     "hard problems": partial(problems_as_columns, HARD, "relative_l2"),
-    "operators beyond their training": partial(wall_tables.beyond_training, tuple(f"{name}-study" for name in _HARD)),
     "out of range": out_of_range_table,
     "calibration: MSE": partial(calibration_tables.methods_over_parameters, "MSE"),
     "calibration: 90 %": partial(calibration_tables.methods_over_parameters, "coverage90"),

@@ -1,4 +1,4 @@
-"""Tables of operators with walls: open systems under their balance, corrections at sides and off the training."""
+"""Tables of operators with walls: open systems under their balance, corrections at sides."""
 
 from collections.abc import Iterable
 
@@ -89,33 +89,5 @@ def at_walls(names: Iterable[str]) -> str:
             rows.append(
                 {f"over {results.description.methods[_DEFAULT]}": f"{title(results.name)}, {label}"}
                 | {name: "—" if x is None or not 0 < x < np.inf else f"{x:.2g}" for name, x in cells.items()}
-            )
-    return markdown(pd.DataFrame(rows))
-
-
-def beyond_training(names: Iterable[str]) -> str:
-    """Relative L2 of every row of some studies, and how many times it grows where tests are unlike the training."""
-    rows = []
-    for results in map(results_of, names):
-        errors = results.numbers["relative_l2"].dropna()
-        cases = list(dict.fromkeys(errors.index.get_level_values("case")))
-        samples, grids = (
-            sorted((case for case in cases if case.startswith(kind)), key=lambda case: int(case.split("-")[1]))
-            for kind in ("samples-", "nodes-")
-        )
-        outside = [case for case in cases if case.startswith("outside-")]
-        found = {
-            "fewest samples": samples[0] if len(samples) > 1 else "",
-            "sides out of range": outside[-1] if outside else "",
-            "finest grid": grids[-1],
-        }
-        for method in dict.fromkeys(errors.index.get_level_values("method")):
-            usual = errors[samples[-1], method]
-            ratios = {what: errors.get((case, method), np.nan) / usual for what, case in found.items()}
-            rows.append(
-                {"": title(results.name.removesuffix("-study")), "operator": results.description.methods[method]}
-                | {"relative L2": format_score(float(usual), None)}
-                | {what: "—" if np.isnan(ratio) else f"{ratio:.2g}" for what, ratio in ratios.items()}
-                | {"20 steps": format_score(float(errors.get(("rollout", method), np.nan)), None).replace("nan", "—")}
             )
     return markdown(pd.DataFrame(rows))

@@ -116,7 +116,7 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
     ("text", "message"),
     [
         ("run stefann", "no experiment 'stefann'. Did you mean 'stefan'? Available: diffusion, porous_medium, stefan,"),
-        ("run stokes-studi", "There is no experiment 'stokes-studi'. Did you mean 'stokes-study'? Available: diff"),
+        ("run beyond_trainin", "There is no experiment 'beyond_trainin'. Did you mean 'beyond_training'? Available: "),
         ("reproduce nonsense", "There is no experiment 'nonsense'. Available: diffusion"),
         ("run stokes --cases nothing", "There is no case 'nothing' here. Available: single-0.02, multi-0.02."),
         ("run stefan --methods magic", "There is no method 'magic' here. Available: truth, gp, hardc-gp"),
@@ -133,7 +133,7 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
         ("run stokes --data exact", "--data plays no part in stokes; leave it out."),
         ("run stefan-calibration --data solver", "--data plays no part in stefan-calibration; leave it out."),
         ("run darcy --files a", "--files plays no part in darcy; leave it out."),
-        ("run stokes-study --files a", "--files plays no part in stokes-study; leave it out."),
+        ("run beyond_training --files a", "--files plays no part in beyond_training; leave it out."),
         ("run stefan --train-only --files a", "--files plays no part in stefan; leave it out."),
         ("reproduce stefan --files a", "--files plays no part in stefan; leave it out."),
         ("run stefan --workers 2", "--workers plays no part in stefan; leave it out."),

@@ -2,7 +2,7 @@
 
 from experiments.boundary.sources.closed_form import ClosedFormSource
 from experiments.boundary.sources.darcy_files import DarcyFiles
-from experiments.boundary.sources.recipes import RecipeSource, StepSource
+from experiments.boundary.sources.recipes import RecipeSource
 from experiments.boundary.sources.source import DataStore, SampleConfig, Samples, Source
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "SampleConfig",
     "Samples",
     "Source",
-    "StepSource",
 ]

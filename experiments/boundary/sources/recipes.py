@@ -1,4 +1,4 @@
-"""Samples of the random problems of ``solvers.problems.operator_problems``, and single steps of their trajectories."""
+"""Samples of the random problems of ``solvers.problems.operator_problems``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torch import Tensor
-from typing_extensions import override
 
 from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
 from experiments.errors import InvalidArgumentError
@@ -33,14 +32,11 @@ class RecipeSource(Source):
     Args:
         walls: Conditions of every unknown where a side has no data (reflecting walls), with values.
         rest: State of rest that is subtracted from the unknowns, which then are deviations from it; one number each.
-        whole: Whether all unknowns at the start are inputs, also those that are the same in all samples, as rollouts
-            need them.
     """
 
     problem: OperatorProblem
     walls: tuple[Conditions, ...] = ()
     rest: tuple[float, ...] = ()
-    whole: bool = False
 
     @property
     def conditions(self) -> tuple[Conditions, ...]:
@@ -88,12 +84,7 @@ class RecipeSource(Source):
         return replace(self.problem, recipe=changed)  # pyright: ignore[reportArgumentType]
 
     def _content(self, config: SampleConfig) -> dict[str, Any]:
-        return {
-            "problem": as_json(self.on_grid(config)),
-            "equation": self.equation,
-            "rest": self.rest,
-            "whole": self.whole,
-        }
+        return {"problem": as_json(self.on_grid(config)), "equation": self.equation, "rest": self.rest}
 
     def _part(self, config: SampleConfig, folder: Path, split: Split, first: int, count: int) -> Arrays:
         """Samples that are solved and stored together."""
@@ -103,8 +94,7 @@ class RecipeSource(Source):
     def _build(self, config: SampleConfig, split: Split, first: int, count: int) -> Arrays:
         with one_thread():
             solved = self.on_grid(config).sample(count, first=first, split=split, seed=config.seed)
-        names = None if self.whole else tuple(self.problem.inputs)
-        drawn = operator_samples(solved, names)
+        drawn = operator_samples(solved, tuple(self.problem.inputs))
         tensors = {"input": drawn.inputs, "output": drawn.outputs}
         for unknown, level in zip(drawn.output_names, self.rest, strict=False):
             drawn.outputs[:, :, drawn.output_names.index(unknown)] -= level
@@ -115,64 +105,6 @@ class RecipeSource(Source):
                 if values is not None:  # the same at all times and for all unknowns
                     tensors[f"side_{axis}_{end}"] = values[:, 0, 0]
         return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSource(Source):
-    """Single steps: pairs of fields Δt apart from the trajectories of a problem, those of one after the other.
-
-    ``SampleConfig.samples`` counts pairs, and has to be a multiple of the number of steps.
-
-    Args:
-        trajectories: The problem, with all unknowns as inputs.
-        steps: Steps of a trajectory.
-        final_time: End of the trajectories; Δt is this over ``steps``.
-    """
-
-    trajectories: RecipeSource
-    steps: int = 20
-    final_time: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.trajectories.whole or not self.trajectories.problem.recipe.times:
-            raise InvalidArgumentError("StepSource needs a problem in time with all unknowns as inputs (whole=True).")
-
-    @property
-    def problem(self) -> OperatorProblem:
-        return self.trajectories.problem
-
-    @property
-    def conditions(self) -> tuple[Conditions, ...]:
-        return self.trajectories.conditions
-
-    @override
-    def times(self, config: SampleConfig) -> Tensor:
-        return torch.tensor([self.final_time / self.steps], dtype=torch.float64)
-
-    def describe(self, config: SampleConfig) -> dict[str, Any]:
-        return {"step": self.final_time / self.steps, "trajectories": self.trajectories.describe(self._whole(config))}
-
-    def samples(self, config: SampleConfig, store: DataStore) -> Samples:
-        drawn = self.trajectories.samples(self._whole(config), store)
-        unknowns, inputs = drawn.output.shape[2], drawn.input.shape[1]
-        coefficients, start = drawn.input.split([inputs - unknowns, unknowns], dim=1)
-        before = torch.cat([start[:, None], drawn.output[:, :-1]], dim=1)
-        medium = coefficients[:, None].expand(-1, self.steps, *coefficients.shape[1:])
-        return Samples(
-            times=self.times(config),
-            input=torch.cat([medium, before], dim=2).flatten(0, 1),
-            output=drawn.output.flatten(0, 1)[:, None],
-            values=tuple(pair and (_steps_of(pair[0]), _steps_of(pair[1])) for pair in drawn.values),
-        )
-
-    def _whole(self, config: SampleConfig) -> SampleConfig:
-        if config.samples % self.steps or config.validation % self.steps:
-            raise InvalidArgumentError(
-                f"Numbers of single steps must be multiples of {self.steps}, got {config.samples} samples, "
-                f"{config.validation} of them for validation."
-            )
-        numbers = {"samples": config.samples // self.steps, "validation": config.validation // self.steps}
-        return replace(config, **numbers, times=self.steps, final_time=self.final_time)
 
 
 def _parts(config: SampleConfig) -> Iterator[tuple[Split, int, int]]:
@@ -186,7 +118,3 @@ def _parts(config: SampleConfig) -> Iterator[tuple[Split, int, int]]:
 def _expand(values: Tensor | None, output: Tensor) -> Tensor | None:
     """Data of a side at all times and for all unknowns."""
     return None if values is None else values[:, None, None].expand(*output.shape[:3], *values.shape[1:])
-
-
-def _steps_of(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.flatten(0, 1)[:, None]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.boundary import STUDIES
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
-from experiments.boundary.studies import STUDIES
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
@@ -119,11 +119,11 @@ def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, s
     }
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_names_the_released_operators_that_it_tests(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
+def test_a_study_names_the_released_operators_that_it_tests(study: BoundaryExperiment, tmp_path: Path) -> None:
     context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
-    problem = experiment(name)
+    problem = experiment(study.problem)
     assert isinstance(problem, BoundaryExperiment)
-    own, tested = released(problem, context), released(STUDIES[name], context)
+    own, tested = released(problem, context), released(study, context)
     assert tested == {training: own.get(training) for training in tested}
     assert len(set(tested.values()) - {None}) >= 2

@@ -1,4 +1,4 @@
-"""Boundary-condition experiments and studies from samples to figures in tiny sizes."""
+"""Boundary-condition experiments from samples to figures in tiny sizes, and operators beyond their training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,12 @@ import boon
 from experiments import driver, load_operator
 from experiments.boundary import EXPERIMENTS, STUDIES
 from experiments.boundary import methods as keys
+from experiments.boundary.beyond_training import compared, tests_of, with_samples, with_values
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.methods import methods
 from experiments.boundary.operator import Treatment, build, load
-from experiments.boundary.scoring import over_time, roll_out
-from experiments.boundary.sources import RecipeSource, StepSource
-from experiments.boundary.studies import hard_methods, outside_of, rolled_out, sides_methods, study_cases, with_samples
+from experiments.boundary.scoring import over_time
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
 from experiments.disturbance import DISTURBANCES, Disturbance
@@ -34,9 +33,9 @@ pytestmark = pytest.mark.long
 
 USUAL = {"wave_neumann", "burgers_periodic", "cavity", "heat_independent", "reaction_diffusion"}
 CASE = one("heat_independent", "single-values")
-OUTSIDE = outside_of(CASE.source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0))
+OUTSIDE = {f"from {low:g}": with_values(CASE.source, low, low + 1) for low in (1.0, 2.0)}
 FEWER = {6: with_samples(CASE.sizes, 6, 1), 8: CASE.sizes}
-STUDIED = study_cases(CASE, FEWER, OUTSIDE, grids=(9, 33))
+STUDIED = tests_of(CASE, FEWER, OUTSIDE, grids=(9, 33))
 
 
 def scores(report: driver.Report, score: str) -> pd.Series:
@@ -147,10 +146,10 @@ def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
 
 def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path: Path) -> None:
     cases = STUDIED[::2][:4]
-    study = tiny_experiment(*cases, of=STUDIES["heat_independent"])
+    study = tiny_experiment(*cases, of=STUDIES["beyond_training"])
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
-    studied = [method.key for method in sides_methods(cases[0])]
+    studied = [method.key for method in compared(cases[0])]
     assert studied == [keys.CHANNELS, keys.WITHOUT_SCHUR_CHANNELS, keys.RESIDUAL, keys.DEFAULT]
     assert list(errors.index) == [
         (case, method) for case in ("samples-6", "outside-0", "nodes-9", "noise-0.0001") for method in studied
@@ -204,39 +203,10 @@ def test_disturbed_inputs_are_off_by_their_level_and_boundary_data_are_not() -> 
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
 def test_every_case_of_a_study_has_a_name_of_its_own(preset: Preset) -> None:
-    for study in STUDIES.values():
-        cases = study.versions(preset)
-        assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
-    beside = [case for case in STUDIES["heat_independent"].versions(preset) if case.key.startswith("single-gradients")]
+    (study,) = STUDIES.values()
+    cases = study.versions(preset)
+    assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
+    beside = [case for case in cases if case.key.startswith("single-gradients")]
     assert [case.disturbance for case in beside] == [None, *DISTURBANCES]
     assert {case.training_case.key for case in beside} == {"single-gradients"}
     assert len({case.label for case in beside}) == len(beside)
-
-
-def test_a_rollout_applies_single_steps_one_after_the_other(tmp_path: Path) -> None:
-    case = one("reaction_diffusion", "single")
-    assert isinstance(case.source, RecipeSource)
-    steps = StepSource(trajectories=replace(case.source, whole=True), steps=3, final_time=0.3)
-    rollout = rolled_out(case, steps, (2, 1))
-    sizes = rollout.training_case.sizes
-    assert (rollout.key, sizes.samples, sizes.validation) == ("rollout", 9, 3)
-    study = tiny_experiment(rollout, of=STUDIES["reaction_diffusion"])
-    assert [method.key for method in hard_methods(rollout)] == [
-        keys.CHANNELS,
-        keys.WITHOUT_SCHUR_CHANNELS,
-        keys.DEFAULT,
-    ]
-    report = driver.run(study, RunOptions(out=tmp_path))
-    assert "overview.png" in {file.name for file in report.files}
-    assert scores(report, "boundary_relative_max").max() > 1e-4
-    assert scores(report, "boundary_relative_max")["rollout", keys.DEFAULT] <= 1e-6
-    run, method = context(tmp_path), hard_methods(rollout)[-1]
-    (weights,) = driver.train_all(study, study.trainings(rollout, method, 0, run), run)
-    test = load_fields(rollout, rollout.test_data(0), store_of(run, study.data_version))
-    model = load(weights, method.treatment, rollout.training_case)
-    u = roll_out(model, test, rollout)
-    assert u.shape == test.output.shape == (3, 3, 17)
-    with torch.no_grad():
-        values = tuple(pair and (pair[0][:, :1], pair[1][:, :1]) for pair in test.values)
-        second = model(torch.cat([test.input[:, :1], u[:, :1]], dim=1), values)
-    assert torch.allclose(u[:, 1:2], second, atol=1e-6)

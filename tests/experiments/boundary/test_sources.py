@@ -1,4 +1,4 @@
-"""Samples from recipes, from their single steps, and from the files of others."""
+"""Samples from recipes, and from the files of others."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.boundary.data import as_fields, by_time
-from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, StepSource
+from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig
 from experiments.boundary.versions import HARD, source_of
 from experiments.errors import DataFileError, InvalidArgumentError, MissingFilesError
 from solvers import Dirichlet, Neumann
@@ -77,8 +77,6 @@ def test_a_steady_problem_has_one_output() -> None:
     assert darcy.times(SampleConfig(times=1)).tolist() == [0.0]
     with pytest.raises(InvalidArgumentError, match="darcy is steady and has no 3 times"):
         darcy.on_grid(SampleConfig(times=3))
-    with pytest.raises(InvalidArgumentError, match="StepSource needs a problem in time with all unknowns"):
-        StepSource(trajectories=replace(darcy, whole=True))
 
 
 def test_the_basin_gives_deviations_from_rest_that_meet_the_walls(store: DataStore) -> None:
@@ -97,22 +95,6 @@ def test_the_basin_gives_deviations_from_rest_that_meet_the_walls(store: DataSto
     fields = as_fields(drawn, case)
     assert fields.output.shape == (3, 3, 9, 9)
     assert torch.equal(by_time(fields.output, case), drawn.output)
-
-
-def test_single_steps_follow_each_other_along_the_trajectories(store: DataStore) -> None:
-    steps = StepSource(trajectories=replace(GROWTH, whole=True), steps=4, final_time=0.4)
-    pairs = steps.samples(SampleConfig(samples=12, validation=4, nodes=17), store)
-    assert pairs.times.tolist() == [0.1]
-    assert (pairs.input.shape, pairs.output.shape) == ((12, 2, 17), (12, 1, 1, 17))
-    medium, before = pairs.input.unflatten(0, (3, 4)).unbind(2)
-    after = pairs.output[:, 0, 0].unflatten(0, (3, 4))
-    assert torch.equal(before[:, 1:], after[:, :-1])
-    assert torch.equal(medium[:, 1:], medium[:, :-1])
-    whole = steps.trajectories.samples(SampleConfig(samples=3, validation=1, nodes=17, times=4, final_time=0.4), store)
-    assert torch.equal(after, whole.output[:, :, 0])
-    assert torch.equal(pairs.values[0][0].unflatten(0, (3, 4)), whole.values[0][0][:, :, None])
-    with pytest.raises(InvalidArgumentError, match="must be multiples of 4, got 6 samples, 2 of them for validation"):
-        steps.describe(SampleConfig(samples=6, validation=2))
 
 
 @pytest.fixture
