@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_box
 from experiments.records.description import Description, title
-from experiments.records.record import TRUTH
+from experiments.records.record import TRUTH, beyond_errors
 from experiments.records.scores import SCORES, Better, Score
 from experiments.records.table import numbers
 
@@ -67,12 +67,13 @@ def _dots(described: Description, values: pd.Series, errors: pd.Series) -> Figur
     figure = Figure(figsize=(WIDTH, 0.27 * len(rows) + 1.5), layout="constrained")
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for panel, case in zip(panels, cases, strict=True):
-        reference = values.get((case, described.references.get(case)), np.nan)
-        slack = errors.get((case, described.references.get(case)), 0.0)
+        key = described.references.get(case)
+        reference, its_error = values.get((case, key), np.nan), errors.get((case, key))
         for height, method in enumerate(rows):
             if (case, method) in values:
                 value, error = values[case, method], errors[case, method]
-                colour = _colour(value - reference, error + slack, method == described.references.get(case))
+                sign = beyond_errors(value - reference, error, its_error)
+                colour = BLACK if method == key else (GREY, VERMILION, BLUE)[sign]
                 panel.errorbar(value, height, xerr=error, fmt="o", ms=6, color=colour, capsize=2)
         panel.axvline(reference, color=BLACK, lw=0.8, alpha=0.5)
         _finish(panel, values[case], textwrap.fill(_unbroken(described.cases[case]), 66 // len(cases)))
@@ -95,12 +96,6 @@ def _finish(panel: Axes, values: pd.Series, title: str) -> None:
     else:
         panel.set_xlim(left=0.0)
         panel.locator_params(axis="x", nbins=4)
-
-
-def _colour(difference: float, slack: float, is_reference: bool) -> str:
-    if is_reference:
-        return BLACK
-    return BLUE if difference < -slack else VERMILION if difference > slack else GREY
 
 
 def _lines(described: Description, values: pd.Series, coverage: pd.Series | None, score: Score) -> Figure:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.errors import NotReleasedError
 from experiments.records.description import FILE, Description, read_description
-from experiments.records.record import TRUTH, Over, over_seeds
+from experiments.records.record import TRUTH, Over, beyond_errors, over_seeds
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
@@ -141,11 +141,11 @@ def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, reference:
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[score.better]
     ranks = sign * values.mask(values.abs() <= score.round_off, 0.0)
     errors = frame.get(f"{column}_se", pd.Series(index=frame.index, dtype=float)).fillna(0.0)
-    gains, slack = ranks - ranks.get(reference, np.nan), errors + errors.get(reference, 0.0)
+    gains = ranks - ranks.get(reference, np.nan)
     best = ranks.reindex([key for key in methods if key != TRUTH]).max()
     cells = {}
     for key in methods:
-        mark = "better" if gains[key] > slack[key] else "worse" if -gains[key] > slack[key] else ""
+        mark = ("", "better", "worse")[beyond_errors(gains[key], errors[key], errors.get(reference))]
         spread = format_score(errors[key]) if errors[key] > 0 else ""
         cell = Cell(score.title, format_score(values[key]), spread, bool(sign and ranks[key] == best), mark)
         cells[key] = cell if key != TRUTH else cell._replace(best=False, mark="")

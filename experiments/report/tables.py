@@ -1,59 +1,95 @@
 """Tables of documents from released results, as Markdown."""
 
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from experiments.errors import DataFileError
-from experiments.records.description import read_description
-from experiments.records.record import as_frame
-from experiments.records.release import ROOT, manifest
-from experiments.records.scores import Better
+from experiments.records.description import title
+from experiments.records.record import TRUTH, as_frame
+from experiments.records.release import ROOT
+from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score
 from experiments.report.results import Results, released
 
-Entry = tuple[str, str, float, float | None]
-"""Heading of the row and of the column, mean and standard error."""
+_SIGN = {Better.LOWER: 1.0, Better.HIGHER: -1.0, Better.NEITHER: np.nan}
 
 
-def table(
-    entries: Iterable[Entry],
-    corner: str,
-    better: Better,
-    texts: dict[str, list[str]] | None = None,
-    transposed: bool = False,
-    truth: str = "",
-) -> str:
-    """A table of scores, the best of a row but ``truth`` in bold (of a column if transposed), and further texts."""
-    rows: dict[str, dict[str, Entry]] = {}
-    for entry in entries:
-        rows.setdefault(entry[0], {})[entry[1]] = entry
-    choose = {Better.LOWER: min, Better.HIGHER: max, Better.NEITHER: lambda _: None}[better]
-    cells = {}
-    for name, row in rows.items():
-        best = choose(entry[2] for column, entry in row.items() if column != truth) if len(row) > 1 else None
-        shown = {column: format_score(*entry[2:]) for column, entry in row.items()}
-        cells[name] = {
-            column: f"**{text}**" if column != truth and row[column][2] == best else text
-            for column, text in shown.items()
-        }
-    frame = pd.DataFrame(cells) if transposed else pd.DataFrame(cells).T
-    frame = frame.assign(**(texts or {})).fillna("—").rename_axis(corner).reset_index()
-    return markdown(frame)
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One score, cases as rows and methods as columns; or methods as rows and scores as columns.
+
+    The best method is bold, round-off as good as zero. Means are over all seeds where these were stored.
+
+    Args:
+        experiment: Its name; or several, whose rows stand below each other.
+        rows: Keys of cases, all by default; or of methods, where columns are scores of the only case.
+        columns: Keys of methods, by default all but the truth; or of scores.
+        score: The score of all cells; empty where columns are scores.
+    """
+
+    experiment: str | tuple[str, ...]
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    score: str = ""
+
+    def markdown(self) -> str:
+        """The table, a dash for what was not scored; rows and columns without any score are left out."""
+        names = (self.experiment,) if isinstance(self.experiment, str) else self.experiment
+        every = list(map(results_of, names))
+        columns = self.columns or [key for key in every[0].description.methods if key != TRUTH]
+        rows = [(results, row) for results in every for row in self.rows or results.description.cases]
+        cells = np.array([[self._cell(results, row, column) for column in columns] for results, row in rows])
+        scored = ~np.isnan(cells[..., 0])
+        shown, keys = (np.flatnonzero(scored.any(axis=axis)).tolist() for axis in (1, 0))
+        cells, columns = cells[np.ix_(shown, keys)], [columns[index] for index in keys]
+        texts = [[format_score(mean, error or None) for mean, error in row] for row in cells]
+        for row, column in np.argwhere(self._best(cells[..., 0], columns)):
+            texts[row][column] = f"**{texts[row][column]}**"
+        heads = [self._row_heading(*rows[index], len(names) > 1) for index in shown]
+        corner = SCORES[self.score].title if self.score else "method"
+        frame = pd.DataFrame([[head, *row] for head, row in zip(heads, texts, strict=True)])
+        return markdown(frame.set_axis([corner, *(self._column_heading(every, key) for key in columns)], axis=1))
+
+    def _best(self, means: np.ndarray, columns: list[str]) -> np.ndarray:
+        """Where a mean is the best of its methods, which are a row or a column."""
+        scores = [SCORES[self.score or column] for column in columns]
+        ranks = np.where(np.abs(means) <= [score.round_off for score in scores], 0.0, means)
+        ranks = ranks * [_SIGN[score.better] for score in scores]
+        return ranks == np.fmin.reduce(ranks, axis=1 if self.score else 0, keepdims=True)
+
+    def _cell(self, results: Results, row: str, column: str) -> tuple[float, float]:
+        if self.score:
+            return score_of(results, row, column, self.score)
+        (case,) = results.description.cases
+        return score_of(results, case, row, column)
+
+    def _row_heading(self, results: Results, row: str, several: bool) -> str:
+        labels = results.description.cases if self.score else results.description.methods
+        return (f"{title(results.name)}, {labels[row]}" if several else labels[row]).replace("*", "\\*")
+
+    def _column_heading(self, every: list[Results], column: str) -> str:
+        """Title of a score, or name of a method, the shorter one where experiments differ."""
+        if not self.score:
+            return SCORES[column].title
+        return min((each.description.methods[column] for each in every if column in each.description.methods), key=len)
 
 
-def entries_of(results: Results, score: str) -> list[Entry]:
-    """One score of all cases and methods."""
-    frame, described = results.numbers, results.description
-    errors = frame.get(f"{score}_se", pd.Series(index=frame.index, dtype=float))
-    return [
-        (described.cases[case], described.methods[method], value, errors[case, method])
-        for (case, method), value in frame[score].dropna().items()  # type: ignore[misc]
-    ]
+def score_of(results: Results, case: str, method: str, score: str) -> tuple[float, float]:
+    """Mean and standard error, over all seeds where these were stored; NaN for what is missing."""
+    stored = over_seeds_of(results.name)
+    stored = stored[(stored["case"] == case) & (stored["method"] == method) & (stored["score"] == score)]
+    if len(stored):
+        return float(stored["mean"].iloc[0]), float(stored["standard_error"].iloc[0])
+    frame = results.numbers
+    if (case, method) not in frame.index or score not in frame:
+        return np.nan, np.nan
+    errors = frame.get(f"{score}_se", pd.Series(np.nan, index=frame.index))
+    return float(frame[score][case, method]), float(errors[case, method])
 
 
 @cache
@@ -72,29 +108,9 @@ def over_seeds_of(name: str) -> pd.DataFrame:
     return read_records(file) if file.is_file() else as_frame(())
 
 
-def family_of(name: str) -> list[Results]:
-    """The released results of a family, in the order of the manifest."""
-    every = manifest()["experiments"]
-    return [results_of(each) for each in every if read_description(ROOT / "results" / each).family == name]
-
-
-def shown_cases(results: Results) -> dict[str, str]:
-    """Cases of operators that documents show, those of one time where there are any; t ≤ 2 stands for many up to 2."""
-    cases = results.description.cases
-    single = {case: label for case, label in cases.items() if case.startswith("single")} or cases
-    return {case: re.sub(r"\d+ times, ", "", label) for case, label in single.items()}
-
-
 def markdown(frame: pd.DataFrame) -> str:
     """A table without spaces that line up its columns, so that a new number changes one line; numbers to the right."""
     numeric = [all(text.strip("*")[:1] in "0123456789-—" for text in column) for column in frame.to_numpy().T]
     frame = frame.set_axis([str(column).replace("|", "\\|") for column in frame], axis=1)
     text = frame.to_markdown(index=False, disable_numparse=True, colalign=["right" if n else "left" for n in numeric])
     return re.sub(" {2,}", " ", re.sub("-{4,}", "---", text))
-
-
-def paired_ratio(both: np.ndarray) -> str:
-    """The mean of the first column over that of the second, and their mean difference in paired standard errors."""
-    apart = both[:, 0] - both[:, 1]
-    errors = apart.mean() / (apart.std(ddof=1) / len(apart) ** 0.5)
-    return f"{both[:, 0].mean() / both[:, 1].mean():.2f} ({errors:+.1f})"

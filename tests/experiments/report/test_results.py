@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,13 +11,11 @@ from experiments.driver import describe
 from experiments.errors import DataFileError
 from experiments.records.description import Description, title
 from experiments.records.record import Record, as_frame
-from experiments.records.scores import Better
 from experiments.records.table import wide
-from experiments.registry import experiment
-from experiments.report.calibration_tables import STUDIED
+from experiments.report import comparisons, tables
 from experiments.report.documents import MAKER, fill, filled, stale
 from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released
-from experiments.report.tables import entries_of, table
+from experiments.report.tables import Table
 from experiments.report.terminal import console, headline_tables
 from tests.documents import ROOT
 from tests.experiments.report.example import Entry, Example, results
@@ -76,8 +75,6 @@ def test_rows_of_methods_that_the_experiment_has_no_more_are_last_under_their_ke
     assert list(both.description.methods.values()) == ["Bare", "Hard & fast", "Ours", "old"]
     table = wide(both.records, both.description)
     assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old"]
-    entries = entries_of(both, "MSE")
-    assert [method for _, method, *_ in entries] == table["method"].tolist()
     only = replace(both, records=old)
     assert [row.name for row in rows_of(only)] == ["old", "old"]
 
@@ -190,19 +187,61 @@ def test_a_block_of_another_name_is_an_error() -> None:
         filled(f"<!-- resluts: {MAKER} -->\n<!-- end of resluts -->", "page.md")
 
 
-def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
-    entries = [("a", "x", 1.0, 0.1), ("a", "y", 2.0, None), ("b", "y", 3.0, None)]
-    lines = table(entries, "LL ↑", Better.HIGHER).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
-    assert cells == [["LL ↑", "x", "y"], ["a", "1 (0.1)", "**2**"], ["b", "—", "3"]]
-    assert "| **1 (0.1)** | 2 |" in table(entries, "LL ↑", Better.HIGHER, truth="y"), "true draws are never the best"
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents show the example."""
+    monkeypatch.setattr(tables, "results_of", lambda name: results(Example(name=name)))
+    monkeypatch.setattr(tables, "over_seeds_of", lambda _: as_frame(()))
+
+
+def cells_of(table: Table) -> list[list[str]]:
+    lines = table.markdown().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+@pytest.mark.usefixtures("example")
+def test_a_table_of_one_score_has_cases_as_rows_and_the_best_method_of_each_bold() -> None:
+    assert cells_of(Table(experiment="example", score="MSE")) == [
+        ["MSE ↓", "Bare", "Hard & fast", "Ours"],
+        ["a=1 <in range>", "1 (5.00e-03)", "1.01 (5.00e-03)", "**0.505 (5.00e-03)**"],
+        ["b=2", "**1 (5.00e-03)**", "1.01 (5.00e-03)", "1.5 (5.00e-03)"],
+    ]
+    several = cells_of(Table(experiment=("example", "more"), rows=("b", "no"), columns=("ours", "bare"), score="LL"))
+    assert [row[0] for row in several] == ["LL ↑", "Example, b=2", "More, b=2"]
+    assert several[1][1:] == ["**3 (5.00e-03)**", "2 (5.00e-03)"]
+    assert cells_of(Table(experiment="example", score="CRPS"))[0] == ["CRPS ↓", "Ours"], "what has no score is left out"
+
+
+def test_a_table_of_scores_has_methods_as_rows_and_the_best_of_each_score_bold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = results(Example(cases_=(Entry("b", "b=2"),)))
+    monkeypatch.setattr(tables, "results_of", lambda _: alone)
+    assert cells_of(Table(experiment="alone", rows=("bare", "ours"), columns=("MSE", "LL", "CRPS"))) == [
+        ["method", "MSE ↓", "LL ↑", "CRPS ↓"],
+        ["Bare", "**1 (5.00e-03)**", "2 (5.00e-03)", "—"],
+        ["Ours", "1.5 (5.00e-03)", "**3 (5.00e-03)**", "**0.255 (5.00e-03)**"],
+    ]
+
+
+def test_round_off_is_as_good_as_zero() -> None:
+    """Of errors of 3e-16 and 4e-16 neither is the better one."""
+    best = Table(experiment="any", score="CE")._best(np.array([[3e-16, 4e-16, 2e-3, np.nan]]), [*"abcd"])
+    assert best.tolist() == [[True, True, False, False]]
+
+
+def test_a_rival_that_left_the_library_is_the_strongest_by_its_stored_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = results()
+    names = {**shown.description.methods, "hard": "Hard & fast (0.3)"}
+    stored = replace(shown, description=replace(shown.description, methods=names))
+    monkeypatch.setattr(comparisons, "results_of", lambda _: stored)
+    row = comparisons._compared(comparisons.Line("line", "example", "b", "bare", "ours", ("hard", "gone")), "MSE")
+    assert row["strongest rival"] == "1.01 ± 0.005 (Hard & fast, 0.3)"
+    assert row["gain"] == "0.67 ×"
+    better = comparisons._compared(comparisons.Line("line", "example", "b", "bare", "bare", ("hard",)), "MSE")
+    assert better["gain"] == "within noise"
 
 
 @pytest.mark.long
 def test_documents_show_the_released_results() -> None:
     assert list(stale(ROOT)) == [], "run: python -m experiments.maintain documents"
-
-
-def test_training_ranges_of_tables_are_those_of_the_problems() -> None:
-    for name, (_, trained) in STUDIED.items():
-        assert experiment(name).problem.training_range == trained, name  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ import pytest
 from experiments.conservation import STUDIES
 from experiments.observations.downscaling import BEST, FIXER, METHODS
 from experiments.records.release import released_results
-from experiments.report.calibration_tables import STUDIED
 from tests.documents import DOCS
 
 
@@ -133,7 +132,7 @@ def out_of_range() -> list[str]:
 
 def calibration() -> list[str]:
     def inside(method: str, score: str) -> dict[str, float]:
-        studied = {name: scores(f"{name}-calibration") for name in STUDIED}
+        studied = {name: scores(f"{name}-calibration") for name in PROBLEMS}
         frames = {
             name: each[score].groupby(["case", "method"]).mean() for name, each in studied.items() if score in each
         }

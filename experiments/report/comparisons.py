@@ -8,11 +8,11 @@ errors.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from experiments.records.record import beyond_errors
 from experiments.report.results import Results
-from experiments.report.tables import markdown, over_seeds_of, results_of
+from experiments.report.tables import markdown, results_of, score_of
 
 
 class Line(NamedTuple):
@@ -125,25 +125,18 @@ def _compared(line: Line, score: str) -> dict[str, str]:
     rivals = {key: _scored(line, key, score) for key in line.rivals if (line.case, key) in results.numbers.index}
     name, rival = min(rivals.items(), key=lambda item: item[1][0])
     without, ours = (_scored(line, key, score) for key in (line.without, line.ours))
-    apart, noise = abs(rival[0] - ours[0]), np.nansum([rival[1], ours[1]])
+    apart = beyond_errors(rival[0] - ours[0], rival[1], ours[1])
     return {
         "problem": line.label,
         "without": _with_error(*without),
         "strongest rival": f"{_with_error(*rival)} {_short(results, name)}",
         "ours": _with_error(*ours),
-        "gain": "within noise" if apart <= noise else _times(rival[0] / ours[0]),
+        "gain": _times(rival[0] / ours[0]) if apart else "within noise",
     }
 
 
 def _scored(line: Line, key: str, score: str) -> tuple[float, float]:
-    """Mean and standard error, over all seeds where they were stored."""
-    stored = over_seeds_of(line.experiment)
-    stored = stored[(stored["case"] == line.case) & (stored["method"] == key) & (stored["score"] == score)]
-    if len(stored):
-        return float(stored["mean"].iloc[0]), float(stored["standard_error"].iloc[0])
-    frame = results_of(line.experiment).numbers
-    errors = frame.get(f"{score}_se", pd.Series(np.nan, index=frame.index))
-    return float(frame[score][line.case, key]), float(errors[line.case, key])
+    return score_of(results_of(line.experiment), line.case, key, score)
 
 
 def _short(results: Results, key: str) -> str:
