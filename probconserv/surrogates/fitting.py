@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.distributions import Normal
 
+from probconserv._linalg.values import floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.surrogate import Context, Query
@@ -85,6 +86,8 @@ class FunctionSet:
                 f"{tuple(self.points.shape)} and {tuple(self.values.shape)}."
             )
         Context(self.points.expand(*self.values.shape, -1), self.values)  # refuses what is not finite
+        for name in ("points", "values"):
+            object.__setattr__(self, name, floating(getattr(self, name)))
         if not 1 <= self.context < self.values.shape[-1]:
             raise InvalidArgumentError(
                 f"context must be from 1 to {self.values.shape[-1] - 1}, since a function has {self.values.shape[-1]} "

@@ -18,7 +18,7 @@ from probconserv.prediction import Prediction
 
 @dataclass(frozen=True)
 class Context:
-    """Observed values of one function per batch entry; NumPy arrays are stored as tensors.
+    """Observed values of one function per batch entry; NumPy arrays are stored as tensors, whole numbers as float64.
 
     Args:
         points: Points ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
@@ -35,7 +35,7 @@ class Context:
 
     def __post_init__(self) -> None:
         for name in ("points", "values"):
-            object.__setattr__(self, name, as_tensor(getattr(self, name), dtype=None))
+            object.__setattr__(self, name, floating(as_tensor(getattr(self, name), dtype=None)))
         _check_points(self.points, "context points")
         if self.values.shape != self.points.shape[:-1]:
             raise InvalidArgumentError(
@@ -46,8 +46,8 @@ class Context:
         if self.noise_variance is not None:
             noise = self.noise_variance
             if isinstance(noise, int | float) or not noise.ndim:
-                noise = torch.full_like(floating(self.values), float(noise))
-            noise = as_tensor(noise, dtype=None)
+                noise = torch.full_like(self.values, float(noise))
+            noise = floating(as_tensor(noise, dtype=None))
             self._check_noise(noise)
             object.__setattr__(self, "noise_variance", noise)
 
@@ -77,7 +77,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Query:
-    """Points at which a prediction is requested; a NumPy array is stored as a tensor.
+    """Points at which a prediction is requested; a NumPy array is stored as a tensor, whole numbers as float64.
 
     Args:
         points: Points ``(*batch, n, d)``, with the same columns as the context.
@@ -88,7 +88,7 @@ class Query:
     problem: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", as_tensor(self.points, dtype=None))
+        object.__setattr__(self, "points", floating(as_tensor(self.points, dtype=None)))
         _check_points(self.points, "query points")
 
 

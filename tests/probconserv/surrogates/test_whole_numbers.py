@@ -1,0 +1,68 @@
+"""Whole-number observations are read as float64 by every surrogate."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from probconserv import ANP, ANPConfig, Context, EmpiricalGP, Ensemble, FlowMatching, GPConfig, GPSurrogate, Query
+from probconserv.surrogates.fitting import FunctionSet
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.refined import Refined, RefinedConfig
+from probconserv.training import TrainingConfig
+
+double = torch.float64
+TIMES, PLACES = torch.linspace(0, 2, 3, dtype=double), torch.linspace(0, 11, 12, dtype=double)
+COUNTS = torch.randint(0, 9, (30, 3, 12), generator=torch.Generator().manual_seed(0))  # fields of whole numbers
+GRID = torch.cartesian_prod(TIMES, PLACES)
+
+
+def empirical() -> EmpiricalGP:
+    return EmpiricalGP(COUNTS, (TIMES, PLACES), mixture=False)
+
+
+def refined() -> Refined:
+    return Refined(empirical(), RefinedConfig(width=8, dilations=(1,), kernel=3, rank=2, times=3, basis=20))
+
+
+def process(steps: int = 3) -> GPSurrogate:
+    return GPSurrogate(GPConfig(steps=steps))
+
+
+def network() -> ANP:
+    config = ANPConfig(problem="", low=(0.0, 0.0), high=(2.0, 11.0), value_scale=9.0, width=16, heads=2)
+    torch.manual_seed(0)
+    return ANP(config).double()
+
+
+def flow() -> FlowMatching:
+    torch.manual_seed(0)
+    latent, velocity = KarhunenLoeve.of(COUNTS, 8), ResidualVelocity(8, width=8, blocks=1)
+    return FlowMatching(latent, velocity, axes=(TIMES, PLACES), draws=8, options=SamplingOptions(steps=4))
+
+
+@pytest.mark.parametrize(
+    "build", [process, empirical, refined, network, flow, lambda: Ensemble([process(3), process(5)])]
+)
+def test_observations_of_whole_numbers_predict_what_the_same_floats_do(build: Callable[[], nn.Module]) -> None:
+    places = torch.tensor([14, 17, 21, 27])
+    noise = None if build is network else 64
+    whole = Context(GRID[places].long(), COUNTS[0].flatten()[places], noise_variance=noise)
+    floats = Context(GRID[places], COUNTS[0].flatten()[places].double(), noise_variance=noise and 64.0)
+    query = GRID[12:24]
+    found, expected = (
+        build().predict(context, Query(points))  # pyright: ignore[reportCallIssue] - a surrogate
+        for context, points in ((whole, query.long()), (floats, query))
+    )
+    assert found.mean.dtype == double
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.variance, expected.variance)
+
+
+def test_training_functions_may_be_whole_numbers(tmp_path) -> None:
+    functions = FunctionSet(points=GRID.long(), values=COUNTS.flatten(1), context=5)
+    assert functions.values.dtype == double
+    training = TrainingConfig(steps=2, precision="32-true")
+    network().float().fit(functions, training, tmp_path / "anp", progress=False)
+    flow().fit(COUNTS, training, tmp_path / "flow", progress=False)
