@@ -16,7 +16,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, moments_of
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
-from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch
+from probconserv.update import Gaussian, as_multivariate_normal, check_axes_of_law, check_mixture_batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +69,7 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
         raise InvalidArgumentError(
             f"evidence takes a LinearConstraint, got {type(law).__name__}: inequalities do not enter it; give the rows."
         )
+    check_axes_of_law(prior, law)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, law)
         if not isinstance(prior.components, Gaussian):

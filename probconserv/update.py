@@ -1,7 +1,7 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
 import warnings
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -85,7 +85,8 @@ def condition(
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points, their batch axes do not
-            broadcast, or the law has batch axes that a prior of several fields lacks. A prior of one field, ``(n,)`` or
+            broadcast, the law has batch axes that a prior of several fields lacks, or fewer that fit its first axes as
+            well as its last, such as totals ``(2,)`` for fields ``(2, 2, n)``. A prior of one field, ``(n,)`` or
             ``(1, n)``, is conditioned on each of several laws.
         InvalidArgumentError: If the prior is not finite, has a negative variance or standard deviation or is no
             prediction, the constraint is none, or inequalities are recorded in a graph.
@@ -99,6 +100,7 @@ def condition(
     check_constraint(prior, constraint)
     if isinstance(prior, NEIGHBOURS):
         return condition(as_known(prior), constraint, keep_weights=keep_weights, validate=validate)
+    check_axes_of_law(prior, constraint)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, constraint)
         components = _condition_one(prior.components, constraint, validate)
@@ -167,6 +169,28 @@ def check_constraint(prior: object, constraint: object) -> None:
         f"{type(constraint).__name__}; "
         + ("give the prediction first, then the constraint." if swapped else "integral and its like build one.")
     )
+
+
+def check_axes_of_law(prior: Any, constraint: LinearConstraint | Inequality) -> None:
+    """Raises IncompatibleQueryError if the batch axes of a law fit the first axes of a prediction as well as the last.
+
+    Tensors broadcast along the last axes, so that one total per function would be read as one per channel.
+    """
+    axes = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
+    if isinstance(prior, Tensor):
+        batch = prior.shape[1:-1]
+    else:
+        batch = prior.batch_shape[:-1] if isinstance(prior, Normal) else getattr(prior, "batch_shape", axes)
+    if not 0 < len(axes) < len(batch) or axes.numel() == 1:
+        return
+    ends = batch[: len(axes)], batch[-len(axes) :]
+    if all(all(own in (1, length) for own, length in zip(axes, end, strict=True)) for end in ends):
+        raise IncompatibleQueryError(
+            f"The batch axes {tuple(axes)} of the constraint fit the first batch axes of the prediction "
+            f"{tuple(batch)} as well as the last: give the right-hand sides all of these, "
+            f"{(*axes, *[1] * (len(batch) - len(axes)))} for one per function or "
+            f"{(*[1] * (len(batch) - len(axes)), *axes)} for one per channel, time or other inner axis."
+        )
 
 
 def check_mixture_batch(prior: Mixture, constraint: LinearConstraint | Inequality) -> None:
@@ -330,6 +354,7 @@ def truncate(
         )
     if isinstance(prior, NEIGHBOURS):
         return truncate(as_known(prior), constraint, keep_weights=keep_weights, draws=draws, thinning=thinning)
+    check_axes_of_law(prior, constraint)
     if isinstance(prior, Mixture):
         if not keep_weights:
             raise InvalidArgumentError(

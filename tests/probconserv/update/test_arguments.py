@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, Mixture, NonNegative, condition, from_samples, integral
+from probconserv import (
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    Mixture,
+    NonNegative,
+    boundary_value,
+    condition,
+    from_samples,
+    integral,
+)
 from probconserv.fields import FieldLayout, block_means, condition_fields
 from solvers import NodeGrid
 
@@ -58,3 +67,45 @@ def test_draws_of_an_ensemble_take_a_tuple_as_their_shape():
     ensemble = from_samples(torch.rand(4, 8), noise_variance=0.1)
     assert ensemble.rsample((3, 2)).shape == ensemble.sample((3, 2)).shape == (3, 2, 8)
     assert ensemble.rsample().shape == (8,)
+
+
+AMBIGUOUS = Normal(torch.zeros(2, 2, 8), torch.ones(2, 2, 8))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        AMBIGUOUS,
+        condition(AMBIGUOUS, boundary_value(NodeGrid(0.0, 1.0, 8), 0.5, side="first")),
+        from_samples(torch.rand(5, 2, 2, 8), noise_variance=100.0),
+        condition(AMBIGUOUS, NonNegative()),
+        Mixture(Normal(torch.zeros(3, 2, 2, 8), torch.ones(3, 2, 2, 8))),
+    ],
+)
+@pytest.mark.parametrize("inequality", [None, NonNegative()])
+def test_totals_that_fit_functions_and_channels_are_refused(prior, inequality):
+    def law(totals):
+        rows = integral(NodeGrid(0.0, 1.0, 8), totals)
+        return rows if inequality is None else rows & inequality
+
+    totals = torch.tensor([1.0, 5.0])
+    with pytest.raises(
+        IncompatibleQueryError, match=r"axes \(2,\) .* fit the first .* \(2, 2\) .* \(2, 1\) .* \(1, 2\)"
+    ):
+        condition(prior, law(totals))
+    more = law(totals[:, None].expand(2, 2))  # one per function, the same for its channels
+    assert condition(prior, more).batch_shape == (2, 2)
+
+
+def test_totals_that_fit_one_way_broadcast_along_the_last_axes():
+    prior = Normal(torch.zeros(4, 2, 8), torch.ones(4, 2, 8))
+    law = integral(NodeGrid(0.0, 1.0, 8), torch.tensor([1.0, 5.0]))
+    assert float(law.residual(condition(prior, law).mean).abs().max()) < 1e-6
+    with pytest.raises(IncompatibleQueryError, match="do not broadcast"):
+        condition(prior, integral(NodeGrid(0.0, 1.0, 8), torch.ones(4)))
+
+
+def test_components_of_a_mixture_are_no_functions():
+    mixture = Mixture(Normal(torch.zeros(2, 2, 8), torch.ones(2, 2, 8)))
+    law = integral(NodeGrid(0.0, 1.0, 8), torch.tensor([1.0, 5.0]))
+    assert float(law.residual(condition(mixture, law).mean).abs().max()) < 1e-6
