@@ -4,14 +4,24 @@ from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from gpytorch.distributions.multivariate_normal import kl_mvn_mvn
 from jaxtyping import Float
+from linear_operator import to_linear_operator
 from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Generator, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, register_kl
+from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
 from probconserv._linalg.checks import require_consistent
 from probconserv._linalg.covariance import Root, apply_roots, as_double
-from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
+from probconserv._linalg.density import (
+    definite_root,
+    divergence,
+    entropy_given_noise,
+    log_density_given_constraint,
+    require_density,
+    surface_tolerance,
+)
 from probconserv._linalg.gain import Gain, dependent_rows, factorise
 from probconserv._linalg.gaussian import FieldGaussian, roots_of
 from probconserv._linalg.rows import Rows
@@ -163,6 +173,15 @@ class Posterior(MultivariateNormal):
         )
         return density.movedim(-1, 0).reshape(shape[:-1]).to(self._dtype)
 
+    def entropy(self) -> Tensor:
+        """Differential entropy ``(*batch,)`` under noisy rows.
+
+        Raises:
+            InvalidArgumentError: If a row is exact, or the prior covariance singular: there is no density.
+        """
+        self._require_density()
+        return entropy_given_noise(self.gain).expand(self.batch_shape).to(self._dtype)
+
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""
         return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self.gain.checked)
@@ -191,11 +210,22 @@ class Posterior(MultivariateNormal):
         return FieldGaussian(self.mean, self.lazy_covariance_matrix)
 
     @property
+    def _is_singular(self) -> bool:
+        """Whether exact rows leave no variance along them, so that there is no density over all field values."""
+        return bool((self.gain.noise == 0).any())
+
+    def _require_density(self) -> None:
+        if self._is_singular:
+            raise InvalidArgumentError(
+                "A conditioned covariance has no Cholesky factor, inverse or entropy, since exact rows leave no "
+                "variance along them; use rsample, log_prob or lazy_covariance_matrix, or give the law a "
+                "noise_variance."
+            )
+
+    @property
     def _unbroadcasted_scale_tril(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        raise InvalidArgumentError(
-            "A conditioned covariance has no Cholesky factor, since exact rows leave no variance along them; use "
-            "rsample, log_prob or lazy_covariance_matrix."
-        )
+        self._require_density()
+        return definite_root(self.gain.conditioned(self.batch_shape, torch.float64)).to(self._dtype)
 
     @cached
     def _variance(self) -> Tensor:
@@ -336,3 +366,47 @@ def _missed(mean: Tensor, law: LinearConstraint) -> Tensor:
     size = (law.rows.abs() @ field.abs()[..., None])[..., 0] + law.b.abs()
     missed = law.residual(field).abs()
     return torch.where(missed > surface_tolerance(mean.dtype) * size, missed, 0.0)
+
+
+def _divergence(first: TorchMultivariateNormal, second: TorchMultivariateNormal) -> Tensor:
+    """KL(first ‖ second) ``(*batch,)``; ∞ if exact rows confine one of the two to a surface where the other has none.
+
+    Raises:
+        InvalidArgumentError: If both are confined by exact rows, or a covariance is singular.
+    """
+    confined = [isinstance(each, Posterior) and each._is_singular for each in (first, second)]
+    batch = torch.broadcast_shapes(first.batch_shape, second.batch_shape)
+    if all(confined):
+        raise InvalidArgumentError(
+            "The Kullback-Leibler divergence of two predictions under exact laws is not computed: it is finite only if "
+            "both laws are the same. Give one of the laws a noise_variance, or compare the priors."
+        )
+    if any(confined):
+        return first.mean.new_full(batch, torch.inf)
+    means = [each.mean.to(torch.float64) for each in (first, second)]
+    found = divergence(means[0] - means[1], *(_covariance_of(each) for each in (first, second)))
+    return found.expand(batch).to(first.mean.dtype)
+
+
+def _covariance_of(gaussian: TorchMultivariateNormal) -> LinearOperator:
+    """Σ in float64."""
+    if isinstance(gaussian, Posterior):
+        return gaussian.gain.conditioned(gaussian.batch_shape, torch.float64)
+    lazy = isinstance(gaussian, MultivariateNormal)
+    return as_double(gaussian.lazy_covariance_matrix if lazy else to_linear_operator(gaussian.covariance_matrix))
+
+
+def _divergence_of_fields(first: MultivariateNormal, second: MultivariateNormal) -> Tensor:
+    """gpytorch's KL(first ‖ second), which adds jitter to singular covariances; these are refused here."""
+    for each in (first, second):
+        if isinstance(each, FieldGaussian):
+            require_density(as_double(each.lazy_covariance_matrix))
+    return kl_mvn_mvn(first, second)
+
+
+for _kind in (TorchMultivariateNormal, MultivariateNormal, FieldGaussian, Posterior):
+    register_kl(Posterior, _kind)(_divergence)
+    register_kl(_kind, Posterior)(_divergence)
+for _kind in (MultivariateNormal, FieldGaussian):
+    register_kl(FieldGaussian, _kind)(_divergence_of_fields)
+    register_kl(_kind, FieldGaussian)(_divergence_of_fields)

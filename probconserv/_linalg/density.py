@@ -76,6 +76,63 @@ def log_density_given_constraint(
     return torch.where(off, -math.inf, density)
 
 
+def entropy_given_noise(gain: Gain | StructuredGain) -> Float[Tensor, "*batch"]:
+    """Differential entropy of N(μ, Σ) given G u = b + ε with noise in every row: log det Σ′ = log det Σ + log det N −
+    log det S, none of which loses digits where Σ′ is nearly singular.
+
+    Raises:
+        InvalidArgumentError: If Σ is singular.
+    """
+    n, k = gain.covariance.shape[-1], gain.noise.shape[-1]
+    fixed = gain.covariance.diagonal() == 0
+    if bool(fixed.any()):
+        raise _singular()
+    prior = _whiten(gain.covariance, gain.noise.new_zeros(1, n), fixed)[1]
+    lost = 2 * gain.log_evidence_peak() + k * _LOG_2PI  # −log det S
+    return 0.5 * (n * (1 + _LOG_2PI) + prior + gain.noise.log().sum(dim=-1) + lost)
+
+
+def definite_root(covariance: LinearOperator) -> Tensor:
+    """Cholesky factor ``(*batch, n, n)`` of a covariance that is regular to working precision.
+
+    Raises:
+        InvalidArgumentError: If a pivot may be rounding, 100 n ε of its variance.
+    """
+    matrix = covariance.to_dense()
+    chol, info = torch.linalg.cholesky_ex(matrix)
+    least = 100 * matrix.shape[-1] * torch.finfo(torch.float64).eps * matrix.diagonal(dim1=-2, dim2=-1)
+    if bool(info.any()) or not bool((chol.diagonal(dim1=-2, dim2=-1).square() > least).all()):
+        raise _singular()
+    return chol
+
+
+def require_density(covariance: LinearOperator) -> None:
+    """Raises InvalidArgumentError if a covariance is singular; one with independent noise everywhere is not formed."""
+    parts = covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
+    independent = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
+    if any(bool((variance > 0).all()) for variance in independent):
+        return
+    if isinstance(covariance, DiagLinearOperator):
+        raise _singular()
+    definite_root(covariance)
+
+
+def divergence(
+    difference: Float[Tensor, "*batch n"], first: LinearOperator, second: LinearOperator
+) -> Float[Tensor, "*batch"]:
+    """KL(N(d, Σ₁) ‖ N(0, Σ₂)) = ½ (tr Σ₂⁻¹ Σ₁ + dᵀ Σ₂⁻¹ d − n + log det Σ₂ − log det Σ₁), with dense factors.
+
+    Raises:
+        InvalidArgumentError: If Σ₁ or Σ₂ is singular.
+    """
+    root, other = definite_root(first), definite_root(second)
+    batch = torch.broadcast_shapes(root.shape[:-2], other.shape[:-2], difference.shape[:-1])
+    columns = [part.expand(*batch, *part.shape[-2:]) for part in (root, difference[..., None])]
+    white = torch.linalg.solve_triangular(other, torch.cat(columns, dim=-1), upper=False)
+    squares = white.square().sum(dim=(-2, -1)) - difference.shape[-1]
+    return 0.5 * (squares + _log_determinant(other) - _log_determinant(root))
+
+
 def log_density(
     covariance: LinearOperator, difference: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
 ) -> Float[Tensor, "*batch s"]:
