@@ -18,7 +18,7 @@ from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import shrinkage_of
-from probconserv.fitted.members import MemberGaussian, Members, condition_members
+from probconserv.fitted.members import MemberGaussian, Members, check_shrinkage, condition_members
 from probconserv.fitted.rule import warn_of_rule
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
@@ -294,8 +294,7 @@ def from_samples(
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
         )
-    if not (shrinkage is None or shrinkage == "auto" or (not isinstance(shrinkage, str) and 0.0 <= shrinkage <= 1.0)):
-        raise InvalidArgumentError(f'shrinkage must lie in [0, 1] or be "auto", got {shrinkage!r}.')
+    check_shrinkage(shrinkage)
     samples = floating(samples)
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
     smallest, noisy = 0.0, True  # where the numbers cannot be read
@@ -314,7 +313,7 @@ def from_samples(
         stated=shrinkage is not None,
         automatic=shrinkage == "auto",
     )
-    return MemberGaussian.of(mean, members)
+    return MemberGaussian(mean, members)
 
 
 def truncate(

@@ -133,7 +133,8 @@ def surrogate(
     heads = range(network.heads) if network.heads > 1 else (None,)
     maps = [FieldMap(operator, network, problem, head) for operator in operators for head in heads]
     members = [GaussianOperator(module, UNIT) for module in maps for _ in range(passes if network.dropout else 1)]
-    return members[0] if len(members) == 1 else Ensemble(members, own_variance=True, correlated=correlated)
+    shrinkage = 0.0 if correlated else 1.0
+    return members[0] if len(members) == 1 else Ensemble(members, own_variance=True, shrinkage=shrinkage)
 
 
 def diversity_penalty(operator: Operator, heads: int) -> Tensor:

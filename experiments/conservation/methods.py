@@ -65,7 +65,7 @@ def network(name: str, around: Callable[[ANP], Surrogate] = lambda anp: anp) -> 
 
 
 def _ensemble(case: Case, files: Sequence[Path]) -> Surrogate:
-    return Ensemble([ANP.load(file, case.problem.name) for file in files], own_variance=True)
+    return Ensemble([ANP.load(file, case.problem.name) for file in files], own_variance=True, shrinkage=0.0)
 
 
 GP = BlackBox((), lambda case, _: GPSurrogate(case.gp))

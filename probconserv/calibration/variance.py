@@ -14,6 +14,7 @@ from probconserv._linalg.gaussian import FieldGaussian, deviation_of, variance_o
 from probconserv.calibration.marginals import require_gaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.fitted.members import MemberGaussian
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
@@ -41,8 +42,7 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
             raise InvalidArgumentError(f"Only mixtures of Gaussians can be scaled, not of {type(components).__name__}.")
         centre = prediction.mean
         means = centre + factor.sqrt()[..., None] * (components.mean - centre)
-        covariance = components.lazy_covariance_matrix * factor[..., None, None]
-        return Mixture(FieldGaussian(means, covariance), prediction.weights)
+        return Mixture(_scaled_about(means, components, factor), prediction.weights)
     if not isinstance(prediction, MultivariateNormal):
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
     if isinstance(prediction, Posterior) and bool((factor > 0).all()):  # meets its law by its update, as draws then do
@@ -50,7 +50,14 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         law = LinearConstraint(law.G, law.b, law.noise * factor[..., None], law.shape)
         return Posterior(scaled(prediction.prior, factor), law)
     prior = as_multivariate_normal(prediction)
-    return FieldGaussian(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
+    return _scaled_about(prior.mean, prior, factor)
+
+
+def _scaled_about(mean: Tensor, gaussian: MultivariateNormal, factor: Tensor) -> MultivariateNormal:
+    """A Gaussian with this mean and the covariance of another times a factor; of members if that one is."""
+    if isinstance(gaussian, MemberGaussian):
+        return gaussian.scaled(mean, factor)
+    return FieldGaussian(mean, gaussian.lazy_covariance_matrix * factor[..., None, None])
 
 
 class Tempered(Surrogate):

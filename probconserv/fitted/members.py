@@ -6,9 +6,11 @@ members all miss, and the error grows.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
@@ -16,11 +18,12 @@ from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
 from probconserv.posterior import Posterior, posterior_of
 from solvers.recording import are_readable
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together
-_REMEDY = 'shrinkage="auto" of from_samples or condition_fields leaves their correlations out where they do harm'
+_REMEDY = 'shrinkage="auto" of from_samples, Ensemble or condition_fields drops their correlations where they do harm'
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,8 +47,11 @@ class Members:
         return isinstance(self.shrinkage, Tensor) or self.shrinkage != 1
 
     def covariance(self) -> LinearOperator:
-        """Σ, never formed."""
+        """Σ, never formed; diagonal if values are not correlated."""
         root, noise = self.root, self.noise
+        if not self.are_correlated:
+            variance = root.square().sum(dim=-1)
+            return DiagLinearOperator(variance if noise is None else variance + noise)
         if isinstance(self.shrinkage, Tensor):
             weight = self.shrinkage.to(root.dtype)[..., None]
             added = weight * root.square().sum(dim=-1)
@@ -64,17 +70,100 @@ class Members:
 class MemberGaussian(FieldGaussian):
     """N(ū, Σ) of members, which remembers them so that ``condition`` can ask whether they explain a law.
 
-    Without ``members`` (a part of the points, another batch) nothing is asked.
+    They stay in another batch, at part of the points, and when the Gaussian is scaled or shifted by numbers or gains
+    independent noise. A sum with a correlated Gaussian, or the values at one point, are a Gaussian without members.
     """
 
-    def __init__(self, mean: Tensor, covariance_matrix: LinearOperator, *, members: Members | None = None) -> None:
-        super().__init__(mean, covariance_matrix)
+    def __init__(self, mean: Tensor, members: Members) -> None:
+        super().__init__(mean, members.covariance())
         self.members = members
 
-    @classmethod
-    def of(cls, mean: Tensor, members: Members) -> Self:
-        """The Gaussian of members around their mean."""
-        return cls(mean, members.covariance(), members=members)
+    def expand(self, batch_size: torch.Size) -> FieldGaussian:
+        """The same distribution with larger batch axes ``batch_size``."""
+        return self._changed(lambda part, axes: part.expand(*batch_size, *part.shape[part.ndim - axes :]))
+
+    def unsqueeze(self, dim: int) -> MultivariateNormal:
+        """The same distribution with one more batch axis."""
+        axis = range(len(self.batch_shape) + 1)[dim]
+        return self._changed(lambda part, _: part.unsqueeze(axis))
+
+    def __getitem__(self, idx: Any) -> MultivariateNormal:
+        """Selects batch entries or points."""
+        index = _index_of_axes(idx, self.mean.ndim)
+        if index is None:
+            return self._plain()[idx]
+        batch, points = index
+        return self._changed(
+            lambda part, axes: part[batch] if not axes else part[batch][(..., points, *[slice(None)] * (axes - 1))]
+        )
+
+    def __mul__(self, other: Any) -> MultivariateNormal:
+        """Product with a number."""
+        if not isinstance(other, int | float):
+            return self._plain() * other
+        return MemberGaussian(self.mean * other, _scaled(self.members, self.mean.new_tensor(other)))
+
+    def __add__(self, other: Any) -> MultivariateNormal:
+        """Sum with a number or an independent Gaussian."""
+        if isinstance(other, int | float):
+            return MemberGaussian(self.mean + other, self.members)
+        covariance = getattr(other, "lazy_covariance_matrix", None)
+        if not isinstance(covariance, DiagLinearOperator) or other.mean.shape != self.mean.shape:
+            return self._plain() + other
+        return self._with_noise(covariance.diagonal(), other.mean)
+
+    def add_jitter(self, noise: float = 1e-4) -> MultivariateNormal:
+        """The same distribution with more variance at every point."""
+        return self._with_noise(torch.full_like(self.mean, noise), 0.0)
+
+    def scaled(self, mean: Tensor, factor: Tensor) -> MultivariateNormal:
+        """The distribution with another mean, and with Σ times a factor ``(*batch,)``."""
+        members = _scaled(self.members, factor.sqrt())
+        return MemberGaussian(mean.expand(members.root.shape[:-1]), members)
+
+    def _with_noise(self, variance: Tensor, shift: Tensor | float) -> "MemberGaussian":
+        noise = variance if self.members.noise is None else self.members.noise + variance
+        return MemberGaussian(self.mean + shift, replace(self.members, noise=noise))
+
+    def _changed(self, change: Callable[[Tensor, int], Tensor]) -> "MemberGaussian":
+        """The Gaussian of tensors ``(*batch, *axes)`` that are changed alike, given each and its number of axes."""
+        shape, members = self.mean.shape, self.members
+        noise = None if members.noise is None else change(members.noise.expand(shape), 1)
+        shrinkage = members.shrinkage
+        if isinstance(shrinkage, Tensor):
+            shrinkage = change(shrinkage.expand(shape[:-1]), 0)
+        members = replace(members, root=change(members.root, 2), noise=noise, shrinkage=shrinkage)
+        return MemberGaussian(change(self.mean, 1), members)
+
+    def _plain(self) -> FieldGaussian:
+        return FieldGaussian(self.mean, self.lazy_covariance_matrix)
+
+
+def _scaled(members: Members, factor: Tensor) -> Members:
+    """Members whose deviations are multiplied by a factor ``(*batch,)``, and the noise by its square."""
+    noise = None if members.noise is None else members.noise * factor.square()[..., None]
+    return replace(members, root=members.root * factor[..., None, None], noise=noise)
+
+
+def _index_of_axes(idx: Any, axes: int) -> tuple[tuple[Any, ...], Any] | None:
+    """The index of the batch axes and that of the points; None where the points are not selected as an axis."""
+    given: tuple[Any, ...] = idx if isinstance(idx, tuple) else (idx,)
+    dots = [number for number, part in enumerate(given) if part is Ellipsis]
+    if len(dots) > 1 or any(part is None or np.ndim(part) > 1 for part in given):
+        return None
+    first = dots[0] if dots else len(given)
+    filled: list[Any] = [slice(None)] * (axes - len(given) + len(dots))
+    *batch, points = (*given[:first], *filled, *given[first + len(dots) :])
+    if len(batch) != axes - 1 or isinstance(points, int) or (np.ndim(points) and any(np.ndim(part) for part in batch)):
+        return None
+    return tuple(batch), points
+
+
+def check_shrinkage(shrinkage: Any) -> None:
+    """Refuses what is neither a number in [0, 1], "auto" nor None."""
+    if shrinkage is None or shrinkage == "auto" or (not isinstance(shrinkage, str) and 0.0 <= shrinkage <= 1.0):
+        return
+    raise InvalidArgumentError(f'shrinkage must lie in [0, 1] or be "auto", got {shrinkage!r}.')
 
 
 def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate: bool) -> Posterior:
@@ -105,6 +194,8 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     with torch.no_grad():
         probability = _probability(posterior.misfit, rows, members.count)
     rejected = probability < _LEVEL / max(probability.numel(), 1)
+    if isinstance(members.shrinkage, Tensor):  # values that are independent already stay so
+        rejected = rejected & (members.shrinkage != 1)
     if not bool(rejected.any()):
         return posterior
     chosen = _rejected(prior, members, rejected, float(probability.min()))
@@ -115,7 +206,7 @@ def _without_rounding(prior: MultivariateNormal, members: Members, law: LinearCo
     """Conditions members whose deviations add up to 0 in float64, where dependent rows are told from rounding."""
     root = members.root.detach().double()
     exact = replace(members, root=root - root.mean(dim=-1, keepdim=True))
-    posterior_of(MemberGaussian.of(prior.mean.detach().double(), exact), law, True)
+    posterior_of(MemberGaussian(prior.mean.detach().double(), exact), law, True)
 
 
 def _few(rows: int, members: Members) -> str:
@@ -136,10 +227,9 @@ def _rejected(prior: MultivariateNormal, members: Members, rejected: Tensor, lea
 
 def _independent(prior: MultivariateNormal, members: Members, where: Tensor | None) -> MultivariateNormal:
     """λ = 1, for all fields or some of them ``(*batch,)``."""
-    shrinkage = torch.as_tensor(members.shrinkage, dtype=torch.float64, device=members.root.device)
-    shrinkage = torch.ones_like(shrinkage) if where is None else torch.where(where, 1.0, shrinkage)
-    changed = Members(root=members.root, noise=members.noise, shrinkage=shrinkage, stated=True, automatic=False)
-    return MemberGaussian(prior.mean, changed.covariance())
+    if where is None:
+        return MemberGaussian(prior.mean, replace(members, shrinkage=1.0))
+    return MemberGaussian(prior.mean, replace(members, shrinkage=torch.where(where, 1.0, members.shrinkage)))
 
 
 def _probability(misfit: Tensor, rows: int, members: int) -> Tensor:

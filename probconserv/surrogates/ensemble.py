@@ -1,15 +1,16 @@
 """Ensembles: the spread of several models as a low-rank covariance."""
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 
-from probconserv._linalg.gaussian import FieldGaussian, variance_of
+from probconserv._linalg.gaussian import variance_of
 from probconserv.errors import InvalidArgumentError
+from probconserv.fitted.members import check_shrinkage
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import from_samples
@@ -24,8 +25,9 @@ class Ensemble(Surrogate):
     variance). With v = 0 the covariance is singular; ``condition`` accepts it unless all members agree on the total.
 
     The covariance of few members has spurious correlations between distant points, and an update moves along the M − 1
-    differences of the members. ``correlated = False`` keeps the diagonal only, the variances of the members' mixture
-    (Lakshminarayanan et al., NeurIPS 2017), so that an update moves every point according to the variance there.
+    differences of the members. ``condition`` warns where they cannot explain a law; ``shrinkage`` lets the correlations
+    fade. With 1 the diagonal is left, the variances of the members' mixture (Lakshminarayanan et al., NeurIPS 2017), so
+    that an update moves every point according to the variance there.
 
     Args:
         members: At least two models: surrogates; other modules that return a prediction ``(*batch, n)``, such as
@@ -33,7 +35,8 @@ class Ensemble(Surrogate):
             vector of all channels and points in row-major order.
         own_variance: Whether the variances that the members predict are added; members must then return predictions.
         noise_variance: Variance added at every point.
-        correlated: Whether values at different points are correlated as they are among the members.
+        shrinkage: How far the correlations are shrunk, λ in [0, 1] or "auto"; see ``from_samples``.
+        correlated: Deprecated, until 0.5: False is ``shrinkage=1.0``.
     """
 
     def __init__(
@@ -41,24 +44,35 @@ class Ensemble(Surrogate):
         members: Sequence[nn.Module],
         own_variance: bool = False,
         noise_variance: float = 0.0,
-        correlated: bool = True,
+        correlated: bool | None = None,
+        *,
+        shrinkage: float | Literal["auto"] | None = None,
     ) -> None:
         super().__init__()
         if len(members) < 2:
             raise InvalidArgumentError(f"An ensemble needs at least two members, got {len(members)}.")
         if not noise_variance >= 0:
             raise InvalidArgumentError(f"noise_variance must not be negative, got {noise_variance}.")
+        if correlated is not None:
+            warnings.warn(
+                "correlated of Ensemble is replaced by shrinkage and will be removed in 0.5; give shrinkage=1.0 for "
+                "correlated=False, and nothing for correlated=True.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            shrinkage = shrinkage if correlated or shrinkage is not None else 1.0
+        check_shrinkage(shrinkage)
         self.members = nn.ModuleList(members)
         self.own_variance = own_variance
         self.noise_variance = noise_variance
-        self.correlated = correlated
+        self.shrinkage: float | Literal["auto"] | None = shrinkage
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
         """Calls every member and combines the predictions; see ``Surrogate.predict``."""
         return self(context, query)
 
     def forward(self, *arguments: Any) -> MultivariateNormal:
-        """Calls every member and combines the predictions.
+        """Calls every member and combines the predictions by ``from_samples``.
 
         Returns:
             Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; values that all members
@@ -69,9 +83,7 @@ class Ensemble(Surrogate):
         noise = torch.as_tensor(self.noise_variance, dtype=means.dtype, device=means.device)
         if self.own_variance:
             noise = noise + torch.stack([_variance(prediction) for prediction in predictions]).mean(dim=0)
-        joined = from_samples(means, noise)
-        covariance = joined.lazy_covariance_matrix if self.correlated else DiagLinearOperator(joined.variance)
-        return FieldGaussian(joined.mean, covariance)
+        return from_samples(means, noise, shrinkage=self.shrinkage)
 
 
 def _variance(prediction: Prediction | Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def test_without_correlation_the_same_variances_are_left(seed: int, members: int
     means[..., 0], variances[..., 0] = 1.5, 0.0
     models = [Constant(mean, variance) for mean, variance in zip(means, variances, strict=True)]
     correlated = Ensemble(models, own_variance=True).predict(*data(2, 6))
-    prediction = Ensemble(models, own_variance=True, correlated=False).predict(*data(2, 6))
+    prediction = Ensemble(models, own_variance=True, shrinkage=1.0).predict(*data(2, 6))
     assert torch.equal(prediction.mean, correlated.mean)
     assert torch.equal(prediction.covariance_matrix, torch.diag_embed(correlated.variance))
     law = integral(grid, torch.tensor(0.5))

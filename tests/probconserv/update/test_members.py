@@ -1,22 +1,30 @@
 """Ensembles under laws that their members cannot explain: warnings, automatic shrinkage, false alarms."""
 
+import copy
 import math
+import pickle
 import warnings
 
 import pytest
 import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
+from torch import nn
 from torch.distributions import Normal
 
 from probconserv import (
     DependentConstraintsError,
+    Ensemble,
     InvalidArgumentError,
     LinearConstraint,
     NonNegative,
+    ProbConserv,
     condition,
     evidence,
     from_samples,
     truncate,
 )
+from probconserv.calibration import scaled
 from probconserv.fields import FieldLayout, block_means, condition_fields
 from probconserv.fitted.members import _probability as further_member
 from tests.oracles import condition_densely
@@ -135,8 +143,6 @@ def test_a_stated_number_means_many_rows_and_nothing_is_asked_of_what_was_made_o
     assert condition(prior, law).mean.shape == (8,)
     with pytest.warns(UserWarning, match="5 rows and the ensemble 4 members"):
         condition(from_samples(fields[:-1], noise_variance=100.0), law)
-    plain = from_samples(fields[:-1], noise_variance=100.0).expand(torch.Size([2]))
-    assert condition(plain, law).mean.shape == (2, 8)
     assert condition(from_samples(fields[:-1], noise_variance=100.0), law, validate=False).mean.shape == (8,)
 
 
@@ -177,3 +183,125 @@ def test_as_many_rows_as_members_are_dependent_however_the_deviations_are_rounde
         samples = torch.rand(3, 4, dtype=dtype, generator=torch.Generator().manual_seed(seed))
         with pytest.raises(DependentConstraintsError, match=r'too few for 3 rows.*shrinkage="auto"'):
             condition(from_samples(samples), law)
+
+
+NOISE = torch.linspace(0.1, 0.2, 7, dtype=torch.float64)
+FEW_FIELDS = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+FACTORS = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+EYE = torch.eye(7, dtype=torch.float64)
+PICKED = torch.tensor([4, 0, 2])
+
+
+def independent(dtype):
+    return MultivariateNormal(torch.ones(3, 7, dtype=dtype), DiagLinearOperator(torch.full((3, 7), 0.5, dtype=dtype)))
+
+
+CHANGES = {
+    "expand": (lambda p: p.expand(torch.Size([2, 3])), lambda m, c: (m.expand(2, 3, 7), c.expand(2, 3, 7, 7))),
+    "unsqueeze": (lambda p: p.unsqueeze(-1), lambda m, c: (m[:, None], c[:, None])),
+    "unsqueeze, first": (lambda p: p.unsqueeze(0), lambda m, c: (m[None], c[None])),
+    "an entry": (lambda p: p[1], lambda m, c: (m[1], c[1])),
+    "entries": (lambda p: p[[2, 0]], lambda m, c: (m[[2, 0]], c[[2, 0]])),
+    "entries by a mask": (lambda p: p[FACTORS > 1], lambda m, c: (m[1:], c[1:])),
+    "a slice of the points": (lambda p: p[..., 1:], lambda m, c: (m[:, 1:], c[:, 1:, 1:])),
+    "points of an entry": (lambda p: p[1, PICKED], lambda m, c: (m[1, PICKED], c[1][PICKED][:, PICKED])),
+    "points of all": (lambda p: p[:, PICKED], lambda m, c: (m[:, PICKED], c[:, PICKED][..., PICKED])),
+    "times a number": (lambda p: p * -3.0, lambda m, c: (-3 * m, 9 * c)),
+    "over a number": (lambda p: p / 2, lambda m, c: (m / 2, c / 4)),
+    "plus a number": (lambda p: p + 2, lambda m, c: (m + 2, c)),
+    "plus independent values": (lambda p: p + independent(p.mean.dtype), lambda m, c: (m + 1, c + 0.5 * EYE)),
+    "jitter": (lambda p: p.add_jitter(0.3), lambda m, c: (m, c + 0.3 * EYE)),
+    "scaled": (lambda p: scaled(p, FACTORS), lambda m, c: (m, c * FACTORS[:, None, None])),
+    "scaled, one number": (lambda p: scaled(p, 4.0), lambda m, c: (m, 4 * c)),
+    "pickled": (lambda p: pickle.loads(pickle.dumps(p)), lambda m, c: (m, c)),
+    "copied": (copy.deepcopy, lambda m, c: (m, c)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("noise", [0.0, 0.25, NOISE])
+@pytest.mark.parametrize("shrinkage", [None, "auto", 0.25])
+@pytest.mark.parametrize("name", CHANGES)
+def test_members_stay_members_whatever_is_done_to_their_gaussian(name, shrinkage, noise, dtype):
+    """The moments are those of the dense covariance; the guard acts, and so does a stated or automatic shrinkage."""
+    change, densely = CHANGES[name]
+    prior = from_samples(FEW_FIELDS.to(dtype), noise, shrinkage=shrinkage)
+    changed, epsilon = change(prior), torch.finfo(dtype).eps
+    for actual, expected in zip(
+        (changed.mean, changed.covariance_matrix), densely(prior.mean, prior.covariance_matrix), strict=True
+    ):
+        assert torch.allclose(actual, expected.to(dtype), rtol=0, atol=50 * epsilon)  # entries up to 9
+    assert changed.members.automatic == (shrinkage == "auto")
+    row = LinearConstraint(torch.ones(1, changed.mean.shape[-1]), torch.full((1,), 1e4))
+    with pytest.warns(UserWarning, match="members cannot explain the law"):
+        posterior = condition(changed, row)
+    if shrinkage == "auto":
+        assert bool((posterior.prior.members.shrinkage == 1).all())
+
+
+def test_values_at_one_point_and_sums_with_correlated_values_have_no_members():
+    prior = from_samples(FEW_FIELDS, 0.1)
+    at_a_point = prior[..., 2]
+    assert torch.equal(at_a_point.mean, prior.mean[:, 2])
+    assert torch.allclose(at_a_point.variance, prior.variance[:, 2])
+    both = prior + from_samples(FEW_FIELDS + 1, 0.1)
+    assert torch.allclose(both.covariance_matrix, 2 * prior.covariance_matrix)
+    assert not any(hasattr(each, "members") for each in (at_a_point, both))
+
+
+class Fixed(nn.Module):
+    """Predicts a buffer without a doubt."""
+
+    def __init__(self, field):
+        super().__init__()
+        self.register_buffer("field", field)
+
+    def forward(self, inputs):
+        mean = self.field + 0 * inputs
+        return Normal(mean, torch.full_like(mean, 1e-3))
+
+
+@pytest.mark.parametrize("wrap", [lambda e: e, lambda e: pickle.loads(pickle.dumps(e)), lambda e: e.float().double()])
+def test_an_ensemble_gives_what_its_samples_give(wrap):
+    fields = FEW_FIELDS.float().double()
+    models, inputs = [Fixed(field) for field in fields], torch.zeros(3, 7).double()
+    many = LinearConstraint(torch.eye(7)[:5], torch.zeros(5))
+    few = LinearConstraint(torch.ones(1, 7), torch.full((1,), 1e4))
+    for shrinkage in (None, 0.25, 1.0, "auto"):
+        ensemble = wrap(Ensemble(models, own_variance=True, noise_variance=0.1, shrinkage=shrinkage))
+        expected = from_samples(fields, 0.1 + 1e-6, shrinkage=shrinkage)
+        for law, said in ((many, "5 rows and the ensemble 4 members"), (few, "members cannot explain the law")):
+            warned = shrinkage != 1.0 and (law is few or shrinkage != 0.25)
+            results = []
+            for call in (lambda: condition(expected, law), lambda: ProbConserv(ensemble, law)(inputs)):  # noqa: B023
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    results.append(call())
+                assert [said in str(each.message) for each in caught][:1] == [True] * warned
+            assert torch.allclose(results[0].mean, results[1].mean, rtol=1e-12, atol=1e-12)
+            assert torch.allclose(results[0].variance, results[1].variance, rtol=1e-9, atol=1e-12)
+
+
+def test_the_members_that_explain_a_law_are_asked_about_the_next_one():
+    """Of three fields the first law rejects one; the second law, which no field explains, rejects the others too."""
+    generator = torch.Generator().manual_seed(0)
+    fields = honest(generator, 10, 12, 3)
+    row = torch.ones(1, 12, dtype=torch.float64)
+    totals = fields[-1] @ row.mT
+    totals[1] += 1e3
+    with pytest.warns(UserWarning, match="in 1 of 3 fields"):
+        posterior = condition(from_samples(fields[:-1], shrinkage="auto"), LinearConstraint(row, totals))
+    second = LinearConstraint(torch.eye(12)[:1], torch.full((1,), 1e4))
+    with pytest.warns(UserWarning, match="in 2 of 3 fields"):
+        both = condition(posterior, second)
+    assert torch.allclose(both.prior.lazy_covariance_matrix.to_dense(), torch.diag_embed(fields[:-1].var(dim=0)))
+
+
+def test_correlated_of_an_ensemble_is_deprecated():
+    models = [Fixed(field) for field in FEW_FIELDS]
+    with pytest.warns(DeprecationWarning, match="give shrinkage=1.0 for correlated=False"):
+        assert Ensemble(models, correlated=False).shrinkage == 1.0
+    with pytest.warns(DeprecationWarning, match="will be removed in 0.5"):
+        assert Ensemble(models, correlated=True).shrinkage is None
+    with pytest.raises(InvalidArgumentError, match=r"must lie in \[0, 1\] or be \"auto\", got 2"):
+        Ensemble(models, shrinkage=2)
