@@ -1,11 +1,10 @@
 """The experiments on operators under both constraints.
 
-combined               boundary conditions and the law on one ensemble, beside each alone and neither
-operator_uncertainty   four kinds of operator uncertainty, before and after the law (Mouli et al. 2024)
-end_to_end             training through the update, against the update after training (Utkarsh et al. 2025)
+combined     boundary conditions and the law on one ensemble, beside each alone and neither
+end_to_end   training through the update, against the update after training (Utkarsh et al. 2025)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from experiments.combined.fields import (
     Sizes,
     cases_of,
 )
-from experiments.combined.methods import AFTER, IN_TRAINING, Method, constraint_rows, training_rows, uncertainty_rows
+from experiments.combined.methods import AFTER, CONSTRAINTS, IN_TRAINING, TRAININGS, Method
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
@@ -41,14 +40,14 @@ class CombinedExperiment(Experiment):
 
     Args:
         heading: What its tables show.
-        rows: From the number of members to the methods.
+        rows: The methods of every case.
         main: Keys of the methods that the terminal shows and of which profiles are drawn.
     """
 
     name: str
     heading: str
     problems: tuple[FieldProblem, ...]
-    rows: Callable[[int], tuple[Method, ...]]
+    rows: tuple[Method, ...]
     main: tuple[str, ...]
     over: Over = Over.GROUPS
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
@@ -61,7 +60,7 @@ class CombinedExperiment(Experiment):
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
         groups = "one group" if sizes.groups == 1 else f"{sizes.groups} independent groups"
-        joined = any(method.joined for method in self.methods(cases[0]))
+        joined = any(method.joined for method in self.rows)
         return f"{self.heading}; {groups}" + (f", ensembles of {sizes.members}" if joined else "")
 
     def cases(self, context: RunContext) -> list[Case]:
@@ -69,8 +68,9 @@ class CombinedExperiment(Experiment):
         sizes = self.sizes[context.options.preset]
         return [case for problem in self.problems for case in cases_of(problem, sizes)]
 
+    @override
     def methods(self, case: Case) -> tuple[Method, ...]:
-        return self.rows(case.sizes.members)
+        return self.rows
 
     @override
     def reference(self, case: Case) -> str:
@@ -110,10 +110,11 @@ class CombinedExperiment(Experiment):
     def train(self, training: Training, context: RunContext) -> None:
         train_operator(training, context)
 
+    @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.network is None:
             return score_truth(case, context.options.seed)
-        return score_method(case, method, seed, weights, context.options.seed)
+        return score_method(case, method, weights, context.options.seed)
 
     def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:
         """The CRPS of training through the update over that of the update after training, of equal seeds."""
@@ -124,7 +125,7 @@ class CombinedExperiment(Experiment):
     def published(self, case: Case) -> list[Record]:
         """The ratio of Utkarsh et al., on the training range of their problems."""
         paper = published("probharde2e").get(case.problem.name)
-        if not paper or case.number or IN_TRAINING not in [method.key for method in self.methods(case)]:
+        if not paper or case.number or IN_TRAINING not in [method.key for method in self.rows]:
             return []
         ratio = self._ratio(case, None, paper["in_training"] / paper["after"])
         return [replace(ratio, source=Source.PUBLISHED, note="Utkarsh et al. 2025, on their set-up")]
@@ -179,21 +180,14 @@ EXPERIMENTS: dict[str, CombinedExperiment] = {
             name="combined",
             heading="Boundary conditions and conservation on one prediction",
             problems=(POROUS_FIELDS, STEFAN_FIELDS),
-            rows=constraint_rows,
+            rows=CONSTRAINTS,
             main=("fno", "boon", "probconserv-fno", "probconserv-boon"),
-        ),
-        CombinedExperiment(
-            name="operator_uncertainty",
-            heading="Uncertainty of operators before and after the conservation law",
-            problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS),
-            rows=uncertainty_rows,
-            main=("ensemble", "probconserv-ensemble", "diverse-heads", "probconserv-diverse-heads"),
         ),
         CombinedExperiment(
             name="end_to_end",
             heading="Training through the update against the update after training",
             problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, ADVECTION_FIELDS),
-            rows=training_rows,
+            rows=TRAININGS,
             main=("fno", AFTER, IN_TRAINING),
         ),
     )

@@ -161,8 +161,8 @@ class Sizes:
 
     Of training, validation and random test parameters (the latter for every interval), the grid, finite-volume cells
     per interval between nodes (``refinement``), the operators and their training (its seed is set for each) with
-    ``batch`` fields a step; trainings or heads that an ensemble joins, passes of an operator under dropout, and
-    independent groups of trainings, over which standard errors of the tables are.
+    ``batch`` fields a step; trainings that an ensemble joins, and independent groups of trainings, over which standard
+    errors of the tables are.
     """
 
     samples: int = 256
@@ -177,11 +177,10 @@ class Sizes:
     training: TrainingConfig
     batch: int = 20
     members: int = 4
-    passes: int = 10
     groups: int = 3
 
     def __post_init__(self) -> None:
-        require_at_least(self, samples=1, validation=1, test=2, batch=1, width=1, members=2, passes=2, groups=1)
+        require_at_least(self, samples=1, validation=1, test=2, batch=1, width=1, members=2, groups=1)
         if self.batch > self.samples:
             raise InvalidArgumentError(f"batch must not exceed the {self.samples} samples, got {self.batch}.")
 
@@ -210,8 +209,8 @@ class Case:
 
     @property
     def config(self) -> dict[str, Any]:
-        version, sizes = data_version(self.problem.name), {"test": self.sizes.test, "passes": self.sizes.passes}
-        return {**self.problem.description, "data_version": version, "interval": self.interval, **sizes}
+        version, test = data_version(self.problem.name), self.sizes.test
+        return {**self.problem.description, "data_version": version, "interval": self.interval, "test": test}
 
     def parameters(self, seed: int) -> Float[Tensor, " test"]:
         """Random test parameters by the seed of the run, the same for all methods and groups."""
@@ -231,7 +230,7 @@ def _training(steps: int, peak_rate: float) -> TrainingConfig:
 
 
 _SMALL_GRID = {"nodes": 33, "times": 5, "refinement": 2, "width": 12, "modes": 6, "depth": 2}
-_SMALL_NUMBERS = {"samples": 32, "validation": 8, "test": 8, "batch": 8, "members": 2, "passes": 3, "groups": 1}
+_SMALL_NUMBERS = {"samples": 32, "validation": 8, "test": 8, "batch": 8, "members": 2, "groups": 1}
 _LARGE = {"samples": 512, "validation": 64, "test": 200, "nodes": 201, "width": 64, "modes": 64, "members": 10}
 SIZES: dict[Preset, Sizes] = {
     "smoke": Sizes(training=_training(150, 4e-3), **_SMALL_GRID, **_SMALL_NUMBERS),

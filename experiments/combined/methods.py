@@ -1,4 +1,4 @@
-"""The rows of the three experiments: what is trained, what is joined, and which constraints act on it.
+"""The rows of both experiments: what is trained, what is joined, and which constraints act on it.
 
 Colours say which constraints act (neither, boundary conditions, the law), dashes which operator they act on.
 """
@@ -13,8 +13,6 @@ from experiments.plots import BARE, BLACK, CONSERVED, SKY
 PLAIN = Network(name="fno")
 BOUNDED = Network(name="boon", correction=Prescription())
 THROUGH_UPDATE = Network(name="end-to-end", conserved=True)
-DROPOUT = Network(name="dropout", dropout=0.1)
-DIVERSITY = 1e-2
 AFTER, IN_TRAINING = "after-training", "in-training"
 DASHED, DOTTED, MIXED = "--", ":", "-."
 
@@ -57,35 +55,29 @@ def _conserved(method: Method) -> Method:
     return replace(method, key=f"probconserv-{method.key}", label=f"ProbConserv-{method.label}", conserved=True)
 
 
-def constraint_rows(members: int) -> tuple[Method, ...]:  # noqa: ARG001 - one signature for all experiments
-    """An ensemble with neither constraint, each alone and both; boundaries also in training, the law by covariances."""
-    inside = (
-        Method(key="fno", label="FNO", network=PLAIN, joined=True, dashes=DASHED),
-        Method(key="boon", label="BOON", network=PLAIN, joined=True, bounded=Prescription()),
-        Method(key="boon-in-training", label="BOON in training", network=BOUNDED, joined=True, dashes=DOTTED),
-    )
-    outside = tuple(map(_conserved, inside))
-    key, label = f"{outside[1].key}-members-covariance", f"{outside[1].label} (members' covariance)"
-    return (TRUTH, *inside, *outside, replace(outside[1], key=key, label=label, correlated=True, dashes=MIXED))
-
-
-def uncertainty_rows(members: int) -> tuple[Method, ...]:
-    """Single operator, ensemble, diverse heads, Monte-Carlo dropout; each before and after the update."""
-    heads = Network(name="heads", heads=members, diversity=DIVERSITY)
-    before = (
-        Method(key="single-operator", label="single operator", network=PLAIN, dashes=DOTTED),
-        Method(key="ensemble", label="Ensemble", network=PLAIN, joined=True),
-        Method(key="diverse-heads", label="diverse heads", network=heads, dashes=DASHED),
-        Method(key="mc-dropout", label="MC dropout", network=DROPOUT, dashes=MIXED),
-    )
-    return (TRUTH, *(row for method in before for row in (method, _conserved(method))))
-
-
-def training_rows(members: int) -> tuple[Method, ...]:  # noqa: ARG001
-    """One operator: without the update, with it after training, and trained through it."""
-    return (
-        TRUTH,
-        Method(key="fno", label="FNO", network=PLAIN),
-        Method(key=AFTER, label="ProbConserv after training", network=PLAIN, conserved=True),
-        Method(key=IN_TRAINING, label="ProbConserv in training", network=THROUGH_UPDATE, conserved=True, dashes=DASHED),
-    )
+_INSIDE = (
+    Method(key="fno", label="FNO", network=PLAIN, joined=True, dashes=DASHED),
+    Method(key="boon", label="BOON", network=PLAIN, joined=True, bounded=Prescription()),
+    Method(key="boon-in-training", label="BOON in training", network=BOUNDED, joined=True, dashes=DOTTED),
+)
+_OUTSIDE = tuple(map(_conserved, _INSIDE))
+CONSTRAINTS = (
+    TRUTH,
+    *_INSIDE,
+    *_OUTSIDE,
+    replace(
+        _OUTSIDE[1],
+        key=f"{_OUTSIDE[1].key}-members-covariance",
+        label=f"{_OUTSIDE[1].label} (members' covariance)",
+        correlated=True,
+        dashes=MIXED,
+    ),
+)
+"""An ensemble with neither constraint, each alone and both; boundaries also in training, the law by covariances."""
+TRAININGS = (
+    TRUTH,
+    Method(key="fno", label="FNO", network=PLAIN),
+    Method(key=AFTER, label="ProbConserv after training", network=PLAIN, conserved=True),
+    Method(key=IN_TRAINING, label="ProbConserv in training", network=THROUGH_UPDATE, conserved=True, dashes=DASHED),
+)
+"""One operator: without the update, with it after training, and trained through it."""

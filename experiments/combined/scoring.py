@@ -23,7 +23,7 @@ def score_truth(case: Case, seed: int) -> Arrays:
     return {"conservation": residual.abs().amax(dim=(-2, -1)).numpy()}
 
 
-def score_method(case: Case, method: Method, group: int, weights: Sequence[Path], seed: int) -> Arrays:
+def score_method(case: Case, method: Method, weights: Sequence[Path], seed: int) -> Arrays:
     """Scores of one group in double precision, see ``scores_of``.
 
     For the figures also ``mean`` and ``standard_deviation`` ``(n,)`` of the first test parameter at the middle time.
@@ -34,11 +34,10 @@ def score_method(case: Case, method: Method, group: int, weights: Sequence[Path]
     if method.bounded is not None:
         network = replace(network, correction=method.bounded)
         operators = [bounded(operator, method.bounded) for operator in operators if isinstance(operator, boon.FNO)]
-    model = surrogate(operators, network, problem, case.sizes.passes, method.correlated).double()
+    model = surrogate(operators, problem, method.correlated).double()
     parameter = case.parameters(seed)
     predict = ProbConserv(model, problem.law(parameter)) if method.conserved else model
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed + group)
+    with torch.no_grad():
         prediction = predict(*inputs(problem, network, parameter))
     mean, variance = (tensor[0, problem.times // 2] for tensor in (prediction.mean, prediction.variance))
     shown = {"mean": mean.numpy(), "standard_deviation": variance.sqrt().numpy()}

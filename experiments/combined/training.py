@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from boon import BOON, FNO
 from experiments.combined.fields import FieldProblem
-from experiments.combined.networks import UNIT, FieldMap, Inputs, Network, build, diversity_penalty, inputs
+from experiments.combined.networks import UNIT, FieldMap, Inputs, Network, build, inputs
 from experiments.experiment import RunContext, Training
 from experiments.records.release import data_version
 from experiments.records.store import config_hash
@@ -59,7 +59,7 @@ def train_operator(training: Training, context: RunContext) -> None:
         return model(*training_set(rows.to(device)))
 
     def validate(*_: object) -> dict[str, float]:
-        return {"crps": float(model.score(*validation_set(slice(None))))}
+        return {"crps": float(model(*validation_set(slice(None))))}
 
     task = Task(model, loss, validate, config=training.hash, title=training.label)
     how = replace(config.training, device=context.options.device, processes=ranks.world_size)
@@ -73,23 +73,14 @@ class FieldLoss(nn.Module):
 
     def __init__(self, operator: FNO | BOON, network: Network, problem: FieldProblem) -> None:
         super().__init__()
-        self.map, self.network, self.problem = FieldMap(operator, network, problem), network, problem
+        self.map, self.network, self.problem = FieldMap(operator, problem), network, problem
 
     def forward(self, arguments: Inputs, total: Tensor, fields: Tensor) -> Tensor:
-        """The score against fields ``(batch, T, n)`` with totals ``(batch, T)``, plus the penalty of the network."""
-        loss, diversity = self.score(arguments, total, fields), self.network.diversity
-        return loss + diversity * diversity_penalty(self.map.operator, self.network.heads) if diversity else loss
-
-    def score(self, arguments: Inputs, total: Tensor, fields: Tensor) -> Tensor:
-        """Mean CRPS over fields, times, points and heads, of the conditioned prediction if the network says so."""
-        heads = self.map(*arguments).to(torch.float64).chunk(self.network.heads, dim=1)
-        scores = []
-        for head in heads:
-            prediction = as_gaussian(head, UNIT)
-            if self.network.conserved:
-                prediction = condition(prediction, integral(self.problem.grid, total))
-            scores.append(crps(fields, prediction.mean, prediction.variance).mean())
-        return torch.stack(scores).mean()
+        """Mean CRPS of fields ``(batch, T, n)`` with totals ``(batch, T)``, conditioned if the network says so."""
+        prediction = as_gaussian(self.map(*arguments).to(torch.float64), UNIT)
+        if self.network.conserved:
+            prediction = condition(prediction, integral(self.problem.grid, total))
+        return crps(fields, prediction.mean, prediction.variance).mean()
 
     def batches(self, samples: tuple[Tensor, Tensor], device: torch.device) -> Callable[[Tensor | slice], Batch]:
         """The samples on a device: rows → the arguments of ``forward`` for these samples."""

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 
 ALL = {name: experiment(name) for name in CATALOGUE}
 EXPERIMENTS = {name: ALL[name] for name in names()}
-CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
+CHEAP = {"anp-cells", "fno", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_heat"}
 PARTLY = {*gpme.EXPERIMENTS, *open_rollouts.EXPERIMENTS, *observations.EXPERIMENTS}
@@ -48,7 +48,7 @@ def test_the_method_that_others_are_compared_with_is_one_of_the_rows() -> None:
         for case in entry.cases(context):
             references[name] = entry.reference(case)
             assert references[name] in {method.key for method in entry.methods(case)} - {"truth"}, name
-    expected = {"stefan": "anp", "stokes": "fno", "operator_uncertainty": "ensemble", "downscaling": "bilinear"}
+    expected = {"stefan": "anp", "stokes": "fno", "combined": "fno", "downscaling": "bilinear"}
     expected |= {"generate_heat": "unconstrained", "stefan-calibration": "anp"}
     assert {name: references[name] for name in expected} == expected
 

@@ -11,8 +11,8 @@ import boon
 from experiments import driver
 from experiments.combined import EXPERIMENTS
 from experiments.combined.fields import FieldProblem
-from experiments.combined.methods import AFTER, BOUNDED, DROPOUT, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
-from experiments.combined.networks import UNIT, Network, build, diversity_penalty, inputs, surrogate
+from experiments.combined.methods import AFTER, BOUNDED, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
+from experiments.combined.networks import Network, build, inputs, surrogate
 from experiments.combined.training import FieldLoss, field_samples
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
@@ -21,12 +21,9 @@ from experiments.records.scores import SCORES
 from experiments.report.terminal import print_report
 from probconserv import ProbConserv
 from probconserv.scores import crps
-from probconserv.surrogates.operator import as_gaussian
 from tests.experiments.combined.tiny import SIZES, shrunk, tiny, tiny_problem
 
 pytestmark = pytest.mark.long
-
-HEADS = Network(name="heads", heads=2, diversity=0.5)
 
 
 def means(report: driver.Report) -> Any:
@@ -64,16 +61,6 @@ def test_the_truth_alone_shows_the_score_that_it_has(
     assert SCORES["CRPS"].heading not in printed
 
 
-def test_every_kind_of_uncertainty_has_a_row_before_and_after_the_law(tmp_path: Path) -> None:
-    table = means(driver.run(tiny("operator_uncertainty", "diffusion"), RunOptions(out=tmp_path)))
-    before = ["single-operator", "ensemble", "diverse-heads", "mc-dropout"]
-    after = [f"probconserv-{method}" for method in before]
-    assert (table["conservation"][before] > 1e-12).all(axis=None)
-    assert (table["conservation"][after] <= 1e-12).all(axis=None)
-    assert (table["CRPS"][before].to_numpy() != table["CRPS"][after].to_numpy()).all()
-    assert "boundary" not in table
-
-
 def test_training_through_the_update_is_compared_seed_by_seed(tmp_path: Path) -> None:
     report = driver.run(tiny("end_to_end", "stefan", "porous_medium"), RunOptions(out=tmp_path))
     table = means(report)
@@ -91,17 +78,15 @@ def test_groups_and_runs_share_no_training_but_experiments_do(name: str, tmp_pat
         row = next(row for row in experiment.methods(case) if row.key == method)
         return {training.hash for training in experiment.trainings(case, row, group, run)}
 
-    method = "ensemble" if name == "operator_uncertainty" else "fno"
-    groups = [hashes(name, method, seed, group) for seed in range(3) for group in range(2)]
+    groups = [hashes(name, "fno", seed, group) for seed in range(3) for group in range(2)]
     assert len(set.union(*groups)) == sum(map(len, groups))
-    assert hashes("combined", "fno", 0, 1) == hashes("operator_uncertainty", "ensemble", 0, 1)
     assert hashes("end_to_end", "fno", 0, 1) < hashes("combined", "fno", 0, 1)
 
 
-@pytest.mark.parametrize("network", [PLAIN, BOUNDED, THROUGH_UPDATE, HEADS, DROPOUT], ids=lambda network: network.name)
+@pytest.mark.parametrize("network", [PLAIN, BOUNDED, THROUGH_UPDATE], ids=lambda network: network.name)
 def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network, tmp_path: Path) -> None:
     row, run = Method(key=network.name, label=network.name, network=network), context(tmp_path / "whole")
-    experiment = replace(tiny("end_to_end", "stefan", steps=40), rows=lambda _: (row,))
+    experiment = replace(tiny("end_to_end", "stefan", steps=40), rows=(row,))
     (whole,) = driver.train_all(experiment, [driver.plan(experiment, run)[0].trainings[0]], run)
     history = [entry["crps"] for entry in boon.read_notes(whole)["history"]]
     assert history[-1] < 0.9 * history[0]
@@ -131,21 +116,12 @@ def loss_of(network: Network, name: str, folder: Path) -> tuple[FieldProblem, An
 def test_the_loss_through_the_update_is_that_of_the_conditioned_prediction(tmp_path: Path) -> None:
     problem, samples, operator, loss, parts = loss_of(THROUGH_UPDATE, "stefan", tmp_path)
     value = loss(*parts)
-    model = ProbConserv(surrogate([operator], PLAIN, problem, passes=1), problem.law(samples[0]))
+    model = ProbConserv(surrogate([operator], problem), problem.law(samples[0]))
     prediction = model(*inputs(problem, PLAIN, samples[0], torch.float32))
     expected = crps(samples[1], prediction.mean, prediction.variance).mean()
     # The update casts its result back to single precision here, the loss does not.
     assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert all(bool(gradient.isfinite().all()) for gradient in torch.autograd.grad(value, [*operator.parameters()]))
-
-
-@torch.no_grad()
-def test_the_loss_of_heads_is_their_mean_score_and_the_penalty(tmp_path: Path) -> None:
-    _, samples, operator, loss, parts = loss_of(HEADS, "porous_medium", tmp_path)
-    heads = [as_gaussian(part, UNIT) for part in operator(*parts[0]).double().chunk(2, dim=1)]
-    expected = sum(float(crps(samples[1], head.mean, head.variance).mean()) for head in heads) / 2
-    assert float(loss.score(*parts)) == pytest.approx(expected, rel=1e-12)
-    assert float(loss(*parts)) == pytest.approx(expected + 0.5 * float(diversity_penalty(operator, 2)), rel=1e-6)
 
 
 def test_wrong_sizes_are_refused() -> None:

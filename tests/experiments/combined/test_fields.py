@@ -1,4 +1,4 @@
-"""Fields on nodes and operators that predict Gaussian fields: totals, data, composition, heads, dropout, inputs."""
+"""Fields on nodes and operators that predict Gaussian fields: totals, data, composition, inputs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,7 @@ import torch
 from boon import BOON, FNO
 from experiments.combined.fields import DIFFUSION_FIELDS, FieldProblem
 from experiments.combined.methods import BOUNDED, PLAIN
-from experiments.combined.networks import UNIT, DropoutLayers, Inputs, Network, build, inputs, surrogate
-from experiments.combined.networks import diversity_penalty as penalty
+from experiments.combined.networks import UNIT, Inputs, Network, build, inputs, surrogate
 from experiments.combined.training import field_samples
 from probconserv.surrogates.operator import as_gaussian
 from solvers import CellGrid
@@ -111,39 +110,14 @@ def test_operators_take_the_parameter_and_the_boundary_values() -> None:
 
 
 @torch.no_grad()
-def test_heads_are_joined_as_an_ensemble_and_on_a_circle_every_point_counts_once() -> None:
-    problem, network = tiny_problem("diffusion"), Network(name="heads", heads=3, diversity=0.1)
-    operator, arguments = untrained(network, problem)
-    whole, prediction = operator(*arguments), surrogate([operator], network, problem, passes=1)(*arguments)
-    torch.testing.assert_close(whole[..., 0], whole[..., -1], rtol=0, atol=1e-14)
-    heads = [as_gaussian(part, UNIT) for part in whole[..., :-1].chunk(3, dim=1)]
-    means = torch.stack([head.mean for head in heads])
+def test_operators_are_joined_as_an_ensemble_and_on_a_circle_every_point_counts_once() -> None:
+    problem = tiny_problem("diffusion")
+    (first, arguments), (second, _) = (untrained(PLAIN, problem, seed) for seed in (0, 1))
+    whole = [operator(*arguments) for operator in (first, second)]
+    prediction = surrogate([first, second], problem)(*arguments)
+    torch.testing.assert_close(whole[0][..., 0], whole[0][..., -1], rtol=0, atol=1e-14)
+    members = [as_gaussian(each[..., :-1], UNIT) for each in whole]
+    means = torch.stack([member.mean for member in members])
     torch.testing.assert_close(prediction.mean, means.mean(dim=0), rtol=0, atol=1e-14)
-    within = torch.stack([head.variance for head in heads]).mean(dim=0)
+    within = torch.stack([member.variance for member in members]).mean(dim=0)
     torch.testing.assert_close(prediction.variance, means.var(dim=0) + within, rtol=1e-10, atol=1e-16)
-
-
-def test_the_diversity_penalty_drives_heads_apart_and_is_bounded() -> None:
-    operator, _ = untrained(Network(name="heads", heads=8), tiny_problem("stefan"))
-    assert isinstance(operator, FNO)
-    before, weight = penalty(operator, 8), operator.read_out.weight
-    assert float(before.detach()) == pytest.approx(torch.tensor(-1.0).exp().item(), rel=0.2)
-    (gradient,) = torch.autograd.grad(before, weight)
-    with torch.no_grad():
-        weight -= 10 * gradient
-        assert float(penalty(operator, 8)) < float(before)
-        weight[:] = weight[: len(weight) // 8].repeat(8, 1)
-        assert float(penalty(operator, 8)) == 1.0
-
-
-@torch.no_grad()
-def test_dropout_makes_every_pass_another_one_and_none_at_rate_zero() -> None:
-    problem, network = tiny_problem("stefan"), Network(name="dropout", dropout=0.3)
-    operator, arguments = untrained(network, problem)
-    model = surrogate([operator], network, problem, passes=4)
-    first, again, other = ((torch.manual_seed(seed), model(*arguments))[1] for seed in (0, 0, 1))
-    assert torch.equal(first.mean, again.mean)
-    assert not torch.equal(first.mean, other.mean)
-    assert bool((first.variance > 0).all())
-    assert torch.equal(operator(*arguments, DropoutLayers(0.0)), operator(*arguments))
-    assert not torch.equal(first.mean, as_gaussian(operator(*arguments), UNIT).mean)

@@ -11,7 +11,7 @@ from probconserv.training import TrainingConfig
 PROBLEMS = {problem.name: problem for entry in EXPERIMENTS.values() for problem in entry.problems}
 _TRAINING = TrainingConfig(steps=4, peak_rate=1e-2, validate_every=2, checkpoint_every=2, precision="32-true")
 _GRID = {"nodes": 17, "times": 3, "refinement": 2, "width": 4, "modes": 3, "depth": 2}
-_NUMBERS = {"samples": 6, "validation": 2, "test": 3, "batch": 3, "members": 2, "passes": 2, "groups": 2}
+_NUMBERS = {"samples": 6, "validation": 2, "test": 3, "batch": 3, "members": 2, "groups": 2}
 SIZES = Sizes(training=_TRAINING, **_GRID, **_NUMBERS)
 
 
