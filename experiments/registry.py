@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 ALL = "all"
 """What ``run`` and ``reproduce`` take in place of the names of all experiments."""
 BENCHMARKS: dict[str, str] = {
-    "update": "the ProbConserv update against the dense form, and against copying",
+    "update": "the ProbConserv update against the dense form, code by hand, SciPy and copying",
     "solver": "reference solutions at equal error beside LSODA and a bare loop",
     "boon": "a training step of a corrected operator against the plain one",
-    "fields": "laws and bounds on many fields against pooling and SciPy",
     "surrogates": "fields from few observations against a search among the functions",
-    "reconciliation": "forecasts made to add up against hierarchicalforecast",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -4,18 +4,19 @@ Every method takes the fastest of its settings whose L1 error against the exact 
 target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation.
 """
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.integrate import odeint
 
 from experiments.benchmarks.baselines import CELLS, SYSTEMS, rkl2_loop
-from experiments.benchmarks.equal_error import LIMIT, Attempt, Ladder, case_of, fastest
-from experiments.benchmarks.measure import report
+from experiments.benchmarks.measure import compared, report
+from experiments.errors import LibraryError
 from experiments.stages import one_thread
 from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, Solution, solve
 from solvers.finite_volume.steppers.steppers import Stepper
@@ -34,6 +35,31 @@ SIDES, START, END, CONSTANT = (64, 128, 256), 0.05, 0.2, 0.1
 """Cells an axis of Barenblatt's solution, and its time and size."""
 STEPS, MOST_STEPS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128), 1024
 """Steps of the bare loop that are tried, and those that leave the spatial error alone."""
+MARGIN, ALLOWED = 1.15, 1.1
+"""The target error is MARGIN × the spatial error of the common cells; a setting suffices within ALLOWED × it."""
+LIMIT, REPEATS, SHORT = 20.0, 5, 0.5
+"""A ladder ends at a function that takes LIMIT seconds; runs of less than SHORT seconds are repeated."""
+_SLOWER = 3.0
+
+
+class Attempt(NamedTuple):
+    """A setting of a method: what it is called, and what it computes, values ``(functions, t, *cells)``."""
+
+    setting: str
+    action: Callable[[], np.ndarray]
+
+
+class Measured(NamedTuple):
+    """A setting's seconds per function and L1 error, and whether the error suffices."""
+
+    setting: str
+    seconds: float
+    error: float
+    suffices: bool
+
+
+Ladder = Iterable[Attempt]
+"""Settings of one kind, from the cheapest to the most accurate."""
 
 
 def run(
@@ -54,6 +80,52 @@ def run(
         some = batch.every(functions // looped)
         entries.append(_beside_lsoda(f"{case.name}, one of {functions} in a call", batch, some, limit))
     return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)])
+
+
+def fastest(
+    ladders: Sequence[Ladder], error: Callable[[np.ndarray], float], floor: float, limit: float = LIMIT
+) -> Measured:
+    """The fastest setting whose error suffices, else the most accurate one.
+
+    A ladder is climbed until its settings take thrice the time of the fastest that suffices, or ``limit`` seconds.
+    ``floor`` is the spatial error of the common cells.
+    """
+    measured: list[Measured] = []
+    for ladder in ladders:
+        for number, (setting, action) in enumerate(ladder):
+            if number == 0:
+                action()  # which may compile
+            seconds, values = timed(action)
+            seconds, size = seconds / len(values), error(values)
+            if np.isfinite(size):
+                measured.append(Measured(setting, seconds, size, size <= ALLOWED * MARGIN * floor))
+            enough = min((each.seconds for each in measured if each.suffices), default=np.inf)
+            if seconds > min(limit, _SLOWER * enough):
+                break
+    if not measured:
+        raise LibraryError("No setting of a method gave finite values, so there is nothing to compare with.")
+    return min(measured, key=lambda each: (not each.suffices, each.seconds if each.suffices else each.error))
+
+
+def timed(action: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    """Shortest processor seconds of an action, and its result: one run, or five if they are short.
+
+    Processor time, since every method runs on one core: other work on the machine then counts little.
+    """
+    seconds, result = np.inf, np.empty(0)
+    for _ in range(REPEATS):
+        started = time.process_time()
+        result = action()
+        seconds = min(seconds, time.process_time() - started)
+        if seconds > SHORT:
+            break
+    return seconds, result
+
+
+def case_of(name: str, ours: Measured, baseline: str, theirs: Measured, floor: float) -> dict[str, Any]:
+    """A case with the errors beside the seconds."""
+    errors = {"L1 error": ours.error, "target L1": MARGIN * floor, "baseline L1 error": theirs.error}
+    return compared(name, ours.seconds, baseline, theirs.seconds, **errors, setting=ours.setting)
 
 
 @dataclass(frozen=True, kw_only=True)

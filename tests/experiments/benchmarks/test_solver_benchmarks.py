@@ -1,13 +1,13 @@
 """The benchmarks of the solver in small: settings at equal error, baselines that solve the problem, tables."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import baselines, equal_error, solver
-from experiments.benchmarks.equal_error import Attempt, Measured
-from experiments.benchmarks.solver import Case, cases, solution
+from experiments.benchmarks import baselines, solver
+from experiments.benchmarks.solver import Attempt, Case, Measured, cases, fastest, solution
 from experiments.errors import LibraryError
 from solvers import TRBDF2
 from solvers.problems import BURGERS, DIFFUSION
@@ -25,34 +25,44 @@ def size(values: np.ndarray) -> float:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes by the reciprocal of the error."""
-    monkeypatch.setattr(equal_error, "timed", lambda action: (1.0 / action().flat[0], action()))
+    monkeypatch.setattr(solver, "timed", lambda action: (1.0 / action().flat[0], action()))
 
 
 @pytest.mark.usefixtures("clock")
 def test_the_fastest_setting_within_a_tenth_of_the_target_counts() -> None:
     allowed = 1.1 * 1.15
-    found = equal_error.fastest([attempts(2.0, allowed * 1.01, allowed, 1.0), attempts(math.nan, 1.2)], size, 1.0)
+    found = fastest([attempts(2.0, allowed * 1.01, allowed, 1.0), attempts(math.nan, 1.2)], size, 1.0)
     assert found == Measured(f"{allowed:g}", pytest.approx(1 / allowed), pytest.approx(allowed), True)
 
 
 @pytest.mark.usefixtures("clock")
 def test_the_most_accurate_setting_counts_where_none_suffices() -> None:
-    assert equal_error.fastest([attempts(3.0, 2.0), attempts(2.5)], size, 1.0).setting == "2"
+    assert fastest([attempts(3.0, 2.0), attempts(2.5)], size, 1.0).setting == "2"
     with pytest.raises(LibraryError, match="No setting of a method gave finite values"):
-        equal_error.fastest([attempts(math.nan)], size, 1.0)
+        fastest([attempts(math.nan)], size, 1.0)
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_ladder_ends_at_thrice_the_time_of_what_suffices_or_at_the_limit() -> None:
-    names = [each.setting for each in equal_error.climb(attempts(2.0, 1.0, 0.5, 0.3, 0.1), size, 1.0)]
-    assert names == ["2", "1", "0.5", "0.3"]
-    assert len(equal_error.climb(attempts(2.0, 1.0), size, 0.1, limit=0.4)) == 1
+    def tried(*errors: float, floor: float = 1.0, limit: float = 20.0) -> list[str]:
+        names: list[str] = []
+
+        def climbed() -> Iterator[Attempt]:
+            for attempt in attempts(*errors):
+                names.append(attempt.setting)
+                yield attempt
+
+        fastest([climbed()], size, floor, limit)
+        return names
+
+    assert tried(2.0, 1.0, 0.5, 0.3, 0.1) == ["2", "1", "0.5", "0.3"]
+    assert tried(2.0, 1.0, floor=0.1, limit=0.4) == ["2"]
 
 
 def test_short_runs_are_repeated_and_the_shortest_counts() -> None:
     runs: list[int] = []
-    seconds, values = equal_error.timed(lambda: np.array([runs.append(1) or len(runs)]))
-    assert len(runs) == values[0] == equal_error.REPEATS
+    seconds, values = solver.timed(lambda: np.array([runs.append(1) or len(runs)]))
+    assert len(runs) == values[0] == solver.REPEATS
     assert 0.0 <= seconds < 0.1
 
 
@@ -89,7 +99,7 @@ def test_ours_and_the_bare_loop_agree_in_two_dimensions() -> None:
 
 def test_a_case_has_the_times_and_errors_of_both_and_our_setting() -> None:
     mine, theirs = Measured("RKL2(1)", 2e-3, 1e-4, True), Measured("b", 4.0, 2e-4, True)
-    case = equal_error.case_of("Stefan", mine, "LSODA", theirs, 2e-4)
+    case = solver.case_of("Stefan", mine, "LSODA", theirs, 2e-4)
     numbers = {"seconds": 2e-3, "baseline_seconds": 4.0, "L1 error": 1e-4, "baseline L1 error": 2e-4, "ratio": 2e3}
     assert {key: case[key] for key in numbers} == pytest.approx(numbers)
     assert (case["case"], case["baseline"], case["setting"]) == ("Stefan", "LSODA", "RKL2(1)")
