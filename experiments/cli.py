@@ -164,16 +164,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """All commands: the module of each, and what it does."""
 COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in group.items()}
-FORMER = {
-    "study": f"a study is a name of run: {PROGRAM} run stefan-calibration; list --all shows all names",
-    "sweep": f"several seeds or names are a run: {PROGRAM} run NAME --seeds 0-2",
-    "train": f"training alone is a run: {PROGRAM} run NAME --train-only",
-    "tune": "the settings that it chose are in experiments/boundary/baselines/settings.json",
-    "constrain": "docs/tutorials/own_flow.md does the same in a few lines",
-    "release": "type python -m experiments.maintain release NAME",
-    "documents": "type python -m experiments.maintain documents",
-}
-"""Commands of version 0.2, and what to type now."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,8 +205,6 @@ def _command_of(words: Sequence[str]) -> Callable[[], None]:
         texts = {group: {name: text for name, (_, text) in entries.items()} for group, entries in GROUPS.items()}
         return partial(print_overview, texts)
     name, *rest = words
-    if name in FORMER:
-        raise InvalidArgumentError(f"The command {name} has gone: {FORMER[name]}.")
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1" and "--train-only" not in rest:

@@ -100,6 +100,7 @@ def report(out: Path, file: Path, json: bool) -> None:
         _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names, "runs": runs})
     else:
         print(f"Page with {len(names)} experiments, {len(runs)} of them with a stored run: {file}")
+        print("Words that you type on it pick problems, methods and scores.")
 
 
 class _Work:

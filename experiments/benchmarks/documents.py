@@ -45,12 +45,11 @@ def between_marks(page: Path, name: str, content: str) -> str:
 def timed(result: Mapping[str, Any]) -> str:
     """Seconds of every case and of its baseline, and their ratio; below, what else was measured of some cases only."""
     cases = result["cases"]
-    everywhere = [key for key in cases[0] if all(case.get(key) is not None for case in cases) and key not in _TIMED]
+    everywhere = [key for key in cases[0] if all(key in case for case in cases) and key not in _TIMED]
     rows, notes = [], []
     for case in cases:
-        times = [_seconds(case[key]) if case[key] is not None else "" for key in ("seconds", "baseline_seconds")]
-        ratio = "" if case["ratio"] is None else f"{case['ratio']:.3g}"
-        rows.append([case["case"], times[0], case["baseline"], times[1], ratio, *(_plain(case[k]) for k in everywhere)])
+        ours, theirs, ratio = _seconds(case["seconds"]), _seconds(case["baseline_seconds"]), f"{case['ratio']:.3g}"
+        rows.append([case["case"], ours, case["baseline"], theirs, ratio, *(_plain(case[key]) for key in everywhere)])
         more = [f"{key} {_plain(value)}" for key, value in case.items() if key not in (*_TIMED, *everywhere)]
         notes += [f"* {case['case']}: {', '.join(more)}."] if more else []
     heads = ["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]

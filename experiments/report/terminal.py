@@ -65,29 +65,17 @@ def _fitting(row: Row) -> int:
     return max(1, sum(_LABEL + width <= WIDTH for width in widths))
 
 
-_HIDDEN = ("case", "series", "axis", "size", "methods")
-
-
 def print_benchmark(result: Mapping[str, Any]) -> None:
-    """Prints the cases of a benchmark: times and their ratio as columns, all else below the name of the case."""
+    """Prints the times of a benchmark and of its baselines, two lines a case."""
     out = console()
-    out.print(f"benchmark: {result['benchmark']}\nmachine: {result['machine']}")
-    cases = result["cases"]
-    columns = {key: key.removesuffix("_seconds") for key in ("seconds", "baseline_seconds", "ratio") if key in cases[0]}
-    table = Table("case", box=None, pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    for case in cases:
-        rest = {key: value for key, value in case.items() if key not in (*_HIDDEN, *columns)}
-        below = [
-            f"{'against' if key == 'baseline' else key} {_plain(value)}"
-            for key, value in rest.items()
-            if value is not None
-        ]
-        name = Text(case["case"]).append(f"\n  {'; '.join(below)}" if below else "", style="dim")
-        table.add_row(name, *(_plain(case[key]) for key in columns))
+    out.print(f"[bold]benchmark: {result['benchmark']}[/]")
+    keys = ("seconds", "baseline_seconds", "ratio")
+    table = Table("case", *(key.removesuffix("_seconds") for key in keys), box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for case in result["cases"]:
+        name = Text(case["case"]).append(f"\n  against {case['baseline']}", style="dim")
+        table.add_row(name, *(f"{case[key]:.3g}" for key in keys))
     out.print(table)
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+    out.print("Seconds; the ratio is the baseline's over ours. Errors and memory, where measured: --json")
+    out.print(f"Machine: {result['machine']}")

@@ -19,7 +19,7 @@ import pytest
 from experiments import __main__ as program
 from experiments import driver, jobs, maintain, registry
 from experiments.boundary import experiment as boundary
-from experiments.cli import COMMANDS, FORMER, GROUPS, answered, main
+from experiments.cli import COMMANDS, GROUPS, answered, main
 from experiments.driver import Report
 from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
@@ -54,11 +54,6 @@ def test_help_and_lists_import_nothing_that_computes(words: list[str]) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "loaded:"
-
-
-@pytest.mark.parametrize("former", FORMER)
-def test_a_command_of_before_says_what_to_type_now(former: str, command: Callable) -> None:
-    assert command(former, "stefan") == (2, "", f"error: The command {former} has gone: {FORMER[former]}.\n")
 
 
 def test_a_reproduction_with_other_scores_ends_with_status_0(

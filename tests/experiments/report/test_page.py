@@ -127,6 +127,7 @@ def test_report_says_how_many_runs_it_shows_and_where_there_are_none(tmp_path: P
         out = tmp_path / folder
         said = f"The folder '{out}' {why}: the page shows released results alone.\n"
         shown = f"Page with 1 experiments, 0 of them with a stored run: {file}\n"
+        shown += "Words that you type on it pick problems, methods and scores.\n"
         assert command("report", "--out", out, "--file", file) == (0, shown, said)
     run = run_with_figure(tmp_path / "out")
     printed = command("report --json", "--out", tmp_path / "out", "--file", file)
