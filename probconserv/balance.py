@@ -7,7 +7,7 @@ u_t + ∇·F = 0 in integral form: the content of a volume changes by the flux t
 with fluxes positive along +x on both sides (Hansen et al. 2023, sec. 2).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,18 +16,22 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from probconserv._linalg.values import as_tensor
+from probconserv._quadrature import integrate_intervals
 from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
 from solvers.grids import CellGrid
 from solvers.recording import are_readable
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
-_GAUSS = tuple(torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(10))
-"""Nodes and weights on [−1, 1]; computed here, since a compiled graph holds no polynomials of NumPy."""
 
 
 def total_over_time(
-    times: Float[Tensor, " t"], initial_total: Float[Tensor, "*batch"] | float, flux_first: Flux, flux_last: Flux
+    times: Float[Tensor, " t"],
+    initial_total: Float[Tensor, "*batch"] | float,
+    flux_first: Flux,
+    flux_last: Flux,
+    *,
+    breakpoints: Sequence[float] = (),
 ) -> Float[Tensor, "*batch t"]:
     """U(t) = U(t₀) + ∫_{t₀}^{t} (F_first − F_last) dt at every time ``(*batch, t)``, float64; the first is U(t₀).
 
@@ -35,18 +39,34 @@ def total_over_time(
         times: Increasing times; the first is t₀.
         initial_total: U(t₀) ``(*batch,)``.
         flux_first: Flux through the first side, positive along +x: values ``(*batch, t)`` at the times, integrated by
-            the trapezoid rule, or a function from times ``(q,)`` to ``(*batch, q)``, integrated by Gauss–Legendre with
-            10 nodes between one time and the next. With several axes, the sum over the first sides.
+            the trapezoid rule, or a function from times ``(q,)`` to ``(*batch, q)``, integrated adaptively (nested
+            Clenshaw–Curtis rules) from panels between the times, at least 64 in all. With several axes, the sum over
+            the first sides.
         flux_last: The same for the last side.
+        breakpoints: Times of jumps and narrow features of fluxes that are functions; panels end there. A jump is found
+            without; a pulse shorter than a tenth of a panel may lie between two nodes and be missed.
+
+    Raises:
+        ConvergenceError: If a function cannot be resolved to a relative 1e-10, such as noise.
+        InvalidArgumentError: If times do not increase, or a flux is not finite or of another shape.
     """
+    return _totals_with_error(times, initial_total, flux_first, flux_last, breakpoints)[0]
+
+
+def _totals_with_error(
+    times: Tensor, initial_total: Tensor | float, flux_first: Flux, flux_last: Flux, breakpoints: Sequence[float]
+) -> tuple[Tensor, Tensor | None]:
+    """Totals at the times, and how far they may be off by the quadrature of functions; None without any."""
     times = as_tensor(times)
     ordered = not are_readable(times) or bool((times.diff() > 0).all())
     if times.ndim != 1 or len(times) < 2 or not ordered:
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
     initial = as_tensor(initial_total)[..., None]
-    gained = integrate_intervals(flux_first, times) - integrate_intervals(flux_last, times)
-    later = initial + gained.cumsum(dim=-1)
-    return torch.cat([initial.expand(*later.shape[:-1], 1), later], dim=-1)
+    first, last = (passed_between(flux, times, breakpoints) for flux in (flux_first, flux_last))
+    later = initial + (first[0] - last[0]).cumsum(dim=-1)
+    totals = torch.cat([initial.expand(*later.shape[:-1], 1), later], dim=-1)
+    errors = [error for _, error in (first, last) if error is not None]
+    return totals, pad(sum(errors[1:], errors[0]).cumsum(dim=-1), (1, 0)) if errors else None
 
 
 def conservation(
@@ -55,15 +75,20 @@ def conservation(
     initial_total: Float[Tensor, "*batch"] | float,
     flux_first: Flux,
     flux_last: Flux,
+    *,
+    breakpoints: Sequence[float] = (),
 ) -> LinearConstraint:
     """The global conservation law, one exact row per function and time, from the initial total and the fluxes.
+
+    Of fluxes that are functions the error of the quadrature is the law's ``rule_variance``.
 
     If the total has a closed form, or points move in time, use ``integral(domain, total)``. ``domain`` is that of
     ``integral``, the same at all times; the other arguments are those of ``total_over_time``.
     """
     if isinstance(domain, Tensor | np.ndarray) and domain.ndim > 1:
         domain = domain[..., None, :]
-    return integral(domain, total_over_time(times, initial_total, flux_first, flux_last))
+    totals, error = _totals_with_error(times, initial_total, flux_first, flux_last, breakpoints)
+    return integral(domain, totals, rule_variance=None if error is None else error.square()[..., None])
 
 
 def local_conservation(
@@ -109,19 +134,14 @@ def local_conservation(
     return LinearConstraint(rows.to(contents.device), contents)
 
 
-def integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
-    """∫ F dt between one time and the next, ``(*batch, t − 1)``."""
-    gaps = times.diff()
-    if isinstance(flux, Tensor | np.ndarray):
-        flux = as_tensor(flux)
-        if flux.shape[-1] != len(times):
-            raise InvalidArgumentError(f"A flux needs one value per time, {len(times)}, got {flux.shape[-1]}.")
-        return 0.5 * gaps * (flux[..., 1:] + flux[..., :-1])
-    nodes, weights = (part.to(times) for part in _GAUSS)
-    inner = times[:-1, None] + 0.5 * gaps[:, None] * (nodes + 1)
-    values = flux(inner.flatten()).to(torch.float64)
-    values = values.expand(*values.shape[:-1], inner.numel()).unflatten(-1, inner.shape)
-    return 0.5 * gaps * (values @ weights)
+def passed_between(flux: Flux, times: Tensor, breakpoints: Sequence[float]) -> tuple[Tensor, Tensor | None]:
+    """∫ F dt between one time and the next ``(*batch, t − 1)``, and of a function the error of that."""
+    if not isinstance(flux, Tensor | np.ndarray):
+        return integrate_intervals(flux, times, breakpoints)
+    flux = as_tensor(flux)
+    if flux.shape[-1] != len(times):
+        raise InvalidArgumentError(f"A flux needs one value per time, {len(times)}, got {flux.shape[-1]}.")
+    return 0.5 * times.diff() * (flux[..., 1:] + flux[..., :-1]), None
 
 
 def _interval_ends(domain: Domain) -> Tensor:

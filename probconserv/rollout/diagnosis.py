@@ -1,5 +1,6 @@
 """What validation trajectories say of a rollout: whether its law helps, and bands that hold with a probability."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -95,11 +96,16 @@ class RolloutBand:
 
 
 def diagnose(
-    rollout: "Rollout", fields: Tensor, times: Tensor, walls: "Walls", inputs: tuple[Tensor, ...]
+    rollout: "Rollout",
+    fields: Tensor,
+    times: Tensor,
+    walls: "Walls",
+    inputs: tuple[Tensor, ...],
+    breakpoints: Sequence[float],
 ) -> Diagnosis:
     """See ``Rollout.diagnose``."""
     states, lead = _states(rollout, fields, times)
-    run, errors = rollout.run(states[0], times, walls, exact=True), []
+    run, errors = rollout.run(states[0], times, walls, breakpoints, exact=True), []
     mean = run.weights / run.weights.sum()
     for step, (before, after) in enumerate(pairwise(states)):
         predicted = rollout.operator(before.field, *(part.select(lead, step) for part in inputs))
@@ -121,11 +127,17 @@ def diagnose(
 
 
 def fit_band(
-    rollout: "Rollout", fields: Tensor, times: Tensor, walls: "Walls", inputs: tuple[Tensor, ...], level: float
+    rollout: "Rollout",
+    fields: Tensor,
+    times: Tensor,
+    walls: "Walls",
+    inputs: tuple[Tensor, ...],
+    level: float,
+    breakpoints: Sequence[float],
 ) -> RolloutBand:
     """See ``Rollout.fit_band``."""
     states, lead = _states(rollout, fields, times)
-    result = rollout(states[0], times, walls, *inputs)
+    result = rollout(states[0], times, walls, *inputs, breakpoints=breakpoints)
     totals = torch.stack([state.total for state in states], dim=lead)
     errors = [(result.fields - fields).abs(), (result.totals - totals).abs()]
     each = [error.flatten(0, lead - 1) for error in errors]

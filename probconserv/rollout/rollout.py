@@ -8,7 +8,7 @@ so that errors of the total do not add up. What is missing is spread over the fi
 u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,7 +111,12 @@ class Rollout(nn.Module):
         self.conserved, self.tolerance = conserved, tolerance
 
     def forward(
-        self, start: Float[Tensor, "..."] | RolloutState, times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+        self,
+        start: Float[Tensor, "..."] | RolloutState,
+        times: Float[Tensor, " t"],
+        walls: Walls,
+        *inputs: Tensor,
+        breakpoints: Sequence[float] = (),
     ) -> Trajectory:
         """The fields at all times.
 
@@ -124,23 +129,30 @@ class Rollout(nn.Module):
                 error of the trapezoid rule counts as variance, or integrals over the steps ``(*batch, t − 1, k,
                 *face)``. Where ``flux`` is a function: its data, a number, a function of time or values at the times.
             inputs: Further arguments of the operator ``(*batch, t − 1, …)``, one entry per step.
+            breakpoints: Times of jumps and narrow features of sides that are functions of time, which are integrated
+                as by ``total_over_time``.
 
         Raises:
             ConvergenceError: If the iteration for fluxes and sources that depend on the field does not converge.
             DependentConstraintsError: If no value may move that a total counts.
         """
         first = self.state_of(start)
-        run = self.run(first, times, walls)
+        run = self.run(first, times, walls, breakpoints)
         states, axis = [first, *self._steps(run, first, inputs)], first.total.ndim - 1
         fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
         return Trajectory(fields, totals, run.moved(changed).to(fields.dtype), states[-1])
 
     def steps(
-        self, start: Float[Tensor, "..."] | RolloutState, times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+        self,
+        start: Float[Tensor, "..."] | RolloutState,
+        times: Float[Tensor, " t"],
+        walls: Walls,
+        *inputs: Tensor,
+        breakpoints: Sequence[float] = (),
     ) -> Iterator[RolloutState]:
         """The state after every step, one by one, for long runs; arguments are those of ``forward``."""
         state = self.state_of(start)
-        return self._steps(self.run(state, times, walls), state, inputs)
+        return self._steps(self.run(state, times, walls, breakpoints), state, inputs)
 
     def _steps(self, run: "Run", state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
         lead = state.total.ndim - 1
@@ -178,7 +190,12 @@ class Rollout(nn.Module):
         return RolloutState(start, total, torch.zeros_like(total), 0)
 
     def diagnose(
-        self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+        self,
+        fields: Float[Tensor, "..."],
+        times: Float[Tensor, " t"],
+        walls: Walls,
+        *inputs: Tensor,
+        breakpoints: Sequence[float] = (),
     ) -> Diagnosis:
         """Whether the law helps, and how far it moves the field in a step, on true trajectories.
 
@@ -187,12 +204,13 @@ class Rollout(nn.Module):
             times: As for ``forward``.
             walls: As for ``forward``, of these functions.
             inputs: As for ``forward``.
+            breakpoints: As for ``forward``.
 
         Returns:
             Errors of law and operator in steps from true fields; its text says what they mean.
         """
         with torch.no_grad():
-            return diagnose(self, fields, times, walls, inputs)
+            return diagnose(self, fields, times, walls, inputs, breakpoints)
 
     def fit_band(
         self,
@@ -201,6 +219,7 @@ class Rollout(nn.Module):
         walls: Walls,
         *inputs: Tensor,
         level: float = 0.9,
+        breakpoints: Sequence[float] = (),
     ) -> RolloutBand:
         """Bands around rollouts by validation functions, arguments as for ``diagnose``: split conformal prediction.
 
@@ -208,7 +227,7 @@ class Rollout(nn.Module):
         field of a new function, exchangeable with them, lies in the band there with probability ``level`` at least.
         """
         with torch.no_grad():
-            return fit_band(self, fields, times, walls, inputs, level)
+            return fit_band(self, fields, times, walls, inputs, level, breakpoints)
 
     def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
         """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""
@@ -219,7 +238,15 @@ class Rollout(nn.Module):
         totals = integrated(field, weights)
         return totals if self.conserved is None else totals[..., list(self.conserved)]
 
-    def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls, *, exact: bool = False) -> "Run":
+    def run(
+        self,
+        state: RolloutState,
+        times: Float[Tensor, " t"],
+        walls: Walls,
+        breakpoints: Sequence[float] = (),
+        *,
+        exact: bool = False,
+    ) -> "Run":
         """What all steps of a call have in common; with an exact balance, if that is asked for."""
         check_recording()
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
@@ -230,7 +257,7 @@ class Rollout(nn.Module):
                 f"The state comes after {state.step} steps, but the times have {len(times) - 1}; go on with the times "
                 "and data of all steps, from the first."
             )
-        exchange = exchange_of(self.grid, state.total, walls, times, self.flux)
+        exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
         weights = self.grid.weights.to(times.device)
         response, covariance = self.update.response(weights, self._channels(count), count)
         noise = None if exact else self.update.noise(exchange.noise, state.total)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor, cached
-from probconserv.balance import integrate_intervals
+from probconserv._quadrature import integrate_intervals
+from probconserv.balance import passed_between
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
 from solvers.grids import Grid
@@ -64,18 +65,19 @@ class Wall:
             return self._checked(self.areas.new_full((len(times), 1, *self.areas.shape), side), (len(times),), None)
         return self._checked(side(times) if callable(side) else side, (len(times),), None)
 
-    def passed(self, side: Side, times: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What it gives to the totals in every step ``(*batch, steps, k)``, and the error of the trapezoid rule."""
+    def passed(self, side: Side, times: Tensor, breakpoints: Sequence[float]) -> tuple[Tensor, Tensor | None]:
+        """What it gives to the totals in every step ``(*batch, steps, k)``, and the error of the quadrature."""
         if isinstance(side, int | float):
             lengths = times.diff().reshape(-1, 1, *[1] * self.areas.ndim)
             side = (side * lengths).expand(-1, self.shape[2], *self.areas.shape)
         if callable(side):
             of_time = lambda at: self._total(self._checked(side(at), (len(at),), self.shape[2])).mT  # noqa: E731
-            return integrate_intervals(of_time, times).mT, None
+            passed, error = integrate_intervals(of_time, times, breakpoints)
+            return passed.mT, None if are_readable(error) and not bool(error.any()) else error.mT
         values = self._total(self._checked(side, (len(times) - 1, len(times)), self.shape[2]))
         if values.shape[-2] < len(times):
             return values, None
-        return integrate_intervals(values.mT, times).mT, _trapezoid_error(values, times)
+        return passed_between(values.mT, times, ())[0].mT, _trapezoid_error(values, times)
 
     def _total(self, flux: Tensor) -> Tensor:
         wanted, shape = (self.shape[2], *self.areas.shape), tuple(getattr(flux, "shape", ()))
@@ -113,7 +115,7 @@ class Exchange:
     """What passes the walls in a run."""
 
     gained: Tensor  # ∫ (F_first − F_last) dt of every step, as far as known ahead ``(*batch, steps, k)``, float64
-    noise: Tensor | None  # variance of its error by the trapezoid rule; None if no flux is given by values
+    noise: Tensor | None  # variance of the error of its quadrature; None if that is exact
     during: list[Wall]  # whose flux depends on the field during a step
     before: list[Wall]  # whose flux depends on the field at the start of a step
 
@@ -138,7 +140,12 @@ def check_flux(flux: AllFluxes, grid: Grid) -> None:
 
 
 def exchange_of(
-    grid: Grid, totals: Float[Tensor, "*batch k"], walls: Walls, times: Float[Tensor, " t"], flux: AllFluxes
+    grid: Grid,
+    totals: Float[Tensor, "*batch k"],
+    walls: Walls,
+    times: Float[Tensor, " t"],
+    flux: AllFluxes,
+    breakpoints: Sequence[float],
 ) -> Exchange:
     """What passes the walls between the times; arguments are those of ``Rollout``, and the totals at the start."""
     if not isinstance(walls, Sequence) or len(walls) != grid.dimension:
@@ -166,7 +173,7 @@ def exchange_of(
                 wall = replace(wall, data=wall.at_times(pair[last], times))
                 (before if isinstance(wall.function, FluxModel) else during).append(wall)
                 continue
-            passed, error = wall.passed(pair[last], times)
+            passed, error = wall.passed(pair[last], times, breakpoints)
             gained = gained + passed
             errors += [] if error is None else [error.square()]
     noise = torch.stack(torch.broadcast_tensors(*errors)).sum(dim=0) if errors else None

@@ -92,6 +92,27 @@ def test_the_error_of_the_trapezoid_rule_counts_as_variance():
     torch.testing.assert_close(result.fields[:, 1, 0] @ GRID.weights, expected, rtol=0, atol=1e-13)
 
 
+def test_fluxes_of_time_are_integrated_adaptively_and_their_error_counts_as_variance():
+    """A jump inside a step: what is left of it is far below the stated variance, and nothing with a breakpoint."""
+    jump = lambda t: (t > 0.37).double()[:, None].expand(-1, 1)  # noqa: E731
+    exact = (TIMES - 0.37).clamp_min(0.0)
+    for update in (None, StepUpdate(total_variance=1e-4)):
+        rollout = Rollout(smear, GRID, update=update)
+        for breakpoints, tolerance in (((), 1e-9), ([0.37], 1e-13)):
+            totals = rollout(FIELD, TIMES, [(jump, 0.0)], breakpoints=breakpoints).totals[..., 0]
+            torch.testing.assert_close(totals - totals[:, :1], exact.expand(3, -1), rtol=0, atol=tolerance)
+            last = list(rollout.steps(FIELD, TIMES, [(jump, 0.0)], breakpoints=breakpoints))[-1]
+            assert torch.equal(last.total[..., 0], totals[:, -1])
+    state, walls = rollout.state_of(FIELD), [(jump, 0.0)]
+    assert float(rollout.run(state, TIMES, walls).exchange.noise.max()) > 0
+    assert rollout.run(state, TIMES, walls, [0.37]).exchange.noise is None
+    trajectories = Rollout(smear, GRID)(FIELD, TIMES, walls, breakpoints=[0.37]).fields
+    diagnosis = Rollout(smear, GRID).diagnose(trajectories, TIMES, walls, breakpoints=[0.37])
+    assert float(diagnosis.law_error) < 1e-13
+    band = rollout.fit_band(trajectories, TIMES, walls, level=0.5, breakpoints=[0.37])
+    assert float(band.totals.max()) < 1e-13
+
+
 def test_fluxes_and_sources_that_depend_on_the_field_are_solved_for_the_new_one():
     gradients = normal(3, STEPS + 1, 1)
     source = lambda u, t: t + u - u**3  # noqa: E731

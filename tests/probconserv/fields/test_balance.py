@@ -7,12 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, condition, conservation, integral, local_conservation, total_over_time
+from probconserv import (
+    ConvergenceError,
+    InvalidArgumentError,
+    condition,
+    conservation,
+    integral,
+    local_conservation,
+    total_over_time,
+)
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 
 few = settings(deadline=None, max_examples=20)
 TIMES = torch.linspace(0.0, 2.0, 5).double()
+GRID = NodeGrid(0.0, 1.0, 11)
 
 
 def test_linear_fluxes_give_the_total_by_hand():
@@ -129,3 +138,98 @@ def test_messages():
         local_conservation(NodeGrid((0.0, 0.0), (1.0, 1.0), (3, 3)), torch.ones(2), torch.zeros(1), torch.zeros(2))
     with pytest.raises(InvalidArgumentError, match=r"needs points \(n,\), got \(2, 3\)"):
         local_conservation(torch.rand(2, 3), torch.tensor([0.0, 1.0]), torch.zeros(1), torch.zeros(2))
+
+
+SPANS = ((0.0, 0.3, 1.0, 2.7), (0.0, 1.0), (0.0, 10.0))
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("frequency", [5, 40, 100, 1000])
+def test_oscillating_fluxes_are_resolved_to_round_off(span, frequency):
+    """Angles of up to 1e4 are rounded to 1e-12, and the flux with them; the estimate covers what is left."""
+    times = torch.tensor(span, dtype=torch.float64)
+    law = conservation(GRID, times, 0.5, lambda t: torch.sin(frequency * t), lambda t: torch.exp(-t))
+    expected = 0.5 + (1 - torch.cos(frequency * times)) / frequency - (1 - torch.exp(-times))
+    error = (law.b[..., 0] - expected).abs()
+    assert float(error.max()) < 1e-12
+    assert bool((error <= law.rule_variance[..., 0].sqrt() + 1e-12).all())
+
+
+def test_a_jump_anywhere_is_integrated_as_well_as_the_law_says():
+    """To a billionth of the whole at most, and to round-off with the time of the jump as a breakpoint."""
+    times = torch.tensor([-1.0, 0.0, 3.0], dtype=torch.float64)
+    for jump in [*torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist(), 0.5, 3 / 16]:
+        flux, exact = lambda t: 2.0 * (t > jump) - 0.5, -2.0 + 2 * (3 - jump)  # noqa: B023
+        law = conservation(GRID, times, 0.0, flux, torch.zeros_like)
+        stated = float(law.rule_variance[2, 0].sqrt())
+        assert stated < 1e-9
+        assert law.b[:, 0].tolist() == pytest.approx([0.0, -0.5, exact], abs=stated + 1e-14)
+        told = conservation(GRID, times, 0.0, flux, torch.zeros_like, breakpoints=[jump])
+        assert told.b[:, 0].tolist() == pytest.approx([0.0, -0.5, exact], abs=1e-14)
+        assert float(told.rule_variance.max()) == 0.0
+
+
+def test_a_pulse_is_seen_from_a_panel_on_and_with_breakpoints_however_narrow():
+    times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    for width, breakpoints in ((0.02, ()), (1e-6, (0.53 - 1e-5, 0.53, 0.53 + 1e-5))):
+        pulse = lambda t: torch.exp(-(((t - 0.53) / width) ** 2))  # noqa: B023, E731
+        total = total_over_time(times, 0.0, pulse, torch.zeros_like, breakpoints=breakpoints)[-1]
+        assert float(total) == pytest.approx(width * np.pi**0.5, rel=1e-8)
+
+
+def test_an_infinite_rate_at_the_start_is_integrated():
+    """√t, what diffuses through a wall after a step of its value."""
+    times = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+    total = total_over_time(times, 0.0, lambda t: 0.5 / t.sqrt(), torch.zeros_like)
+    assert torch.allclose(total, times.sqrt(), rtol=0, atol=1e-8)
+
+
+def test_fluxes_of_a_batch_of_several_precisions_and_of_numpy_are_integrated_alike():
+    frequency = torch.tensor([[1.0], [30.0], [0.0]], dtype=torch.float64)
+    expected = torch.where(frequency > 0, torch.sin(frequency * TIMES) / frequency, TIMES)
+    fluxes = {
+        1e-13: lambda t: torch.cos(frequency * t),
+        1e-12: lambda t: np.cos(frequency.numpy() * t.numpy()),
+        4e-7: lambda t: torch.cos(frequency.float() * t.float()),
+        5e-7: lambda t: torch.cos(frequency.float() * t.float()).double(),
+    }
+    for tolerance, flux in fluxes.items():
+        total = total_over_time(TIMES, 0.0, flux, lambda t: 0.0)  # noqa: ARG005
+        assert torch.allclose(total, expected, rtol=0, atol=tolerance)
+
+
+def test_gradients_pass_through_a_flux_that_is_refined():
+    """d/dω ∫ sin ωt dt over [0, 2], and d/dc of a flux that jumps from 0 to c."""
+    frequency = torch.tensor(90.0, dtype=torch.float64, requires_grad=True)
+    total_over_time(TIMES, 0.0, lambda t: torch.sin(frequency * t), torch.zeros_like)[-1].backward()
+    w = 90.0
+    assert float(frequency.grad) == pytest.approx(2 * np.sin(2 * w) / w - (1 - np.cos(2 * w)) / w**2, abs=1e-11)
+    height = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    total_over_time(TIMES, 0.0, lambda t: height * (t > 0.7), torch.zeros_like)[-1].backward()
+    assert float(height.grad) == pytest.approx(1.3, abs=1e-9)
+
+
+def test_compiled_fluxes_have_the_same_totals_and_an_estimate():
+    def law(shift):
+        made = conservation(GRID, TIMES, 0.0, lambda t: torch.sin(30 * t + shift), torch.zeros_like)
+        return made.b, made.rule_variance
+
+    shifts = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    b, variance = torch.func.vmap(law)(shifts)
+    for shift, values, error in zip(shifts, b, variance, strict=True):
+        expected, estimate = law(shift)
+        assert torch.allclose(values, expected, rtol=0, atol=1e-14)
+        assert torch.equal(error, estimate)
+
+
+def test_fluxes_that_cannot_be_integrated_are_refused_with_the_reason():
+    generator = torch.Generator().manual_seed(0)
+    times, none = torch.tensor([0.0, 1.0]), torch.zeros_like
+    with pytest.raises(ConvergenceError, match=r"over \[0, 1\].*do not resolve it. Give the times of jumps"):
+        total_over_time(times, 0.0, lambda t: torch.rand(t.shape, generator=generator), none)
+    with pytest.raises(InvalidArgumentError, match=r"not finite at t = 0\.\d+; give its integrals"):
+        total_over_time(times, 0.0, lambda t: torch.where(t > 0.5, torch.inf, t), none)
+    with pytest.raises(InvalidArgumentError, match=r"takes all times \(q,\) at once.*torch.tensor\(\[f\(float"):
+        total_over_time(times, 0.0, lambda t: 1.0 if t > 0.5 else 0.0, none)
+    with pytest.raises(InvalidArgumentError, match=r"must return \(\*batch, q\), here q = 1088, but got \(3,\)"):
+        total_over_time(times, 0.0, lambda t: torch.zeros(3), none)  # noqa: ARG005
