@@ -1,7 +1,8 @@
-"""Bands that cover new functions with a guaranteed probability, around any prediction (split conformal prediction)."""
+"""Bands that hold new values, or new fields, with a guaranteed probability (split conformal prediction)."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -27,15 +28,17 @@ class ConformalBand:
 
     Args:
         factor: Half width in standard deviations.
-        level: Probability with which the band holds (at least) ``inside`` of the points of a new function.
-        inside: Fraction of the points.
+        level: Probability with which the band holds a value, or (at least) ``inside`` of the points of a field.
+        inside: Fraction of the points of a field.
         floor: Smallest standard deviation, in the units of the field.
+        kind: "pointwise" for a band of values, "field" for one of fields; see ``fit_band``.
     """
 
     factor: float
     level: float
     inside: float = 1.0
     floor: float = 1e-3
+    kind: Literal["pointwise", "field"] = "field"
 
     def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
         """Lower and upper end of the band, within the bounds of the prediction."""
@@ -53,27 +56,39 @@ def fit_band(
     values: Float[Tensor, "*functions n"],
     *,
     level: float,
+    kind: Literal["pointwise", "field"] = "field",
     inside: float = 1.0,
     floor: float = 1e-3,
 ) -> ConformalBand:
     """The band fitted on validation functions that the surrogate has not been trained on.
 
-    A function's score is the smallest factor whose band holds the fraction ``inside`` of its points: with 1 the maximum
-    of |u − μ|/s over the points, so that the band holds whole functions; Ma et al. (2024) take a fraction. The factor
-    is the ⌈(n + 1)·level⌉-th smallest score of n functions (Vovk et al. 2005); if the new function is exchangeable with
-    them, so of the same parameters, the band holds with probability at least ``level``. Out of range nothing is
-    guaranteed.
+    A "pointwise" band holds ``level`` of the values: as wide as an interval of a calibrated Gaussian, 1.64 standard
+    deviations for 0.9. A "field" band holds whole fields, or the fraction ``inside`` of their points, with probability
+    ``level``; it is wider, and a field of n points lies in it at more than ``level`` of them.
+
+    With "field" a function's score is the smallest factor whose band holds the fraction ``inside`` of its points: with
+    1 the maximum of |u − μ|/s; Ma et al. (2024) take a fraction. The factor is the ⌈(m + 1)·level⌉-th smallest score of
+    m functions (Vovk et al. 2005). With "pointwise" it is the ⌈(m + 1)·level·n⌉-th smallest of all m·n ratios
+    |u − μ|/s, which holds the value at a random point of a new function (Lee et al. 2023, hierarchical conformal
+    prediction). Both hold with probability at least ``level`` if the new function is exchangeable with the m, so of the
+    same parameters. Out of range nothing is guaranteed.
 
     Args:
         prediction: Of the validation functions ``(*functions, n)``; conditioned for a band that respects the law.
         values: Their fields.
         level: Probability, in (0, 1).
-        inside: Fraction of the points, in (0, 1].
+        kind: "pointwise" for a band of values, "field" for one of fields.
+        inside: Fraction of the points of a field, in (0, 1]; 1 for a pointwise band.
         floor: Smallest standard deviation that is counted, in the units of the field.
     """
     if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
         raise InvalidArgumentError(
             f"level must lie in (0, 1), inside in (0, 1] and floor above 0, got {level}, {inside} and {floor}."
+        )
+    if kind not in ("pointwise", "field") or (kind == "pointwise" and inside != 1):
+        raise InvalidArgumentError(
+            'kind must be "field" for a band of fields, or "pointwise" for one of values, without inside; got '
+            f"{kind!r} and inside={inside}."
         )
     if prediction.mean.shape != values.shape:
         raise InvalidArgumentError(
@@ -84,22 +99,28 @@ def fit_band(
     for name, part in (("values", values), ("mean", prediction.mean), ("deviation", deviation)):
         refuse_missing(part, f"The {name} of the functions that a band is fitted on holds")
     ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
-    points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
-    scores = ratio.kthvalue(points, dim=-1).values.flatten()
-    rank = conformal_rank(len(scores), level)
-    return ConformalBand(factor=float(scores.kthvalue(rank).values), level=level, inside=inside, floor=floor)
+    scores = ratio.reshape(-1, ratio.shape[-1])
+    if kind == "field":
+        points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
+        scores = scores.kthvalue(points, dim=-1, keepdim=True).values
+    factor = scores.flatten().kthvalue(conformal_rank(*scores.shape, level)).values
+    return ConformalBand(factor=float(factor), level=level, inside=inside, floor=floor, kind=kind)
 
 
-def conformal_rank(count: int, level: float) -> int:
-    """⌈(n + 1)·level⌉, the rank among n scores of the one that a new score exceeds with probability 1 − level at most.
+def conformal_rank(functions: int, each: int, level: float) -> int:
+    """⌈(m + 1)·level·n⌉, a rank among n scores of each of m functions.
+
+    A score of a new function, taken at random, exceeds the one with this rank with probability 1 − level at most.
 
     Raises:
         InvalidArgumentError: If there are fewer scores, or the level is no probability.
     """
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level must lie between 0 and 1, got {level}.")
-    rank = math.ceil((count + 1) * level - _ROUNDING)
-    if rank > count:
+    rank = math.ceil(((functions + 1) * level - _ROUNDING) * each)
+    if rank > functions * each:
         least = math.ceil(level / (1 - level) - _ROUNDING)
-        raise InvalidArgumentError(f"A band of level {level} needs at least {least} validation functions, got {count}.")
+        raise InvalidArgumentError(
+            f"A band of level {level} needs at least {least} validation functions, got {functions}."
+        )
     return rank

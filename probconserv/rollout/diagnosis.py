@@ -78,7 +78,7 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RolloutBand:
-    """Bands around a rollout, for every time, channel and point by itself.
+    """Pointwise bands around a rollout: of the value at every time, in every channel and at every point.
 
     Args:
         level: Probability with which a band holds, at least.
@@ -141,7 +141,7 @@ def fit_band(
     totals = torch.stack([state.total for state in states], dim=lead)
     errors = [(result.fields - fields).abs(), (result.totals - totals).abs()]
     each = [error.flatten(0, lead - 1) for error in errors]
-    rank = conformal_rank(len(each[0]), level)
+    rank = conformal_rank(len(each[0]), 1, level)
     widths = [error.kthvalue(rank, dim=0).values for error in each]
     return RolloutBand(level=level, fields=widths[0], totals=widths[1])
 

@@ -221,10 +221,11 @@ class Rollout(nn.Module):
         level: float = 0.9,
         breakpoints: Sequence[float] = (),
     ) -> RolloutBand:
-        """Bands around rollouts by validation functions, arguments as for ``diagnose``: split conformal prediction.
+        """Pointwise bands around rollouts by validation functions (split conformal prediction), arguments as above.
 
         The half width at a time and point is the ⌈(n + 1)·level⌉-th smallest error there of n rollouts, so that the
-        field of a new function, exchangeable with them, lies in the band there with probability ``level`` at least.
+        value of a new function, exchangeable with them, lies in the band there with probability ``level`` at least; a
+        whole field does so less often. For bands of fields see ``fit_band`` of a prediction, ``kind="field"``.
         """
         with torch.no_grad():
             return fit_band(self, fields, times, walls, inputs, level, breakpoints)
