@@ -1,6 +1,6 @@
 """The experiment of one conservation problem, of the library or a user's, and the library's five."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from experiments.conservation import figures
 from experiments.conservation.cases import SIZES, Case, Sizes
-from experiments.conservation.face_means import face_means
 from experiments.conservation.methods import Method, methods
 from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
 from experiments.conservation.scoring import score_method, score_truth
@@ -25,7 +24,6 @@ from experiments.records.weights import is_whole
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 
-FiguresOfCase = Callable[[Case, Path], Mapping[str, Figure]]
 SOURCES = {
     "published": (Source.PUBLISHED, "Hansen et al. 2023"),
     "recomputed_as_released": (Source.RECOMPUTED, "weights released by Hansen et al."),
@@ -46,7 +44,6 @@ class ConservationExperiment(Experiment):
         data: Where training functions and context points come from, unless the user says otherwise.
         sizes: How much is predicted and scored, by preset.
         version: Version of the data, raised when the problem's functions change; that of the release by default.
-        extra_figures: (case, folder for cached arrays) → further figures by name.
     """
 
     problem: Problem
@@ -57,7 +54,6 @@ class ConservationExperiment(Experiment):
     data: Data = "exact"
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
     version: int | None = None
-    extra_figures: FiguresOfCase = lambda case, folder: {}  # noqa: ARG005 - none by default
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.problem.name)
@@ -149,11 +145,12 @@ class ConservationExperiment(Experiment):
         )
         return [*(networks or gp), *rivals], ["CE", "LL", "MSE"]
 
+    @override
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
         """Profiles, totals, scores over time, calibration, context and fronts."""
         seed = context.training_seed
         scored = [(row, stored[row.key, seed]) for row in self.methods(case) if (row.key, seed) in stored]
-        return {**figures.draw_case(case, scored), **self.extra_figures(case, folder)}
+        return figures.draw_case(case, scored)
 
 
 FRONTS: dict[str, Any] = {"networks": NetworkPlan(steps=8000, soft_penalty=1e-4), "data": "solver"}
@@ -168,7 +165,7 @@ EXPERIMENTS: dict[str, ConservationExperiment] = {
             networks=NetworkPlan(steps=6000, end_weighted=True),
         ),
         ConservationExperiment(problem=POROUS_MEDIUM, gp=ROUGH, **FRONTS),
-        ConservationExperiment(problem=STEFAN, gp=ROUGH, extra_figures=face_means, **FRONTS),
+        ConservationExperiment(problem=STEFAN, gp=ROUGH, **FRONTS),
         ConservationExperiment(problem=ADVECTION, gp=ROUGH),
         ConservationExperiment(problem=BURGERS, gp=ROUGH, networks=NetworkPlan(soft_penalty=1e-4)),
     )

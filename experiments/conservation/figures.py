@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import plots
-from experiments.conservation import soft_to_hard
 from experiments.conservation.cases import Case
 from experiments.conservation.methods import Method
 from experiments.conservation.scoring import LEVELS, typical
@@ -113,10 +112,6 @@ def draw_case(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> dict[str, 
     fronts = drawing.several(*keys, having="fronts") or drawing.several(*GP, having="fronts")
     if drawing.front is not None and fronts:
         figures["front"] = _fronts(drawing, fronts, drawing.front)
-    swept = drawing.several("probconserv-anp", "probconserv-gp", having="soft_MSE")
-    if swept:
-        title = f"{drawing.title}: {swept[0].method.label} from a soft to the exact law"
-        figures["soft-to-hard"] = soft_to_hard.draw(swept[0].arrays, title)
     return figures | _over_time(drawing)
 
 

@@ -46,7 +46,7 @@ CONTEXT_NOISE = 0.01
 EXTRAPOLATION = "extrapolation"
 """Name of the network that lacks a third of the training range."""
 SMALL_EXTRAPOLATION = "extrapolation-small"
-"""The same of the size of a member of the ensemble, for the problems of the calibration study."""
+"""The same of the size of a member of the ensemble, for the calibration study."""
 
 Distribution = MultivariateNormal | Mixture | Projected | Truncated
 Transform = Callable[[Distribution, Laws], Distribution]

@@ -141,7 +141,7 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
     Args:
         problem: Name of the problem.
         network: ``anp``, ``softc``, ``member-0`` to ``member-3``; for stefan and porous_medium also ``anp-exact``,
-            for stefan also ``extrapolation``, for the others ``extrapolation-small``.
+            for stefan also ``extrapolation``, for advection ``extrapolation-small``.
 
     Returns:
         The network; its ``config`` says what it is, ``experiments/weights/README.md`` how it was trained.

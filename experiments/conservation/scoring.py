@@ -11,7 +11,6 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Generator, Tensor
 
-from experiments.conservation import soft_to_hard
 from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
@@ -69,8 +68,7 @@ def score_method(case: Case, method: Method, weights: Mapping[str, Path]) -> Arr
     if method.followed:
         arrays |= _over_time(method, files, Target(case, over_time=True))
     if method.local:
-        prior = _prior(method, files, target)
-        arrays |= _local(prior, target) | soft_to_hard.sweep(prior, laws_of(target), target.truth()[0])
+        arrays |= _local(_prior(method, files, target), target)
     return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.errors import require_at_least
 from experiments.experiment import Preset
 from experiments.generation.posterior import Seen
-from experiments.generation.problems import Fixed, GenerationProblem
+from experiments.generation.problem import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw
 from probconserv.training import TrainingConfig
@@ -32,8 +32,7 @@ class Sizes:
 
     Training fields on nodes², Karhunen–Loève modes, width and blocks of the network, its training (the seed is set for
     each) with ``batch`` fields a step; draws that are scored, steps of the samplers, the published protocol, and
-    independent trainings, over which standard errors of the tables are. With ``frequencies`` the flow works on fields:
-    its velocity is an FNO with this number of them along every axis.
+    independent trainings, over which standard errors of the tables are.
     """
 
     samples: int = 8192
@@ -47,12 +46,9 @@ class Sizes:
     steps: int = 50
     protocol: Protocol = Protocol()
     groups: int = 3
-    frequencies: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(
-            self, samples=10, nodes=4, modes=1, width=1, blocks=1, batch=1, draws=2, steps=5, groups=1, frequencies=0
-        )
+        require_at_least(self, samples=10, nodes=4, modes=1, width=1, blocks=1, batch=1, draws=2, steps=5, groups=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +183,6 @@ SMALL_SIZES: dict[Preset, Sizes] = {
     "paper": replace(_PAPER, nodes=50),
 }
 """Problems of which few modes say all, and whose draws have bounds, which cost a projection each."""
-FIELD_SIZES: dict[Preset, Sizes] = {
-    "smoke": replace(_SMALL, width=8, blocks=2, frequencies=4, batch=8, draws=16),
-    "laptop": Sizes(
-        nodes=50, width=32, blocks=3, frequencies=10, batch=32, draws=512, steps=25, training=_training(4000)
-    ),
-    "paper": replace(_PAPER, width=64, batch=256, draws=512, frequencies=20, training=_training(20_000)),
-}
-"""Flows on fields; their modes are those that the network sees and moves."""
 SCHEME_SIZES: dict[Preset, Sizes] = {
     "smoke": replace(_SMALL, draws=12, nodes=16, steps=10),
     "laptop": replace(SMALL_SIZES["laptop"], samples=4096),

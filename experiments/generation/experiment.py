@@ -12,7 +12,7 @@ from experiments.experiment import Experiment, Preset, RunContext, Stored, Train
 from experiments.generation.cases import SIZES, Case, Condition, Sizes
 from experiments.generation.figures import draw_moments
 from experiments.generation.methods import Method, methods_of
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from experiments.generation.scoring import score_method
 from experiments.generation.training import train_flow, training_of
 from experiments.records.record import Arrays, Over, Record, Source
@@ -32,12 +32,6 @@ class GenerationExperiment(Experiment):
     conditions: tuple[Condition, ...]
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
     over: Over = Over.GROUPS
-
-    @property
-    def flow(self) -> str:
-        """Name of its flows, which experiments on one problem share unless they are of another kind."""
-        on_fields = any(sizes.frequencies for sizes in self.sizes.values())
-        return f"{self.problem.name}-fields" if on_fields else self.problem.name
 
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
@@ -75,10 +69,10 @@ class GenerationExperiment(Experiment):
         return Training(
             key=f"flow-{number}",
             label=f"flow {number}, {self.problem.label}",
-            folder=f"generation/{self.flow}",
+            folder=f"generation/{self.problem.name}",
             config=training_of(self.problem, sizes, number, context.options.device),
             data_version=self.data_version,
-            release=None if group else f"generation/{self.flow}-flow-{number}.safetensors",
+            release=None if group else f"generation/{self.problem.name}-flow-{number}.safetensors",
         )
 
     def train(self, training: Training, context: RunContext) -> None:

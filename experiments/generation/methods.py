@@ -44,7 +44,6 @@ class Method:
     Args:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case; None for its own choice by the law.
-        coefficients: Whether the flow must be one of coefficients.
         evaluations: Of the velocity for a draw, where rows differ in them.
     """
 
@@ -55,7 +54,6 @@ class Method:
     options: Callable[[Case], SamplingOptions] = _plain
     conditional: bool = True
     linear: bool = False
-    coefficients: bool = False
     bounded: bool = False
     style: Style
     information: str = ""
@@ -110,7 +108,6 @@ METHODS = (
         sampler=conditioned,
         options=_local,
         linear=True,
-        coefficients=True,
         bounded=True,
         style=Style(CONSERVED),
         information=f"products with the Jacobian of the velocity, {_BOUNDS}",
@@ -123,7 +120,6 @@ TWISTED = Method(
     label="particles",
     sampler=twisted,
     linear=True,
-    coefficients=True,
     bounded=True,
     style=Style(CONSERVED, "--"),
     information=f"weights of particles, {_BOUNDS}",
@@ -167,6 +163,5 @@ def methods_of(case: Case, among: Sequence[Method] = METHODS) -> tuple[Method, .
     """The rows of a case; without a law there are true draws and the flow."""
     if not case.condition.conditional:
         return tuple(method for method in among if not method.conditional)
-    linear, coefficients = isinstance(case.law, LinearConstraint), not case.sizes.frequencies
-    fitting = (method for method in among if linear or not method.linear)
-    return tuple(method for method in fitting if coefficients or not method.coefficients)
+    linear = isinstance(case.law, LinearConstraint)
+    return tuple(method for method in among if linear or not method.linear)

@@ -25,7 +25,7 @@ from experiments.experiment import Preset, RunContext, Stored
 from experiments.generation.cases import Case
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.methods import OURS, TOLD_METHODS, Method
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from experiments.generation.scoring import drawn_by, frechet, outside
 from experiments.generation.told import ManyFields, OneField
 from experiments.records.record import TRUTH, Arrays

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from probconserv import LinearConstraint
 from probconserv.training import random_seed
 

@@ -1,106 +1,213 @@
-"""Families of solutions of few random parameters, with exact moments under the laws that fix some of them."""
+"""All generated fields, one problem after the other: solutions of random parameters, laws, and what is imposed.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from functools import lru_cache
-from typing import Any
+generate_stokes              Stokes' second problem: no law, the initial value, the boundary value (Cheng et al. 2025)
+generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown inflow (after Utkarsh et al. 2025)
+generate_stefan              the Stefan problem: initial value and mass, within bounds
+generate_gpme                random profiles in random media: a few noisy values, totals, and bounds
+
+All rows of the first three are ``METHODS``, of the last one ``TOLD_METHODS`` of ``methods.py``.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from probconserv.training import random_seed
-
-_ORDER = 48  # nodes of Gauss and Legendre per parameter
-_PART = 256  # fields made at a time
-
-Fixed = tuple[float | None, ...]
-"""A value for every parameter that is fixed, None for the others."""
-
-
-class Points(Enum):
-    """Where values are along x: nodes with both ends, nodes of a circle, or centres of cells."""
-
-    NODES = "nodes"
-    CIRCLE = "circle"
-    CELLS = "cells"
+from experiments import media
+from experiments.generation import laws
+from experiments.generation.cases import RANDOM_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
+from experiments.generation.experiment import GenerationExperiment
+from experiments.generation.observed import ObservedExperiment
+from experiments.generation.posterior import Seen
+from experiments.generation.problem import GenerationProblem
+from experiments.generation.studies import StepsStudy
+from experiments.generation.told import Told
+from probconserv import NonlinearLaw
+from solvers import CellGrid, Diffusion, Logistic, Neumann, solve
+from solvers.problems import exact
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationProblem:
-    """Fields u(t, x) on nodes², of independent uniform parameters.
+def _stokes(t: Tensor, y: Tensor, k: Tensor, omega: Tensor) -> Tensor:
+    return 2 * torch.exp(-k * y) * torch.cos(k * y - omega * t)
 
-    Args:
-        lengths: Last time and length of the domain.
-        bounds: Lower and upper bound of all solutions, if they have any.
-        modes: Karhunen–Loève modes of a flow at most: those that are well above round-off.
-        times: Number of times after the start; by default there are as many as nodes, the start among them.
-        solution: From t ``(t, 1)``, x ``(x,)`` and each parameter ``(s, 1, 1)`` to u ``(s, t, x)``.
+
+STOKES = GenerationProblem(
+    name="stokes", label="Stokes' second problem", ranges=((2.0, 20.0), (2.0, 8.0)), modes=24, solution=_stokes
+)
+"""u = 2 e^(−k y) cos(k y − ω t), k in [2, 20] and ω in [2, 8] (Cheng et al. 2025)."""
+_STOKES = (
+    Condition(key="free", label="no law", published=Published(mean=3.52e-3, deviation=1.92e-3)),
+    Condition(
+        key="initial",
+        label="initial value, k = 5",
+        fixed=(5.0, None),
+        law=laws.initial,
+        mixing=5,
+        resample=5,
+        published=Published(mean=1.89e-3, deviation=2.25e-3),
+    ),
+    Condition(
+        key="boundary",
+        label="boundary value, ω = 6",
+        fixed=(None, 6.0),
+        law=laws.left,
+        resample=5,
+        published=Published(mean=3.69e-4, deviation=1.10e-4),
+    ),
+)
+_NEAR, _DEEP = (0.6, 0.08), (0.4, 0.2)
+_POINTS = tuple(
+    Condition(key=key, label=label, seen=Seen(places=places, parameters=(6.0, 5.0), deviation=deviation))
+    for key, label, places, deviation in (
+        ("near", "a value near the wall ± 0.02", (_NEAR,), 0.02),
+        ("deep", "a value far from it ± 0.02", (_DEEP,), 0.02),
+        ("three", "three values ± 0.05", ((0.2, 0.05), (0.6, 0.1), (0.9, 0.2)), 0.05),
+    )
+)
+
+
+DIFFUSIVITY, RATE = 0.01, 1.0
+"""ν and ρ of reaction and diffusion."""
+
+
+def _reaction_diffusion(t: Tensor, x: Tensor, phase: Tensor, inflow: Tensor) -> Tensor:
+    u = 0.4 + 0.3 * torch.cos(2 * torch.pi * (x - phase))[:, 0]
+    sides = (Neumann(flux=inflow[:, 0, 0]), Neumann(flux=0.0))
+    times, grid = t.flatten(), CellGrid(0.0, 1.0, len(x))
+    solution = solve(Diffusion(DIFFUSIVITY), grid, sides, u, times[1:], source=Logistic(RATE))
+    return torch.cat([u[:, None], solution.values], dim=1)
+
+
+def initial_and_reaction(u: Tensor, times: Tensor, points: Tensor) -> NonlinearLaw:
+    """The initial value, and a mass that changes by the reaction and by an inflow, constant but unknown.
+
+    With D_n = M_{n+1} − M_n − ∫∫ ρ u (1 − u), the double integral over cells and one step by the trapezoidal rule, the
+    rows are D_n − D_{n−1} less the same of the true field, the error of the rule (3e-5 of D at 24 times).
     """
+    shape, step = u.shape, float(times[1] - times[0])
 
-    name: str
-    label: str
-    ranges: tuple[tuple[float, float], ...]
-    lengths: tuple[float, float] = (1.0, 1.0)
-    points: Points = Points.NODES
-    bounds: tuple[float, float] | None = None
-    modes: int
-    times: int | None = None
-    solution: Callable[..., Tensor]
+    def balance(fields: Tensor) -> Tensor:
+        v = fields.reshape(-1, *shape)
+        growth = (RATE * v * (1 - v)).mean(dim=-1)
+        gained = v.mean(dim=-1).diff(dim=-1) - 0.5 * step * (growth[:, 1:] + growth[:, :-1])
+        return gained.diff(dim=-1)
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """What decides the fields, as JSON can hold it."""
-        ranges, times = [list(pair) for pair in self.ranges], {} if self.times is None else {"times": self.times}
-        return {"problem": self.name, "ranges": ranges, "lengths": list(self.lengths), **times}
-
-    def axes(self, nodes: int) -> tuple[Float[Tensor, " t"], Float[Tensor, " x"]]:
-        """Times and points."""
-        last, length = self.lengths
-        if self.points is Points.NODES:
-            points = torch.linspace(0.0, length, nodes, dtype=torch.float64)
-        else:
-            shift = 0.5 if self.points is Points.CELLS else 0.0
-            points = (torch.arange(nodes, dtype=torch.float64) + shift) * (length / nodes)
-        times = torch.linspace(0.0, last, nodes if self.times is None else self.times + 1, dtype=torch.float64)
-        return times if self.times is None else times[1:], points
-
-    def fields(self, parameters: Float[Tensor, "s d"], nodes: int) -> Float[Tensor, "s t x"]:
-        """The solutions of some parameters."""
-        times, points = self.axes(nodes)
-        return self.solution(times[:, None], points, *(column[:, None, None] for column in parameters.T))
-
-    def draws(self, count: int, nodes: int, seed: int, fixed: Fixed = ()) -> Float[Tensor, "count t x"]:
-        """Solutions of random parameters, some of which are fixed."""
-        generator = torch.Generator().manual_seed(random_seed(seed, 0, 0))
-        unit = torch.rand(count, len(self.ranges), dtype=torch.float64, generator=generator)
-        low, high = torch.tensor(self.ranges, dtype=torch.float64).T
-        parameters = low + (high - low) * unit
-        for column, value in enumerate(fixed):
-            if value is not None:
-                parameters[:, column] = value
-        return torch.cat([self.fields(part, nodes) for part in parameters.split(_PART)])
-
-    def moments(self, nodes: int, fixed: Fixed) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
-        """Mean and standard deviation of the solutions by Gauss–Legendre quadrature over the free parameters."""
-        return _moments(self, nodes, fixed)
+    error = balance(u.flatten()[None])
+    law = NonlinearLaw(residual_function=lambda fields: balance(fields) - error, points=u.numel())
+    return law & laws.initial(u, times, points)
 
 
-@lru_cache(maxsize=8)
-def _moments(problem: GenerationProblem, nodes: int, fixed: Fixed) -> tuple[Tensor, Tensor]:
-    roots, gauss = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(_ORDER))
-    values, weights = [], []
-    for (low, high), value in zip(problem.ranges, fixed or [None] * len(problem.ranges), strict=True):
-        free = value is None
-        values.append(low + (high - low) * (roots + 1) / 2 if free else torch.tensor([value], dtype=torch.float64))
-        weights.append(gauss / 2 if free else torch.ones(1, dtype=torch.float64))
-    axes = len(problem.ranges)
-    parameters, weight = (torch.cartesian_prod(*parts).reshape(-1, axes) for parts in (values, weights))
-    mean, square = torch.zeros(2, nodes, nodes, dtype=torch.float64)
-    for part, share in zip(parameters.split(_PART), weight.prod(dim=-1).split(_PART), strict=True):
-        u = problem.fields(part, nodes)
-        mean += torch.einsum("s,stx->tx", share, u)
-        square += torch.einsum("s,stx->tx", share, u.square())
-    return mean, (square - mean.square()).clamp_min(0.0).sqrt()
+REACTION_DIFFUSION = GenerationProblem(
+    name="reaction_diffusion",
+    label="reaction and diffusion",
+    ranges=((0.0, 0.5), (0.0, 0.05)),
+    cells=True,
+    bounds=(0.0, np.inf),
+    modes=10,
+    solution=_reaction_diffusion,
+)
+"""u_t = 0.01 u_xx + u (1 − u) from 0.4 + 0.3 cos 2π(x − a), a in [0, ½], with a flux g in [0, 0.05] through the left
+side and none through the right one (after Utkarsh et al. 2025); finite volumes."""
+_REACTION_DIFFUSION = (
+    Condition(
+        key="initial-mass",
+        label="initial value a = 0.2 and nonlinear mass",
+        fixed=(0.2, None),
+        law=initial_and_reaction,
+        resample=5,
+        most=128,
+    ),
+)
+
+
+def _stefan(t: Tensor, x: Tensor, threshold: Tensor) -> Tensor:
+    # The similarity constant of a parameter is searched for once, not at every point.
+    return torch.cat([exact.stefan(t, x, float(value))[None] for value in threshold.flatten()])
+
+
+STEFAN = GenerationProblem(
+    name="stefan",
+    label="Stefan problem",
+    ranges=((0.55, 0.7),),
+    lengths=(0.1, 1.0),
+    bounds=(0.0, 1.0),
+    modes=24,
+    solution=_stefan,
+)
+"""Melting with the threshold u* in [0.55, 0.7] (Hansen et al. 2023; Cheng et al. 2025)."""
+_STEFAN = (
+    Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512),
+    Condition(
+        key="initial-mass",
+        label="initial value and mass of u* = 0.6",
+        fixed=(0.6,),
+        law=laws.initial_and_mass,
+        resample=5,
+        most=512,
+    ),
+)
+
+
+BUMPS, OTHERS, CELLS = (3, 6), 22, 48
+"""Bumps of a random profile, numbers that say all but the conductivity, and cells at most."""
+
+
+def _random_media(t: Tensor, x: Tensor, *uniform: Tensor) -> Tensor:
+    """Of 3 to 6 bumps, two inflows, an exponent, and a random number for the conductivity of every cell."""
+    numbers = torch.cat(uniform, dim=-1)[:, 0]
+    few, many = BUMPS
+    centre, width, height = numbers[:, : 3 * many].reshape(-1, 3, many, 1).unbind(dim=1)
+    number, first, second, exponent, *_ = numbers[:, 3 * many :, None, None].unbind(dim=1)
+    start = media.profiles(x, few + ((many - few + 1) * number).floor(), centre, width, height)
+    normals = torch.special.ndtri(numbers[:, OTHERS : OTHERS + len(x)])
+    conductivity = media.conductivities(normals, x, roughness=0.7, length=0.15)
+    flux = 2.5 * torch.stack([first, second])[..., 0, 0].square()
+    grid = CellGrid(0.0, 1.0, len(x))
+    return media.flows_through(grid, t.flatten(), start, 1 + exponent[:, 0, 0], conductivity, flux)
+
+
+RANDOM_MEDIA = GenerationProblem(
+    name="gpme",
+    label="random porous medium",
+    ranges=((0.0, 1.0),) * (OTHERS + CELLS),
+    lengths=(0.08, 1.0),
+    cells=True,
+    bounds=(0.0, np.inf),
+    modes=48,
+    times=16,
+    solution=_random_media,
+)
+"""u_t = (k uᵐ u_x)_x from random bumps with random inflows and k, as the member *inflow* of ``gpme``, of 70 uniform
+numbers; finite volumes."""
+_TOTAL = "the last total"
+_RANDOM_MEDIA = (
+    *(
+        Told(key=f"{key}{count}", label=f"M = {count}{label}", values=count, totals=totals)
+        for key, label, totals in (("values-", "", ()), ("values-total-", f" and {_TOTAL}", (-1,)))
+        for count in (2, 5, 10, 20)
+    ),
+    Told(key="total", label=_TOTAL, totals=(-1,)),
+    Told(key="totals", label="the first and the last total", totals=(0, -1)),
+    Told(key="bounds", label="bounds alone"),
+)
+
+
+EXPERIMENTS: Mapping[str, GenerationExperiment] = {
+    "generate_stokes": GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES),
+    "generate_reaction_diffusion": GenerationExperiment(
+        name="generate_reaction_diffusion",
+        problem=REACTION_DIFFUSION,
+        conditions=_REACTION_DIFFUSION,
+        sizes=SCHEME_SIZES,
+    ),
+    "generate_stefan": GenerationExperiment(
+        name="generate_stefan", problem=STEFAN, conditions=_STEFAN, sizes=SMALL_SIZES
+    ),
+    "generate_gpme": ObservedExperiment(
+        name="generate_gpme", problem=RANDOM_MEDIA, conditions=_RANDOM_MEDIA, sizes=RANDOM_SIZES
+    ),
+}
+STUDY = StepsStudy(name="generate_stokes-study", flows=EXPERIMENTS["generate_stokes"], more=_POINTS)
+"""Errors over the number of evaluations, also where values with noise are seen."""
+STUDIES = {STUDY.name: STUDY}

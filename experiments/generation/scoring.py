@@ -12,9 +12,8 @@ from torch import Tensor
 
 from experiments.generation.cases import Case
 from experiments.generation.methods import Method
-from experiments.generation.training import training_of
 from experiments.records.record import Arrays
-from probconserv import KarhunenLoeve, LinearConstraint, NonlinearLaw, SamplingOptions
+from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, NonlinearLaw, SamplingOptions
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
@@ -48,7 +47,7 @@ def sampled(
     case: Case, method: Method, options: SamplingOptions, weights: Path, seed: int
 ) -> tuple[Float[Tensor, "s t x"], float]:
     """Fields that a sampler draws from a trained flow, and the seconds of the processor that it takes."""
-    flow = training_of(case.problem, case.sizes, number=0, device="cpu").load(weights)
+    flow = FlowMatching.load(weights)
     law = case.law_and_bounds if method.bounded else case.law
     start = time.process_time()
     draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)

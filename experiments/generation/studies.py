@@ -1,11 +1,9 @@
-"""Studies of the samplers of one flow, released or trained: evaluations that they need, laws that no field meets."""
+"""The study of sampling steps: errors of all samplers of one flow, released or trained, over their evaluations."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,119 +11,16 @@ from matplotlib.figure import Figure
 from typing_extensions import override
 
 from experiments import plots
-from experiments.disturbance import Disturbance
 from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import GenerationExperiment, draws_of
 from experiments.generation.methods import METHODS, TWISTED, Method, methods_of
-from experiments.generation.problems import Fixed
-from experiments.generation.scoring import errors_of, sampled, score_method, scores_of
+from experiments.generation.scoring import errors_of, sampled, scores_of
 from experiments.records.record import Arrays, Over
 from experiments.stages import take_released
-from probconserv import LinearConstraint
 
 DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
 """Draws at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowStudy(Experiment):
-    """A study of the samplers of one flow, the first of an experiment, whose laws it takes as well."""
-
-    name: str
-    flows: GenerationExperiment
-
-    over = Over.GROUPS
-
-    @property
-    def data_version(self) -> int:
-        return self.flows.data_version
-
-    def cases(self, context: RunContext) -> list[Case]:
-        """The laws of the experiment, with fewer draws."""
-        most = DRAWS[context.options.preset]
-        cases = self.flows.cases(context)
-        return [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
-
-    @override
-    def seeds(self, case: Case, context: RunContext) -> range:
-        return range(1)
-
-    def trainings(self, case: Case, method: Any, seed: int, context: RunContext) -> list[Training]:
-        return self.flows.trainings(case, method, seed, context)
-
-    def train(self, training: Training, context: RunContext) -> None:
-        """Takes the released weights of the laptop's flow, or trains one."""
-        if not take_released(training, context):
-            self.flows.train(training, context)
-
-
-DISTURBANCES = (*(Disturbance(noise=level) for level in (0.001, 0.01, 0.05)), Disturbance(rounding="bfloat16"))
-"""Of the values of a law."""
-_SUBJECT = "laws whose values are noisy, rounded or out of range"
-BEYOND = 0.1
-"""How far outside of its range a parameter is, relative to the width of the range."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DisturbedStudy(FlowStudy):
-    """All rows of an experiment with linear laws, under laws that no field of the flow meets, on one flow.
-
-    Errors are those against the fields without the disturbance. The noise is not told.
-    """
-
-    def title(self, cases: Sequence[Case]) -> str:
-        return f"{self.flows.problem.label}: {_SUBJECT}; {draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
-
-    @cached_property
-    def conditions(self) -> list[Condition]:
-        """Every law as it is, disturbed, and with its parameter outside of the range."""
-        laws = [condition for condition in self.flows.conditions if condition.law is not None]
-        return [each for law in laws for each in (law, *_disturbed(law), *self._outside(law))]
-
-    def cases(self, context: RunContext) -> list[Case]:
-        sizes = super().cases(context)[0].sizes
-        return [Case(problem=self.flows.problem, condition=condition, sizes=sizes) for condition in self.conditions]
-
-    def methods(self, case: Case) -> tuple[Method, ...]:
-        return methods_of(case)
-
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No field that the flow knows has the values of this law")
-            return score_method(case, method, seed, list(weights), context.options.seed)
-
-    def reference(self, case: Case) -> str:
-        return self.flows.reference(case)
-
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self.flows.headline(case, records)
-
-    def _outside(self, condition: Condition) -> Iterator[Condition]:
-        """The fixed parameters below and above their ranges, one after the other."""
-        for column, value in enumerate(condition.fixed):
-            low, high = self.flows.problem.ranges[column]
-            for side, beyond in (("below", low - BEYOND * (high - low)), ("above", high + BEYOND * (high - low))):
-                if value is not None:
-                    fixed: Fixed = (*condition.fixed[:column], beyond, *condition.fixed[column + 1 :])
-                    label = condition.label.replace(f"{value:g}", f"{beyond:.3g}")
-                    key = f"{condition.key}-{side}-{column}"
-                    yield replace(condition, key=key, label=f"{label}, out of range", fixed=fixed)
-
-
-def _disturbed(condition: Condition) -> Iterator[Condition]:
-    for disturbance in DISTURBANCES:
-
-        def law(u, times, points, disturbance=disturbance):  # type: ignore[no-untyped-def]
-            assert condition.law is not None
-            exact = condition.law(u, times, points)
-            assert isinstance(exact, LinearConstraint)
-            return replace(exact, b=disturbance(exact.b[None, None])[0, 0])
-
-        key = disturbance.label.replace(" %", "").replace(" ", "-")
-        yield replace(condition, key=f"{condition.key}-{key}", label=f"{condition.label}, {disturbance.label}", law=law)
-
-
 EVALUATIONS = (12, 25, 50, 100)
 """Evaluations of the velocity for one draw, up to ``MOST`` times as many as the experiment takes."""
 MOST = 4
@@ -136,22 +31,48 @@ SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsStudy(FlowStudy):
+class StepsStudy(Experiment):
     """All samplers with few to many evaluations of one flow, by steps of second order where a sampler has them.
 
     Args:
+        flows: The experiment whose first flow and whose laws are taken.
         more: Further conditions, of the study alone.
     """
 
+    name: str
+    flows: GenerationExperiment
     more: tuple[Condition, ...] = ()
+
+    over = Over.GROUPS
+
+    @property
+    def data_version(self) -> int:
+        return self.flows.data_version
 
     def title(self, cases: Sequence[Case]) -> str:
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
         return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
 
     def cases(self, context: RunContext) -> list[Case]:
-        cases = super().cases(context)
+        """The laws of the experiment, with fewer draws, and the further conditions."""
+        most = DRAWS[context.options.preset]
+        cases = self.flows.cases(context)
+        cases = [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
         return [*cases, *(replace(cases[0], condition=condition) for condition in self.more)]
+
+    @override
+    def seeds(self, case: Case, context: RunContext) -> range:
+        return range(1)
+
+    @override
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+        return self.flows.trainings(case, method, seed, context)
+
+    @override
+    def train(self, training: Training, context: RunContext) -> None:
+        """Takes the released weights of the laptop's flow, or trains one."""
+        if not take_released(training, context):
+            self.flows.train(training, context)
 
     def methods(self, case: Case) -> list[Method]:
         """True draws, then every sampler of the case with every number of evaluations."""

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.generation.cases import Case, Condition
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from probconserv import Bounded, LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw
 from probconserv.training import random_seed

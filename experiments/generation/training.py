@@ -1,19 +1,17 @@
 """Trains one flow on random solutions of a problem."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from boon import FNOConfig, FNOVelocity
 from experiments.experiment import RunContext, Training
 from experiments.generation.cases import Sizes
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
-from probconserv import FieldLatent, FlowMatching, KarhunenLoeve, ResidualFieldVelocity, ResidualVelocity, smooth_noise
+from probconserv import FlowMatching, KarhunenLoeve, ResidualVelocity
 from probconserv.training import TrainingConfig, launched
 
 _MODES_OF = 2000  # training fields that the modes are computed from
@@ -46,52 +44,20 @@ class FlowTraining:
         velocity = ResidualVelocity(self.modes, **size, spread=latent.spread)
         return FlowMatching(latent, velocity, axes=self.problem.axes(self.nodes))
 
-    def load(self, path: Path) -> FlowMatching:
-        """The trained flow."""
-        return FlowMatching.load(path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FieldFlowTraining(FlowTraining):
-    """The same of a flow on fields, whose velocity is an FNO with ``frequencies`` along every axis, as the published
-    ones have; ``length`` of its noise is a fraction of every axis.
-    """
-
-    frequencies: int
-    length: float = 0.1
-    noise: str = "smooth Gaussian"
-    velocity: str = "an FNO around the velocity of a Gaussian"
-
-    def untrained(self, fields: Tensor) -> FlowMatching:
-        root = smooth_noise(fields.shape[1:], self.length)
-        latent = FieldLatent.of(fields[:_MODES_OF], self.modes, root)
-        torch.manual_seed(self.training.seed)
-        velocity = ResidualFieldVelocity.of(latent, self._network())
-        return FlowMatching(latent, velocity, axes=self.problem.axes(self.nodes))
-
-    def load(self, path: Path) -> FlowMatching:
-        velocity = ResidualFieldVelocity(self._network(), self.modes, self.nodes**2)
-        return FlowMatching.load(path, velocity)
-
-    def _network(self) -> FNOVelocity:
-        modes = (self.frequencies, self.frequencies)
-        return FNOVelocity(FNOConfig(width=self.width, depth=self.blocks, modes=modes))
-
 
 def training_of(problem: GenerationProblem, sizes: Sizes, number: int, device: str) -> FlowTraining:
     """Training number ``number`` of a problem."""
-    common: dict[str, Any] = {
-        "data": problem.description,
-        "samples": sizes.samples,
-        "nodes": sizes.nodes,
-        "modes": min(sizes.modes, problem.modes),
-        "width": sizes.width,
-        "blocks": sizes.blocks,
-        "training": replace(sizes.training, seed=number, device=device),
-        "batch": sizes.batch,
-        "problem": problem,
-    }
-    return FieldFlowTraining(**common, frequencies=sizes.frequencies) if sizes.frequencies else FlowTraining(**common)
+    return FlowTraining(
+        data=problem.description,
+        samples=sizes.samples,
+        nodes=sizes.nodes,
+        modes=min(sizes.modes, problem.modes),
+        width=sizes.width,
+        blocks=sizes.blocks,
+        training=replace(sizes.training, seed=number, device=device),
+        batch=sizes.batch,
+        problem=problem,
+    )
 
 
 def train_flow(training: Training, context: RunContext) -> None:

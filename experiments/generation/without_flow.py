@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from experiments.generation.cases import Case, Sizes
-from experiments.generation.problems import GenerationProblem
+from experiments.generation.problem import GenerationProblem
 from experiments.generation.told import OneField
 from experiments.generation.training import training_of
-from probconserv import FieldLatent, FlowMatching, KarhunenLoeve, LinearConstraint, project
+from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, project
 from probconserv.scores import energy_score
 from probconserv.surrogates.flow.corrections import final_fields
 from probconserv.surrogates.flow.discrepancy import allowing_for
@@ -38,7 +38,7 @@ def gaussian_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
     draws of the conditioned Gaussian, since rows with noise ask every draw for a value with an error of its own.
     """
     (_, flow), generator = _training_set(case.problem, case.sizes, case.group), _generator(seed)
-    modes = flow.latent.modes if isinstance(flow.latent, FieldLatent) else flow.latent
+    modes = flow.latent
     assert isinstance(modes, KarhunenLoeve)
     root = torch.cat([modes.root, modes.rest])
     normals = torch.randn(case.draws, len(root), dtype=torch.float64, generator=generator)

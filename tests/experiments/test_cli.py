@@ -126,7 +126,7 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
         ("run", "Which experiment? python -m experiments list shows their names."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
         ("run stokes --data exact", "--data plays no part in stokes; leave it out."),
-        ("run stefan-calibration --data solver", "--data plays no part in stefan-calibration; leave it out."),
+        ("run advection-calibration --data solver", "--data plays no part in advection-calibration; leave it out."),
         ("run darcy --files a", "--files plays no part in darcy; leave it out."),
         ("run beyond_training --files a", "--files plays no part in beyond_training; leave it out."),
         ("run stefan --train-only --files a", "--files plays no part in stefan; leave it out."),

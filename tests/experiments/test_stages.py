@@ -62,7 +62,7 @@ def test_progress_names_every_stage_on_standard_error_when_it_begins(capsys: pyt
 
 
 def flow_training(context: RunContext) -> Training:
-    return GENERATION["generate_heat"].training(0, context)
+    return GENERATION["generate_stokes"].training(0, context)
 
 
 @pytest.fixture

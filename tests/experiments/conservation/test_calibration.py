@@ -18,34 +18,34 @@ from probconserv.scores import coverage, crps, log_likelihood
 from solvers.problems import PROBLEMS
 from tests.experiments.conservation.tiny import case, tiny
 
+STUDY = STUDIES["advection"]
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_parameters_lie_in_the_range_and_three_on_each_side_with_the_front_inside(name: str) -> None:
-    entry, problem = STUDIES[name], STUDIES[name].base.problem
+
+def test_parameters_lie_in_the_range_and_three_on_each_side_with_the_front_inside() -> None:
+    problem = STUDY.base.problem
     low, high = problem.training_range
     parameters = problem.test_parameters
-    assert problem.training_range == PROBLEMS[name].training_range
+    assert problem.training_range == PROBLEMS["advection"].training_range
     assert sum(parameter < low for parameter in parameters) == sum(parameter > high for parameter in parameters) == 3
-    if problem.front is not None:
-        fronts = [float(problem.front(problem.test_time, parameter)) for parameter in parameters]
-        assert all(problem.domain[0] + 0.02 < front < problem.domain[1] - 0.02 for front in fronts)
+    assert problem.front is not None
+    fronts = [float(problem.front(problem.test_time, parameter)) for parameter in parameters]
+    assert all(problem.domain[0] + 0.02 < front < problem.domain[1] - 0.02 for front in fronts)
     context = RunContext(options=RunOptions(preset="laptop"))
-    chosen = entry.cases(context)[0]
-    first, _ = entry.trainings(chosen, entry.methods(chosen)[0], 0, context)
-    assert first.release == f"{name}-anp.safetensors"
+    chosen = STUDY.cases(context)[0]
+    both = STUDY.trainings(chosen, STUDY.methods(chosen)[0], 0, context)
+    assert [each.release for each in both] == [f"advection-{end}.safetensors" for end in ("anp", "extrapolation-small")]
 
 
 @pytest.mark.long
 def test_a_run_scores_all_treatments_and_draws_the_overview(tmp_path: Path) -> None:
-    base = tiny("stefan")
-    entry = replace(STUDIES["stefan"], base=replace(base, problem=STUDIES["stefan"].base.problem))
-    report = run(entry, RunOptions(out=tmp_path, cases=("u=0.6", "u=0.5")))
+    entry = replace(STUDY, base=replace(tiny("advection"), problem=STUDY.base.problem))
+    report = run(entry, RunOptions(out=tmp_path, cases=("a=1", "a=7")))
     means = report.records.set_index(["score", "case", "method"])["mean"]
     exact = means["CE"].drop(["anp", "total-inverted"], level="method")
-    assert exact.max() < 1e-12 < means["CE"]["u=0.6", "anp"]
-    assert set(means["MSE"]["u=0.5"].index) == set(TREATMENTS)
-    assert means["MSE"]["u=0.6", "conformal"] == pytest.approx(means["MSE"]["u=0.6", "probconserv"])
-    assert means["moved"]["u=0.6", "by-law"] == 0, "what two steps have trained has no front"
+    assert exact.max() < 1e-12 < means["CE"]["a=1", "anp"]
+    assert set(means["MSE"]["a=7"].index) == set(TREATMENTS)
+    assert means["MSE"]["a=1", "conformal"] == pytest.approx(means["MSE"]["a=1", "probconserv"])
+    assert means["moved"]["a=1", "by-law"] == 0, "what two steps have trained has no front"
     assert {file.name for file in report.files} >= {"overview.png"}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.conservation import ConservationExperiment, NetworkPlan, face_means
+from experiments.conservation import ConservationExperiment, NetworkPlan
 from experiments.conservation.cases import Sizes
 from experiments.conservation.figures import draw_case
 from experiments.conservation.methods import methods
@@ -28,16 +28,14 @@ pytestmark = pytest.mark.long
 
 MAIN = ("anp", "softc-anp", "hardc-anp", "probconserv-anp", "search", "total-inverted")
 UNTRAINED = ["truth", "gp", "hardc-gp", "probconserv-gp", *RIVALS]
-FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front", "soft-to-hard"}
+FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    """Few draws and few cells where many take long."""
+    """Few draws where many take long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.conservation.methods.truncate", partial(truncate, draws=20))
-        patch.setattr(face_means, "CELLS", 20)
-        patch.setattr(face_means, "END", 0.01)
         yield
 
 
@@ -63,7 +61,7 @@ def test_a_run_scores_every_method_and_draws_every_figure(stefan: Report) -> Non
     assert error[["gp", "anp", "softc-anp", "ensemble", "anp-closed-form", "anp-displaced", "anp-cells"]].min() > 1e-6
     assert 0 < error["truth"] < 0.05
     drawn = {file.stem.removesuffix("-u=0.5") for file in stefan.files if "u=0.5" in file.name}
-    assert drawn == FIGURES | {"face-means"}
+    assert drawn == FIGURES
     assert {file.name for file in stefan.files} >= {"table.md", "table.csv"}
     assert {record.method for record in experiment.published(chosen)} == {"anp", "hardc-anp", "probconserv-anp"}
     assert tuple(experiment.headline(chosen, stefan.records)[0]) == MAIN

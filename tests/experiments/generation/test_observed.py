@@ -10,18 +10,17 @@ from gpytorch.distributions import MultivariateNormal
 
 from experiments import driver
 from experiments.errors import InvalidArgumentError
-from experiments.experiment import RunContext, RunOptions
-from experiments.generation import OBSERVED, RANGES
-from experiments.generation.families import RANDOM_MEDIA
+from experiments.experiment import RunOptions
+from experiments.generation import EXPERIMENTS
 from experiments.generation.methods import TOLD_METHODS
 from experiments.generation.observed import posterior
-from experiments.generation.problems import GenerationProblem
-from experiments.generation.ranges import RangeCase
+from experiments.generation.problem import GenerationProblem
+from experiments.generation.problems import RANDOM_MEDIA
 from experiments.generation.told import ManyFields, OneField, Told
 from experiments.generation.training import training_of
 from experiments.generation.without_flow import gaussian_fields, likely_fields, smoothed_fields
 from probconserv import LinearConstraint, condition
-from tests.experiments.generation.tiny import SIZES, tiny
+from tests.experiments.generation.tiny import SIZES
 
 LEVEL = GenerationProblem(
     name="level", label="a constant", ranges=((0.0, 1.0),) * 3, bounds=(0.0, np.inf), modes=2,
@@ -120,7 +119,7 @@ def test_random_media_have_no_more_than_what_flows_in() -> None:
 
 @pytest.mark.long
 def test_all_rows_are_scored_against_every_field(tmp_path: Path) -> None:
-    entry = replace(OBSERVED["generate_gpme"], sizes={"smoke": replace(SIZES, nodes=16, draws=8)})
+    entry = replace(EXPERIMENTS["generate_gpme"], sizes={"smoke": replace(SIZES, nodes=16, draws=8)})
     cases = ("values-2", "values-total-5", "bounds")
     report = driver.run(entry, RunOptions(out=tmp_path, cases=cases))
     energy = report.records[report.records["score"] == "energy"].groupby(["case", "method"])["mean"].mean()
@@ -134,31 +133,3 @@ def test_all_rows_are_scored_against_every_field(tmp_path: Path) -> None:
     assert any(file.name == "observations.png" for file in report.files)
     again = driver.run(entry, RunOptions(out=tmp_path, cases=cases))
     assert again.records["mean"].equals(report.records["mean"])
-
-
-def test_laws_in_the_range_and_beyond_it() -> None:
-    flows = tiny("generate_stefan")
-    inside, beyond = (RangeCase(flows=flows, beyond=each, count=8, nodes=20) for each in (False, True))
-    deviation = torch.tensor(0.1, dtype=torch.float64)
-    laws = [inside.law(number, deviation) for number in range(8)]
-    assert [len(law.b) for law in laws] == [1, 1, 2, 3, 1, 1, 2, 3]
-    assert [bool(law.noise.any()) for law in laws] == [False] * 4 + [True] * 4
-    low, high = (float(flows.problem.draws(1, 20, 0, (end,))[0, -1].mean()) for end in (0.7, 0.55))
-    for number in (0, 4):
-        total = float(inside.law(number, deviation).b)
-        assert low - 0.03 <= total <= high + 0.03
-    parameters = [flows.problem.draws(1, 20, 0, (end,))[0, -1].mean() for end in (0.775, 0.535)]
-    least, most = (float(each) for each in parameters)
-    totals = [float(beyond.law(number, deviation).b) for number in range(0, 40, 4)]
-    assert all(least - 0.03 <= total <= most + 0.03 for total in totals)
-    assert min(totals) < low or max(totals) > high
-
-
-@pytest.mark.long
-def test_the_study_of_ranges_counts_laws(tmp_path: Path) -> None:
-    entry = replace(RANGES, flows=(tiny("generate_stefan"),))
-    report = driver.run(entry, RunOptions(out=tmp_path))
-    flagged = report.records[report.records["score"] == "flagged"].set_index("case")["mean"]
-    assert set(flagged.index) == {"stefan-inside", "stefan-beyond"}
-    assert flagged.between(0, 1).all()
-    assert RANGES.cases(RunContext(options=RunOptions(preset="laptop")))[0].count == 75

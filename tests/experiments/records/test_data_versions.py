@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import generation
 from experiments.boundary.open_rollouts import EXPERIMENTS as OPEN
 from experiments.boundary.open_rollouts.systems import SYSTEMS
 from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, Source
@@ -18,6 +17,7 @@ from experiments.combined.fields import cases_of
 from experiments.combined.training import field_samples
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
+from experiments.generation import EXPERIMENTS as GENERATION
 from experiments.gpme.functions import MEMBERS
 from experiments.observations import EXPERIMENTS as OBSERVATIONS
 from experiments.observations import energy, traffic
@@ -28,7 +28,6 @@ from tests.experiments.combined.tiny import SIZES
 
 SAMPLES = Path(__file__).with_name("data_versions.json")
 """By problem and version."""
-GENERATION = {**generation.EXPERIMENTS, **generation.OBSERVED}
 FIELDS = {problem.name: problem for entry in COMBINED.values() for problem in entry.problems}
 
 

@@ -53,8 +53,8 @@ SEEN = {
         "protocol_deviation_90",
         5.772e-9,
     ),
-    "round-off of a variance": ("generate_porous_medium", "initial-mass", "truth", 0, "protocol_deviation", 8.798e-16),
-    "round-off of a mean": ("generate_porous_medium", "initial-mass", "truth", 0, "protocol_mean", 5.337e-30),
+    "round-off of a variance": ("generate_stefan", "initial-mass", "truth", 0, "protocol_deviation", 8.798e-16),
+    "round-off of a mean": ("generate_stefan", "initial-mass", "truth", 0, "protocol_mean", 5.337e-30),
     "a fraction of functions": ("porous_medium", "m=3", "hardc-gp", 0, "shockless", 0.01492),
     "a gradient at the boundary": (
         "heat_independent",
@@ -65,13 +65,20 @@ SEEN = {
         2.44e-5,
     ),
     "a moment of draws": ("generate_stefan", "initial", "gaussian", 0, "mean_error", 1.128e-4),
-    "a moment better than that of true draws": ("generate_heat", "initial-mass", "gaussian", 0, "mean_error", 3.361e-7),
+    "a moment better than that of true draws": (
+        "generate_reaction_diffusion",
+        "initial-mass",
+        "training-fields",
+        0,
+        "mean_error",
+        1.645e-6,
+    ),
 }
 
 
 @pytest.mark.parametrize("seen", SEEN.values(), ids=SEEN)
 def test_another_processor_reproduces_the_release(seen: tuple[str, str, str, int, str, float]) -> None:
-    """Seen on an Intel Xeon; released on an AMD EPYC."""
+    """Seen on an Intel Xeon, or differences of this size; released on an AMD EPYC."""
     verdict = _recomputed(released_results(seen[0]), *seen[1:])
     assert verdict.compared["agreement"].tolist() == [Agreement.ERROR]
     assert str(verdict).startswith("Reproduced within the error: of 1 scores 0 are equal to the digits shown, 1 ")

@@ -130,7 +130,7 @@ def test_headings_are_names_in_words() -> None:
     headings = {
         "porous_medium": "Porous medium",
         "burgers_dirichlet": "Burgers Dirichlet",
-        "stefan-calibration": "Stefan: calibration",
+        "advection-calibration": "Advection: calibration",
         "generate_reaction_diffusion": "Reaction diffusion, generated",
         "generate_stokes-disturbed": "Stokes, generated: disturbed",
     }
