@@ -143,8 +143,6 @@ def others() -> dict[str, list[str]]:
     ratio = results_of("end_to_end").numbers["ratio"].unstack()["in-training"]
     seen = results_of("observations").numbers["CRPS"].unstack()
     *_, second, worst = sorted(100 * (seen["calibrated"] / seen["none"] - 1))
-    study = "porous_medium-calibration"
-    assert of(study, "m=1", "probconserv", "squared_residual") > 9 > 1e5 * of(study, "m=1", "probconserv", "MSE")
     return {
         "results": [
             "whose total is always zero",
@@ -154,8 +152,6 @@ def others() -> dict[str, list[str]]:
         ],
         "out_of_range": [
             f"errs {of('stefan', 'u=0.5', exact, 'MSE_paper') / of('stefan', 'u=0.5', exact, 'MSE'):.1f} times as much",
-            "A large z is not always a front in the wrong place",
-            f"is {over(study, ['m=3'], ('displaced', 'probconserv'), 'MSE')[0]:.0f} times that of ProbConserv at m = 3",
         ],
         "combined": [
             f"is {to(ratio[[f'porous_medium-{n}' for n in (1, 2, 3)]], 2)} times that of the operator updated after",

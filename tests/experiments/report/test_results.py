@@ -132,12 +132,12 @@ def test_headings_are_names_in_words() -> None:
         "burgers_dirichlet": "Burgers Dirichlet",
         "advection-calibration": "Advection: calibration",
         "generate_reaction_diffusion": "Reaction diffusion, generated",
-        "generate_stokes-disturbed": "Stokes, generated: disturbed",
+        "generate_stokes-study": "Stokes, generated: study",
     }
     assert {name: title(name) for name in headings} == headings
 
 
-@pytest.mark.parametrize("name", ["stefan", "viscous_burgers", "generate_gpme", "generate_stokes-disturbed"])
+@pytest.mark.parametrize("name", ["stefan", "viscous_burgers", "generate_gpme", "generate_stokes-study"])
 def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
     """Names of rows wrap or are cut, numbers are not."""
     results, printed = released(name), io.StringIO()
