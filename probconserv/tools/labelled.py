@@ -26,8 +26,8 @@ class Budget:
     Args:
         terms: Name of a variable, or names with coefficients: numbers, or a ``DataArray`` such as the mass of layers.
         total: A number, or a ``DataArray`` over dimensions that the sum leaves, such as time.
-        weights: A ``DataArray``, 0 where a place does not count. Without it they are fractions of the area, see
-            ``area_fractions``, so that the total is a mean over the area.
+        weights: A number for all places, 1 for a plain sum, or a ``DataArray``, 0 where a place does not count. Without
+            it they are fractions of the area, see ``area_fractions``, so that the total is a mean over the area.
         units: Units that variables must have in their attributes; those of the total by default, if it has some and is
             about one variable.
     """
@@ -66,7 +66,9 @@ class Budget:
         for name, coefficient in self.coefficients.items():
             along = [dim for dim in dataset[name].dims if dim in dims]
             if fractions is None:
-                weights = xarray.DataArray(self.weights)
+                weights: Any = xarray.DataArray(self.weights)
+                if not weights.ndim:
+                    weights = weights * xarray.DataArray(np.ones([dataset.sizes[dim] for dim in along]), dims=along)
             else:
                 weights = fractions.sum([dim for dim in fractions.dims if dim not in along])
             rows[name] = weights * xarray.DataArray(coefficient)
@@ -74,7 +76,8 @@ class Budget:
             if lacking or beyond:
                 raise InvalidArgumentError(
                     f"The weights of '{name}' lack its dimensions {sorted(lacking)} and have others, {sorted(beyond)}; "
-                    "multiply its coefficient by the sizes of cells along each, a DataArray."
+                    "give weights=1 for a plain sum or a DataArray over all dimensions, or multiply the coefficient by "
+                    "the sizes of cells along each, a DataArray."
                 )
             if not np.isfinite(rows[name]).all():
                 raise InvalidArgumentError(f"The weights of '{name}' hold NaN; fill them with 0 where nothing counts.")
@@ -135,6 +138,7 @@ def constrain(
     std: Any = None,
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
     at_most: Mapping[str, str] | None = None,
+    return_std: bool = False,
 ) -> Any:
     """The most probable data under the laws: each value moves in proportion to its variance; see ``condition``.
 
@@ -145,18 +149,27 @@ def constrain(
         data: A ``Dataset``, or a ``DataArray`` with a name.
         laws: Budgets that hold together.
         dims: Dimensions over which they sum; one set of laws for every index of the others, such as time.
-        std: Standard deviations: a ``Dataset``, or numbers and ``DataArray``s by variable; errors are independent, so
-            that of equally uncertain cells a small one moves less: divide by the root of ``area_fractions`` if all
-            shall move alike. Without it, for one law of one variable, all that have a weight move alike.
+        std: Standard deviations: a ``Dataset``, or by variable numbers, ``DataArray``s or arrays over its last
+            dimensions; for one variable that alone. Errors are independent, so that of equally uncertain cells a small
+            one moves less: divide by the root of ``area_fractions`` if all shall move alike. Without it, for one law of
+            one variable, all that have a weight move alike.
         bounds: Lowest and highest value of variables, None for no bound.
         at_most: Pairs {"frozen": "total"} of variables, the first nowhere above the second.
+        return_std: Whether the standard deviations under the laws come with the data, from 500 draws where bounds hold;
+            needs ``std``.
+
+    Returns:
+        The data; with ``return_std`` a pair of them and the deviations of the variables, a ``Dataset`` as well, or a
+        ``DataArray`` if the data are one.
 
     Raises:
         InvalidArgumentError: If a name, a unit or a coordinate does not fit, values with a weight are missing, or
             chunks cut ``dims``; where the data are chunks of dask, missing values are found when they are computed.
     """
     if isinstance(data, xarray.DataArray) and data.name is not None:
-        return constrain(data.to_dataset(), laws, dims, std=std, bounds=bounds, at_most=at_most)[data.name]
+        options = {"std": std, "bounds": bounds, "at_most": at_most, "return_std": return_std}
+        result = constrain(data.to_dataset(), laws, dims, **options)
+        return tuple(part[data.name] for part in result) if return_std else result[data.name]
     if not isinstance(data, xarray.Dataset):
         raise InvalidArgumentError(
             f"data must be a Dataset, or a DataArray with a name, got {type(data).__name__}; the laws are about names."
@@ -171,6 +184,10 @@ def constrain(
     check_variables(data, names, dims)
     _check_pairs(data, pairs, dims)
     cores = [[dim for dim in dims if dim in data[name].dims] for name in names]
+    if std is not None and not isinstance(std, Mapping) and len(names) == 1:
+        std = {names[0]: std}
+    if return_std and std is None:
+        raise InvalidArgumentError("return_std needs std, from which deviations under the laws follow; give both.")
     rows, deviations, totals = _aligned(data, laws, dims, names, std)
     ends = [(bounds or {}).get(name, (None, None)) for name in names]
     sides = [[end if pair[side] is None else pair[side] for pair in ends] for side, end in ((0, -inf), (1, inf))]
@@ -200,10 +217,12 @@ def constrain(
             law &= _at_most(names.index(low), names.index(high), sizes, unit)
         scaled = ((values / unit).masked_fill(missing, 0.0) for values in (mean, deviation))
         posterior = condition(Normal(*scaled, validate_args=False), law)
-        after = (posterior.mode if bounds or pairs else posterior.mean).masked_fill(missing, torch.nan) * unit
+        found = [posterior.mode if bounds or pairs else posterior.mean]
+        found += [posterior.stddev] if return_std else []
         changed = [
             each.reshape(part.shape).numpy().astype(part.dtype)
-            for each, part in zip(after.split(sizes, dim=-1), parts, strict=False)
+            for field in found
+            for each, part in zip((field.masked_fill(missing, torch.nan) * unit).split(sizes, -1), parts, strict=False)
         ]
         return tuple(changed) if len(changed) > 1 else changed[0]
 
@@ -219,13 +238,19 @@ def constrain(
             *(cores[names.index(name)] for law in rows for name in law),
             *[[]] * len(laws),
         ],
-        output_core_dims=cores,
-        output_dtypes=[data[name].dtype for name in names],
+        output_core_dims=cores * (1 + return_std),
+        output_dtypes=[data[name].dtype for name in names] * (1 + return_std),
         dask="parallelized",
     )
     results = results if isinstance(results, tuple) else (results,)
-    parts = zip(names, results, strict=True)
-    return data.assign({name: data[name].copy(data=part.transpose(*data[name].dims).data) for name, part in parts})
+    corrected, *deviating = (
+        {
+            name: data[name].copy(data=part.transpose(*data[name].dims).data)
+            for name, part in zip(names, results[first : first + len(names)], strict=True)
+        }
+        for first in range(0, len(results), len(names))
+    )
+    return (data.assign(corrected), data[names].assign(deviating[0])) if return_std else data.assign(corrected)
 
 
 def check_variables(data: Any, names: Sequence[str], dims: Sequence[str]) -> None:
@@ -275,8 +300,12 @@ def check_coordinates(*parts: Any) -> None:
 
 def _aligned(data: Any, laws: Sequence[Budget], dims: Sequence[str], names: Sequence[str], std: Any) -> Any:
     """Rows, standard deviations and totals, on the coordinates of the data."""
-    if not set(names) <= set(std or names) or (std is None and not len(names) == len(laws) == 1):
-        raise InvalidArgumentError(f"std must say how uncertain each of {names} is, got {std and list(std)}.")
+    stated = list(std) if isinstance(std, Mapping) else []
+    if not set(names) <= set(stated) and not (std is None and len(names) == len(laws) == 1):
+        raise InvalidArgumentError(
+            f"std must say how uncertain each of {names} is, by a Dataset or {{name: deviation}}, got "
+            f"{stated or type(std).__name__}."
+        )
     spreads = [std[name] for name in names] if std is not None else []
     for law in laws:
         check_coordinates(data[names], law.total, law.weights, *law.coefficients.values(), *spreads)
@@ -291,9 +320,15 @@ def _aligned(data: Any, laws: Sequence[Budget], dims: Sequence[str], names: Sequ
 
 def _deviation(variable: Any, std: Any, dims: Sequence[str]) -> Any:
     """A standard deviation at every place that the laws sum over."""
-    if np.ndim(std) and not hasattr(std, "dims"):
-        raise InvalidArgumentError(f"std of '{variable.name}' must be a number or a DataArray, whose axes have names.")
-    std = xarray.DataArray(std)
+    if not hasattr(std, "dims"):
+        std = np.asarray(std)
+        along = variable.dims[variable.ndim - std.ndim :]
+        if std.shape != tuple(variable.sizes[dim] for dim in along):
+            raise InvalidArgumentError(
+                f"std of '{variable.name}' must be a number or a DataArray, whose axes have names, or an array over "
+                f"its last dimensions {dict(variable.sizes)}, got an array {std.shape}."
+            )
+        std = xarray.DataArray(std, dims=along)
     units = [each.attrs.get("units") for each in (variable, std)]
     if (
         not set(std.dims) <= set(variable.dims)

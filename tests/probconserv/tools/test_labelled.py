@@ -181,7 +181,11 @@ WRONG = [
     (BOTH, {"std": {"t": 1.0}}, "how uncertain each"),
     (MEAN, {"std": {"t": -1.0}}, "must not be negative"),
     (MEAN, {"std": {"t": KELVIN}}, "its units 'K'; got"),
-    (MEAN, {"std": {"t": np.ones(6)}}, "a number or a DataArray"),
+    (MEAN, {"std": {"t": np.ones(6)}}, r"a number or a DataArray.* array over .*'lon': 8}, got an array \(6,\)"),
+    (MEAN, {"std": np.ones((1, 3, 6, 8))}, r"got an array \(1, 3, 6, 8\)"),
+    (BOTH, {"std": 1.0}, r"each of \['t', 'rain'\] is, by a Dataset or {name: deviation}, got float"),
+    (MEAN, {"return_std": True}, "return_std needs std"),
+    (Budget("t", 1.0), {"data": DATA.t.rename(lat="a", lon="b"), "dims": ("a", "b")}, "give weights=1 for a plain sum"),
     (MEAN, {"data": DATA.assign(t=DATA.t.astype(int))}, "'t' is int64"),
     (MEAN, {"data": DATA.t.rename(None)}, "a DataArray with a name"),
     ([], {}, "at least one Budget"),
@@ -193,3 +197,63 @@ WRONG = [
 def test_what_does_not_fit_is_refused(laws, options, message):
     with np.errstate(all="ignore"), pytest.raises(InvalidArgumentError, match=f"(?s){message}"):
         constrain(**{"data": DATA, "laws": laws, "dims": GLOBE} | options)
+
+
+@pytest.mark.parametrize("data", [DATA, DATA.t])
+def test_std_is_a_number_an_array_or_labelled_and_alone_for_one_variable(data):
+    rows = np.broadcast_to(STD.values[:, None], (6, 8))
+    expected = {
+        0.5: constrain(DATA, MEAN, GLOBE, std={"t": 0.5}).t,
+        "rows": constrain(DATA, MEAN, GLOBE, std={"t": STD}).t,
+    }
+    forms = {
+        0.5: [0.5, np.float32(0.5), np.full((6, 8), 0.5), np.full(8, 0.5).tolist(), np.full((3, 6, 8), 0.5)],
+        "rows": [STD, STD.rename("t"), STD.rename("other"), rows, torch.tensor(rows), xarray.Dataset({"t": STD})],
+    }
+    for name, stated in forms.items():
+        for std in [*stated, *({"t": each} for each in stated if not isinstance(each, xarray.Dataset))]:
+            after = constrain(data, MEAN, GLOBE, std=std)
+            xarray.testing.assert_identical(after if data is not DATA else after.t, expected[name])
+
+
+def test_weights_of_one_make_a_plain_sum_over_any_dimensions():
+    load = xarray.DataArray(np.ones((3, 4), dtype="float32"), dims=("t", "region"), name="load")
+    for weights in (1, 1.0, xarray.DataArray(1), xarray.DataArray(np.ones(4), dims="region")):
+        for std in (None, 0.5):
+            after = constrain(load, Budget("load", 5.0, weights=weights), "region", std=std)
+            np.testing.assert_allclose(after.sum("region"), 5.0, rtol=1e-6)  # float32
+    doubled = constrain(load, Budget({"load": 2.0}, 5.0, weights=3), "region")
+    np.testing.assert_allclose(6 * doubled.sum("region"), 5.0, rtol=1e-6)
+    layers = xarray.DataArray(np.ones((2, 6, 8)), dims=("level", *GLOBE), name="load")
+    np.testing.assert_allclose(constrain(layers, Budget("load", 5.0, weights=1), ("level", *GLOBE)).sum(), 5.0)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_deviations_under_the_laws_are_those_of_the_library(chunked):
+    laws, std = [Budget("t", TOTALS), Budget({"t": 1.0, "rain": 1 + STD}, 295.0)], {"t": STD, "rain": 0.1}
+    given = DATA.chunk(time=1) if chunked else DATA
+    after, deviation = constrain(given, laws, GLOBE, std=std, return_std=True)
+    xarray.testing.assert_identical(after.compute(), constrain(given, laws, GLOBE, std=std).compute())
+    assert list(deviation.data_vars) == ["t", "rain"]
+    assert deviation.rain.dims == DATA.rain.dims
+    assert deviation.t.attrs["units"] == "K"
+    areas = (area_fractions(DATA, GLOBE) + 0 * DATA.t[0]).values
+    weights = np.concatenate([areas.ravel(), (areas * (1 + STD.values[:, None])).ravel()])
+    G = torch.tensor(np.stack([np.where(np.arange(96) < 48, weights, 0.0), weights]))
+    prior = torch.tensor(np.concatenate([np.repeat(STD.values, 8), np.full(48, 0.1)]))
+    under = condition(Normal(torch.zeros(96).double(), prior), LinearConstraint(G, torch.zeros(2))).stddev.numpy()
+    for name, part in zip(("t", "rain"), np.split(under, 2), strict=True):
+        for time in range(3):
+            found = deviation[name].isel(time=time).transpose(*GLOBE).values.ravel()
+            np.testing.assert_allclose(found, part, rtol=1e-10)
+
+
+def test_deviations_of_one_array_under_bounds_and_with_missing_values():
+    rain, ocean = DATA.rain.astype("float32"), xarray.DataArray(RANDOM.random((6, 8)) > 0.3, dims=GLOBE)
+    weights = area_fractions(DATA, GLOBE).where(ocean, 0.0)
+    law = Budget("rain", 0.1, weights=weights)
+    after, deviation = constrain(rain.where(ocean), law, GLOBE, std=0.3, bounds={"rain": (0.0, None)}, return_std=True)
+    assert (deviation.name, deviation.dtype, deviation.dims) == ("rain", np.float32, rain.dims)
+    assert (deviation.isnull() == after.isnull()).all()
+    assert float(after.min()) >= 0
+    assert 0 < float(deviation.max()) < 0.33  # 0.3, known to 3 % by 500 draws
