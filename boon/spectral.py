@@ -101,33 +101,21 @@ def _fourier_matrices(
     )
 
 
-def fourier_axes(bases: Sequence[Basis], axes: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The Fourier axes among ``axes`` (default: all), in order; the last one stores only frequencies ≥ 0."""
-    chosen = range(len(bases)) if axes is None else sorted(axes)
-    return tuple(axis for axis in chosen if bases[axis].fourier)
+def fourier_axes(bases: Sequence[Basis]) -> tuple[int, ...]:
+    """The Fourier axes, in order; the last one stores only frequencies ≥ 0."""
+    return tuple(axis for axis, basis in enumerate(bases) if basis.fourier)
 
 
-def analyse(
-    x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis], axes: Sequence[int] | None = None
-) -> Tensor:
-    """Modes of a real field.
-
-    Args:
-        x: The field.
-        bases: One basis per axis.
-        axes: The axes to transform; None means all.
-
-    Returns:
-        ``(batch, channels, *modes)``, complex if a Fourier axis was transformed; other axes keep their nodes.
-    """
-    for axis in range(len(bases)) if axes is None else axes:
-        x = along_axis(bases[axis].analysis, x, 2 + axis)
-    return to_modes(x, bases, axes)
+def analyse(x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]) -> Tensor:
+    """Modes of a real field, ``(batch, channels, *modes)``; complex if there is a Fourier axis."""
+    for axis, basis in enumerate(bases):
+        x = along_axis(basis.analysis, x, 2 + axis)
+    return to_modes(x, bases)
 
 
-def to_modes(x: Tensor, bases: Sequence[Basis], axes: Sequence[int] | None = None) -> Tensor:
+def to_modes(x: Tensor, bases: Sequence[Basis]) -> Tensor:
     """Coefficients of cosines and sines along the Fourier axes → modes, as in ``analyse``."""
-    *full, half = fourier_axes(bases, axes) or (None,)
+    *full, half = fourier_axes(bases) or (None,)
     if half is None:
         return x
     cosine, sine = x.split([bases[half].modes, bases[half].modes - 1], 2 + half)
@@ -139,14 +127,20 @@ def to_modes(x: Tensor, bases: Sequence[Basis], axes: Sequence[int] | None = Non
 
 def synthesise(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *space"]:
     """The real field with these modes: the inverse of ``analyse`` on the span of the bases."""
-    *full, half = fourier_axes(bases) or (None,)
-    if half is not None:
-        for axis in full:
-            modes = _from_frequencies(modes, bases[axis].modes, 2 + axis)
-        modes = torch.cat([modes.real, -modes.imag.narrow(2 + half, 1, bases[half].modes - 1)], 2 + half)
+    x = to_coefficients(modes, bases)
     for axis in reversed(range(len(bases))):
-        modes = along_axis(bases[axis].synthesis, modes, 2 + axis)
-    return modes
+        x = along_axis(bases[axis].synthesis, x, 2 + axis)
+    return x
+
+
+def to_coefficients(modes: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """Modes → coefficients of cosines and sines along the Fourier axes: the inverse of ``to_modes``."""
+    *full, half = fourier_axes(bases) or (None,)
+    if half is None:
+        return modes
+    for axis in full:
+        modes = _from_frequencies(modes, bases[axis].modes, 2 + axis)
+    return torch.cat([modes.real, -modes.imag.narrow(2 + half, 1, bases[half].modes - 1)], 2 + half)
 
 
 def along_axis(matrix: Float[Tensor, "r n"], x: Tensor, dim: int) -> Tensor:

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from boon.channels import ChannelBOON
 from boon.conditions.parts import Part
 from boon.corrections.correction import Correction
+from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
@@ -33,7 +35,9 @@ FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
 _KEEP_STATE = "keep operator.state_dict() with torch.save and load it into an operator that is built alike"
 _FOREIGN, _INSIDE = "Module", "operator."
-_CONDITIONS: dict[str, type] = {cls.__name__: cls for cls in (Dirichlet, Neumann, Robin, Periodic)}
+_UNLISTED: dict[str, type] = {
+    cls.__name__: cls for cls in (Dirichlet, Neumann, Robin, Periodic, EliminationWithoutSchur)
+}
 
 
 Operator = FNO | Normalised | BOON | ChannelBOON
@@ -308,17 +312,19 @@ def _encode(value: Any) -> dict[str, Any]:
 
 
 def _class_of(name: str) -> type | None:
-    """What a file may name: a condition, or a correction or transform that ``boon/__init__.pyi`` lists; else None."""
+    """What a file may name: a correction or transform that ``boon/__init__.pyi`` lists, or one of the unlisted."""
     cls = getattr(import_module("boon"), name, None)
     listed = isinstance(cls, type) and issubclass(cls, Correction | FourierTransform)
-    return cls if listed else _CONDITIONS.get(name)
+    return cls if listed else _UNLISTED.get(name)
 
 
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
     cls = _class_of(options.pop("class"))
+    if cls is Elimination and "block" in options:  # files of versions 0.1 to 0.3
+        cls = None if options.pop("block") else EliminationWithoutSchur
     if cls is None:
-        raise LookupError(f"this version has no class {description['class']!r}; version 0.2 may read it")
+        raise LookupError(f"this version has no {description}; version 0.2 may read it")
     if cls is SmoothExtension:
         options.setdefault("reach", 0.0)  # files of version 0.1
     if not all(map(_is_number, options.values())):

@@ -68,7 +68,8 @@ def stepped(result: Mapping[str, Any]) -> str:
         rows.setdefault("plain FNO, seconds", {})[size] = f"{case['seconds']:.3g}"
         rows.setdefault(f"{case['baseline']}, seconds", {})[size] = f"{case['baseline_seconds']:.3g}"
         rows.setdefault("plain FNO over it", {})[size] = f"{1 / case['ratio']:.2f}"
-    table = pd.DataFrame([[name, *(row[size] for size in shapes)] for name, row in rows.items()], columns=["", *shapes])
+    lines = [[name, *(row.get(size, "not defined") for size in shapes)] for name, row in rows.items()]
+    table = pd.DataFrame(lines, columns=["", *shapes])
     return "\n\n".join([_machine(result), markdown(table)])
 
 

@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from boon import Correction, Elimination, MixedTransform, Prescription, SmoothExtension
+from boon import Correction, MixedTransform, Prescription, SmoothExtension
+from boon.corrections.without_schur import EliminationWithoutSchur
 from experiments.boundary.baselines.architectures import (
     Convolutional,
     DeepOperator,
@@ -109,7 +110,10 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     told: dict[str, Any] = {"channels": _has_channels(case)}
     default = Treatment(correction=default_of(case), circle=all(case.periodic), **told)
     with_data, package = " + channels" if told["channels"] else "", "FNO of neuraloperator"
-    eliminated, elimination = "BOON (elimination without the Schur term)", Treatment(correction=Elimination())
+    eliminated, elimination = (
+        "BOON (elimination without the Schur term)",
+        Treatment(correction=EliminationWithoutSchur()),
+    )
 
     def row(key: str, label: str, style: Style, **options: Any) -> Method:
         return Method(key=key, label=label, style=style, treatment=Treatment(**options))

@@ -1,6 +1,7 @@
 """The corrections that tests go through."""
 
 from boon import Elimination, MixedTransform, Prescription, SmoothExtension
+from boon.corrections.without_schur import EliminationWithoutSchur
 
 ONE_OF_A_KIND = [Prescription(hidden=True), SmoothExtension(hidden=True), MixedTransform()]
 EVERY = [
@@ -9,7 +10,8 @@ EVERY = [
     SmoothExtension(reach=0.0),
     SmoothExtension(hidden=True, reach=0.0),
     *ONE_OF_A_KIND,
-    Elimination(),
-    Elimination(hidden=False),
+    EliminationWithoutSchur(),
+    EliminationWithoutSchur(hidden=False),
     MixedTransform(share=0.0),
 ]
+ON_ONE_AXIS = [*EVERY, Elimination(), Elimination(hidden=False)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,6 +22,7 @@ from boon import (
     Prescription,
     SmoothExtension,
 )
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import Normalised
 from boon.storage import FORMAT, OLDER, load, read_notes, save
@@ -128,12 +130,12 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
 @pytest.mark.parametrize(
     ("correction", "stored"),
     [
-        (Elimination(), {"class": "Elimination", "block": False, "hidden": True}),
+        (EliminationWithoutSchur(), {"class": "Elimination", "block": False, "hidden": True}),
         (MixedTransform(length=0.05), {"class": "MixedTransform", "share": 0.5, "length": 0.05}),
         (SmoothExtension(), {"class": "SmoothExtension", "length": 0.01, "hidden": False, "reach": 0.25}),
     ],
 )
-def test_files_of_version_0_2_have_the_corrections_that_they_name(tmp_path, correction, stored):
+def test_files_of_older_versions_have_the_corrections_that_they_name(tmp_path, correction, stored):
     conditions = [(Dirichlet(0.1), Neumann(0.2))]
     before = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=2)), conditions, correction=correction)
     sides = [[{"class": "Dirichlet", "value": 0.1}, {"class": "Neumann", "gradient": 0.2, "flux": None}]]
@@ -143,6 +145,17 @@ def test_files_of_version_0_2_have_the_corrections_that_they_name(tmp_path, corr
     a, old = torch.randn(2, 1, 30), load(described(tmp_path / "old", before, description))
     assert old.correction == correction
     assert torch.equal(old(a), before(a))
+
+
+def test_elimination_is_stored_and_its_form_in_blocks_is_left_to_version_0_2(tmp_path):
+    operator = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=2)), [(Dirichlet(0.1), Neumann(0.2))], None, Elimination())
+    save(operator, tmp_path / "new")
+    assert load(tmp_path / "new").correction == Elimination()
+    with safe_open(tmp_path / "new", "pt") as file:
+        description = json.loads(file.metadata()["operator"])
+    description["correction"] = {"class": "Elimination", "block": True, "hidden": True}
+    with pytest.raises(DataFileError, match=r"has no .*'block': True.*version 0\.2 may read it"):
+        load(described(tmp_path / "old", operator, description))
 
 
 def test_notes_are_kept(tmp_path):

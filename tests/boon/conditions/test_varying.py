@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from boon import BOON, ChannelBOON, Elimination, MixedTransform, Part, Prescription, SmoothExtension
+from boon import BOON, ChannelBOON, MixedTransform, Part, Prescription, SmoothExtension
 from boon.conditions.discretisation import boundary_channels
 from boon.conditions.functionals import prescribe
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
@@ -16,7 +17,7 @@ from solvers.stencils import one_sided_gradient
 from tests.boon.cases import EVERY
 
 N, M = 14, 11
-ANYWHERE = [each for each in EVERY if not isinstance(each, Elimination)]
+ANYWHERE = [each for each in EVERY if not isinstance(each, EliminationWithoutSchur)]
 ALONG = torch.linspace(0, 1, M, dtype=torch.float64)
 PARTS = (Part(Dirichlet(2.0), where=lambda y: y < 0.45), Part(Neumann(0.5)))
 LEAKY = Robin((1 + ALONG).view(1, 1, M), -(0.2 + ALONG**2).view(1, 1, M), 1.0)
@@ -51,7 +52,7 @@ def derivative(u, axis, last, order=2):
 @pytest.mark.parametrize("conditions", [*CLOSED, *OPEN])
 @pytest.mark.parametrize("correction", EVERY)
 def test_every_correction_meets_every_condition_or_says_why_not(correction, conditions, dtype, tolerance):
-    if isinstance(correction, Elimination) and (conditions in OPEN or None in (conditions[1] or ())):
+    if isinstance(correction, EliminationWithoutSchur) and (conditions in OPEN or None in (conditions[1] or ())):
         with pytest.raises(InvalidArgumentError, match="on one side only or on a part of a side"):
             build(conditions, correction)
         return
@@ -86,7 +87,8 @@ def test_robin_with_fields_holds_against_the_data_as_given(correction, last):
 
 
 @pytest.mark.parametrize(
-    "correction", [Prescription(), SmoothExtension(), SmoothExtension(hidden=True, reach=0.0), Elimination()]
+    "correction",
+    [Prescription(), SmoothExtension(), SmoothExtension(hidden=True, reach=0.0), EliminationWithoutSchur()],
 )
 def test_constant_coefficients_as_tensors_are_numbers(correction):
     a, b = torch.full((1, 1, 1), 1.5), torch.full((1, 1, 1), -0.3)

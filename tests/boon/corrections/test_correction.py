@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, Elimination, FNOConfig, Prescription, SmoothExtension
+from boon import BOON, FNO, FNOConfig, Prescription, SmoothExtension
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, read, set_nodes
 from boon.corrections.correction import Correction
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -167,7 +168,7 @@ def test_the_tolerance_of_corners_is_relative_to_the_values():
         harmonise(both, 1e-4)
 
 
-CORRECTIONS = [Prescription(), SmoothExtension(length=0.3), *ONE_OF_A_KIND, Elimination()]
+CORRECTIONS = [Prescription(), SmoothExtension(length=0.3), *ONE_OF_A_KIND, EliminationWithoutSchur()]
 every_correction = pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
 
 

@@ -12,6 +12,7 @@ from boon import BOON, Elimination, MixedTransform, Prescription, SmoothExtensio
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import read
 from boon.corrections.correction import Correction, PrescriptionStep
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
@@ -25,8 +26,8 @@ from tests.strategies import seeds
 CORRECTIONS = [
     Prescription(hidden=True),
     SmoothExtension(hidden=True),
-    Elimination(),
-    Elimination(hidden=False),
+    EliminationWithoutSchur(),
+    EliminationWithoutSchur(hidden=False),
     MixedTransform(share=0.0),
 ]
 
@@ -98,7 +99,7 @@ def test_elimination_equals_the_dense_kernel(shape, n_modes, axes, margin):
     conditions = [(Dirichlet(0.0), Dirichlet(0.0)) if axis in axes else None for axis in range(len(shape))]
     inner = x[(..., *(slice(margin, n - margin) for n in shape))]
     boundary = discretise(conditions, [1.0] * len(shape), None, inner, 2).inside([margin] * len(shape))
-    result = Elimination().kernel(kernel_of(layer, x.dtype), x, bases, boundary)
+    result = EliminationWithoutSchur().kernel(kernel_of(layer, x.dtype), x, bases, boundary)
 
     def convolution(unit, weight, _):
         return neuralop_stub.convolve(torch.from_numpy(unit), weight).numpy()
@@ -115,7 +116,7 @@ def test_elimination_in_a_padded_array_carries_boundary_functionals():
     bases = tuple(replace(basis, margin=margin) for basis, margin in zip(bases, (2, 1), strict=True))
     conditions = [(Neumann(0.0), Dirichlet(0.0)), (Robin(1.0, -0.3, 0.0), Neumann(0.0))]
     boundary = discretise(conditions, (1.0, 1.0), None, x[..., 2:-2, 1:-1], 3)
-    result = Elimination().kernel(kernel_of(layer, x.dtype), x, bases, boundary.inside((2, 1)))
+    result = EliminationWithoutSchur().kernel(kernel_of(layer, x.dtype), x, bases, boundary.inside((2, 1)))
     for side in boundary.functionals:
         domain, before = (field[..., 2:-2, 1:-1] for field in (result, x))
         assert torch.allclose(read(side, domain), read(side, before), atol=1e-10)

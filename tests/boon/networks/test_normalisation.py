@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, FNO, Elimination, FNOConfig, Normalised, boundary_error, load, save
+from boon import BOON, FNO, FNOConfig, Normalised, boundary_error, load, save
 from boon.conditions.functionals import read
+from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import interpolate
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import ONE_OF_A_KIND
 from tests.strategies import seeds
 
-CORRECTIONS = [*ONE_OF_A_KIND, Elimination()]
+CORRECTIONS = [*ONE_OF_A_KIND, EliminationWithoutSchur()]
 SMALL = FNOConfig(width=4, modes=(3,), depth=2)
 
 
