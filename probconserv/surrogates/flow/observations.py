@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.fitted.members import MemberGaussian
 from probconserv.surrogates._interpolation import corners_of
 from probconserv.update import from_samples
 
@@ -94,10 +94,12 @@ def _excess(observations: LinearConstraint, draws: Tensor) -> float:
     return float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))
 
 
-class DrawnFields(FieldGaussian):
+class DrawnFields(MemberGaussian):
     """Draws ``(s, *batch, q)`` as a prediction: its samples are draws, its mean and covariance theirs.
 
-    It can stand wherever a Gaussian can: ``condition`` reads it as the Gaussian of its mean and covariance.
+    It can stand wherever a Gaussian can: ``condition`` reads it as ``from_samples`` reads the draws, and warns where
+    they cannot explain a law. Another batch and part of the points are draws as well; sums and products are the
+    Gaussian.
 
     Args:
         draws: Fields, at least two.
@@ -106,7 +108,8 @@ class DrawnFields(FieldGaussian):
 
     def __init__(self, draws: Float[Tensor, "s *batch q"], noise_variance: float | Tensor = 0.0) -> None:
         gaussian = from_samples(draws, noise_variance)
-        super().__init__(gaussian.mean, gaussian.lazy_covariance_matrix)
+        assert isinstance(gaussian, MemberGaussian)
+        super().__init__(gaussian.mean, gaussian.members)
         self.draws = draws
 
     def rsample(
@@ -127,3 +130,7 @@ class DrawnFields(FieldGaussian):
         index = torch.randint(len(self.draws), (shape.numel(), *batch), generator=generator)
         chosen = self.draws.gather(0, index[..., None].expand(*index.shape, self.draws.shape[-1]))
         return chosen.reshape(*shape, *self.draws.shape[1:])
+
+    def _changed(self, change: Callable[[Tensor, int], Tensor]) -> "DrawnFields":
+        noise = 0.0 if self.members.noise is None else change(self.members.noise.expand(self.mean.shape), 1)
+        return DrawnFields(change(self.draws.movedim(0, -1), 2).movedim(-1, 0), noise)

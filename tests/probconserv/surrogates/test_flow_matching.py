@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import Context, FlowMatching, LinearConstraint, Posterior, ProbConserv, Query
+from probconserv import Context, FlowMatching, LinearConstraint, Posterior, ProbConserv, Query, condition
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.flow import (
     DrawnFields,
@@ -22,6 +22,7 @@ from probconserv.surrogates.flow import (
 from probconserv.surrogates.flow.observations import given_observations, interpolation_rows
 from probconserv.training import TrainingConfig
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
+from tests.strategies import normal
 
 TRAINING = TrainingConfig(steps=9, peak_rate=1e-2, checkpoint_every=3, precision="32-true")
 X = torch.linspace(0, 1, N, dtype=torch.float64)
@@ -209,6 +210,29 @@ def test_draws_of_a_prediction_are_whole_fields() -> None:
         assert bool((prediction.draws[:, 1] == sample).all(dim=-1).any())
     with pytest.raises(InvalidArgumentError, match="base_samples"):
         prediction.rsample(base_samples=torch.zeros(3))
+
+
+def test_another_batch_or_part_of_the_points_of_a_prediction_are_draws_with_the_same_moments() -> None:
+    prediction = DrawnFields(normal(9, 2, 8), 0.1 * torch.arange(1.0, 17.0, dtype=torch.float64).reshape(2, 8))
+    larger, second, part = prediction.expand(torch.Size([3, 2])), prediction[1], prediction[:, 2:5]
+    for found, mean, draws in (
+        (larger, prediction.mean.expand(3, 2, 8), prediction.draws[:, None].expand(9, 3, 2, 8)),
+        (second, prediction.mean[1], prediction.draws[:, 1]),
+        (part, prediction.mean[:, 2:5], prediction.draws[..., 2:5]),
+    ):
+        assert isinstance(found, DrawnFields)
+        assert torch.equal(found.draws, draws)
+        assert torch.allclose(found.mean, mean, rtol=0, atol=1e-15)
+        assert bool((found.rsample()[None] == draws).all(dim=-1).any(dim=0).all())
+    covariance = prediction.covariance_matrix
+    assert torch.allclose(larger.covariance_matrix[2], covariance, rtol=0, atol=1e-15)
+    assert torch.allclose(part.covariance_matrix, covariance[:, 2:5, 2:5], rtol=0, atol=1e-15)
+
+
+def test_draws_that_cannot_explain_a_law_are_named_in_a_warning() -> None:
+    far = LinearConstraint(torch.ones(1, 8), torch.tensor([1e3]))
+    with pytest.warns(UserWarning, match="members cannot explain the law in 1 of 1 fields"):
+        condition(DrawnFields(normal(9, 8)), far)
 
 
 def test_a_prediction_can_be_wrapped_in_a_law() -> None:
