@@ -184,7 +184,9 @@ class Posterior(MultivariateNormal):
 
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""
-        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self.gain.checked)
+        larger = Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self.gain.checked)
+        larger.stated = self.stated
+        return larger
 
     def unsqueeze(self, dim: int) -> MultivariateNormal:
         """See gpytorch; the result is a plain ``MultivariateNormal``."""
@@ -195,8 +197,22 @@ class Posterior(MultivariateNormal):
         return self._plain().add_jitter(noise)
 
     def __getitem__(self, idx: Any) -> MultivariateNormal:
-        """Selects batch entries or points; the result is a plain ``MultivariateNormal`` with dense covariance."""
-        return FieldGaussian(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
+        """Selects batch entries, or points, which are a plain ``MultivariateNormal`` with dense covariance."""
+        entries = idx if isinstance(idx, tuple) else (idx,)
+        if len(entries) > len(self.batch_shape) or any(entry is Ellipsis or entry is None for entry in entries):
+            return FieldGaussian(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
+        prior = self.prior if self.prior.batch_shape == self.batch_shape else self.prior.expand(self.batch_shape)
+        selected = Posterior(prior[entries], self._of_entries(self.constraint, entries), validate=self.gain.checked)
+        selected.stated = self._of_entries(self.stated, entries)
+        return selected
+
+    def _of_entries(self, law: LinearConstraint, entries: tuple[Any, ...]) -> LinearConstraint:
+        """A law of some batch entries."""
+        batch, rows = self.batch_shape, law.G
+        if len(rows.shape) > 2:
+            rows = law.rows.expand(*batch, *rows.shape[-2:])[entries]
+        b, noise = (values.expand(*batch, values.shape[-1])[entries] for values in (law.b, law.noise))
+        return LinearConstraint(rows, b, noise, law.shape)
 
     def __add__(self, other: Any) -> MultivariateNormal:
         """Sum with an independent Gaussian or a number; the result is a plain ``MultivariateNormal``."""

@@ -74,6 +74,8 @@ def test_rows_that_are_met_hold_under_bounds_too():
     once = condition(independent, law & NonNegative())
     for bounded in (
         condition(condition(prior, law), NonNegative()),
+        condition(condition(prior, law).expand(torch.Size([2])), NonNegative()),
+        condition(condition(prior.expand(torch.Size([2])), law)[1], NonNegative()),
         condition(prior, law & NonNegative()),
         condition(condition(independent, law & law), NonNegative()),
         condition(independent, law & law & NonNegative()),
