@@ -24,7 +24,7 @@ from rich.text import Text
 
 from experiments import registry
 from experiments.errors import InvalidArgumentError, LibraryError, TrainingInterruptedError, unknown_name, wrong_options
-from experiments.options import CATALOGUE, STUDIES, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
+from experiments.options import CATALOGUE, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
 from experiments.signals import terminated_as_interrupted
 
 PROGRAM = "python -m experiments"
@@ -33,7 +33,7 @@ PROBLEMS = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusi
 Names = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
-    tyro.conf.arg(metavar="NAME", help="Experiments or studies; list shows them. all: all experiments."),
+    tyro.conf.arg(metavar="NAME", help="Experiments; list shows them. all: all of them."),
 ]
 Benchmark = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="The benchmark; list shows them.")]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard output and nothing else there.")]
@@ -51,7 +51,7 @@ Cluster = Annotated[ClusterOptions, tyro.conf.arg(name="")]
 def list_command(all: Annotated[bool, tyro.conf.arg(help="Say what each shows.")] = False, json: Json = False) -> None:
     """Lists experiments and benchmarks; how long each takes on one core."""
     if json:
-        entries = [CATALOGUE[name] for name in registry.names()]
+        entries = CATALOGUE.values()
         experiments = [{"name": e.name, "summary": e.summary, "durations": e.durations} for e in entries]
         benchmarks = [{"name": name, "summary": summary} for name, summary in registry.BENCHMARKS.items()]
         print(json_module.dumps({"experiments": experiments, "benchmarks": benchmarks}, ensure_ascii=False))
@@ -253,19 +253,18 @@ def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str
     out = _console()
     table = Table("run NAME", *TIMES, box=None, pad_edge=False)
     for family, entries in families.items():
-        if family != STUDIES:
-            table.add_row(Text(family, style="bold"))
-            for entry in entries:
-                times = (readable_duration(entry.durations.get(key, "")) for key in TIMES)
-                table.add_row(f"  {entry.name}", *times)
+        table.add_row(Text(family, style="bold"))
+        for entry in entries:
+            times = (readable_duration(entry.durations.get(key, "")) for key in TIMES)
+            table.add_row(f"  {entry.name}", *times)
     out.print(table)
     out.print("  Times of one core. 'all' does all of them, and goes on where it was stopped.")
     out.print(f"bench NAME: {', '.join(benchmarks)}")
-    out.print("What each shows, and the studies of some: python -m experiments list --all")
+    out.print("What each shows: python -m experiments list --all")
 
 
 def print_all(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
-    """Prints what everything shows, with studies."""
+    """Prints what everything shows."""
     out = _console()
     everything = {family: {entry.name: entry.summary for entry in entries} for family, entries in families.items()}
     for family, entries in (everything | {"bench NAME": benchmarks}).items():

@@ -15,7 +15,7 @@ from experiments.driver import Report
 from experiments.errors import InvalidArgumentError, MissingFilesError, MissingPackageError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions, require_device
 from experiments.jobs import Failure, minutes, require_all, run_jobs
-from experiments.options import ClusterOptions, Preset
+from experiments.options import CATALOGUE, ClusterOptions, Preset
 from experiments.records.record import Over, over_seeds
 from experiments.records.table import json_rows, write_tables
 from experiments.report import page, terminal
@@ -125,7 +125,7 @@ def _entries(names: Sequence[str], options: RunOptions, several: bool = False) -
     every = registry.ALL in names
     if every and (options.cases or options.methods or options.data):
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
-    entries = [registry.experiment(name) for name in (registry.names() if every else dict.fromkeys(names))]
+    entries = [registry.experiment(name) for name in (CATALOGUE if every else dict.fromkeys(names))]
     for entry in () if every else entries:
         entry.refuse_idle(replace(options, workers=None) if several or len(entries) > 1 else options)
     require_device(options.device)

@@ -33,10 +33,6 @@ class JobsFailedError(LibraryError, RuntimeError):
 ExperimentError = LibraryError  # the name of 0.2
 
 
-RENAMED = {"--networks": "--methods", "--places": "--points"}
-"""Options of version 0.1 and what they are called now."""
-
-
 def require_at_least(config: Any, **least: int) -> None:
     """Raises InvalidArgumentError for the first named entry of a config that is below its least value."""
     for name, minimum in least.items():
@@ -44,23 +40,20 @@ def require_at_least(config: Any, **least: int) -> None:
             raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(config, name)}.")
 
 
-def unknown_name(
-    kind: str, name: str, available: Iterable[str], where: str = "", further: Iterable[str] = ()
-) -> UnknownNameError:
+def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> UnknownNameError:
     """The error about a name that nothing has; says the closest one and all there are.
 
-    ``where`` follows the name, with a space before it; ``further`` ones may be the closest too, but are not listed.
+    ``where`` follows the name, with a space before it.
     """
     names = list(available)
-    close = difflib.get_close_matches(name, [*names, *further], n=1)
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return UnknownNameError(f"There is no {kind} '{name}'{where}.{hint} Available: {', '.join(names) or 'none'}.")
 
 
 def wrong_options(printed: str) -> str:
-    """What tyro prints in a box, on one line, with what was renamed since 0.1 and the first of similar options."""
+    """What tyro prints in a box, on one line, with the first of similar options."""
     _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
     parts = [f"{' '.join(problem.split()).rstrip('.')}."]
-    parts += [f"{old} of version 0.1 is {new}." for old, new in RENAMED.items() if re.search(rf"{old}\b", problem)]
     similar = re.search(r"(?:Perhaps you meant|similar to [^:]*):\s*(--[\w-]+)", " ".join(rest))
     return " ".join([*parts, f"Did you mean {similar[1]}?"] if similar else parts)

@@ -134,8 +134,8 @@ def seeds_of(words: tuple[str, ...]) -> tuple[int, ...]:
 
 
 Durations = dict[Literal["smoke", "laptop", "paper", "reproduce"], str]
-STUDIES, REGISTERED = "studies", "registered"
-"""Headings of studies, and of what users register."""
+REGISTERED = "registered"
+"""Heading of what users register."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import InvalidArgumentError, unknown_name
-from experiments.options import CATALOGUE, REGISTERED, STUDIES, Durations, Listed
+from experiments.options import CATALOGUE, REGISTERED, Durations, Listed
 
 if TYPE_CHECKING:
     from experiments.experiment import Experiment
@@ -21,19 +21,14 @@ BENCHMARKS: dict[str, str] = {
 _registered: dict[str, "Experiment"] = {}
 
 
-def names(studies: bool = False) -> list[str]:
-    """Names of all experiments, with those that users registered; of studies too if wanted."""
-    return [name for name, entry in CATALOGUE.items() if studies or entry.family != STUDIES]
-
-
 def require_known(name: str) -> None:
-    """Raises UnknownNameError, with the closest name, if there is no experiment or study of this name."""
+    """Raises UnknownNameError, with the closest name, if there is no experiment of this name."""
     if name not in CATALOGUE:
-        raise unknown_name("experiment", name, names(), further=CATALOGUE)
+        raise unknown_name("experiment", name, CATALOGUE)
 
 
 def experiment(name: str) -> "Experiment":
-    """The experiment or study of this name."""
+    """The experiment of this name."""
     if name in _registered:
         return _registered[name]
     require_known(name)
@@ -43,7 +38,7 @@ def experiment(name: str) -> "Experiment":
 
 
 def families() -> dict[str, list[Listed]]:
-    """What is listed, by family; studies come last."""
+    """What is listed, by family."""
     grouped: dict[str, list[Listed]] = {}
     for entry in CATALOGUE.values():
         grouped.setdefault(entry.family, []).append(entry)

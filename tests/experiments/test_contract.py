@@ -18,7 +18,7 @@ from experiments.records.record import KEY, Source
 from experiments.records.release import manifest, released_results
 from experiments.records.scores import SCORES, Reduction
 from experiments.records.store import as_json, read_records, read_scores, write_records
-from experiments.registry import experiment, names
+from experiments.registry import experiment
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined
@@ -29,7 +29,7 @@ from tests.experiments.marks import slow_but
 pytestmark = pytest.mark.long
 
 ALL = {name: experiment(name) for name in CATALOGUE}
-EXPERIMENTS = {name: ALL[name] for name in names()}
+EXPERIMENTS = {name: entry for name, entry in ALL.items() if CATALOGUE[name].family != "studies"}
 CHEAP = {"anp-cells", "fno", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_stokes"}

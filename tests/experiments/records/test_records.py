@@ -274,7 +274,7 @@ def test_only_what_decides_a_result_changes_its_hash() -> None:
 def all_hashes() -> dict[str, str]:
     """Hashes of all cases and trainings of all experiments."""
     hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
-    for name in registry.names():
+    for name in registry.CATALOGUE:
         entry = registry.experiment(name)
         for case in entry.cases(context):
             hashes[f"{name}, {case.key}"] = store.config_hash(store.as_json(case.config))
