@@ -81,14 +81,14 @@ TABLES = {
         experiment=HARD,
         columns=(
             *("fno", "pca", "unet", "neuralop-defaults", "boundary-channels", "output-prescription"),
-            *("boon-paper", "boon-paper-channels", "boon-default"),
+            *("boon-without-schur", "boon-without-schur-channels", "boon-default"),
         ),
         score="relative_l2",
     ),
     "slopes at walls": Table(
         experiment=(*GRADIENTS, "burgers_dirichlet", "stokes", *HARD),
         rows=("single", "single-0.02", "single-gradients", "multi-one-mode", "multi-16-modes"),
-        columns=("fno", "boundary-channels", "boon-paper", "boon-default"),
+        columns=("fno", "boundary-channels", "boon-without-schur", "boon-default"),
         score="slope_error",
     ),
     "calibration": Table(experiment="advection-calibration", score="coverage90"),

@@ -38,9 +38,17 @@ class Table:
     score: str = ""
 
     def markdown(self) -> str:
-        """The table, a dash for what was not scored; rows and columns without any score are left out."""
+        """The table, a dash for what was not scored; rows and columns without any score are left out.
+
+        Raises:
+            DataFileError: If no experiment has a case, method or score of one of the keys.
+        """
         names = (self.experiment,) if isinstance(self.experiment, str) else self.experiment
         every = list(map(results_of, names))
+        known = {key for each in every for key in (*each.description.cases, *each.description.methods, *SCORES)}
+        for key in (*self.rows, *self.columns):
+            if key not in known:
+                raise DataFileError(f"A table of {', '.join(names)} names '{key}', which none of them has; rename it.")
         columns = self.columns or [key for key in every[0].description.methods if key != TRUTH]
         rows = [(results, row) for results in every for row in self.rows or results.description.cases]
         cells = np.array([[self._cell(results, row, column) for column in columns] for results, row in rows])

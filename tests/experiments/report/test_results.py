@@ -199,10 +199,17 @@ def test_a_table_of_one_score_has_cases_as_rows_and_the_best_method_of_each_bold
         ["a=1 <in range>", "1 (5.00e-03)", "1.01 (5.00e-03)", "**0.505 (5.00e-03)**"],
         ["b=2", "**1 (5.00e-03)**", "1.01 (5.00e-03)", "1.5 (5.00e-03)"],
     ]
-    several = cells_of(Table(experiment=("example", "more"), rows=("b", "no"), columns=("ours", "bare"), score="LL"))
+    several = cells_of(Table(experiment=("example", "more"), rows=("b",), columns=("ours", "bare"), score="LL"))
     assert [row[0] for row in several] == ["LL ↑", "Example, b=2", "More, b=2"]
     assert several[1][1:] == ["**3 (5.00e-03)**", "2 (5.00e-03)"]
     assert cells_of(Table(experiment="example", score="CRPS"))[0] == ["CRPS ↓", "Ours"], "what has no score is left out"
+
+
+@pytest.mark.usefixtures("example")
+@pytest.mark.parametrize("keys", [{"rows": ("a", "no")}, {"columns": ("ours", "no")}])
+def test_a_table_with_a_key_that_no_experiment_has_is_an_error(keys: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(DataFileError, match="A table of example names 'no', which none of them has"):
+        Table(experiment="example", score="MSE", **keys).markdown()  # type: ignore[arg-type]
 
 
 def test_a_table_of_scores_has_methods_as_rows_and_the_best_of_each_score_bold(
@@ -233,6 +240,13 @@ def test_a_rival_that_left_the_library_is_the_strongest_by_its_stored_score(monk
     assert row["gain"] == "0.67 ×"
     better = comparisons._compared(comparisons.Line("line", "example", "b", "bare", "bare", ("hard",)), "MSE")
     assert better["gain"] == "within noise"
+
+
+def test_every_rival_of_readme_has_a_stored_score() -> None:
+    """A rival whose key nothing has would be left out without a word."""
+    for lines in (comparisons.LAWS, comparisons.ROLLED, comparisons.OPERATORS, comparisons.PAPERS):
+        scored = {key for line in lines for key in tables.results_of(line.experiment).description.methods}
+        assert {key for line in lines for key in (line.without, line.ours, *line.rivals)} <= scored
 
 
 @pytest.mark.long
