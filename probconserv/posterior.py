@@ -1,5 +1,7 @@
 """The conditioned Gaussian: lazy covariance, Matheron sampling, density on the constraint."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,10 +25,10 @@ from probconserv._linalg.density import (
     surface_tolerance,
 )
 from probconserv._linalg.gain import Gain, dependent_rows, factorise
-from probconserv._linalg.gaussian import FieldGaussian, roots_of
+from probconserv._linalg.gaussian import FieldGaussian, index_of_axes, roots_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
-from probconserv._linalg.values import cached, square_root
+from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import SINGLE
@@ -184,43 +186,66 @@ class Posterior(MultivariateNormal):
 
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""
-        larger = Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self.gain.checked)
-        larger.stated = self.stated
-        return larger
+        return self._under(self.prior.expand(torch.Size(batch_size)), lambda law: law)
 
-    def unsqueeze(self, dim: int) -> MultivariateNormal:
-        """See gpytorch; the result is a plain ``MultivariateNormal``."""
-        return self._plain().unsqueeze(dim)
+    def unsqueeze(self, dim: int) -> "Posterior":
+        """The same distribution with one more batch axis."""
+        axis = range(len(self.batch_shape) + 1)[dim]
+        return self._with_batch(lambda part: part.unsqueeze(axis))
 
     def add_jitter(self, noise: float = 1e-4) -> MultivariateNormal:
         """See gpytorch; the result is a plain ``MultivariateNormal`` that no longer meets the constraint exactly."""
         return self._plain().add_jitter(noise)
 
     def __getitem__(self, idx: Any) -> MultivariateNormal:
-        """Selects batch entries, or points, which are a plain ``MultivariateNormal`` with dense covariance."""
-        entries = idx if isinstance(idx, tuple) else (idx,)
-        if len(entries) > len(self.batch_shape) or any(entry is Ellipsis or entry is None for entry in entries):
+        """Selects batch entries, under their laws, or points; of points a plain ``MultivariateNormal`` (dense)."""
+        index = index_of_axes(idx, self.loc.ndim)
+        if index is None or not isinstance(index[1], slice) or index[1] != slice(None):
             return FieldGaussian(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
-        prior = self.prior if self.prior.batch_shape == self.batch_shape else self.prior.expand(self.batch_shape)
-        selected = Posterior(prior[entries], self._of_entries(self.constraint, entries), validate=self.gain.checked)
-        selected.stated = self._of_entries(self.stated, entries)
-        return selected
-
-    def _of_entries(self, law: LinearConstraint, entries: tuple[Any, ...]) -> LinearConstraint:
-        """A law of some batch entries."""
-        batch, rows = self.batch_shape, law.G
-        if len(rows.shape) > 2:
-            rows = law.rows.expand(*batch, *rows.shape[-2:])[entries]
-        b, noise = (values.expand(*batch, values.shape[-1])[entries] for values in (law.b, law.noise))
-        return LinearConstraint(rows, b, noise, law.shape)
+        return self._with_batch(lambda part: part[index[0]]) if index[0] else self
 
     def __add__(self, other: Any) -> MultivariateNormal:
-        """Sum with an independent Gaussian or a number; the result is a plain ``MultivariateNormal``."""
-        return self._plain().__add__(other)
+        """Sum with a number, under the law shifted by it, or with an independent Gaussian, a plain Gaussian."""
+        if not isinstance(other, int | float):
+            return self._plain().__add__(other)
+        prior: Any = self.prior
+        shift = self._prior_mean.new_full((self._prior_mean.shape[-1],), other)
+        return self._under(prior + other, lambda law: replace(law, b=law.b + (law.residual(shift) + law.b)))
 
     def __mul__(self, other: Any) -> MultivariateNormal:
-        """Product with a number; the result is a plain ``MultivariateNormal``."""
-        return self._plain().__mul__(other)
+        """Product with a number, under the law times it; a plain ``MultivariateNormal`` for 0."""
+        if not isinstance(other, int | float) or other == 0:
+            return self._plain().__mul__(other)  # pyright: ignore[reportArgumentType] - any number will do
+        prior: Any = self.prior
+        square = other**2
+
+        def scaled(law: LinearConstraint) -> LinearConstraint:
+            rule = None if law.rule_variance is None else law.rule_variance * square
+            return replace(law, b=law.b * other, noise_variance=law.noise * square, rule_variance=rule)
+
+        return self._under(prior * other, scaled)
+
+    def _with_batch(self, change: Callable[[Any], Any]) -> "Posterior":
+        """The same distribution with other batch axes, given what is done to them."""
+
+        def of_law(law: LinearConstraint) -> LinearConstraint:
+            batch, rows = self.batch_shape, law.G
+            if rows.ndim > 2:
+                rows = change(law.rows.expand(*batch, *law.rows.shape[-2:]))
+            k = law.b.shape[-1]
+            parts = {"b": law.b, "noise_variance": law.noise, "rule_variance": law.rule_variance}
+            spread = {
+                name: change(as_tensor(part).expand(*batch, k)) for name, part in parts.items() if part is not None
+            }
+            return replace(law, G=rows, **spread)
+
+        return self._under(change(self.prior.expand(self.batch_shape)), of_law)
+
+    def _under(self, prior: MultivariateNormal, of_law: Callable[[LinearConstraint], LinearConstraint]) -> "Posterior":
+        """Another prior under the law, changed like it."""
+        result = Posterior(prior, of_law(self.constraint), validate=self.gain.checked)
+        result.stated = of_law(self.stated)
+        return result
 
     def _plain(self) -> MultivariateNormal:
         return FieldGaussian(self.mean, self.lazy_covariance_matrix)

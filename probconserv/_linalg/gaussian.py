@@ -1,7 +1,9 @@
 """A Gaussian over a field with prescribed values, and variances as predictions state them."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator
@@ -68,6 +70,20 @@ class FieldGaussian(MultivariateNormal):
     ) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)``; the parent class takes no tuple."""
         return super().rsample(torch.Size(sample_shape), base_samples)
+
+
+def index_of_axes(idx: Any, axes: int) -> tuple[tuple[Any, ...], Any] | None:
+    """The index of the batch axes and that of the points; None where the points are not selected as an axis."""
+    given: tuple[Any, ...] = idx if isinstance(idx, tuple) else (idx,)
+    dots = [number for number, part in enumerate(given) if part is Ellipsis]
+    if len(dots) > 1 or any(part is None or np.ndim(part) > 1 for part in given):
+        return None
+    first = dots[0] if dots else len(given)
+    filled: list[Any] = [slice(None)] * (axes - len(given) + len(dots))
+    *batch, points = (*given[:first], *filled, *given[first + len(dots) :])
+    if len(batch) != axes - 1 or isinstance(points, int) or (np.ndim(points) and any(np.ndim(part) for part in batch)):
+        return None
+    return tuple(batch), points
 
 
 def roots_of(prior: MultivariateNormal, covariance: LinearOperator) -> list[Root]:

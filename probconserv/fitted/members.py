@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian, index_of_axes
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.posterior import Posterior, posterior_of
@@ -89,7 +88,7 @@ class MemberGaussian(FieldGaussian):
 
     def __getitem__(self, idx: Any) -> MultivariateNormal:
         """Selects batch entries or points."""
-        index = _index_of_axes(idx, self.mean.ndim)
+        index = index_of_axes(idx, self.mean.ndim)
         if index is None:
             return self._plain()[idx]
         batch, points = index
@@ -143,20 +142,6 @@ def _scaled(members: Members, factor: Tensor) -> Members:
     """Members whose deviations are multiplied by a factor ``(*batch,)``, and the noise by its square."""
     noise = None if members.noise is None else members.noise * factor.square()[..., None]
     return replace(members, root=members.root * factor[..., None, None], noise=noise)
-
-
-def _index_of_axes(idx: Any, axes: int) -> tuple[tuple[Any, ...], Any] | None:
-    """The index of the batch axes and that of the points; None where the points are not selected as an axis."""
-    given: tuple[Any, ...] = idx if isinstance(idx, tuple) else (idx,)
-    dots = [number for number, part in enumerate(given) if part is Ellipsis]
-    if len(dots) > 1 or any(part is None or np.ndim(part) > 1 for part in given):
-        return None
-    first = dots[0] if dots else len(given)
-    filled: list[Any] = [slice(None)] * (axes - len(given) + len(dots))
-    *batch, points = (*given[:first], *filled, *given[first + len(dots) :])
-    if len(batch) != axes - 1 or isinstance(points, int) or (np.ndim(points) and any(np.ndim(part) for part in batch)):
-        return None
-    return tuple(batch), points
 
 
 def check_shrinkage(shrinkage: Any) -> None:

@@ -108,15 +108,16 @@ def test_a_part_of_an_exact_prediction_or_members_without_noise_have_no_divergen
             condition(singular, law).entropy()
 
 
-def test_shifted_exact_predictions_have_no_divergence_and_that_of_their_entries_is_infinite():
+def test_part_of_an_exact_prediction_has_no_divergence_and_that_of_its_entries_and_shifts_is_infinite():
     generator = torch.Generator().manual_seed(0)
     scale = torch.rand(2, 9, dtype=double, generator=generator) + 0.1
     exact = condition(Normal(scale, scale), LinearConstraint(torch.rand(1, 9, generator=generator), torch.ones(1)))
     prior = FieldGaussian(scale[0], torch.diag(scale[0]))
     assert torch.isfinite(kl_divergence(prior, MultivariateNormal(scale[1], torch.diag(scale[1]))))
-    assert kl_divergence(exact[0], prior) == kl_divergence(prior, exact[0]) == torch.inf
-    shifted = (exact + 1.0, exact[0] + 1.0)
-    for pair in (*((part, prior) for part in shifted), *((prior, part) for part in shifted)):
+    for each in (exact[0], exact[0] + 1.0, exact[0] * 2.0):
+        assert kl_divergence(each, prior) == kl_divergence(prior, each) == torch.inf
+    parts = (exact[..., 0:], exact[0][0:])
+    for pair in (*((part, prior) for part in parts), *((prior, part) for part in parts)):
         with pytest.raises(InvalidArgumentError, match="singular"):
             kl_divergence(*pair)
 

@@ -305,3 +305,59 @@ def test_correlated_of_an_ensemble_is_deprecated():
         assert Ensemble(models, correlated=True).shrinkage is None
     with pytest.raises(InvalidArgumentError, match=r"must lie in \[0, 1\] or be \"auto\", got 2"):
         Ensemble(models, shrinkage=2)
+
+
+POSTERIOR_CHANGES = [
+    "expand",
+    "unsqueeze",
+    "an entry",
+    "entries",
+    "entries by a mask",
+    "times a number",
+    "plus a number",
+    "scaled",
+    "pickled",
+]
+
+
+@pytest.mark.parametrize("shrinkage", [None, "auto"])
+@pytest.mark.parametrize("name", POSTERIOR_CHANGES)
+def test_conditioned_members_stay_members_under_their_law(name, shrinkage):
+    """Also through ``ProbConserv``; draws meet the law that goes with the change, and a second law is guarded."""
+    models, inputs = [Fixed(field) for field in FEW_FIELDS], torch.zeros(3, 7).double()
+    row = torch.arange(1.0, 8.0, dtype=torch.float64)[None]
+    law = LinearConstraint(row, (FEW_FIELDS.mean(dim=0) @ row.mT), rule_variance=1e-20)
+    layer = ProbConserv(Ensemble(models, own_variance=True, noise_variance=0.1, shrinkage=shrinkage), law)
+    posterior = layer(inputs)
+    change, densely = CHANGES[name]
+    changed = change(posterior)
+    mean, covariance = densely(posterior.mean, posterior.covariance_matrix)
+    assert torch.allclose(changed.mean, mean, rtol=0, atol=1e-12)
+    assert torch.allclose(changed.covariance_matrix, covariance, rtol=0, atol=1e-12)
+    assert float(changed.constraint.residual(changed.rsample((5,))).abs().max()) < 1e-11  # sums of 7 values up to 1e2
+    with pytest.warns(UserWarning, match="members cannot explain the law"):
+        both = condition(changed, LinearConstraint(torch.ones(1, 7), torch.full((1,), 1e4)))
+    assert float(changed.constraint.residual(both.mean).abs().max()) < 1e-7  # of values of 1e4
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_other_posteriors_keep_their_law_and_may_be_conditioned_again(batched):
+    """Dense priors under one law for all, and under rows and noise of every field; draws of 0 · u are 0."""
+    generator = torch.Generator().manual_seed(3)
+    root = torch.randn(3, 7, 9, generator=generator, dtype=torch.float64)
+    prior = MultivariateNormal(FEW_FIELDS[0], root @ root.mT)
+    rows = torch.randn(*([3] if batched else []), 2, 7, generator=generator, dtype=torch.float64)
+    noise = torch.tensor([[0.0, 0.1]] * 3) if batched else 0.0
+    posterior = condition(prior, LinearConstraint(rows, torch.ones(2), noise))
+    for name in ("expand", "unsqueeze", "unsqueeze, first", "an entry", "entries", "times a number", "plus a number"):
+        change, densely = CHANGES[name]
+        changed = change(posterior)
+        mean, covariance = densely(posterior.mean, posterior.covariance_matrix)
+        assert torch.allclose(changed.mean, mean, rtol=0, atol=1e-11)  # entries up to 1e2, S of condition 1e2
+        assert torch.allclose(changed.covariance_matrix, covariance, rtol=0, atol=1e-10)
+        exact = changed.constraint.residual(changed.rsample((5,)))[..., 0]
+        assert float(exact.abs().max()) < 1e-10
+        assert condition(changed, LinearConstraint(torch.eye(7)[:1], torch.ones(1))).mean.shape == mean.shape
+    assert float((posterior * 0.0).mean.abs().max()) == 0
+    with pytest.raises(IndexError):
+        posterior.unsqueeze(2)
