@@ -28,7 +28,6 @@ from boon.scores import slope_error as slope_error
 from boon.storage import load as load
 from boon.storage import read_notes as read_notes
 from boon.storage import save as save
-from boon.velocity import FNOVelocity as FNOVelocity
 
 if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from boon.conditions.functionals import Boundary as Boundary

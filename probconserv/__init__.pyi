@@ -80,11 +80,8 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from probconserv.fields.prediction import FieldPrediction as FieldPrediction
     from probconserv.fields.prediction import condition_fields as condition_fields
     from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint
-    from probconserv.surrogates.flow.latent import FieldLatent as FieldLatent
     from probconserv.surrogates.flow.latent import KarhunenLoeve as KarhunenLoeve
     from probconserv.surrogates.flow.latent import Latent as Latent
-    from probconserv.surrogates.flow.latent import smooth_noise as smooth_noise
-    from probconserv.surrogates.flow.network import ResidualFieldVelocity as ResidualFieldVelocity
     from probconserv.surrogates.flow.network import ResidualVelocity as ResidualVelocity
     from probconserv.surrogates.flow.observations import DrawnFields as DrawnFields
     from probconserv.surrogates.flow.samplers import conditioned as conditioned

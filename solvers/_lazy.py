@@ -17,6 +17,10 @@ RENAMED: dict[str, str] = {}
 """Public names of release 0.3 and what they are now, ``module:name``; imported with a deprecation until 0.5."""
 
 REMOVED: dict[str, str] = {
+    "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
+    "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/tutorials/own_flow.md.",
+    "probconserv.surrogates.flow.ResidualFieldVelocity": "Take any module on fields as the velocity.",
+    "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",
     "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
     "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
     "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",

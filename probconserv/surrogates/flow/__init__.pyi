@@ -1,8 +1,5 @@
-from probconserv.surrogates.flow.latent import FieldLatent as FieldLatent
 from probconserv.surrogates.flow.latent import KarhunenLoeve as KarhunenLoeve
 from probconserv.surrogates.flow.latent import Latent as Latent
-from probconserv.surrogates.flow.latent import smooth_noise as smooth_noise
-from probconserv.surrogates.flow.network import ResidualFieldVelocity as ResidualFieldVelocity
 from probconserv.surrogates.flow.network import ResidualVelocity as ResidualVelocity
 from probconserv.surrogates.flow.observations import DrawnFields as DrawnFields
 from probconserv.surrogates.flow.particles import Draws as Draws

@@ -26,14 +26,13 @@ from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
-from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent, mean_of
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
 _MOST, _MOST_EACH = 400, 64  # rows that are looked at, if all draws share them, and of every draw if not
 _FEWEST, _ENTRIES = 8, 1 << 25  # observations that are looked at at least, and numbers of their rows at most
 _FARTHER = 1.7  # than the farthest draw, from which observations are outside of what a flow knows
-_NEGLIGIBLE = 1.01e-3  # standard deviation of noise, relative to that of the fields, that nobody misses
 _DEPENDENT = 1e-12  # square of a combination of rows, relative to the largest, below which it is round-off
 
 
@@ -72,25 +71,6 @@ def allowing_for(latent: Latent, law: AnyLaw | None) -> list[tuple[slice | Tenso
     if len(needed) == 1:
         return [(slice(None), allowing[0])]
     return [((needed == each).nonzero()[:, 0], part) for each, part in zip(variances, allowing, strict=True)]
-
-
-def warn_of_small_noise(latent: Latent, law: AnyLaw | None) -> None:
-    """Names noise of a law's rows that counts as none in ``FieldLatent``.
-
-    A millionth of the fields' variance, which ``predict`` gives to observations without noise, is none to anybody.
-    """
-    linear = linear_part(law)
-    if linear is None or not isinstance(latent, FieldLatent):
-        return
-    least, counted = (float((each * latent.scale) ** 2) for each in (_NEGLIGIBLE, latent.error))
-    small = (linear.noise > least) & (linear.noise < counted)
-    if bool(small.any()):
-        warnings.warn(
-            f"Noise of observations down to {float(linear.noise[small].min()) ** 0.5:.2g} is below the error that the "
-            f"latent allows at every point, {counted**0.5:.2g}, and counts as none: draws meet these values too "
-            "closely. Make FieldLatent with a smaller error, or use KarhunenLoeve coefficients.",
-            stacklevel=4,
-        )
 
 
 def _warn(latent: Latent, variances: list[float], far: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Coordinates in which a flow works: Karhunen–Loève coefficients of the training set, or the fields themselves.
+"""Coordinates in which a flow works: Karhunen–Loève coefficients of the training set, or those of the user.
 
 A latent turns fields into coordinates z and back, draws the noise z₀ at which the flow starts, and says how uncertain
 the clean field still is at time t: Σ_t = B_t B_tᵀ + D_t, its covariance given z_t = (1 − t) z₀ + t z₁ for Gaussian
@@ -6,7 +6,7 @@ data. A flow corrects its clean field in this metric.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Self
 
@@ -199,108 +199,9 @@ class KarhunenLoeve(Latent):
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(self.noise_variance))
 
 
-class FieldLatent(Latent):
-    """The fields themselves, centred and scaled to unit variance, with noise from a Gaussian: as published models work.
-
-    Args:
-        modes: Karhunen–Loève modes of the training set, which give the covariance of the data.
-        noise_root: R ``(n, q)``, so that noise is R ε with ε ~ N(0, I), in units of the scaled field; white noise of
-            variance 1 without it.
-        error: Standard deviation of the error at every point of drawn fields, relative to that of the fields. Draws
-            of an imperfect velocity leave the span of the modes; a law that took this for a departure from the mean by
-            many standard deviations would move the modes without limit. Noise of observations below it counts as none,
-            so that draws are too sure there, with a warning: choose it smaller where the velocity allows.
-    """
-
-    noise_root: Tensor | None
-    scale: Tensor
-    error: Tensor
-
-    def __init__(
-        self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None, error: float = 0.05
-    ) -> None:
-        super().__init__(modes.shape, modes.shape)
-        self.modes = modes
-        if not error > 0:
-            raise InvalidArgumentError(f"error must be positive, got {error}.")
-        self.register_buffer("error", torch.tensor(error, dtype=torch.float64))
-        if noise_root is not None and (noise_root.ndim != 2 or len(noise_root) != self.points):
-            raise InvalidArgumentError(
-                f"noise_root must be (n, q) with n = {self.points}, got {tuple(noise_root.shape)}."
-            )
-        self.register_buffer("noise_root", None if noise_root is None else noise_root.to(torch.float64))
-        variance = modes.root.square().sum(dim=0) + modes.rest.square().sum(dim=0) + modes.noise_variance
-        self.register_buffer("scale", variance.mean().sqrt())
-
-    @classmethod
-    def of(
-        cls,
-        fields: Float[Tensor, "count ..."],
-        modes: int | None = None,
-        noise_root: Float[Tensor, "n q"] | None = None,
-        error: float = 0.05,
-    ) -> Self:
-        """The latent of a training set of at least three fields, with 64 modes of the covariance at most by default."""
-        fields = as_tensor(fields, dtype=None)
-        most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
-        return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)
-
-    def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
-        return ((self.flat(fields) - self.modes.mean) / self.scale).reshape(len(fields), *self.shape)
-
-    def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
-        return self.modes.mean + self.scale * z.to(torch.float64).flatten(1)
-
-    def noise(self, count: int, generator: Generator | None = None) -> Float[Tensor, "count ..."]:
-        if self.noise_root is None:
-            return super().noise(count, generator)
-        size = self.noise_root.shape[-1]
-        normals = torch.randn(count, size, dtype=torch.float64, generator=generator)
-        return (normals @ self.noise_root.mT).reshape(count, *self.shape)
-
-    def clean_covariance(self, t: float) -> LinearOperator:
-        """See ``Latent``; the noise is taken to be independent between modes, with its variance in each of them."""
-        basis, left = torch.cat([self.modes.root, self.modes.rest]), self.modes.noise_variance
-        size = basis.square().sum(dim=-1)
-        if self.noise_root is None:
-            of_modes = of_rest = self.scale**2
-        else:
-            of_modes = self.scale**2 * ((basis @ self.noise_root).square().sum(dim=-1) / size)
-            of_rest = self.scale**2 * self.noise_root.square().sum(dim=-1).mean()
-        kept = [
-            (1 - t) ** 2 * noise / (t**2 * data + (1 - t) ** 2 * noise).clamp_min(1e-300)
-            for noise, data in ((of_modes, size), (of_rest, left))
-        ]
-        root = kept[0].sqrt()[:, None] * basis
-        floor = float((self.error * self.scale) ** 2)
-        return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
-
-
 def mean_of(latent: Latent) -> Float[Tensor, " n"]:
     """The field whose coordinates are all 0, float64."""
     return latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
-
-
-def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) -> Float[Tensor, "n q"]:
-    """R of Gaussian noise R ε with the covariance exp(−|x − x′|²/2ℓ²), for ``FieldLatent``.
-
-    Args:
-        shape: Points along every axis of a field.
-        length: ℓ as a fraction of every axis.
-        kept: Products of modes of the axes are kept down to this fraction of the largest variance; every point has
-            variance 1 whatever is left out.
-    """
-    if not (length > 0 and 0 < kept < 1):
-        raise InvalidArgumentError(f"length must be positive and kept between 0 and 1, got {length} and {kept}.")
-    root, variances = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    for count in shape:
-        x = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh((-0.5 * ((x[:, None] - x) / length).square()).exp())
-        variances = torch.outer(variances, values.clamp_min(0.0)).flatten()
-        root = torch.kron(root, vectors)
-    chosen = variances > kept * variances.max()
-    root = root[:, chosen] * variances[chosen].sqrt()
-    return root / torch.linalg.vector_norm(root, dim=-1, keepdim=True)
 
 
 def _flat(fields: Tensor) -> Tensor:

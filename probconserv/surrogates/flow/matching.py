@@ -43,7 +43,7 @@ class FlowMatching(Surrogate):
     """A generative model of fields: coordinates, noise and a velocity.
 
     Args:
-        latent: Coordinates in which the flow works: ``KarhunenLoeve``, ``FieldLatent``, or your own ``Latent``.
+        latent: Coordinates in which the flow works: ``KarhunenLoeve``, or your own ``Latent``.
         velocity: v, from z ``(s, *state)`` and times ``(s,)`` to ``(s, *state)``: ``ResidualVelocity`` for
             coefficients, or any module.
         axes: Coordinates of the grid along every axis of a field, time first; ``predict`` needs them.

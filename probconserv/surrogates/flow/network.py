@@ -1,14 +1,12 @@
-"""The velocity of a flow: a network around the velocity of a Gaussian, in coefficients or on fields."""
+"""The velocity of a flow: a network around the velocity of a Gaussian."""
 
 import math
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.surrogates.flow.latent import FieldLatent
 
 
 class ResidualVelocity(nn.Module):
@@ -67,66 +65,6 @@ class ResidualVelocity(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, time)
         return (t * spread**2 - (1 - t)) / scale**2 * z + self.output(hidden) * spread / scale
-
-
-class ResidualFieldVelocity(nn.Module):
-    """v(z, t) of fields: that of a Gaussian with the modes of the data, and a network for how the data differ from it.
-
-    The component c of z along a mode, with variances d² in the data and k in the noise, has s² = t² d² + (1 − t)² k,
-
-        v = (t d² − (1 − t) k)/s² c + d √k/s n,
-
-    where n is the component of the network's output; noise is taken to be independent between modes. The network sees
-    the field of all c/s, which are of size 1. The rest of z is moved by the first term alone: what is rough, such as a
-    value imposed on one line of the grid, goes away and does not reach the network.
-
-    Args:
-        network: From fields ``(s, *space)`` and times ``(s,)`` to fields, for instance ``boon.FNOVelocity``.
-        size: Number of modes.
-        points: Points of a field. ``of`` takes all three, and the modes, from a latent.
-    """
-
-    modes: Tensor
-    spread: Tensor
-    noise: Tensor
-
-    def __init__(self, network: nn.Module, size: int, points: int) -> None:
-        super().__init__()
-        if not 1 <= size < points:
-            raise InvalidArgumentError(f"size must lie between 1 and the {points} points less one, got {size}.")
-        self.network = network
-        self.register_buffer("modes", torch.eye(size, points))
-        self.register_buffer("spread", torch.ones(size + 1))
-        self.register_buffer("noise", torch.ones(size + 1))
-
-    @classmethod
-    def of(cls, latent: FieldLatent, network: nn.Module) -> Self:
-        """The velocity with the modes, variances and noise of a latent."""
-        root = latent.modes.root / latent.scale
-        size, points = root.shape
-        velocity, spread = cls(network, size, points), torch.linalg.vector_norm(root, dim=-1)
-        modes = root / spread[:, None]
-        factor = latent.noise_root
-        noise = torch.ones(size) if factor is None else (modes @ factor).square().sum(dim=-1)
-        total = points if factor is None else factor.square().sum()
-        rest = latent.modes.noise_variance.mean().sqrt() / latent.scale
-        velocity.modes.copy_(modes)
-        velocity.spread.copy_(torch.cat([spread, rest[None]]))
-        velocity.noise.copy_(torch.cat([noise, ((total - noise.sum()) / (points - size))[None]]))
-        return velocity
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        """dz/dt of fields z ``(s, *space)``, scaled as in ``FieldLatent``."""
-        modes, d, k = self.modes.to(z), self.spread.to(z), self.noise.to(z)
-        flat, t_ = z.flatten(1), t[:, None]
-        along = flat @ modes.mT
-        squares = (t_ * d) ** 2 + (1 - t_) ** 2 * k
-        gaussian = (t_ * d**2 - (1 - t_) * k) / squares
-        unit, size = squares[:, :-1].sqrt(), (modes.shape[1] / modes.shape[0]) ** 0.5
-        seen = size * (along / unit) @ modes
-        learnt = self.network(seen.reshape(z.shape), t).flatten(1) @ modes.mT / size
-        change = (gaussian[:, :-1] - gaussian[:, -1:]) * along + d[:-1] * k[:-1].sqrt() / unit * learnt
-        return (gaussian[:, -1:] * flat + change @ modes).reshape(z.shape)
 
 
 class _Block(nn.Module):

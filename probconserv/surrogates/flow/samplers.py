@@ -23,7 +23,7 @@ from probconserv.surrogates.flow.corrections import (
     shared_information,
     shares_rows,
 )
-from probconserv.surrogates.flow.discrepancy import allowing_for, warn_of_small_noise
+from probconserv.surrogates.flow.discrepancy import allowing_for
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 from probconserv.surrogates.flow.particles import Population, population_of
 from probconserv.surrogates.flow.steps import Flow, StateCorrection, clean_estimate, integrate
@@ -51,7 +51,6 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
     """
     _refuse(task.options, "conditioned", "resample", "mixing")
-    warn_of_small_noise(flow.latent, task.law)
     fields = torch.empty(task.count, flow.latent.points, dtype=torch.float64)
     for draws, latent in allowing_for(flow.latent, task.law):
         fields[draws] = _conditioned(flow, task.part(draws), latent)

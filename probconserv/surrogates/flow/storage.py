@@ -7,12 +7,13 @@ from typing import Any
 from torch import nn
 
 from probconserv.errors import DataFileError, InvalidArgumentError
-from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 
 _KIND = "FlowMatching"
-_KNOWN = (KarhunenLoeve.__name__, FieldLatent.__name__, ResidualVelocity.__name__)
+_KNOWN = (KarhunenLoeve.__name__, ResidualVelocity.__name__)
+_LEFT = ("FieldLatent", "ResidualFieldVelocity")  # classes that release 0.3 alone has
 
 
 def write_flow(
@@ -79,8 +80,6 @@ def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, Any]) -> Latent:
     shape = tuple(config["shape"])
-    if config["latent"] == FieldLatent.__name__:
-        return FieldLatent(KarhunenLoeve(**_under(tensors, "modes."), shape=shape), tensors.get("noise_root"))
     _require_known(path, "latent", config["latent"], KarhunenLoeve)
     tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
     return KarhunenLoeve(**tensors, shape=shape)
@@ -95,6 +94,11 @@ def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -
 
 
 def _require_known(path: str | Path, part: str, kind: str, known: type[nn.Module]) -> None:
+    if kind in _LEFT:
+        raise DataFileError(
+            f"'{path}' holds a {part} {kind}, which left the library with release 0.4. Read the file with release 0.3, "
+            f"or give load a module of yours with the same tensors as {part}=."
+        )
     if kind != known.__name__:
         raise DataFileError(
             f"'{path}' holds a {part} {kind}, of which it has the tensors only; give load a module of the same sizes "

@@ -8,8 +8,9 @@ from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv import Bounded, FlowMatching, LinearConstraint, NonlinearLaw
-from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, ResidualVelocity, SamplingOptions, conditioned, eci
-from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy, warn_of_small_noise
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions, conditioned, eci
+from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy
+from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
 N, MODES = 41, 6
@@ -113,7 +114,7 @@ def test_draws_under_noisy_values_are_near_the_field_and_meet_them(bounds: Bound
     assert float(law.residual(draws).abs().max()) <= 1e-13
     error, best = ((each.mean(dim=0) - truth).square().mean().sqrt() for each in (draws, told))
     assert float(error) <= 1.5 * float(best) + NOISE
-    latent_of_fields = FieldLatent(flow.latent, error=1e-6)  # type: ignore[arg-type]
+    latent_of_fields = Fields(fields(400), MODES, error=1e-6)
     with pytest.warns(UserWarning, match="noisy or rounded"):
         [(_, wide)] = allowing_for(latent_of_fields, law)
     added = wide.clean_covariance(0.3).diagonal() - latent_of_fields.clean_covariance(0.3).diagonal()
@@ -143,18 +144,6 @@ def test_one_law_out_of_range_among_many_is_named_and_leaves_the_others_as_they_
     kept = torch.cat([draws[:7], draws[8:11], draws[12:]])
     assert float((kept - others).abs().max()) <= 1e-12
     assert float((draws[7] - usual[7]).square().mean().sqrt()) <= 0.05
-
-
-def test_noise_below_the_error_of_fields_is_named() -> None:
-    modes, u = latent(), fields(1, seed=1)[0]
-    spread = float(modes.clean_covariance(0.0).diagonal().mean().sqrt())
-    coordinates = FieldLatent(modes, error=0.05)  # type: ignore[arg-type]
-    for told, noise in ((True, 0.04), (True, 0.002), (False, 0.06), (False, 1e-3), (False, 0.0)):
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            warn_of_small_noise(coordinates, value_rows(u, (noise * spread) ** 2))
-            warn_of_small_noise(modes, value_rows(u, (noise * spread) ** 2))
-        assert [("counts as none" in str(each.message)) for each in seen] == [True] * told
 
 
 class Dense(KarhunenLoeve):

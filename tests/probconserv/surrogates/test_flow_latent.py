@@ -1,7 +1,6 @@
 """Coordinates of flows and their velocities: exact transforms, dense covariances, that of the clean field, messages."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,16 +10,14 @@ from torch import Tensor, nn
 from probconserv import FlowMatching, InvalidArgumentError, LinearConstraint
 from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow import (
-    FieldLatent,
     KarhunenLoeve,
     Latent,
-    ResidualFieldVelocity,
     ResidualVelocity,
     SamplingOptions,
-    smooth_noise,
 )
 from probconserv.surrogates.flow.coefficients import information_of, local_correction
 from probconserv.surrogates.flow.observations import interpolation_rows
+from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
 SHAPE = (4, 5)
@@ -37,10 +34,9 @@ def spoilt() -> Tensor:
     return fields
 
 
-@pytest.mark.parametrize("kind", [KarhunenLoeve, FieldLatent])
-def test_arrays_are_taken_as_tensors_are(kind: type[KarhunenLoeve | FieldLatent]) -> None:
+def test_arrays_are_taken_as_tensors_are() -> None:
     fields = training_set()
-    latent, same = kind.of(fields, 4), kind.of(fields.numpy(), 4)  # type: ignore[arg-type]
+    latent, same = KarhunenLoeve.of(fields, 4), KarhunenLoeve.of(fields.numpy(), 4)  # type: ignore[arg-type]
     assert torch.equal(same.encode(fields.numpy()), latent.encode(fields))  # type: ignore[arg-type]
 
 
@@ -56,7 +52,7 @@ def test_coefficients_are_white_and_give_the_fields_back() -> None:
     assert torch.allclose(variance, fields.flatten(1).var(dim=0), rtol=0, atol=1e-6 * float(variance.mean()))
 
 
-@pytest.mark.parametrize("latent", [KarhunenLoeve.of(training_set(), 4), FieldLatent.of(training_set(), 4)])
+@pytest.mark.parametrize("latent", [KarhunenLoeve.of(training_set(), 4), Fields(training_set(), 4)])
 def test_fields_are_encoded_with_their_axes_or_flattened(latent: Latent) -> None:
     fields = training_set()
     z = latent.encode(fields)
@@ -103,53 +99,13 @@ def test_many_fields_have_the_modes_of_the_exact_decomposition(monkeypatch: pyte
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9])
 def test_covariances_of_the_clean_field_are_those_of_the_joint_gaussian(t: float) -> None:
-    """Σ − t² Σ (t² Σ + (1 − t)² K)⁻¹ Σ with dense matrices."""
-    unit = torch.eye(20, dtype=torch.float64)
-    fields = FieldLatent.of(training_set(), 6, error=1e-4)
-    data, noise = fields.clean_covariance(0.0).to_dense(), fields.scale**2 * unit
-    expected = data - t**2 * data @ torch.linalg.solve(t**2 * data + (1 - t) ** 2 * noise, data)
-    # The diagonal part is a millionth of the modes here and is added to them outside of the formula.
-    assert torch.allclose(fields.clean_covariance(t).to_dense(), expected, rtol=0, atol=3e-6 * float(data.trace()))
+    """Of whitened coefficients: 1 − t²/(t² + (1 − t)²) of the variance in each."""
     modes = KarhunenLoeve.of(training_set(), 3)
     root, left = modes.basis, modes.rest.mT @ modes.rest + torch.diag(modes.noise_variance)
     assert len(modes.rest) == 3
     variance = 1 - t**2 / (t**2 + (1 - t) ** 2)
     expected = variance * root.mT @ root + left
     assert torch.allclose(modes.clean_covariance(t).to_dense(), expected, rtol=0, atol=1e-13)
-
-
-def test_fields_as_coordinates_have_unit_variance_and_their_own_noise() -> None:
-    fields = training_set(400)
-    latent = FieldLatent.of(fields, 6, noise_root=torch.ones(20, 1))
-    z = latent.encode(fields.flatten(1))
-    assert z.shape == (400, *SHAPE)
-    assert float(z.flatten(1).var(dim=0).mean()) == pytest.approx(1.0, rel=1e-5)
-    assert torch.allclose(latent.decode(z), fields.flatten(1), rtol=0, atol=1e-12)
-    noise = latent.noise(3, torch.Generator().manual_seed(0))
-    assert torch.equal(noise, noise[:, :1, :1].expand(3, *SHAPE))
-
-
-@pytest.mark.parametrize("length", [0.1, 0.3])
-def test_smooth_noise_has_variance_one_and_the_correlation_of_its_length(length: float) -> None:
-    root = smooth_noise((30, 20), length, kept=1e-6)
-    covariance = root @ root.mT
-    assert torch.allclose(covariance.diagonal(), torch.ones(600, dtype=torch.float64))
-    apart = math.exp(-0.5 * (3 / 29 / length) ** 2 - 0.5 * (2 / 19 / length) ** 2)
-    assert float(covariance[10 * 20 + 7, 13 * 20 + 9]) == pytest.approx(apart, abs=2e-3)
-    assert smooth_noise((30, 20), length).shape[1] < root.shape[1]
-
-
-def test_a_mismatch_that_no_field_has_does_not_move_the_rest_of_a_field_without_limit() -> None:
-    """The gain Σ Gᵀ (G Σ Gᵀ)⁻¹ of rough values at five points of twenty, for fields of smooth waves."""
-    x, k = torch.linspace(0, 1, 20, dtype=torch.float64), torch.arange(8, dtype=torch.float64)
-    fields = normal(100, 8) * 4.0**-k @ (torch.pi * k[:, None] * x).cos()
-    mismatch = 0.05 * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
-    moved = []
-    for error in (0.05, 1e-6):
-        covariance = FieldLatent.of(fields, 8, error=error).clean_covariance(0.0).to_dense()
-        moved.append(float((covariance[:, :5] @ torch.linalg.solve(covariance[:5, :5], mismatch)).abs().max()))
-    assert moved[0] < 0.2
-    assert moved[1] > 20
 
 
 def test_the_velocity_starts_as_that_of_a_gaussian() -> None:
@@ -187,7 +143,6 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
         (lambda: ResidualVelocity(2, spread=[1.0, 0.0]), "spread must be 2 positive numbers"),
         (lambda: KarhunenLoeve.of(torch.ones(2, 4), 1), "at least three fields"),
         (lambda: KarhunenLoeve.of(spoilt(), 1), "got 3 NaN or infinite values in 2 of 5 fields; drop"),
-        (lambda: FieldLatent.of(spoilt()), "got 3 NaN or infinite values in 2 of 5 fields; drop"),
         (
             lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 3), torch.ones(4), (4,)),
             r"basis \(r, n\) with the n = 4",
@@ -197,9 +152,6 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
             lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 4), torch.ones(4), (4,), torch.ones(1, 3)),
             r"rest must be \(q, n\) with n = 4",
         ),
-        (lambda: FieldLatent.of(training_set(), 6, noise_root=torch.ones(3, 2)), "with n = 20"),
-        (lambda: FieldLatent.of(training_set(), 6, error=0.0), "error must be positive"),
-        (lambda: smooth_noise((4, 5), 0.0), "length must be positive"),
         (lambda: ResidualVelocity(0), "at least 1"),
         (lambda: check_axes([torch.tensor([0.0, 0.0])], (2,)), "increasing coordinates"),
     ],
@@ -209,7 +161,7 @@ def test_bad_input_is_refused(build: object, message: str) -> None:
         build()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("make", [KarhunenLoeve.of, FieldLatent.of])
+@pytest.mark.parametrize("make", [KarhunenLoeve.of, Fields])
 def test_casts_leave_coordinates_in_float64(make) -> None:
     fields = training_set()
     latent = make(fields, 4)
@@ -217,62 +169,6 @@ def test_casts_leave_coordinates_in_float64(make) -> None:
     for cast in (latent.float(), latent.half(), latent.to(torch.float32)):
         assert torch.equal(cast.encode(fields), z)
         assert cast.decode(z).dtype == torch.float64
-
-
-class Zero(nn.Module):
-    """Nothing, and keeps what it was given."""
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
-        self.seen = z
-        return torch.zeros_like(z)
-
-
-def test_the_velocity_of_fields_starts_as_that_of_a_gaussian_with_their_modes() -> None:
-    data = (normal(200, 6) * 2.0 ** -torch.arange(6)) @ normal(6, 24, seed=1) + 1e-3 * normal(200, 24, seed=2)
-    fields = FieldLatent.of(data, 6)
-    velocity = ResidualFieldVelocity.of(fields, Zero()).double()
-    flow = FlowMatching(fields, velocity, draws=2)
-    draws = flow.sample(4000, options=SamplingOptions(steps=100)).flatten(1)
-    expected = (data - data.mean(dim=0)).square().mean(dim=0).sqrt()
-    assert float((draws.std(dim=0) / expected - 1).abs().max()) < 0.06
-    assert float(((draws.mean(dim=0) - data.mean(dim=0)) / expected).abs().max()) < 0.08
-
-
-def test_what_is_rough_does_not_reach_the_network_and_goes_away() -> None:
-    data = normal(50, 3) @ normal(3, 24, seed=1)
-    fields = FieldLatent.of(data + 1e-4 * normal(50, 24, seed=2), 3)
-    network = Zero()
-    velocity = ResidualFieldVelocity.of(fields, network).double()
-    basis = fields.modes.basis
-    rough = normal(4, 24, seed=3)
-    rough = rough - rough @ torch.linalg.pinv(basis) @ basis
-    z, t = normal(4, 24, seed=4), torch.full((4,), 0.6, dtype=torch.float64)
-    seen = []
-    for state in (z, z + 100 * rough):
-        out = velocity(state, t)
-        seen.append(network.seen)
-    assert torch.allclose(*seen, atol=1e-4)
-    clean = z + 100 * rough + 0.4 * out - (z + 0.4 * velocity(z, t))
-    assert float(clean.abs().max()) < 1e-3 * float((100 * rough).abs().max())
-
-
-def test_a_velocity_of_fields_is_stored_with_its_modes(tmp_path: Path) -> None:
-    fields = FieldLatent.of(normal(50, 12), 3, smooth_noise((12,), 0.2))
-    flow = FlowMatching(fields, ResidualFieldVelocity.of(fields, FieldNetwork()))
-    flow.save(tmp_path / "flow.safetensors")
-    again = FlowMatching.load(tmp_path / "flow.safetensors", ResidualFieldVelocity(FieldNetwork(), 3, 12))
-    assert torch.equal(again.sample(3, seed=1), flow.sample(3, seed=1))
-    with pytest.raises(InvalidArgumentError, match="size must lie between 1 and the 12 points"):
-        ResidualFieldVelocity(FieldNetwork(), 12, 12)
-
-
-class FieldNetwork(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(12, 12)
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.layer(z) * t[:, None]
 
 
 N = 20

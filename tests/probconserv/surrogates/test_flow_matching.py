@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,14 @@ from probconserv import Context, FlowMatching, LinearConstraint, Posterior, Prob
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.flow import (
     DrawnFields,
-    FieldLatent,
     KarhunenLoeve,
-    ResidualFieldVelocity,
     ResidualVelocity,
     SamplingOptions,
 )
 from probconserv.surrogates.flow.observations import given_observations, interpolation_rows
+from probconserv.surrogates.weights import Weights, read_weights, write_weights
 from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.own_latent import Fields
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
 from tests.strategies import normal
 
@@ -90,13 +91,25 @@ class Bent(Plain):
         return super().forward(z, t).tanh()
 
 
+class Narrow(nn.Module):
+    """On four coefficients, with real and complex weights as a Fourier layer has them."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, dtype=dtype))
+        self.phase = nn.Parameter(torch.polar(torch.ones(4, dtype=dtype), torch.arange(4, dtype=dtype)))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.scale * (self.phase * z).real * t[:, None]
+
+
 class Dropped(Plain):
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         return nn.functional.dropout(super().forward(z, t), 0.5, self.training)
 
 
 def test_dropout_of_a_velocity_plays_no_part_in_draws() -> None:
-    flow = FlowMatching(FieldLatent.of(smooth_fields(), 4), Dropped())
+    flow = FlowMatching(Fields(smooth_fields(), 4), Dropped())
     assert torch.equal(flow.sample(2), flow.sample(2))
     assert flow.velocity.training
 
@@ -130,13 +143,15 @@ def test_files_of_the_last_release_take_the_present_default(tmp_path: Path, stor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dtype) -> None:
-    path, latent = tmp_path / "flow.safetensors", FieldLatent.of(smooth_fields(), 4, torch.ones(N, 2))
+    path, latent = tmp_path / "flow.safetensors", Fields(smooth_fields(), 4)
     flow = FlowMatching(latent, Plain().to(dtype))
-    flow.save(path)
-    again = FlowMatching.load(path, Plain())
+    flow.save(path, steps=np.int64(3))
+    again = FlowMatching.load(path, Plain(), Fields(smooth_fields(), 4))
     assert torch.equal(flow.sample(3), again.sample(3))
     with pytest.warns(UserWarning, match="holds a velocity Plain and fills a Bent"):
-        FlowMatching.load(path, Bent())
+        FlowMatching.load(path, Bent(), latent)
+    with pytest.raises(DataFileError, match=r"holds a latent Fields, .* give load a module .* as latent=\.$"):
+        FlowMatching.load(path, Plain())
     with pytest.raises(DataFileError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
         FlowMatching.load(path, latent=latent)
     with pytest.raises(DataFileError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):
@@ -147,15 +162,34 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
 
 def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> None:
     path, fields = tmp_path / "flow.safetensors", smooth_fields()
-    latent = FieldLatent.of(fields, 4, error=0.1)
-    FlowMatching(latent, Plain()).save(path)
-    again = FlowMatching.load(path, Plain()).latent
-    assert isinstance(again, FieldLatent)
+    latent = KarhunenLoeve.of(fields, 4)
+    FlowMatching(latent, Narrow()).save(path)
+    again = FlowMatching.load(path, Narrow()).latent
+    assert isinstance(again, KarhunenLoeve)
     assert torch.equal(again.clean_covariance(0.3).to_dense(), latent.clean_covariance(0.3).to_dense())
-    other = FieldLatent.of(fields[:9], 4)
-    assert len(other.modes.rest) != len(latent.modes.rest)
-    with pytest.raises(DataFileError, match="leave latent= out, since the file has all that a FieldLatent needs"):
-        FlowMatching.load(path, Plain(), other)
+    other = KarhunenLoeve.of(fields[:9], 4)
+    assert len(other.rest) != len(latent.rest)
+    with pytest.raises(DataFileError, match="leave latent= out, since the file has all that a KarhunenLoeve needs"):
+        FlowMatching.load(path, Narrow(), other)
+
+
+def test_complex_weights_of_a_velocity_keep_double_precision(tmp_path: Path) -> None:
+    path, latent = tmp_path / "flow.safetensors", KarhunenLoeve.of(smooth_fields(), 4)
+    flow = FlowMatching(latent, Narrow(torch.float64))
+    flow.save(path)
+    again = FlowMatching.load(path, Narrow())
+    assert torch.complex128 in {each.dtype for each in again.velocity.parameters()}
+    assert torch.equal(flow.sample(3), again.sample(3))
+
+
+@pytest.mark.parametrize(("part", "kind"), [("latent", "FieldLatent"), ("velocity", "ResidualFieldVelocity")])
+def test_files_with_a_class_that_left_name_the_release_that_reads_them(part: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "flow.safetensors"
+    small(two_groups(50)).save(path)
+    stored = read_weights(path, "FlowMatching")
+    write_weights(path, replace(stored, config=stored.config | {part: kind}))
+    with pytest.raises(DataFileError, match=rf"holds a {part} {kind}, .* with release 0\.3, or give .* as {part}=\."):
+        FlowMatching.load(path)
 
 
 # Predictions
@@ -251,19 +285,16 @@ def test_observations_that_no_field_of_the_model_explains_are_named() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
-@pytest.mark.parametrize("of_fields", [True, False])
-def test_values_that_draws_meet_outside_of_the_range_are_named(count: int, of_fields: bool) -> None:
-    options, latent = SamplingOptions(steps=20), FieldLatent.of(smooth_fields(), 9)
-    flow = FlowMatching(latent.modes, ResidualVelocity(9, width=4, blocks=1), axes=(X,), draws=20, options=options)
-    if of_fields:
-        flow = FlowMatching(latent, ResidualFieldVelocity.of(latent, Still()), axes=(X,), draws=20, options=options)
+def test_values_that_draws_meet_outside_of_the_range_are_named(count: int) -> None:
+    options, latent = SamplingOptions(steps=20), KarhunenLoeve.of(smooth_fields(), 9)
+    flow = FlowMatching(latent, ResidualVelocity(9, width=4, blocks=1), axes=(X,), draws=20, options=options)
     places = torch.linspace(0.1, 0.9, count, dtype=torch.float64)[:, None]
     row = interpolation_rows((X,), places)
     for field in smooth_fields(310)[300:]:
         flow.predict(Context(places, row.functional(field[None])[0]), Query(places))
     met = r"outside of what the flow knows: .* standard deviations .*where its draws"
     for size in (10.0, 100.0, 1e4):
-        with pytest.warns(UserWarning, match=met if of_fields else rf"{met}|miss the observations"):
+        with pytest.warns(UserWarning, match=rf"{met}|miss the observations"):
             flow.predict(Context(places, torch.full((count,), size).double()), Query(places))
 
 
@@ -272,11 +303,6 @@ def test_one_warning_says_where_a_batch_is_out_of_range(recwarn: pytest.Warnings
     predictor(20).predict(Context(places, torch.tensor([[1.0], [50.0]]).double()), Query(places))
     assert len(recwarn) == 1
     assert recwarn[0].filename == __file__
-
-
-class Still(nn.Module):
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
-        return torch.zeros_like(z)
 
 
 def test_single_precision_comes_back_in_single_precision() -> None:
@@ -290,13 +316,11 @@ def test_single_precision_comes_back_in_single_precision() -> None:
 
 def test_messages(tmp_path: Path) -> None:
     fields = smooth_fields()
-    FlowMatching(FieldLatent.of(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
+    FlowMatching(Fields(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
     with pytest.raises(DataFileError, match=r"task\.velocity"):
-        FlowMatching(FieldLatent.of(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
+        FlowMatching(Fields(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
     with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
         small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
-    from probconserv.surrogates.weights import Weights, write_weights
-
     write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
     with pytest.raises(DataFileError, match="is not that of a flow"):
         FlowMatching.load(tmp_path / "flow")

@@ -18,7 +18,6 @@ from probconserv.errors import (
 )
 from probconserv.fields import block_means
 from probconserv.surrogates.flow import (
-    FieldLatent,
     KarhunenLoeve,
     Latent,
     ResidualVelocity,
@@ -29,6 +28,7 @@ from probconserv.surrogates.flow import (
     unconstrained,
 )
 from probconserv.surrogates.flow.corrections import in_clean_metric, in_identity_metric
+from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
 N = 21
@@ -98,7 +98,7 @@ def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
 
 
 def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ours() -> None:
-    latent, z = FieldLatent.of(smooth_fields(), 8), normal(2, N)
+    latent, z = Fields(smooth_fields(), 8), normal(2, N)
     law, fields = values(), latent.decode(z)
     overwritten, moved = in_identity_metric(latent, law), in_clean_metric(latent, law)
     assert overwritten is not None
@@ -277,7 +277,7 @@ CONTRADICTIONS = {
 }
 
 
-@pytest.mark.parametrize("latent", [KarhunenLoeve.of(smooth_fields(), 5), FieldLatent.of(smooth_fields(), 5)])
+@pytest.mark.parametrize("latent", [KarhunenLoeve.of(smooth_fields(), 5), Fields(smooth_fields(), 5)])
 @pytest.mark.parametrize("case", CONTRADICTIONS)
 def test_rows_that_contradict_each_other_are_told_from_redundant_ones(case: str, latent: Latent) -> None:
     flow = FlowMatching(latent, Broken(lambda z, *_: torch.zeros_like(z)))

@@ -23,7 +23,6 @@ from probconserv import (
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.surrogates.flow import (
-    FieldLatent,
     KarhunenLoeve,
     ResidualVelocity,
     SamplingOptions,
@@ -35,6 +34,7 @@ from probconserv.surrogates.flow import (
 from probconserv.surrogates.flow.matching import _generator
 from probconserv.surrogates.flow.particles import Particles
 from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
 UNIT, TWENTY = (torch.eye(count, dtype=torch.float64) for count in (12, 20))
@@ -395,7 +395,7 @@ def test_many_exact_rows_are_left_to_conditioned_however_little_they_say() -> No
 
 
 def test_fields_as_coordinates_are_left_to_conditioned() -> None:
-    latent = FieldLatent.of(normal(30, 12), 4)
+    latent = Fields(normal(30, 12), 4)
     assert (
         FlowMatching(latent, Mixed(torch.ones(1).double(), 0 * UNIT[:1], UNIT[None])).draw(2, law=SEEN).sampler
         == "conditioned"
@@ -421,8 +421,8 @@ def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any]
 
 
 def test_other_coordinates_are_refused() -> None:
-    latent = FieldLatent.of(normal(30, 12), 4)
-    with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients, not for FieldLatent; use conditioned"):
+    latent = Fields(normal(30, 12), 4)
+    with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients, not for Fields; use conditioned"):
         FlowMatching(latent, nn.Identity()).draw(2, law=SEEN, sampler=twisted)
 
 
