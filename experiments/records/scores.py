@@ -146,8 +146,6 @@ SCORES: dict[str, Score] = {
         heading="Fréchet", meaning="Fréchet distance of ten whitened Karhunen–Loève coefficients", squared=True
     ),
     "effective_size": _neither("effective draws", "effective number of true draws behind exact moments"),
-    "flagged": _neither("out of range", "fraction of laws that are named as out of range"),
-    "few_ancestors": _neither("few ancestors", "fraction of the others with fewer than five ancestors"),
     "outside": Score(heading="outside", meaning="fraction of values outside the bounds of the problem"),
     "law_residual": _holds("law", "largest |G u − b| or |g(u)| of all draws", Reduction.MAXIMUM),
     "draw_milliseconds": Score(heading="ms per draw", meaning="processor milliseconds of sampling a draw", timing=True),

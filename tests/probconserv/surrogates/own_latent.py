@@ -10,6 +10,8 @@ from probconserv.surrogates.flow import KarhunenLoeve, Latent
 class Fields(Latent):
     """Fields whose covariance is that of a few modes and of an error at every point, with white noise."""
 
+    scale: Tensor
+
     def __init__(self, fields: Tensor, size: int, error: float = 0.05) -> None:
         modes = KarhunenLoeve.of(fields, size)
         super().__init__(modes.shape, modes.shape)
