@@ -157,8 +157,8 @@ def test_oscillating_fluxes_are_resolved_to_round_off(span, frequency):
 
 def test_a_jump_anywhere_is_integrated_as_well_as_the_law_says():
     """To a billionth of the whole at most, and to round-off with the time of the jump as a breakpoint."""
-    times = torch.tensor([-1.0, 0.0, 3.0], dtype=torch.float64)
-    for jump in [*torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist(), 0.5, 3 / 16]:
+    times, generator = torch.tensor([-1.0, 0.0, 3.0], dtype=torch.float64), torch.Generator().manual_seed(0)
+    for jump in [*torch.rand(200, generator=generator, dtype=torch.float64).tolist(), 0.5, 3 / 16]:
         flux, exact = lambda t: 2.0 * (t > jump) - 0.5, -2.0 + 2 * (3 - jump)  # noqa: B023
         law = conservation(GRID, times, 0.0, flux, torch.zeros_like)
         stated = float(law.rule_variance[2, 0].sqrt())
