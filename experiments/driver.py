@@ -3,12 +3,13 @@
 Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,8 @@ def _finish(
     cases = [case for case in cases if (records["case"] == case.key).any()]
     verdict = other if other or results is None else _verdict(records, results, context.options, folder)
     means = over_seeds(records)
-    description = describe(experiment, cases, means)
+    labels = {} if results is None else results.description.methods
+    description = describe(experiment, cases, means, labels)
     write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
     drawn = _draw(experiment, context, jobs, arrays, folder)
@@ -326,10 +328,15 @@ def _beside(
     return _joined(ours, as_frame(record for case in shown for record in experiment.published(case)))
 
 
-def describe(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame) -> Description:
+def describe(
+    experiment: Experiment,
+    cases: Sequence[Any],
+    records: pd.DataFrame,
+    released: Mapping[str, str] = MappingProxyType({}),
+) -> Description:
     """The description of an experiment, from the means over seeds of those cases that have records.
 
-    Methods that the experiment has no more, such as those of an old release, come last, under their keys.
+    Methods that the experiment has no more come last, under the labels that they were ``released`` with.
     """
     methods = {method.key: method for case in cases for method in experiment.methods(case)}
     ours = records.loc[~records["source"].isin(PAPER), "method"]
@@ -343,7 +350,7 @@ def describe(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame
         durations={str(preset): text for preset, text in experiment.durations.items()},
         cases={case.key: case.label for case in cases},
         methods={key: method.label for key, method in methods.items()}
-        | {key: key for key in ours if key not in methods},
+        | {key: released.get(key, key) for key in ours if key not in methods},
         information={key: method.information for key, method in methods.items() if method.information},
         baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"],
         headline={case: list(methods) for case, (methods, _) in headlines.items()},

@@ -28,7 +28,7 @@ class RunOptions:
         out: Folder of all stored runs.
         cases: Keys of cases, for instance single-0.02 or u=0.6; all by default.
         methods: Keys of methods, for instance anp or boon-default; all by default.
-        files: Folder of files that other people made, for darcy_small.
+        files: Folder of files that other people made, for observations.
         workers: Processes at a time: several runs, or those that make samples for one. By default one, or for several
             runs one per core (one on a GPU).
 

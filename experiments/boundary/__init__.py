@@ -2,6 +2,5 @@
 
 from experiments.boundary.beyond_training import EXPERIMENTS as STUDIES
 from experiments.boundary.experiment import EXPERIMENTS, load_operator
-from experiments.boundary.versions import HARD
 
-__all__ = ["EXPERIMENTS", "HARD", "STUDIES", "load_operator"]
+__all__ = ["EXPERIMENTS", "STUDIES", "load_operator"]

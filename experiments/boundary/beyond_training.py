@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from experiments.boundary.cases import BoundaryCase, BoundarySizes
+from experiments.boundary.disturbance import DISTURBANCES
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.methods import CHANNELS, DEFAULT, RESIDUAL, WITHOUT_SCHUR_CHANNELS, Method, methods
-from experiments.boundary.sources import ClosedFormSource, Source
-from experiments.boundary.versions import VERSIONS
-from experiments.disturbance import DISTURBANCES
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import ClosedFormSource, Source
 from experiments.experiment import Preset
 from solvers.problems.boundary_samples import Uniform
 
@@ -21,7 +21,7 @@ VALIDATION = 10  # one sample in ten
 
 def cases(preset: Preset) -> tuple[BoundaryCase, ...]:
     """Operators for given values in every test, and operators for given gradients on disturbed inputs."""
-    base, gradients = (case for case in VERSIONS[PROBLEM](preset) if case.key in ("single-values", "single-gradients"))
+    base, gradients = PROBLEMS[PROBLEM].cases(preset)[:2]  # given values, and gradients, at one time
     fewer = {count: with_samples(base.sizes, count, max(1, count // VALIDATION)) for count in COUNTS[preset]}
     outside = {f"values in [{low:g}, {high:g}]": with_values(base.source, low, high) for low, high in OUTSIDE}
     other = replace(gradients, trained_on=gradients)
@@ -30,10 +30,10 @@ def cases(preset: Preset) -> tuple[BoundaryCase, ...]:
         for each in disturbed(other)
     )
     clean = replace(other, key=f"{gradients.key}-clean")
-    return *tests_of(base, fewer, outside, _around(base.sizes.nodes)), clean, *disturbed_gradients
+    return *varied(base, fewer, outside, _around(base.sizes.nodes)), clean, *disturbed_gradients
 
 
-def tests_of(
+def varied(
     base: BoundaryCase, fewer: Mapping[int, BoundarySizes], outside: Mapping[str, Source], grids: Sequence[int]
 ) -> tuple[BoundaryCase, ...]:
     """Operators of a case on fewer samples, outside the training range, on other grids, with disturbed inputs.

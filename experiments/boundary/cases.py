@@ -1,12 +1,11 @@
-"""Cases of the boundary-condition experiments: a version of a problem, with the sizes of its operators and samples."""
+"""Cases of the boundary-condition experiments: a version of a problem, its samples, operators and methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.boundary.sources import SampleConfig, Source
-from experiments.boundary.sources.source import Conditions
-from experiments.disturbance import Disturbance
+from experiments.boundary.disturbance import Disturbance
+from experiments.boundary.samples import Conditions, SampleConfig, Source
 from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Preset
 from experiments.records.store import as_json
@@ -58,15 +57,33 @@ class BoundarySizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What was chosen for a method on the validation set.
+
+    Every method had four trials of a fifth of the steps: structures at the usual peak learning rate (padding and
+    channel MLP of an FNO, with mixed kernels the share of Fourier series too), and then, where these are fewer, the
+    first of them at a third.
+
+    Args:
+        architecture: Options of its network.
+        correction: Options of its correction.
+        rate: Peak learning rate in units of that of the case.
+    """
+
+    architecture: Mapping[str, float] = field(default_factory=dict)
+    correction: Mapping[str, float] = field(default_factory=dict)
+    rate: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoundaryCase:
     """One version of a problem in an experiment.
 
     Args:
         final_time: Last output time; None for the usual one of the source.
-        independent: Whether boundary data are random apart from the input fields, so that an operator needs them as
-            input.
         given: Whether there are boundary data that differ between samples; else they are no input.
-        published: Whether the case is there for a published number: the FNO, a regression and BOON alone are compared.
+        methods: Keys of the methods that are compared.
+        settings: What was chosen for some of them.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
         disturbance: What is done to the inputs of test samples; None for nothing.
     """
@@ -76,9 +93,9 @@ class BoundaryCase:
     source: Source
     times: int = 1
     final_time: float | None = None
-    independent: bool = False
     given: bool = True
-    published: bool = False
+    methods: tuple[str, ...]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
     disturbance: Disturbance | None = None

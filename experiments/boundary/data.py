@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.boundary.cases import BoundaryCase
-from experiments.boundary.sources import DataStore, SampleConfig, Samples
-from experiments.boundary.sources.source import SideValues as Values
+from experiments.boundary.samples import DataStore, SampleConfig, Samples
+from experiments.boundary.samples import SideValues as Values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,15 +11,14 @@ from typing_extensions import override
 
 from experiments.boundary import methods as rows
 from experiments.boundary.baselines.architectures import EXTRA
-from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.cases import BoundaryCase, Versions
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
 from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import ConditionedOperator, load
+from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.scoring import score_operator, score_truth
-from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
-from experiments.boundary.versions import VERSIONS, Versions
 from experiments.errors import NotReleasedError
 from experiments.experiment import Experiment, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
@@ -59,7 +58,7 @@ class BoundaryExperiment(Experiment):
     over = Over.SEEDS
 
     def takes(self) -> tuple[str, ...]:
-        return ("files", "workers") if self.problem == DarcyFiles().name else ("workers",)
+        return ("workers",)
 
     @property
     def data_version(self) -> int:
@@ -109,7 +108,7 @@ class BoundaryExperiment(Experiment):
         def samples(case: BoundaryCase) -> Any:
             return case.key, case.sizes, case.source.describe(case.training_data(context.training_seed))
 
-        versions = VERSIONS.get(self.problem, self.versions)
+        versions = PROBLEMS[self.problem].cases if self.problem in PROBLEMS else self.versions
         return samples(trained) in map(samples, versions(context.options.preset))
 
     def train(self, training: Training, context: RunContext) -> None:
@@ -172,14 +171,14 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Con
     weights = manifest()["weights"]
     released = {
         (version.key, entry.key): (name, entry.treatment, version)
-        for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
+        for version in (PROBLEMS[experiment].cases("laptop") if experiment in PROBLEMS else ())
         for entry in methods(version)
         if entry.treatment is not None and (name := _released_file(experiment, version.key, entry.key)) in weights
     }
     if (case, method) not in released:
         raise NotReleasedError(
             f"The operator {experiment}, {case}, {method} is not released. Released: "
-            f"{'; '.join(map(' '.join, released)) or 'operators of ' + ', '.join(VERSIONS)}."
+            f"{'; '.join(map(' '.join, released)) or 'operators of ' + ', '.join(PROBLEMS)}."
         )
     name, treatment, version = released[case, method]
     return load(released_weights(name), treatment, version)
@@ -191,5 +190,5 @@ def _released_file(problem: str, case: str, method: str) -> str:
 
 
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
-    name: BoundaryExperiment(name=name, problem=name, versions=versions) for name, versions in VERSIONS.items()
+    name: BoundaryExperiment(name=name, problem=name, versions=row.cases) for name, row in PROBLEMS.items()
 }

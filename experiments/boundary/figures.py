@@ -1,7 +1,6 @@
 """The figure of a boundary-condition case: a test sample at its last time, a prediction, errors of two methods."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.image import AxesImage
 
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.methods import BASELINES, DEFAULT, TRUE_FIELD, Method
+from experiments.boundary.problems import PROBLEMS, Problem
 from experiments.experiment import Stored
 from experiments.plots import legend_below, panels
 
@@ -19,41 +19,9 @@ LARGEST = 0.995  # quantile of the errors where their colour scale ends
 SMALL = 10  # points
 
 
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What figures call the quantities of a problem, all dimensionless; the symbol of the field stands last."""
-
-    title: str
-    field: str = "u"
-    coordinate: str = "x"
-
-    @property
-    def error(self) -> str:
-        """The absolute error."""
-        return f"|{self.field.split()[-1]} − truth|"
-
-
-NAMES = {
-    "stokes": Names(title="Stokes' second problem", field="velocity u", coordinate="y"),
-    "burgers_dirichlet": Names(title="Burgers, travelling wave", field="velocity u"),
-    "heat_neumann": Names(title="Heat between insulator and heater", field="temperature u"),
-    "wave_neumann": Names(title="Waves between reflecting walls", field="displacement u"),
-    "burgers_periodic": Names(title="Burgers on a circle", field="velocity u"),
-    "cavity": Names(title="Lid-driven cavity", field="vorticity ω"),
-    "heat_independent": Names(title="Heat, independent boundary data", field="temperature u"),
-    "viscous_burgers": Names(title="Burgers, thin layers", field="velocity u"),
-    "reaction_diffusion": Names(title="Growth in a random medium", field="density u"),
-    "darcy": Names(title="Darcy flow, two materials", field="pressure u"),
-    "advection_diffusion": Names(title="Heat in a random flow", field="temperature u"),
-    "basin": Names(title="Shallow water in a basin", field="elevation h − 1"),
-    "darcy_small": Names(title="Darcy flow, neuraloperator's small set", field="pressure u"),
-}
-"""By the name of the experiment."""
-
-
-def names_of(problem: str) -> Names:
-    """What the figures of a problem say; one that is not listed goes by its name."""
-    return NAMES.get(problem, Names(title=problem.replace("_", " ").capitalize()))
+def problem_of(name: str) -> Problem:
+    """What figures say of a problem; one that has no row goes by its name."""
+    return PROBLEMS.get(name) or Problem(title=name.replace("_", " ").capitalize(), cases=lambda _: ())
 
 
 def draw_case(problem: str, case: BoundaryCase, methods: Sequence[Method], stored: Stored) -> Mapping[str, Figure]:
@@ -68,15 +36,15 @@ def draw_case(problem: str, case: BoundaryCase, methods: Sequence[Method], store
     chosen += [method for method in shown if method.key == DEFAULT]
     if TRUE_FIELD not in shown or not chosen:
         return {}
-    names, draw = names_of(problem), _on_square if case.axes == 2 else _on_interval
+    row, draw = problem_of(problem), _on_square if case.axes == 2 else _on_interval
     true, *fields = (shown[method]["shown"][0, -1] for method in (TRUE_FIELD, *chosen))
     by_method = dict(zip(chosen, fields, strict=True))
-    title = f"{names.title}, {case.label}"
-    return {"sample": draw(title, names, shown[TRUE_FIELD]["input"][0], true, by_method)}
+    title = f"{row.title}, {case.label}"
+    return {"sample": draw(title, row, shown[TRUE_FIELD]["input"][0], true, by_method)}
 
 
 def _on_interval(
-    title: str, names: Names, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
+    title: str, row: Problem, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
 ) -> Figure:
     figure, (given, solution, error) = panels(3, title, share_y=False, width=0.75)
     x, drawn = np.linspace(0.0, 1.0, len(true)), {TRUE_FIELD: true, **fields}
@@ -88,17 +56,17 @@ def _on_interval(
         solution.plot(x, field, **line)
         if method is not TRUE_FIELD:
             error.plot(x, np.abs(field - true), **line)
-    solution.set_title(names.field, size=SMALL)
-    error.set_title(names.error, size=SMALL)
+    solution.set_title(row.field, size=SMALL)
+    error.set_title(_error_of(row), size=SMALL)
     error.set_yscale("log")
     for panel in (given, solution, error):
-        panel.set_xlabel(names.coordinate)
+        panel.set_xlabel(row.coordinate)
     legend_below(figure, solution)
     return figure
 
 
 def _on_square(
-    title: str, names: Names, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
+    title: str, row: Problem, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
 ) -> Figure:
     errors = {f"error of\n{method.label}": np.abs(field - true) for method, field in fields.items()}
     last = list(fields)[-1]
@@ -108,12 +76,16 @@ def _on_square(
     low, high = float(true.min()), float(true.max())
     colour = {"cmap": "viridis", "vmin": low, "vmax": high}
     images = [_picture(panel, *each, colour) for panel, each in zip(axes[1:3], named.items(), strict=True)]
-    figure.colorbar(images[0], ax=list(axes[1:3]), label=names.field)
+    figure.colorbar(images[0], ax=list(axes[1:3]), label=row.field)
     largest = max(float(np.quantile(field, LARGEST)) for field in errors.values()) or 1.0
     scale = {"cmap": "magma", "norm": PowerNorm(0.5, 0.0, largest)}
     images = [_picture(panel, *each, scale) for panel, each in zip(axes[3:], errors.items(), strict=True)]
-    figure.colorbar(images[0], ax=list(axes[3:]), label=names.error, extend="max")
+    figure.colorbar(images[0], ax=list(axes[3:]), label=_error_of(row), extend="max")
     return figure
+
+
+def _error_of(row: Problem) -> str:
+    return f"|{row.field.split()[-1]} − truth|"
 
 
 def _picture(axes: Axes, label: str, field: np.ndarray, colour: Mapping[str, Any]) -> AxesImage:

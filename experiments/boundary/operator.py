@@ -14,9 +14,9 @@ from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.lifting import lift as lift_polynomials
 from boon.scores import relative_residual
-from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout, PrincipalComponents
+from experiments.boundary.baselines.architectures import Architecture, FourierOperator, PrincipalComponents
+from experiments.boundary.baselines.layout import Layout, Sensors
 from experiments.boundary.baselines.pca import blank
-from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
@@ -164,9 +164,7 @@ def build(treatment: Treatment, case: BoundaryCase, training_set: Fields) -> Con
     """An untrained operator, normalised by a training set, its weights drawn from torch's global generator."""
     inputs = with_channels(training_set.input, training_set.values, treatment, case)
     operator = Normalised.fit(nn.Identity(), inputs, training_set.output)
-    scale = operator.output_scale.view(-1, *[1] * (inputs.ndim - 2))
-    targets = (training_set.output - operator.output_mean) / scale
-    operator.operator = treatment.architecture.build(layout_of(treatment, case, training_set), targets)
+    operator.operator = treatment.architecture.build(layout_of(treatment, case, training_set))
     return ConditionedOperator(corrected(operator, treatment.correction, case), treatment, case)
 
 

@@ -23,7 +23,7 @@ from experiments.boundary.operator import (
     prescribed,
     with_channels,
 )
-from experiments.boundary.sources import DataStore, SampleConfig
+from experiments.boundary.samples import DataStore, SampleConfig
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread, store_finished
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, first_before_others, launched, train
@@ -66,7 +66,7 @@ def operator_training(
 def store_of(context: RunContext, version: int) -> DataStore:
     """Where the samples of a run are."""
     options = context.options
-    return DataStore(folder=context.data_folder, version=version, jobs=options.workers or 1, given=options.files)
+    return DataStore(folder=context.data_folder, version=version, jobs=options.workers or 1)
 
 
 def train_operator(training: Training, context: RunContext) -> None:

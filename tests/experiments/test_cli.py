@@ -131,7 +131,7 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
         ("run stefan --train-only --files a", "--files plays no part in stefan; leave it out."),
         ("reproduce stefan --files a", "--files plays no part in stefan; leave it out."),
         ("run stefan --workers 2", "--workers plays no part in stefan; leave it out."),
-        ("run darcy_small darcy --files a", "--files plays no part in darcy; leave it out."),
+        ("run observations darcy --files a", "--files plays no part in darcy; leave it out."),
         ("bench update --page nothing.md", "a file, got update and 'nothing.md'"),
         ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
         ("predict nothere.csv --law stefan --parameter 0.6", "nothere.csv"),

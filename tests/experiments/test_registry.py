@@ -32,11 +32,10 @@ def test_every_listed_experiment_is_there_and_says_how_long_each_preset_takes(na
     assert seconds[0] <= 120, "smoke is a matter of minutes at most"
 
 
-def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others() -> None:
+def test_data_are_chosen_for_laws_in_time_and_files_given_for_records_of_others() -> None:
     takes = {name: experiment(name).takes() for name in CATALOGUE}
     assert {name for name, options in takes.items() if "data" in options} == set(conservation.EXPERIMENTS)
-    of_files = {"darcy_small"}
-    assert {name for name, options in takes.items() if "files" in options} == of_files | {"observations"}
+    assert {name for name, options in takes.items() if "files" in options} == {"observations"}
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:

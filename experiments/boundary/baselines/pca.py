@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import relative_l2
+from experiments.boundary.baselines.layout import Sensors, on_grid
 from experiments.boundary.baselines.regressions import (
     COUNTS,
     RIDGES,
@@ -29,7 +30,6 @@ from experiments.boundary.baselines.regressions import (
     Solutions,
     candidates,
 )
-from experiments.boundary.baselines.sensors import Sensors, on_grid
 from experiments.errors import InvalidArgumentError
 
 LARGEST = 256  # components of the output that are fitted

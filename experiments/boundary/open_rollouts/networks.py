@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import boon
 from boon import BOON, FNO, CosineConfig, CosineFNO, FNOConfig, Normalised, relative_l2
+from experiments.boundary.baselines.layout import Sensors
 from experiments.boundary.baselines.pca import Samples, fit
-from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.open_rollouts.systems import OpenSystem, Pair, Trajectories
 from experiments.errors import require_at_least
 from experiments.experiment import RunContext, Training

@@ -1,4 +1,4 @@
-"""Other architectures as methods of an experiment: what they read, that files give them back, their settings, POD."""
+"""Other architectures as methods of an experiment: what they read, that files give them back, their settings."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,14 +15,14 @@ from experiments import driver
 from experiments.boundary import EXPERIMENTS
 from experiments.boundary import methods as keys
 from experiments.boundary.baselines import architectures
-from experiments.boundary.baselines.architectures import FourierOperator, Layout, NeuralOperator, PrincipalComponents
-from experiments.boundary.baselines.networks import DeepONet, UNet
-from experiments.boundary.baselines.sensors import Sensors, on_grid
-from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.baselines.architectures import FourierOperator, NeuralOperator, PrincipalComponents
+from experiments.boundary.baselines.layout import Layout, Sensors, on_grid
+from experiments.boundary.baselines.unet import UNet
+from experiments.boundary.cases import BoundaryCase, Setting
 from experiments.boundary.data import load_fields
-from experiments.boundary.methods import Method, methods, tuned, untuned
+from experiments.boundary.methods import Method, methods, untuned
 from experiments.boundary.operator import Treatment, layout_of, load, with_channels
-from experiments.boundary.sources import DataStore
+from experiments.boundary.samples import DataStore
 from experiments.boundary.training import validation_error
 from experiments.errors import InvalidArgumentError, MissingPackageError
 from tests.experiments.boundary.tiny import context, one, tiny_experiment
@@ -59,7 +59,7 @@ def test_what_networks_read_is_the_input_and_every_datum_once(
     assert Layout.from_json(asdict(layout)) == layout
 
 
-@pytest.mark.parametrize("key", [keys.PCA, keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS, keys.PACKAGE])
+@pytest.mark.parametrize("key", [keys.PCA, keys.UNET, keys.PACKAGE])
 @pytest.mark.parametrize(("name", "case_key"), [("heat_independent", "single-gradients"), ("basin", "single")])
 def test_a_stored_operator_has_the_validation_error_that_its_file_notes(
     name: str, case_key: str, key: str, tmp_path: Path
@@ -107,7 +107,8 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
     for module in (architectures, keys):
         monkeypatch.setattr(module, "has_neuraloperator", lambda: False)
     jobs = driver.plan(tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), context(tmp_path))
-    assert {job.method.key for job in jobs}.isdisjoint({keys.PACKAGE, keys.PACKAGE_PLAIN, keys.PACKAGE_DEFAULTS})
+    assert keys.PACKAGE in CASE.methods
+    assert keys.PACKAGE not in {job.method.key for job in jobs}
     assert keys.PCA in {job.method.key for job in jobs}
     expected = "Methods that need the package neuraloperator are left out: it is not installed.\n"
     assert capsys.readouterr().err == expected
@@ -116,24 +117,26 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
         NeuralOperator().build(layout)
 
 
-def test_chosen_settings_are_those_of_the_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_settings_are_those_of_the_methods(tmp_path: Path) -> None:
     slower = 1 / 3
-    kept = {
-        keys.FNO: {"architecture": {"padding": 0.5, "channel_mlp": 0.5}},
-        keys.DEEPONET: {"rate": slower},
-        keys.DEFAULT: {"correction": {"share": 1.0}, "rate": slower},
+    chosen = {
+        keys.FNO: Setting(architecture={"padding": 0.5, "channel_mlp": 0.5}),
+        keys.LIFTING: Setting(rate=slower),
+        keys.DEFAULT: Setting(correction={"share": 1.0}, rate=slower),
     }
-    monkeypatch.setattr(keys, "settings", lambda: {CASE.source.name: {CASE.key: kept}})
-    chosen = method(keys.FNO)
+    case = replace(CASE, settings=chosen)
+    fno = method(keys.FNO, case)
     expected = Treatment(architecture=FourierOperator(padding=0.5, channel_mlp=0.5))
-    assert (chosen.treatment, chosen.rate) == (expected, 1.0)
-    assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
-    default, residual = method(keys.DEFAULT), method(keys.RESIDUAL)
+    assert (fno.treatment, fno.rate) == (expected, 1.0)
+    assert method(keys.UNET, case) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
+    default, residual = method(keys.DEFAULT, case), method(keys.RESIDUAL, case)
     assert default.treatment.correction.share == 1.0
     assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), slower)
-    experiment = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"])
-    training = experiment.trainings(CASE, method(keys.DEEPONET), 0, context(tmp_path))
+    experiment = tiny_experiment(case, of=EXPERIMENTS["heat_independent"])
+    training = experiment.trainings(case, method(keys.LIFTING, case), 0, context(tmp_path))
     assert training[0].config.training.peak_rate == slower * CASE.sizes.training.peak_rate
+    elsewhere = replace(CASE, trained_on=case)
+    assert method(keys.FNO, elsewhere) == fno, "those of the case that it is trained on"
 
 
 def test_the_headline_shows_what_but_boon_is_best_on_the_validation_set() -> None:
@@ -177,23 +180,6 @@ def test_sensors_read_fields_everywhere_and_data_once() -> None:
     assert torch.allclose(SQUARE.read(doubled), expected, rtol=0, atol=1e-14), "interpolated to their grid"
     with pytest.raises(InvalidArgumentError, match=r"must be \(batch, 3, \*space\) with 2 axes, got \(3, 2, 6, 5\)"):
         SQUARE.read(a[:, :2])
-
-
-def test_a_deeponet_spans_the_training_outputs_by_its_branch() -> None:
-    torch.manual_seed(0)
-    model, outputs, a = DeepONet(SQUARE, 2, width=16, terms=6).double(), random(4, 2, 6, 5), inputs(SQUARE)
-    model.set_basis(outputs)
-    flat = (outputs - outputs.mean(0)).flatten(1)
-    basis = model.basis.flatten(1)[:3]  # four samples leave three directions
-    assert torch.allclose(model.mean, outputs.mean(0), rtol=0, atol=1e-14)
-    assert torch.allclose(model.basis[3:], torch.zeros(()).double())
-    coefficients = flat @ torch.linalg.pinv(basis)
-    assert float((flat - coefficients @ basis).norm()) < 1e-12 * float(flat.norm())
-    assert torch.allclose(coefficients.var(0), torch.ones(3).double()), "in units of their deviations"
-    u, given = model(a), model.branch(SQUARE.read(a))[:, :3]
-    assert torch.allclose(u.flatten(1), given @ basis + model.mean.flatten(), rtol=0, atol=1e-13)
-    shared = model(on_grid(a, (11, 9)))[..., ::2, ::2]
-    assert torch.allclose(shared, u, rtol=0, atol=1e-12), "the same function on every grid"
 
 
 @pytest.mark.parametrize("space", [(9,), (16,), (10, 17), (5, 6, 8)])

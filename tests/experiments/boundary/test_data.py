@@ -11,8 +11,8 @@ from experiments.boundary import STUDIES
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
-from experiments.boundary.versions import VERSIONS
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import ClosedFormSource, DataStore, SampleConfig
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.registry import experiment
@@ -26,14 +26,14 @@ CONFIG = SampleConfig(samples=3, nodes=9, times=2, seed=4)
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
 def test_versions_of_every_preset_can_be_told_apart(preset: Any) -> None:
-    for cases in (versions(preset) for versions in VERSIONS.values()):
+    for cases in (row.cases(preset) for row in PROBLEMS.values()):
         assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
         assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
         assert all(case.training_data(0).split != case.test_data(0).split for case in cases)
 
 
 def test_paper_preset_has_the_authors_sizes() -> None:
-    (single, multi, *others), (square,) = VERSIONS["stokes"]("paper"), VERSIONS["cavity"]("paper")
+    (single, multi, *others), (square,) = PROBLEMS["stokes"].cases("paper"), PROBLEMS["cavity"].cases("paper")
     assert (single.sizes.samples, single.sizes.nodes, single.sizes.test, single.sizes.batch) == (500, 500, 100, 20)
     assert (single.sizes.network, len(others)) == (NetworkSizes(width=64, modes=16), 9)  # one of them a notebook's
     assert (multi.sizes.samples, multi.sizes.network.modes, multi.sizes.network.time_modes) == (1000, 12, 12)

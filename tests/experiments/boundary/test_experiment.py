@@ -12,21 +12,21 @@ import boon
 from experiments import driver, load_operator
 from experiments.boundary import EXPERIMENTS, STUDIES
 from experiments.boundary import methods as keys
-from experiments.boundary.beyond_training import compared, tests_of, with_samples, with_values
+from experiments.boundary.beyond_training import compared, varied, with_samples, with_values
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
+from experiments.boundary.disturbance import DISTURBANCES, Disturbance
 from experiments.boundary.methods import methods
 from experiments.boundary.operator import Treatment, build, load
+from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.scoring import over_time
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
-from experiments.boundary.versions import VERSIONS
-from experiments.disturbance import DISTURBANCES, Disturbance
 from experiments.errors import InvalidArgumentError, NotReleasedError
 from experiments.experiment import Preset, RunOptions, Training
 from experiments.records.record import Source
 from probconserv.training import StepContext
 from solvers import Neumann
-from tests.experiments.boundary.tiny import PROBLEMS, context, one, tiny_cases, tiny_experiment
+from tests.experiments.boundary.tiny import context, one, tiny_cases, tiny_experiment
 from tests.experiments.marks import slow_but
 
 pytestmark = pytest.mark.long
@@ -35,7 +35,7 @@ USUAL = {"wave_neumann", "burgers_periodic", "cavity", "heat_independent", "reac
 CASE = one("heat_independent", "single-values")
 OUTSIDE = {f"from {low:g}": with_values(CASE.source, low, low + 1) for low in (1.0, 2.0)}
 FEWER = {6: with_samples(CASE.sizes, 6, 1), 8: CASE.sizes}
-STUDIED = tests_of(CASE, FEWER, OUTSIDE, grids=(9, 33))
+STUDIED = varied(CASE, FEWER, OUTSIDE, grids=(9, 33))
 
 
 def scores(report: driver.Report, score: str) -> pd.Series:
@@ -63,7 +63,7 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
             keys.DEFAULT,
         ):
             assert error <= bound, key
-        elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA, keys.DEEPONET):
+        elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA):
             assert error > 1e-4, key
     assert ("set-up reconstructed" in report.description.title) == bool(case.source.reconstructed)
     assert {file.name for file in report.files if file.suffix == ".png"} == {"overview.png", f"sample-{case.key}.png"}
@@ -162,7 +162,7 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
 
 def test_the_papers_numbers_belong_to_their_cases() -> None:
     stokes = EXPERIMENTS["stokes"]
-    *others, notebook = VERSIONS["stokes"]("laptop")
+    *others, notebook = PROBLEMS["stokes"].cases("laptop")
     (record,) = stokes.published(notebook)
     assert (record.method, record.mean, record.source) == (keys.WITHOUT_SCHUR, 0.0123, Source.PUBLISHED)
     assert record.note == "Saad et al., notebook: ν=0.1, 500 nodes"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.boundary.figures import NAMES, Names, draw_case, names_of
+from experiments.boundary.figures import draw_case, problem_of
 from experiments.boundary.methods import CHANNELS, DEFAULT, FNO, methods
-from experiments.boundary.versions import VERSIONS
+from experiments.boundary.problems import PROBLEMS
 from tests.experiments.boundary.tiny import one
 
 X = np.linspace(0.0, 1.0, 21)
@@ -13,11 +13,10 @@ LINE, SQUARE = np.cos(np.pi * X), np.outer(X, 1 + X)
 
 
 def test_every_problem_has_a_title_and_a_field() -> None:
-    assert NAMES.keys() == VERSIONS.keys()
-    for name, names in NAMES.items():
-        assert ("_" in names.title, " " in names.field) == (False, True)
-        assert (names.coordinate == "y") == (name == "stokes")
-    assert names_of("my_problem") == Names(title="My problem")
+    for name, row in PROBLEMS.items():
+        assert ("_" in row.title, " " in row.field) == (False, True)
+        assert (row.coordinate == "y") == (name == "stokes")
+    assert problem_of("my_problem").title == "My problem"
 
 
 @pytest.mark.parametrize(("name", "key", "true"), [("stokes", "multi-0.02", LINE), ("cavity", "multi", SQUARE)])

@@ -15,10 +15,11 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, load_fields
 from experiments.boundary.methods import Method, methods, untuned
 from experiments.boundary.operator import ConditionedOperator, Treatment, build, lift
-from experiments.boundary.sources import DataStore
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import DataStore
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
-from tests.experiments.boundary.tiny import PROBLEMS, one, tiny_cases
+from tests.experiments.boundary.tiny import one, tiny_cases
 
 CASES = [(name, case.key) for name in PROBLEMS for case in tiny_cases(name)]
 GENERATOR = torch.Generator().manual_seed(0)
@@ -61,7 +62,7 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
         error = boundary_error(u, model.discretise(u, fields.values)).relative_maximum
         if method.treatment.correction is not None or method.treatment.lifting:
             assert error <= (1e-5 if method.treatment.lifting else bound), method.key
-        elif not method.treatment.circle and method.key != keys.DEEPONET:  # sums of fields that meet them
+        elif not method.treatment.circle:
             assert error > 1e-4, method.key
 
 
@@ -70,13 +71,12 @@ def test_equal_information_reaches_every_method_but_the_plain_one() -> None:
     case = one("heat_independent", "single-values")
     fields = fields_of(case)
     ((left, right),) = fields.values
-    plain = {keys.FNO, keys.PACKAGE_PLAIN}
     for method in networks(case):
         model = untrained(method.treatment, case, fields)
         outputs = (model(fields.input, values)[..., 3:-3] for values in (fields.values, ((left + 0.5, right - 0.5),)))
-        assert torch.equal(*outputs) == (method.key in plain), method.key
-        assert ("boundary" in method.information) == (method.key not in plain)
-        assert ("channels" in method.information) == (method.key not in {*plain, keys.WITHOUT_SCHUR})
+        assert torch.equal(*outputs) == (method.key == keys.FNO), method.key
+        assert ("boundary" in method.information) == (method.key != keys.FNO)
+        assert ("channels" in method.information) == (method.key not in {keys.FNO, keys.WITHOUT_SCHUR})
     seen = {method.key: method.information for method in methods(one("stokes", "single-0.02"))}
     assert seen[keys.PENALTY] == "initial field; boundary in channels, loss"
     assert seen[keys.WITHOUT_SCHUR] == "initial field; boundary in layers, output"
@@ -127,19 +127,20 @@ def test_under_a_correction_the_penalty_is_that_of_the_field_before_it(name: str
 @pytest.mark.parametrize(("name", "key"), CASES)
 def test_every_case_has_the_methods_that_it_can_have(name: str, key: str) -> None:
     case = one(name, key)
-    rows, data = {method.key: method.treatment for method in untuned(case)}, case.given and name != "burgers_periodic"
+    rows, published = {method.key: method.treatment for method in untuned(case)}, key.endswith(("notebook", "paper"))
     assert (list(rows)[:2], list(rows)[-1]) == (["truth", keys.FNO], keys.DEFAULT)
-    assert not case.published or list(rows) == ["truth", keys.FNO, keys.PCA, keys.WITHOUT_SCHUR, keys.DEFAULT]
+    assert set(rows) == {"truth", *case.methods}
+    assert not published or list(rows) == ["truth", keys.FNO, keys.PCA, keys.WITHOUT_SCHUR, keys.DEFAULT]
+    assert case.given == (name not in ("burgers_periodic", "basin"))
     assert (keys.WITHOUT_SCHUR in rows) == case.shared
-    assert (keys.WITHOUT_SCHUR_CHANNELS in rows) == (data and not case.published)
-    assert (keys.PACKAGE_PLAIN in rows) == case.independent
+    assert (keys.WITHOUT_SCHUR_CHANNELS in rows) == (case.given and not published)
     assert (keys.CIRCLE in rows) == (name == "burgers_periodic")
-    gradients = (name in ("heat_neumann", "reaction_diffusion") and not case.published) or "gradients" in key
+    gradients = (name in ("heat_neumann", "reaction_diffusion") and not published) or "gradients" in key
     assert {keys.SLOPES, keys.CHANNEL_SLOPES} & set(rows) == (
         {keys.SLOPES, keys.CHANNEL_SLOPES} if gradients else set()
     )
-    without = {"truth", keys.FNO, keys.WITHOUT_SCHUR, keys.PACKAGE_PLAIN}
-    assert all(rows[key].channels == (data and key not in without) for key in set(rows) - {"truth"})
+    without = {"truth", keys.FNO, keys.WITHOUT_SCHUR}
+    assert all(rows[key].channels == (case.given and key not in without) for key in set(rows) - {"truth"})
     assert rows[keys.DEFAULT].correction == (MixedTransform() if case.shared else SmoothExtension(length=0.01))
 
 
@@ -147,7 +148,7 @@ def test_every_case_has_the_methods_that_it_can_have(name: str, key: str) -> Non
 def test_all_methods_of_a_case_have_one_network_apart_from_what_enters(name: str, key: str) -> None:
     case, weights = one(name, key), set()
     fields = fields_of(case)
-    others = {keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS}
+    others = {keys.UNET, keys.PACKAGE}
     for method in untuned(case):  # tuning may choose a channel MLP
         if not (method.random and method.available):
             continue

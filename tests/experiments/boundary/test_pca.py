@@ -10,9 +10,9 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from boon import relative_l2
+from experiments.boundary.baselines.layout import Sensors
 from experiments.boundary.baselines.pca import PCARegression, Samples, fit
 from experiments.boundary.baselines.regressions import Components, Kernel, Linear, Polynomial
-from experiments.boundary.baselines.sensors import Sensors
 from experiments.errors import InvalidArgumentError
 
 NODES, SENSORS = 9, Sensors(space=(9,), constant=(None, 0))

@@ -1,6 +1,5 @@
-"""Samples from recipes, and from the files of others."""
+"""Samples of random problems."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +7,15 @@ import pytest
 import torch
 
 from experiments.boundary.data import as_fields, by_time
-from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig
-from experiments.boundary.versions import HARD, source_of
-from experiments.errors import DataFileError, InvalidArgumentError, MissingFilesError
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import DataStore, RecipeSource, SampleConfig
+from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
 from solvers.problems.operator_problems import operator_samples
 from tests.experiments.boundary.tiny import one
 
-GROWTH = source_of("reaction_diffusion", "smoke")
+GROWTH = PROBLEMS["reaction_diffusion"].cases("smoke")[0].source
 CONFIG = SampleConfig(samples=5, validation=2, nodes=17, times=2, final_time=0.2, seed=3)
-SIZE = 4
-"""Points along an axis of the files."""
 
 
 @pytest.fixture
@@ -73,7 +70,7 @@ def test_several_processes_make_the_same_samples(store: DataStore, tmp_path: Pat
 
 
 def test_a_steady_problem_has_one_output() -> None:
-    darcy = source_of("darcy", "smoke")
+    darcy = PROBLEMS["darcy"].cases("smoke")[0].source
     assert darcy.times(SampleConfig(times=1)).tolist() == [0.0]
     with pytest.raises(InvalidArgumentError, match="darcy is steady and has no 3 times"):
         darcy.on_grid(SampleConfig(times=3))
@@ -95,51 +92,3 @@ def test_the_basin_gives_deviations_from_rest_that_meet_the_walls(store: DataSto
     fields = as_fields(drawn, case)
     assert fields.output.shape == (3, 3, 9, 9)
     assert torch.equal(by_time(fields.output, case), drawn.output)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[DarcyFiles, DataStore]:
-    """A set of random files in the format of neuraloperator's."""
-    generator, checksums = torch.Generator().manual_seed(0), {}
-    for name, count in (("darcy_train_4.pt", 6), ("darcy_test_4.pt", 3)):
-        fields = {"x": torch.rand(count, SIZE, SIZE, generator=generator) > 0.5}
-        fields["y"] = torch.randn(count, SIZE, SIZE, generator=generator)
-        torch.save(fields, tmp_path / name)
-        checksums[name] = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    return DarcyFiles(checksums=checksums), DataStore(folder=tmp_path, version=1, given=tmp_path)
-
-
-def test_files_are_continued_to_the_last_walls(files: tuple[DarcyFiles, DataStore], tmp_path: Path) -> None:
-    source, store = files
-    samples = source.samples(SampleConfig(samples=4, validation=1, nodes=5, times=1), store)
-    stored = torch.load(tmp_path / "darcy_train_4.pt", weights_only=True)
-    rows = [0, 1, 2, 5]
-    assert torch.equal(samples.output[:, 0, 0, :-1, :-1], stored["y"][rows])
-    assert not samples.output[..., -1, :].any()
-    assert not samples.output[..., :, -1].any()
-    assert torch.equal(samples.input[:, 0, :-1, :-1], stored["x"][rows].float())
-    assert torch.equal(samples.input[..., -1, :], samples.input[..., -2, :])
-    assert source.conditions == (((Dirichlet(0.0),) * 2,) * 2,)
-
-
-def test_files_that_are_missing_or_others_are_refused(files: tuple[DarcyFiles, DataStore], tmp_path: Path) -> None:
-    source, store = files
-    config = SampleConfig(samples=3, nodes=5, split="test")
-    with pytest.raises(MissingFilesError, match=r"reads 'darcy_test_4.pt'.*give its folder as --files FOLDER"):
-        source.samples(config, replace(store, given=None))
-    with pytest.raises(DataFileError, match=r"cannot be read .*give its folder as --files FOLDER"):
-        source.samples(config, replace(store, given=tmp_path / "elsewhere"))
-    with pytest.raises(DataFileError, match=r"darcy_test_4.pt' has 3 samples, not 4"):
-        source.samples(replace(config, samples=4), store)
-    with pytest.raises(DataFileError, match=r"There is no 'darcy_test_8.pt' in this set"):
-        source.samples(replace(config, nodes=9), store)
-    (tmp_path / "darcy_test_4.pt").write_bytes((tmp_path / "darcy_train_4.pt").read_bytes())
-    with pytest.raises(DataFileError, match="is damaged or another file"):
-        source.samples(config, store)
-
-
-def test_the_small_set_is_trained_on_16_points_and_tested_on_32_too() -> None:
-    first, finer = HARD["darcy_small"]("laptop")
-    assert (first.training_data(0).nodes, first.test_data(0).nodes, finer.test_data(0).nodes) == (17, 17, 33)
-    assert finer.training_case == first
-    assert first.training_data(0).samples == 1000

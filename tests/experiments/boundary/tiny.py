@@ -6,8 +6,8 @@ from pathlib import Path
 from experiments.boundary import EXPERIMENTS
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.sources import RecipeSource
-from experiments.boundary.versions import VERSIONS
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import RecipeSource
 from experiments.experiment import RunContext, RunOptions
 from probconserv.training import TrainingConfig
 
@@ -24,10 +24,6 @@ SIZES = BoundarySizes(
 )
 
 
-PROBLEMS = [name for name in VERSIONS if name != "darcy_small"]
-"""Those whose samples are made here."""
-
-
 def tiny(case: BoundaryCase, time_modes: int = 0) -> BoundaryCase:
     """A case in tiny sizes, with 3 output times where there are 25, and coarse reference solutions."""
     times, source = min(case.times, 3), case.source
@@ -42,7 +38,7 @@ def tiny(case: BoundaryCase, time_modes: int = 0) -> BoundaryCase:
 
 def tiny_cases(name: str, time_modes: int = 0) -> tuple[BoundaryCase, ...]:
     """All versions of a problem."""
-    return tuple(tiny(case, time_modes) for case in VERSIONS[name]("laptop"))
+    return tuple(tiny(case, time_modes) for case in PROBLEMS[name].cases("laptop"))
 
 
 def one(name: str, key: str, time_modes: int = 0) -> BoundaryCase:

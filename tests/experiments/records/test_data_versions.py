@@ -9,9 +9,8 @@ import torch
 
 from experiments.boundary.open_rollouts import EXPERIMENTS as OPEN
 from experiments.boundary.open_rollouts.systems import SYSTEMS
-from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, Source
-from experiments.boundary.sources.darcy_files import CHECKSUMS
-from experiments.boundary.versions import VERSIONS
+from experiments.boundary.problems import PROBLEMS
+from experiments.boundary.samples import DataStore, RecipeSource, SampleConfig, Source
 from experiments.combined import EXPERIMENTS as COMBINED
 from experiments.combined.fields import cases_of
 from experiments.combined.training import field_samples
@@ -40,8 +39,8 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(exact_stream(entry, Protocol())(torch.Generator().manual_seed(0), 2).context_values)
     if problem in FIELDS:
         arrays.append(field_samples(cases_of(FIELDS[problem], SIZES)[0].problem, 2, folder)[1])
-    if problem in VERSIONS:
-        case = VERSIONS[problem]("laptop")[0]
+    if problem in PROBLEMS:
+        case = PROBLEMS[problem].cases("laptop")[0]
         arrays += boundary_arrays(case.source, folder)
     if problem == "downscaling":
         pytest.importorskip("iris_sample_data")
@@ -62,9 +61,7 @@ def numbers(problem: str, folder: Path) -> list[float]:
 
 
 def boundary_arrays(source: Source, folder: Path) -> list[torch.Tensor]:
-    """Two samples of a source; of the set of files its checksums."""
-    if isinstance(source, DarcyFiles):
-        return [of_checksums(*CHECKSUMS.values())]
+    """Two samples of a source."""
     steady = isinstance(source, RecipeSource) and not source.problem.recipe.times
     config = SampleConfig(samples=2, nodes=9, times=1 if steady else 2)
     samples = source.samples(config, DataStore(folder=folder, version=0))
@@ -90,7 +87,7 @@ def test_every_problem_of_an_experiment_has_a_version() -> None:
     assert set(manifest()["data_versions"]) == {
         *CONSERVATION,
         *FIELDS,
-        *VERSIONS,
+        *PROBLEMS,
         *OBSERVATIONS,
         *GENERATION,
         *OPEN,

@@ -18,7 +18,7 @@ CLAIM = re.compile(rf"\b{NUMBER}(?: to {NUMBER})? times\b|\b(?:closest|never|alw
 L2, VALUE, SLOPE, FINER = "relative_l2", "wall_error", "slope_error", "slope_error_finer"
 GRADIENTS = {"heat_neumann": "", "heat_independent": "gradients", "wave_neumann": ""}
 """Problems with given gradients, and a part of the names of these cases."""
-HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin", "darcy_small")
+HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
 
 
 def of(name: str, case: str, method: str, score: str = L2) -> float:

@@ -1,7 +1,4 @@
-"""The networks that are no FNO: a U-Net and POD-DeepONet, field to field on any grid.
-
-They map ``(batch, in_channels, *space)`` to ``(batch, out_channels, *space)``, in one to three dimensions.
-"""
+"""A U-Net from fields to fields on any grid, in one to three dimensions."""
 
 from itertools import pairwise
 from math import gcd
@@ -11,13 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.boundary.baselines.regressions import Components
-from experiments.boundary.baselines.sensors import Sensors, coordinates, on_grid
+from experiments.boundary.baselines.layout import on_grid
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOLINGS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 _GROUPS = 8
-_HIDDEN = 3  # layers of the branch network
 
 
 class UNet(nn.Module):
@@ -46,7 +41,7 @@ class UNet(nn.Module):
     def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
         """Maps input fields to output fields on the same nodes."""
         space = tuple(a.shape[2:])
-        x = torch.cat([a, coordinates(space, a).expand(len(a), -1, *space)], dim=1)
+        x = torch.cat([a, _coordinates(space, a).expand(len(a), -1, *space)], dim=1)
         v, passed = self._extend(x), []
         for level, block in enumerate(self.down):
             v = block(_POOLINGS[self.dimension](v, 2) if level else v)
@@ -60,41 +55,6 @@ class UNet(nn.Module):
         return functional.pad(v, [each for count in reversed(missing) for each in (0, count)], mode="replicate")
 
 
-class DeepONet(nn.Module):
-    """POD-DeepONet (Lu et al. 2022, sec. 3.1.4): u(x) = ū(x) + Σ_k b_k(a) φ_k(x).
-
-    b is a branch network of the input at the sensors of the training grid; φ_k are the leading principal components of
-    the training outputs, each in units of its deviation, which are interpolated linearly to other grids.
-    """
-
-    basis: Tensor
-    mean: Tensor
-
-    def __init__(self, sensors: Sensors, out_channels: int, width: int, terms: int) -> None:
-        super().__init__()
-        self.sensors, layers = sensors, list[nn.Module]()
-        for number in range(_HIDDEN):
-            layers += [nn.Linear(width if number else sum(sensors.blocks), width), nn.GELU()]
-        self.branch = nn.Sequential(*layers, nn.Linear(width, terms))
-        self.register_buffer("basis", torch.zeros(terms, out_channels, *sensors.space))
-        self.register_buffer("mean", torch.zeros(out_channels, *sensors.space))
-
-    def set_basis(self, outputs: Float[Tensor, "samples out_channels *space"]) -> None:
-        """Takes the principal components of training outputs; there may be fewer than terms."""
-        rows = outputs.double().flatten(1).cpu().numpy()
-        components = Components.fit(rows, (rows.shape[1],)).leading(len(self.basis))
-        scaled = components.directions * components.deviation[:, None] * components.scale
-        self.basis.zero_()
-        self.basis[: len(components)] = torch.from_numpy(scaled).unflatten(1, self.mean.shape).to(self.basis)
-        self.mean.copy_(torch.from_numpy(components.mean).view(self.mean.shape))
-
-    def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
-        """Maps input fields to output fields on the same nodes."""
-        coefficients, space = self.branch(self.sensors.read(a)), tuple(a.shape[2:])
-        u = torch.einsum("bk,kc...->bc...", coefficients, on_grid(self.basis, space))
-        return u + on_grid(self.mean[None], space)
-
-
 def _block(dimension: int, entering: int, leaving: int) -> nn.Sequential:
     """Twice convolution, group normalisation and GELU."""
     convolution, groups = _CONVOLUTIONS[dimension], gcd(_GROUPS, leaving)
@@ -102,3 +62,9 @@ def _block(dimension: int, entering: int, leaving: int) -> nn.Sequential:
     for channels in (entering, leaving):
         layers += [convolution(channels, leaving, 3, padding="same"), nn.GroupNorm(groups, leaving), nn.GELU()]
     return nn.Sequential(*layers)
+
+
+def _coordinates(space: tuple[int, ...], like: Tensor) -> Tensor:
+    """x/length of every node along every axis, between 0 and 1, ``(axes, *space)``."""
+    lines = (torch.linspace(0.0, 1.0, count, dtype=like.dtype, device=like.device) for count in space)
+    return torch.stack(torch.meshgrid(*lines, indexing="ij"))

@@ -1,7 +1,8 @@
-"""Input fields as vectors: what operators read that know one grid only."""
+"""What networks of a case map between; and input fields as vectors, as regressions on one grid read them."""
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -46,14 +47,31 @@ class Sensors:
         return torch.cat([part.reshape(len(a), -1) for part in parts], dim=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a network maps between, and the sizes that networks of a case have in common.
+
+    ``modes`` are frequencies 0 … m − 1 along every axis; ``periodic`` says along which an FNO has the period of the
+    domain, and is empty for none.
+    """
+
+    sensors: Sensors
+    out_channels: int
+    width: int
+    modes: tuple[int, ...]
+    depth: int
+    periodic: tuple[bool, ...] = ()
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The layout of the fields of one, of whose tuples JSON may have made lists."""
+        sensors = Sensors(**{name: tuple(entry) for name, entry in content["sensors"].items()})
+        lists = {name: tuple(content[name]) for name in ("modes", "periodic")}
+        return cls(**{**content, **lists, "sensors": sensors})
+
+
 def on_grid(field: Float[Tensor, "batch channels *nodes"], space: tuple[int, ...]) -> Tensor:
     """A field on equally spaced nodes, both ends included, interpolated linearly to another such grid."""
     if field.shape[2:] == space:
         return field
     return functional.interpolate(field, space, mode=_MODES[len(space)], align_corners=True)
-
-
-def coordinates(space: tuple[int, ...], like: Tensor) -> Tensor:
-    """x/length of every node along every axis, between 0 and 1, ``(axes, *space)``."""
-    lines = (torch.linspace(0.0, 1.0, count, dtype=like.dtype, device=like.device) for count in space)
-    return torch.stack(torch.meshgrid(*lines, indexing="ij"))
