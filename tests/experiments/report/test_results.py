@@ -11,12 +11,13 @@ from experiments.driver import describe
 from experiments.errors import DataFileError
 from experiments.records.description import Description, title
 from experiments.records.record import Record, as_frame
+from experiments.records.release import manifest
 from experiments.records.table import wide
 from experiments.report import comparisons, tables
 from experiments.report.documents import MAKER, fill, filled, stale
 from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released
 from experiments.report.tables import Table
-from experiments.report.terminal import console, headline_tables
+from experiments.report.terminal import SCREEN, console, headline_tables
 from tests.documents import ROOT
 from tests.experiments.report.example import Entry, Example, results
 
@@ -130,18 +131,32 @@ def test_headings_are_names_in_words() -> None:
     assert {name: title(name) for name in headings} == headings
 
 
-@pytest.mark.parametrize("name", ["stefan", "viscous_burgers", "generate_gpme", "generate_stokes-study"])
-def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
-    """Names of rows wrap or are cut, numbers are not."""
+@pytest.mark.parametrize("name", manifest()["experiments"])
+def test_a_headline_fits_one_screen_of_80_columns_and_every_number_is_printed_whole(name: str) -> None:
+    """Names of rows wrap, numbers and words of headings do not."""
     results, printed = released(name), io.StringIO()
     assert results is not None
     tables = list(headline_tables(results.description, results.records))
     console(printed).print(*tables, sep="\n")
-    shown = printed.getvalue().split()
+    lines, shown = printed.getvalue().splitlines(), printed.getvalue().split()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
     for each in tables:
         for column in each.columns[1:]:
-            for text in column.cells:
-                shown.remove(str(text))
+            for word in (*str(column.header).split(), *(word for text in column.cells for word in str(text).split())):
+                shown.remove(word)
+
+
+def test_of_many_methods_in_many_cases_the_best_is_shown_beside_the_reference() -> None:
+    cases = tuple(Entry(f"c{i}", f"case {i}") for i in range(SCREEN))
+    records, printed = results(replace(Example(), cases_=cases)).records, io.StringIO()
+    long = {"bare": "B" * 40, "hard": "Hard", "ours": "O" * 20}
+    described = replace(replace(Example(), cases_=cases).described(), methods=long)
+    console(printed).print(*headline_tables(described, records), sep="\n")
+    lines = printed.getvalue().splitlines()
+    assert lines[0].strip() == "MSE ↓, of the reference and of the best method"
+    assert lines[2].split() == ["case", "0", "1", "1", "B" * 40]
+    assert len(lines) == 2 + SCREEN
 
 
 def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
@@ -154,7 +169,7 @@ def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
 
 def test_the_terminal_shows_as_many_scores_as_fit_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        Row("case", name, [Cell(f"score {k}", "1" * width) for k in range(4)]) for name, width in (("a", 1), ("b", 30))
+        Row("case", name, [Cell(f"score {k}", "1" * width) for k in range(4)]) for name, width in (("a", 1), ("b", 28))
     ]
     monkeypatch.setattr("experiments.report.terminal.headline", lambda *_: rows)
     (table,) = headline_tables(results().description, results().records)
