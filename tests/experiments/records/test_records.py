@@ -372,4 +372,4 @@ def test_released_rows_of_a_method_that_is_gone_are_shown(
     table = pd.read_csv(report.folder / "table.csv")
     assert table["method"].tolist() == 2 * ["truth", "learnt", "trained"]
     print_report(report, everything=True)
-    assert capsys.readouterr().out.count(" trained ") == 2
+    assert capsys.readouterr().out.count(" Trained ") == 2, "under their released label"
