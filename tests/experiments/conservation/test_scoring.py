@@ -267,11 +267,3 @@ def test_a_search_finds_the_function_that_the_context_is_of(tmp_path: Path) -> N
     target = Target(case)
     prediction = predict(functions_of(case.problem, NARROW, 0), target, context_of(target))
     assert float((prediction.mean - target.truth()).abs().max()) < 5e-3
-
-
-@pytest.mark.long
-def test_every_table_has_them_and_those_under_the_law_meet_it(tmp_path: Path) -> None:
-    case = case_of("diffusion", tmp_path)
-    rows = {method.key: method for method in methods(case.problem, case.data, members=0)}
-    scored = {key: score_method(case, rows[key], {}) for key in RIVALS}
-    assert max(float(scored[key]["CE"].max()) for key in RIVALS[1:4:2]) < 1e-12

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -174,10 +173,3 @@ def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> 
 def test_too_few_steps_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="steps must be at least 5"):
         replace(SIZES, steps=1)
-
-
-def test_draws_with_a_fixed_parameter_are_solutions_with_it() -> None:
-    u = STOKES.draws(5, 12, seed=0, fixed=(None, 6.0))
-    times, _ = STOKES.axes(12)
-    assert np.allclose(u[:, :, 0], 2 * torch.cos(6 * times), rtol=0, atol=1e-14)
-    assert float(u[:, 3, 3].std()) > 0.01

@@ -14,16 +14,6 @@ def field(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return (2.0 + random).to(dtype), (2.0 + random[:, :2, :3].flip(0)).to(dtype)
 
 
-def test_means_are_those_of_blocks() -> None:
-    u, _ = field()
-    means = downscaling.means_of(u, 3)
-    for i in range(2):
-        for j in range(3):
-            block = u[:, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
-            assert torch.allclose(means[:, i, j], block.mean(dim=(1, 2)), rtol=1e-15)
-    assert torch.equal(downscaling.spread(means, 3)[:, 4, 7], means[:, 1, 2])
-
-
 @pytest.mark.parametrize(("dtype", "eps"), [(torch.float64, 2.2e-16), (torch.float32, 1.2e-7)])
 def test_layers_are_those_of_harder_and_others_and_meet_the_means(dtype: torch.dtype, eps: float) -> None:
     u, means = field(dtype)
