@@ -16,7 +16,7 @@ from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from solvers.recording import are_readable, is_traced
+from solvers.recording import are_readable
 
 SideEntry = SideCondition | Parts
 Pair = tuple[SideEntry | Periodic | None, SideEntry | Periodic | None]
@@ -345,14 +345,25 @@ def _inside(coordinates: Sequence[Tensor], here: Tensor) -> Sequence[Tensor]:
     return [torch.where(here, x, x.flatten()[first]) for x in coordinates]
 
 
+def _is_batch(count: int, batch: int) -> bool:
+    """Whether a number of entries is that of the batch; for sizes that a graph leaves open, whether it always is."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return False  # sizes are tensors
+    if not torch.compiler.is_compiling():
+        return count == batch > 1
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # imported with torch.compile already
+
+    return statically_known_true(count == batch) and not statically_known_true(batch == 1)
+
+
 def _on_side(
     value: Any, coordinates: Sequence[Tensor], axis: int, u: Tensor, name: str, here: Tensor | None = None
 ) -> Tensor:
     """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u; 0 outside of ``here``."""
     shape = tuple(u.shape[:2]) + tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
     tensor = real_tensor(value(*coordinates) if callable(value) else value, u.dtype, u.device, name).to(torch.float64)
-    axes_are_clear = callable(value) or tensor.ndim in (0, len(shape)) or is_traced()
-    if not axes_are_clear and tensor.shape[0] == shape[0] > 1:
+    axes_are_clear = callable(value) or tensor.ndim in (0, len(shape))
+    if not axes_are_clear and _is_batch(tensor.shape[0], shape[0]):
         raise InvalidArgumentError(
             f"{name}: a value of shape {tuple(tensor.shape)} may start with the batch of "
             f"{shape[0]}, or with another axis. Give it one axis for the batch, one for the channels and those of the "

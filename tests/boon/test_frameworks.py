@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
+from torch._dynamo.exc import Unsupported
 from torch.nn.parallel import DistributedDataParallel
 
 from boon import BOON, FNO, FNOConfig, MixedTransform, Prescription, SmoothExtension
@@ -220,6 +221,38 @@ def test_values_are_checked_where_they_can_be_read():
         operator(a, [(bad, None)])
     u = torch.func.vmap(lambda a, g: operator(a, [(g, None)]))(a[:, None], bad[:, None])
     assert bool(u.isnan().any())
+
+
+class Called(nn.Module):
+    """An operator that takes the value of its first side."""
+
+    def __init__(self, conditions):
+        super().__init__()
+        self.operator = BOON(FNO(FNOConfig(width=4, modes=(3, 3), depth=1)), conditions)
+
+    def forward(self, a, value):
+        return self.operator(a, [(value, None), None])
+
+
+@records
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_value_that_may_be_of_the_batch_is_refused_in_graphs_too(dynamic):
+    operator, a, value = Called([(Dirichlet(), None), None]), torch.randn(6, 1, 10, 6), torch.arange(6.0)
+    with pytest.raises(InvalidArgumentError, match="may start with the batch of 6"):
+        operator(a, value)
+    with pytest.raises(InvalidArgumentError, match="may start with the batch of 6"):
+        torch.export.export(operator, (a, value))
+    torch.compiler.reset()
+    compiled = torch.compile(operator, fullgraph=True, backend="eager", dynamic=dynamic)
+    with pytest.raises(Unsupported, match="may start with the batch of"):
+        compiled(a, value)
+    along = torch.arange(9.0)
+    a = torch.randn(6, 1, 10, 9)
+    assert torch.equal(compiled(a, along)[:, 0, 0], along.expand(6, 9))
+    batch = {0: torch.export.Dim("batch")}
+    graph = torch.export.export(operator, (a, along), dynamic_shapes=(batch, None)).module()
+    assert torch.equal(graph(torch.randn(9, 1, 10, 9), along)[:, 0, 0], along.expand(9, 9))
 
 
 def test_corners_are_checked_where_values_can_be_read():
