@@ -10,6 +10,7 @@ inputs, and its physical outputs are normalised as the processor will undo it:
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ class ForTrainer(nn.Module):
     def __init__(self, operator: nn.Module, processor: Any, sides: Names | None = None) -> None:
         super().__init__()
         self.operator, self.sides = operator, sides
+        self.register_state_dict_post_hook(_without_metadata)
         self._normalizers = tuple(getattr(processor, f"{end}_normalizer", None) for end in ("in", "out"))
         if processor is not None and not hasattr(processor, "out_normalizer"):
             raise InvalidArgumentError(
@@ -50,6 +52,16 @@ class ForTrainer(nn.Module):
         values = () if self.sides is None else (_filled(self.sides, sample, x),)
         u = self.operator(physical, *values)
         return u if after is None else after.transform(u)
+
+    def save_checkpoint(self, save_folder: str | Path, save_name: str) -> None:
+        """Writes the state for the Trainer's ``save_every``, ``save_best`` and ``resume_from_dir``."""
+        Path(save_folder).mkdir(parents=True, exist_ok=True)
+        torch.save(self.state_dict(), Path(save_folder) / f"{save_name}_state_dict.pt")
+
+
+def _without_metadata(_: nn.Module, state: dict[str, Any], __: str, ___: Any) -> None:
+    """Leaves out the entry of neuraloperator's models that is no tensor: their Trainer reads weights only."""
+    state.pop("_metadata", None)
 
 
 def normalised_by(operator: nn.Module, processor: Any) -> Normalised:

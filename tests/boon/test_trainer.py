@@ -102,6 +102,48 @@ def test_their_trainer_trains_it(tmp_path, monkeypatch, capsys):
     assert torch.equal(u[:, :, 0], data["inflow"])
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:LpLoss", "ignore:Attempting to update metadata")
+@pytest.mark.parametrize("kind", ["ours", "theirs"])
+@pytest.mark.parametrize("saving", [{"save_every": 1}, {"save_best": "test_l2"}], ids=str)
+def test_their_trainer_saves_it_and_resumes(tmp_path, saving, kind, capsys):
+    neuralop = pytest.importorskip("neuralop", reason="needs neuraloperator: pip install '.[neuraloperator]'")
+    states = []
+    for resumed in ({}, {"resume_from_dir": tmp_path}):
+        torch.manual_seed(len(states))
+        network = FNO(CONFIG) if kind == "ours" else neuralop.models.FNO((8,), 1, 1, 8, n_layers=2)
+        model = ForTrainer(BOON(network, CONDITIONS), None, [("inflow", None)])
+        optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-3), neuralop.LpLoss(d=1)
+        trainer = neuralop.Trainer(model=model, n_epochs=1 + len(states), device="cpu")
+        trainer.train(
+            train_loader=DataLoader(samples(), batch_size=8),
+            test_loaders={"test": DataLoader(samples(), batch_size=8)},
+            optimizer=optimizer,
+            scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 100),
+            training_loss=loss,
+            eval_losses={"l2": loss},
+            save_dir=tmp_path,
+            **saving,
+            **resumed,
+        )
+        states.append({name: entry.clone() for name, entry in model.state_dict().items()})
+    capsys.readouterr()
+    first, second = states
+    moved = max(float((first[name] - second[name]).abs().max()) for name in first)
+    assert 0 < moved < 0.02  # a few steps of 1e-3 from the stored weights, not from others
+
+
+def test_the_saved_state_is_that_of_the_model_and_holds_tensors_only(tmp_path):
+    operator = BOON(FNO(CONFIG), CONDITIONS)
+    operator.register_state_dict_post_hook(lambda _, state, *__: state.update(_metadata={"activation": print}))
+    model = ForTrainer(operator, None)  # as neuraloperator's models do
+    model.save_checkpoint(tmp_path / "folder", "model")
+    state = torch.load(tmp_path / "folder" / "model_state_dict.pt")
+    twin = ForTrainer(BOON(FNO(CONFIG), CONDITIONS), None)
+    twin.load_state_dict(state)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), twin.parameters(), strict=True))
+
+
 POINTWISE = Normalizer(torch.zeros(1, 1, NODES), torch.ones(1, 1, NODES))
 WRONG = {
     "no entry of that name": (
