@@ -89,7 +89,7 @@ def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     columns = weight.real[..., 0]
     zero, channels = columns.select(-2, 0), columns.shape[-1]
     entries = 2 * columns.reshape(-1, channels).sum(0) - zero.reshape(-1, channels).sum(0)
-    pivot = entries.sum() / prod(basis.period for basis in bases)
+    pivot = entries.sum() / prod([basis.period for basis in bases])
     if are_readable(pivot) and bool(entries.sum().abs() <= 1e-6 * entries.abs().sum()):
         raise SingularKernelError(
             f"The scalar s = {float(pivot.detach()):.3g} of this layer is too small to eliminate with; use another "
