@@ -56,12 +56,12 @@ class ChannelBOON(nn.Module):
         self.channels = nn.ModuleList(BOON(nn.Identity(), each, lengths, correction, order) for each in conditions)
 
     def forward(
-        self, a: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
+        self, x: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """Maps input fields to output fields whose channels meet their conditions.
 
         Args:
-            a: Input fields, both ends of every axis included.
+            x: Input fields, both ends of every axis included.
             boundary: For every channel the values of the sides whose condition has none, as in ``BOON``, or None.
 
         Raises:
@@ -69,16 +69,16 @@ class ChannelBOON(nn.Module):
             IncompatibleCornersError: If Dirichlet values of a channel disagree where two sides meet.
             InvalidArgumentError: If the operator gives another number of channels, or a value is wrong.
         """
-        u = self.operator(a)
+        u = self.operator(x)
         return self._corrected(u, self.discretise(u, boundary))
 
     def with_residual(
-        self, a: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
+        self, x: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
     ) -> tuple[Float[Tensor, "batch out_channels *space"], Float[Tensor, ""]]:
         """``forward``, and how far the operator was from all conditions before they were enforced, for the loss; see
         ``BOON.with_residual``.
         """
-        u = self.operator(a)
+        u = self.operator(x)
         discrete = self.discretise(u, boundary)
         return self._corrected(u, discrete), relative_residual(u, discrete)
 

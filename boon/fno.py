@@ -239,12 +239,12 @@ class FNO(nn.Module):
                 self.gates.append(SoftGating(width))
 
     def forward(
-        self, a: Float[Tensor, "batch in_channels *space"], layers: Layers | None = None
+        self, x: Float[Tensor, "batch in_channels *space"], layers: Layers | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """Maps input fields to output fields on the same nodes, at any resolution.
 
         Args:
-            a: Input fields, both ends of every axis included.
+            x: Input fields, both ends of every axis included.
             layers: A correction of the layers; None for no correction.
 
         Raises:
@@ -252,16 +252,16 @@ class FNO(nn.Module):
                 than the weights.
             TooManyModesError: If the grid is too coarse for the modes kept.
         """
-        self._check(a)
-        if torch.is_autocast_enabled(a.device.type):
-            a = a.to(self.lift.weight.dtype)
+        self._check(x)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.lift.weight.dtype)
         layers = layers or PlainLayers()
-        bases = layers.bases(self.config, a.shape[2:], a)
-        v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)
+        bases = layers.bases(self.config, x.shape[2:], x)
+        v = self.lift(torch.cat([x, *self._coordinates(x)], dim=1) if self.config.coordinates else x)
         for index in range(self.config.depth):
             v = self._layer(index, layers.prepare(index, v), layers, bases)
         u = self.read_out(activate(self.project(v), self.config.activation))
-        return u if self.config.increment is None else a[:, : u.shape[1]] + self.config.increment * u
+        return u if self.config.increment is None else x[:, : u.shape[1]] + self.config.increment * u
 
     def _layer(self, index: int, v: Tensor, layers: Layers, bases: Sequence[Basis]) -> Tensor:
         """One Fourier layer on prepared features."""

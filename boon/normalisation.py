@@ -110,17 +110,17 @@ class Normalised(nn.Module):
         numbers = (mean, _scale(spread, a, inputs.dtype), field, _scale(left, u, outputs.dtype))
         return cls(operator, *(each.to(like) for each in numbers))
 
-    def forward(self, a: Float[Tensor, "batch in_channels *space"], *arguments: Any) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch in_channels *space"], *arguments: Any) -> Tensor:
         """Maps physical input fields to physical output fields, on any grid.
 
         Args:
-            a: Input fields.
+            x: Input fields.
             arguments: Further arguments of the operator.
 
         Raises:
             InvalidArgumentError: If the input has another number of channels or axes.
         """
-        return self.restore(self.operator(self.normalise(a), *arguments))
+        return self.restore(self.operator(self.normalise(x), *arguments))
 
     def normalise(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch in_channels *space"]:
         """(a − ā)/σ."""

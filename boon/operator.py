@@ -108,12 +108,12 @@ class BOON(nn.Module):
             self.hidden_steps.extend(self.correction.step(self.conditions, config.width) for _ in range(config.depth))
 
     def forward(
-        self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
+        self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """Maps input fields to output fields that meet the conditions.
 
         Args:
-            a: Input fields, both ends of every axis included.
+            x: Input fields, both ends of every axis included.
             boundary: Values of the sides whose condition has none: one (first, last) pair or None per axis.
 
         Raises:
@@ -123,11 +123,11 @@ class BOON(nn.Module):
                 FNO is in half precision outside autocast.
             MissingPackageError: If a PyTorch below 2.11 compiles or exports it.
         """
-        u, discrete = self._operate(a, boundary)
+        u, discrete = self._operate(x, boundary)
         return prescribe(self.step(u, discrete), discrete)
 
     def with_residual(
-        self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
+        self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
     ) -> tuple[Float[Tensor, "batch out_channels *space"], Float[Tensor, ""]]:
         """``forward``, and how far the operator was from the conditions before they were enforced, for the loss.
 
@@ -136,14 +136,14 @@ class BOON(nn.Module):
         these, on finer grids, it cannot.
 
         Args:
-            a: As in ``forward``.
+            x: As in ``forward``.
             boundary: As in ``forward``.
 
         Returns:
             The output, and ‖B u − g‖₂ of the operator's own u over all sides relative to the norm of its terms, see
             ``scores.relative_residual``: dimensionless, differentiable. Add a tenth of it to a relative L2 error.
         """
-        u, discrete = self._operate(a, boundary)
+        u, discrete = self._operate(x, boundary)
         missed = relative_residual(u, discrete)
         return prescribe(self.step(u, discrete), discrete), missed
 

@@ -121,6 +121,17 @@ def test_a_correction_that_is_a_class_or_a_name(given, named):
             wrap()
 
 
+@pytest.mark.parametrize("inner", [lambda: FNO(FNOConfig(width=4, modes=(3,), depth=2)), nn.Identity])
+def test_input_fields_have_the_name_that_neuraloperator_gives_them(inner):
+    a, operator = torch.randn(2, 1, 9), inner()
+    wrapped, channels = BOON(operator, [(Dirichlet(), None)]), ChannelBOON(operator, [[(Dirichlet(1.0), None)]])
+    assert torch.equal(wrapped(x=a, boundary=[(0.0, None)]), wrapped(a, [(0.0, None)]))
+    assert torch.equal(wrapped.with_residual(x=a, boundary=[(0.0, None)])[0], wrapped(a, [(0.0, None)]))
+    assert torch.equal(channels(x=a), channels(a))
+    if isinstance(operator, FNO):
+        assert torch.equal(operator(x=a), operator(a))
+
+
 @pytest.mark.parametrize("correction", EVERY, ids=str)
 @pytest.mark.parametrize("others", [[], [(Periodic(), Periodic())], [(Dirichlet(0.0), Neumann(1.0))]])
 def test_a_batch_without_entries(correction, others):
