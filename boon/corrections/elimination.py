@@ -89,14 +89,8 @@ def corrected(
 ) -> Tensor:
     """T₁ K T₂ v: the kernel with eliminated ends, its boundary nodes set so that every channel keeps B v.
 
-    Autocast leaves it in the dtype of the bases.
-
-    Args:
-        convolution: The kernel K.
-        v: Features ``(batch, c, *space)``.
-        bases: One Fourier basis per axis.
-        boundary: The sides.
-        eliminate: K T₂ v from v, the weights ``(*modes, c, c)``, the bases and the axes with sides.
+    ``eliminate`` gives K T₂ v from v ``(batch, c, *space)``, the weights ``(*modes, c, c)``, the bases and the axes
+    with sides. Autocast leaves it in the dtype of the bases.
     """
     if torch.is_autocast_enabled(v.device.type):
         with torch.autocast(v.device.type, enabled=False):
@@ -109,13 +103,7 @@ def corrected(
 
 
 def eliminate(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes: Sequence[int] = (0,)) -> Tensor:  # noqa: ARG001
-    """K T₂ x on one axis.
-
-    Args:
-        x: Features ``(batch, c, n)``.
-        weight: Weights of the kernel ``(modes, c, c)``.
-        bases: The Fourier basis.
-        axes: The axis.
+    """K T₂ x for features ``(batch, c, n)`` on one axis and the weights ``(modes, c, c)`` of the kernel.
 
     Raises:
         SingularKernelError: If k_NN or s is too small to divide by. While weights are trained this is a warning, and

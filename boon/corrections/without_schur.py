@@ -46,7 +46,7 @@ class EliminationWithoutSchur(Correction):
 
 
 def eliminate(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes: Sequence[int]) -> Tensor:
-    """K T₂ x ``(batch, c, *space)``; arguments as in ``elimination.eliminate``.
+    """K T₂ x for features ``(batch, c, *space)``, as in ``elimination.corrected``.
 
     Along the other axes a face is changed by its coefficients, in the padding too. ``faces`` has, for every set of axes
     that are still to come, y at their ends times the end weights, in coefficients along the others.
