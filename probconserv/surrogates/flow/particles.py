@@ -81,8 +81,8 @@ class Particles:
         """Whether fields that the flow knows may have the values of the law: a probability of 3e-5 or more.
 
         All of 300 laws of fields in the range have it (one to three values or a total, exact or with noise, four
-        problems). Of 60 laws of parameters outside the range 16 have not (``run generate_ranges``); most others have
-        values that fields in range have, too.
+        problems). Of 60 laws of parameters outside the range 16 have not (``run generate_ranges`` of release 0.3); most
+        others have values that fields in range have, too.
         """
         return self.probability >= _CHANCE
 
