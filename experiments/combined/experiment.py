@@ -14,18 +14,22 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
-from experiments.combined.fields import (
+from experiments.combined.fields import FieldProblem
+from experiments.combined.problems import (
     ADVECTION_FIELDS,
+    AFTER,
+    CONSTRAINTS,
     DIFFUSION_FIELDS,
+    IN_TRAINING,
     POROUS_FIELDS,
     SIZES,
     STEFAN_FIELDS,
+    TRAININGS,
     Case,
-    FieldProblem,
+    Method,
     Sizes,
     cases_of,
 )
-from experiments.combined.methods import AFTER, CONSTRAINTS, IN_TRAINING, TRAININGS, Method
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training

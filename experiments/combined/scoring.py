@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import boon
-from experiments.combined.fields import Case, FieldProblem
-from experiments.combined.methods import Method
+from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import bounded, inputs, surrogate
+from experiments.combined.problems import Case, Method
 from experiments.records.record import Arrays
 from probconserv import Prediction, ProbConserv, scores
 

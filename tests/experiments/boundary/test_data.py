@@ -26,8 +26,10 @@ CONFIG = SampleConfig(samples=3, nodes=9, times=2, seed=4)
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
 def test_versions_of_every_preset_can_be_told_apart(preset: Any) -> None:
-    for cases in (row.cases(preset) for row in PROBLEMS.values()):
+    every = [row.cases(preset) for row in PROBLEMS.values()]
+    for cases in (*every, *(study.versions(preset) for study in STUDIES.values())):
         assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
+    for cases in every:
         assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
         assert all(case.training_data(0).split != case.test_data(0).split for case in cases)
 

@@ -11,8 +11,8 @@ import boon
 from experiments import driver
 from experiments.combined import EXPERIMENTS
 from experiments.combined.fields import FieldProblem
-from experiments.combined.methods import AFTER, BOUNDED, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
 from experiments.combined.networks import Network, build, inputs, surrogate
+from experiments.combined.problems import AFTER, BOUNDED, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
 from experiments.combined.training import FieldLoss, field_samples
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions

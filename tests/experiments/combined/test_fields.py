@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from boon import BOON, FNO
-from experiments.combined.fields import DIFFUSION_FIELDS, FieldProblem
-from experiments.combined.methods import BOUNDED, PLAIN
+from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import UNIT, Inputs, Network, build, inputs, surrogate
+from experiments.combined.problems import BOUNDED, DIFFUSION_FIELDS, PLAIN
 from experiments.combined.training import field_samples
 from probconserv.surrogates.operator import as_gaussian
 from solvers import CellGrid

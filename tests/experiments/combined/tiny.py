@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from experiments.combined import EXPERIMENTS
 from experiments.combined.experiment import CombinedExperiment
-from experiments.combined.fields import FieldProblem, Sizes, cases_of
+from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import Network
+from experiments.combined.problems import Sizes, cases_of
 from probconserv.training import TrainingConfig
 
 PROBLEMS = {problem.name: problem for entry in EXPERIMENTS.values() for problem in entry.problems}

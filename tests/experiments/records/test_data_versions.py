@@ -12,7 +12,7 @@ from experiments.boundary.open_rollouts.systems import SYSTEMS
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore, RecipeSource, SampleConfig, Source
 from experiments.combined import EXPERIMENTS as COMBINED
-from experiments.combined.fields import cases_of
+from experiments.combined.problems import cases_of
 from experiments.combined.training import field_samples
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
