@@ -1,14 +1,4 @@
-"""A Gaussian process whose covariance is that of functions of the problem, and mixtures between it and a search.
-
-Prior: (1/F) Σ_i N(x_i, h² C), x_i = μ + √(1 − h²) (u_i − μ), with μ and C the mean and covariance of F functions u_i.
-It has mean μ and covariance C for every bandwidth h; h = 1 is the Gaussian process (gappy POD), h → 0 a search among
-the functions. Given y = H u + ε, ε ~ N(0, R), with S = h² H C Hᵀ + R,
-
-    w_i ∝ exp(−½ r_iᵀ S⁻¹ r_i),  r_i = y − H x_i,   c_i = x_i + h² C Hᵀ S⁻¹ r_i,   P = h² C − h² C Hᵀ S⁻¹ H C h²
-
-is the posterior Σ_i w_i N(c_i, P). All of it is made of factors of C at the observed and the wanted points,
-C = BᵀB + D, never of C over the functions' own points.
-"""
+"""A Gaussian process whose covariance is that of functions of the problem, and mixtures between it and a search."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,55 +16,34 @@ from probconserv import scores
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
-from probconserv.errors import DataFileError, InvalidArgumentError
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture
+from probconserv.surrogates._empirical_posterior import (
+    Points,
+    Posterior,
+    Seen,
+    conditioned,
+    deviations,
+    factors,
+    localised,
+)
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
-_DROPPED = 1e-9  # total weight of the components that are left out
-
-
-class Points(NamedTuple):
-    """The functions at some points: values ``(q, functions)``, B ``(r, q)`` or None, and the independent variance.
-
-    Their mean is ``(q, 1)``.
-    """
-
-    values: Tensor
-    mean: Tensor
-    factor: Tensor | None
-    independent: Tensor
+_EFFECTIVE = (None, 60, 200, 600)
 
 
 class Task(NamedTuple):
-    """One function: where it is seen and wanted, B there with the fewest rows, and what is seen with its variances."""
+    """One function: the functions where it is seen and where it is wanted, what is seen of it, C where it is wanted."""
 
     observed: Points
     wanted: Points
-    seen: Tensor
-    asked: Tensor
-    y: Tensor
-    noise: Tensor
-
-
-class Posterior(NamedTuple):
-    """w ``(components,)``, falling, c ``(components, q)``, a root of P ``(q, r)`` and its independent part."""
-
-    weights: Tensor
-    centres: Tensor
-    root: Tensor
-    independent: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        return self.weights @ self.centres
-
-    @property
-    def variance(self) -> Tensor:
-        apart = self.weights @ (self.centres - self.mean).square()
-        return self.root.square().sum(dim=1) + apart + self.independent
+    seen: Seen
+    gram: Tensor | None
 
 
 class EmpiricalGP(Surrogate):
@@ -86,7 +55,9 @@ class EmpiricalGP(Surrogate):
     Args:
         functions: Values ``(functions, *shape)``, at least two functions that differ; stored in their precision.
         axes: Where they are known: increasing coordinates, one tensor for each axis of ``shape``, time first.
-        bandwidth: h in (0, 1]; ``fit`` chooses it.
+        bandwidth: h in (0, 1]: 1 for a Gaussian, towards 0 for a search among the functions; ``fit`` chooses it.
+        effective: N: how many functions, near to what is observed, make up the local mean and covariance; None for all
+            functions, alike. ``fit`` chooses it.
         rank: Number of leading components of C; what is left of every variance counts as independent. All by default,
             which costs O(functions · (points asked + observations)²) a prediction; with a rank r it is
             O(functions · points asked), and a first pass O(functions · points · r).
@@ -102,6 +73,7 @@ class EmpiricalGP(Surrogate):
         axes: Sequence[Float[Tensor, " n"]],
         bandwidth: float = 0.6,
         *,
+        effective: float | None = None,
         rank: int | None = None,
         mixture: bool = True,
         problem: str = "",
@@ -116,8 +88,9 @@ class EmpiricalGP(Surrogate):
         refuse_missing(functions, "functions hold")
         if bool((functions == functions[:1]).all()):
             raise InvalidArgumentError("All functions are the same, so that they say nothing about another one.")
-        _check_numbers(bandwidth, rank)
-        self.bandwidth, self.rank, self.mixture, self.problem = bandwidth, rank, mixture, problem
+        _check_numbers(bandwidth, effective, rank)
+        self.bandwidth, self.effective, self.rank = bandwidth, effective, rank
+        self.mixture, self.problem = mixture, problem
         self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
         self._basis = None if rank is None else leading(self.functions, rank)
 
@@ -127,38 +100,52 @@ class EmpiricalGP(Surrogate):
         query: Query,
         values: Float[Tensor, "*batch q"],
         bandwidths: Sequence[float] = _BANDWIDTHS,
+        effective: Sequence[float | None] | None = None,
+        law: LinearConstraint | Inequality | None = None,
     ) -> Self:
-        """Chooses the bandwidth, by the CRPS of mean and variance, on functions that are not among the stored ones.
+        """Chooses both numbers, by the CRPS of mean and variance, on functions that are not among the stored ones.
 
         Args:
             context: Observations of validation functions.
             query: Points of the same functions.
             values: Their true values ``(*batch, q)``.
             bandwidths: Candidates.
+            effective: Candidates; by default all functions alike, 60, 200 and 600, and with a ``rank`` the first alone.
+            law: A law of the validation functions, used as ``predict`` uses it.
         """
         values = as_tensor(values).double()
-        if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()) or not bandwidths:
+        if effective is None:
+            effective = (None,) if self.rank is not None else _EFFECTIVE
+        if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()):
             raise InvalidArgumentError(
                 f"values must be finite and one per query point, {tuple(query.points.shape[:-1])}, got "
-                f"{tuple(values.shape)}, and bandwidths not empty."
+                f"{tuple(values.shape)}."
             )
-        for bandwidth in bandwidths:
-            _check_numbers(bandwidth, None)
-        errors = [0.0] * len(bandwidths)
-        for task, truth in zip(self._tasks(context, query), values.reshape(-1, values.shape[-1]), strict=True):
-            for number, bandwidth in enumerate(bandwidths):
-                found = conditioned(task, bandwidth)
-                errors[number] += float(scores.crps(truth.to(found.mean.device), found.mean, found.variance))
-        self.bandwidth = float(bandwidths[min(range(len(errors)), key=errors.__getitem__)])
+        if not bandwidths or not effective:
+            raise InvalidArgumentError("bandwidths and effective need at least one candidate each.")
+        pairs = [(number, bandwidth) for number in effective for bandwidth in bandwidths]
+        for number, bandwidth in pairs:
+            _check_numbers(bandwidth, number, self.rank)
+        errors = [0.0] * len(pairs)
+        for task, truth in zip(self._tasks(context, query, law), values.reshape(-1, values.shape[-1]), strict=True):
+            found = (each for number in effective for each in _posteriors(task, bandwidths, number))
+            for place, posterior in enumerate(found):
+                mean, variance = posterior.mean, posterior.variance
+                errors[place] += float(scores.crps(truth.to(mean.device), mean, variance))
+        self.effective, self.bandwidth = pairs[min(range(len(errors)), key=errors.__getitem__)]
         return self
 
-    def predict(self, context: Context, query: Query) -> Mixture | MultivariateNormal:
+    def predict(
+        self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None = None
+    ) -> Mixture | MultivariateNormal:
         """Predicts the field at the query points; see ``Surrogate.predict``.
 
         Args:
             context: Observations ``(*batch, n)``, with variances of their errors where these are known; without them
-                observations are exact, and there must be fewer of them than functions.
+                observations are exact, and there must be fewer of them than functions. None for the prior.
             query: Points ``(*batch, q, d)`` of the same functions.
+            law: A linear law at the query points, which takes part in the weights of the functions where ``effective``
+                is given, beside the observations. The prediction does not meet it: ``condition`` it on the law.
 
         Returns:
             A mixture, heaviest components first, whose components share one covariance ``(*batch, q, q)``, low rank
@@ -167,13 +154,16 @@ class EmpiricalGP(Surrogate):
         Raises:
             InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
-        posteriors = [conditioned(task, self.bandwidth) for task in self._tasks(context, query)]
+        posteriors = [
+            next(_posteriors(task, (self.bandwidth,), self.effective)) for task in self._tasks(context, query, law)
+        ]
         combine = _mixture if self.mixture else _gaussian
-        return combine(posteriors, query.points.shape[:-2], floating(context.values).dtype)
+        given = self.functions if context is None else context.values
+        return combine(posteriors, query.points.shape[:-2], floating(given).dtype)
 
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes functions, points and settings as one safetensors file, with notes; see ``ANP.save``."""
-        config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}
+        config = {name: getattr(self, name) for name in ("bandwidth", "effective", "rank", "mixture", "problem")}
         tensors = {f"axis_{number}": axis for number, axis in enumerate(self.axes)}
         tensors["functions"] = self.functions.mT.contiguous()
         write_weights(path, Weights("EmpiricalGP", config, tensors, notes))
@@ -189,26 +179,31 @@ class EmpiricalGP(Surrogate):
         except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
             raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
 
-    def _tasks(self, context: Context, query: Query) -> Iterator[Task]:
+    def _tasks(
+        self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None
+    ) -> Iterator[Task]:
         """Every function of a flattened batch."""
-        check_compatible(context, query)
-        check_problem("The set of functions", self.problem, context)
-        noise = torch.zeros_like(context.values) if context.noise is None else context.noise
-        observed, wanted = (
-            part.points.flatten(0, -3) if part.points.ndim > 2 else part.points[None] for part in (context, query)
-        )
+        batch = query.points.shape[:-2]
+        if context is not None:
+            check_compatible(context, query)
+            check_problem("The set of functions", self.problem, context)
+        wanted = query.points.reshape(-1, *query.points.shape[-2:])
+        observed = wanted[:, :0] if context is None else context.points.reshape(-1, *context.points.shape[-2:])
+        y = wanted[..., 0, :0] if context is None else context.values
+        noise = torch.zeros_like(y) if context is None or context.noise is None else context.noise
         y, noise = (
-            part.to(self.functions.device, torch.float64).reshape(-1, part.shape[-1])
-            for part in (context.values, noise)
+            part.reshape(len(wanted), observed.shape[-2]).to(self.functions.device, torch.float64)
+            for part in (y, noise)
         )
+        rows, totals = _law_of(law, batch, wanted, self.functions.device)
         shared = self.at(wanted[0], self._basis) if bool((wanted == wanted[:1]).all()) else None
         gram = None
         if shared is not None and shared.factor is None:
-            deviation = _deviations(shared.values)
+            deviation = deviations(shared)
             gram = deviation @ deviation.mT
         for entry in range(len(observed)):
             at, target = self.at(observed[entry], self._basis), shared or self.at(wanted[entry], self._basis)
-            yield Task(at, target, *_factors(at, target, gram), y[entry], noise[entry])
+            yield Task(at, target, Seen(y[entry], noise[entry], rows[entry], totals[entry]), gram)
 
     def at(self, points: Tensor, basis: Tensor | None) -> Points:
         """The functions at points ``(q, d)``, and what a basis of leading components is there."""
@@ -223,59 +218,34 @@ class EmpiricalGP(Surrogate):
         return Points(values, mean, factor, left.clamp_min(0.0))
 
 
-def _deviations(values: Tensor) -> Tensor:
-    """B of all functions ``(q, functions)``: Bᵀ B = C."""
-    return (values - values.mean(dim=1, keepdim=True)) / (values.shape[1] - 1) ** 0.5
+def _posteriors(task: Task, bandwidths: Sequence[float], effective: float | None) -> Iterator[Posterior]:
+    """The posterior of one function for every bandwidth."""
+    observed, wanted, seen, gram = task
+    if effective is not None:
+        observed, wanted = localised(observed, wanted, seen, effective)
+    pair = factors(observed, wanted, gram if observed.weights is None else None)
+    for bandwidth in bandwidths:
+        yield conditioned(observed, wanted, pair, seen, bandwidth)
 
 
-def _factors(observed: Points, wanted: Points, gram: Tensor | None) -> tuple[Tensor, Tensor]:
-    """B at the observed ``(r, n)`` and at the wanted points ``(r, q)``; with the fewest rows r that C has there."""
-    if observed.factor is not None and wanted.factor is not None:
-        return observed.factor, wanted.factor
-    seen, asked = _deviations(observed.values), _deviations(wanted.values)
-    count = len(seen) + len(asked)
-    if seen.shape[1] <= count:
-        return seen.mT, asked.mT
-    cross = seen @ asked.mT
-    upper = torch.cat([seen @ seen.mT, cross], dim=1)
-    joint = torch.cat([upper, torch.cat([cross.mT, asked @ asked.mT if gram is None else gram], dim=1)])
-    values, vectors = torch.linalg.eigh(joint)
-    factor = values.clamp_min(0.0).sqrt()[:, None] * vectors.mT
-    return factor[:, : len(seen)], factor[:, len(seen) :]
-
-
-def conditioned(task: Task, bandwidth: float, without: int | None = None) -> Posterior:
-    """The posterior of one function, without one of the functions if its number is given."""
-    observed, wanted, seen, asked, y, noise = task
-    factor = bandwidth * seen
-    noise = noise + bandwidth**2 * observed.independent
-    matrix = factor.mT @ factor + noise.diag()
-    scale = matrix.diagonal().rsqrt()
-    chol, info = torch.linalg.cholesky_ex(scale[:, None] * matrix * scale)
-    if bool(info) or not bool((chol.diagonal().square() > 1e-13 * len(y)).all()):
-        raise InvalidArgumentError(
-            f"The {len(y)} observations of a function determine each other among the {observed.values.shape[1]} "
-            "functions (there are as many of them as functions, two at one point, or one where no function varies); "
-            "give the variance of their errors as noise_variance of the context."
-        )
-    white = torch.linalg.solve_triangular(chol, scale[:, None] * factor.mT, upper=False)  # (n, r)
-    _, values, right = torch.linalg.svd(white, full_matrices=False)
-    shrink = (1 - (1 - values.square()).clamp_min(0.0).sqrt())[:, None] * right
-    root = bandwidth * (asked - right.mT @ (shrink @ asked)).mT
-    spread = (1 - bandwidth**2) ** 0.5
-    at_seen = observed.mean + spread * (observed.values - observed.mean)  # x_i
-    apart = torch.linalg.solve_triangular(chol, scale[:, None] * (y[:, None] - at_seen), upper=False)  # (n, functions)
-    density = -0.5 * apart.square().sum(dim=0)
-    if without is not None:
-        density[without] = -math.inf
-    weights = torch.softmax(density, dim=0)
-    gain = bandwidth * asked.mT @ white.mT  # (q, n)
-    ordered, order = weights.sort(descending=True)
-    count = 1 if spread == 0 else int((1 - ordered.cumsum(dim=0) > _DROPPED).sum()) + 1
-    kept, order = ordered[:count] / ordered[:count].sum(), order[:count]
-    at_asked = wanted.mean + spread * (wanted.values[:, order] - wanted.mean)
-    centres = (at_asked + gain @ apart[:, order]).mT
-    return Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
+def _law_of(
+    law: LinearConstraint | Inequality | None, batch: torch.Size, wanted: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Rows ``(functions, k, q)`` and right-hand sides ``(functions, k)`` of every function; k = 0 without a law."""
+    law = law.joined().law if isinstance(law, Inequality) else law
+    count, points = wanted.shape[:2]
+    if law is None:
+        empty = torch.zeros(count, 0, points, dtype=torch.float64, device=device)
+        return empty, empty[..., 0]
+    if law.points != points:
+        raise IncompatibleQueryError(f"law acts on {law.points} points, but the query has {points}; give one at those.")
+    try:
+        rows, totals = law.rows.expand(*batch, *law.rows.shape[-2:]), law.b.expand(*batch, law.b.shape[-1])
+    except RuntimeError as error:
+        raise IncompatibleQueryError(
+            f"The batch of the law, {tuple(law.batch_shape)}, is not that of the query, {tuple(batch)}."
+        ) from error
+    return rows.reshape(count, -1, points).to(device), totals.reshape(count, -1).to(device)
 
 
 def _mixture(posteriors: list[Posterior], batch: torch.Size, dtype: torch.dtype) -> Mixture:
@@ -325,8 +295,12 @@ def leading(functions: Tensor, rank: int) -> Tensor:
     return image.to(torch.float64) @ scaled
 
 
-def _check_numbers(bandwidth: float, rank: int | None) -> None:
+def _check_numbers(bandwidth: float, effective: float | None, rank: int | None) -> None:
     if not (math.isfinite(bandwidth) and 0 < bandwidth <= 1):
         raise InvalidArgumentError(f"bandwidth must lie above 0 and not above 1, got {bandwidth}.")
+    if effective is not None and not effective >= 2:
+        raise InvalidArgumentError(f"effective must be at least 2 functions, or None for all, got {effective}.")
     if rank is not None and rank < 1:
         raise InvalidArgumentError(f"rank must be at least 1, or None for all components, got {rank}.")
+    if rank is not None and effective is not None:
+        raise InvalidArgumentError("rank is for the covariance of all functions; give rank or effective, not both.")
