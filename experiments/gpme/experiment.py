@@ -15,10 +15,9 @@ from experiments.experiment import Experiment, Preset, RunContext, Stored, Train
 from experiments.gpme.cases import COUNTS, SIZES, Case, Sizes
 from experiments.gpme.functions import MEMBERS, Member
 from experiments.gpme.methods import METHODS, Method, drawn
-from experiments.gpme.networks import network_training, train_network, train_refined
+from experiments.gpme.networks import network_training, train_network
 from experiments.records.record import Arrays, Over
 from probconserv import scores
-from probconserv.surrogates.refined import RefinedConfig
 
 SEEDS = (0, 1, 2)
 POSITIVE, PLUME = 1e-3, 0.2
@@ -27,7 +26,7 @@ IN_TWO_AXES = 50
 """Functions of the validation set and of the test in two axes, where a prediction has thousands of points."""
 SHOWN = 0
 """The test function of the figures."""
-BOXES = ("anp", "empirical", "refined")
+BOXES = ("anp", "empirical", "local")
 """Black boxes whose fields are drawn: without the law in the upper row, with it and u ≥ 0 in the lower one."""
 DRAWS = 6
 REFERENCE, RATIOS = "bounded-anp", (1.0, 1.5, 2.0, 3.0)
@@ -74,12 +73,10 @@ class RandomMediaExperiment(Experiment):
 
     @override
     def methods(self, case: Case) -> tuple[Method, ...]:
-        """All rows in one axis; in two a step of training the network on an EmpiricalGP, with dense covariances of all
-        cells, takes seconds, and so does a draw of a truncated Gaussian.
-        """
+        """All rows in one axis; in two a draw of a truncated Gaussian takes seconds."""
         if case.member.grid.dimension == 1:
             return METHODS
-        return tuple(each for each in METHODS if each.treatment != "truncated" and each.box.key != "refined")
+        return tuple(each for each in METHODS if each.treatment != "truncated")
 
     @override
     def reference(self, case: Case) -> str:
@@ -97,10 +94,9 @@ class RandomMediaExperiment(Experiment):
 
     @override
     def train(self, training: Training, context: RunContext) -> None:
-        """Trains a neural process, or the network on an EmpiricalGP."""
+        """Trains a neural process."""
         case = next(case for case in self.cases(context) if case.source == training.config.member)
-        make = train_refined if isinstance(training.config.network, RefinedConfig) else train_network
-        make(training, case, training.config.training.seed // 100, context)
+        train_network(training, case, training.config.training.seed // 100, context)
 
     @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:

@@ -25,7 +25,7 @@ from torch.distributions import Normal
 from experiments import plots
 from experiments.experiment import Style
 from experiments.gpme.cases import Case, Observed
-from experiments.gpme.networks import MEMBERS, empirical_below
+from experiments.gpme.networks import MEMBERS
 from experiments.storage import checksum
 from probconserv import (
     ANP,
@@ -43,12 +43,14 @@ from probconserv import (
 )
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
-from probconserv.surrogates.refined import Refined
 
 WIDTHS = (0.02, 0.04, 0.07, 0.12, 0.2)
 """Deviations of a search's likelihood that are tried, in the units of the field."""
 POINTS_TRIED = 128
 """About how many points of a field the settings of a search are chosen at."""
+EFFECTIVE = (60, 200, 600)
+LOCAL_BANDWIDTHS = (0.4, 0.6, 0.8, 1.0)
+"""Settings of the local EmpiricalGP that are tried on validation functions."""
 SPREAD = 1e-3
 """Least deviation of draws where a law or a bound moves them, since a search may find one function only."""
 Predicted = Prediction | Tensor
@@ -154,10 +156,9 @@ def matern(asked: Asked) -> Prediction:
     return MultivariateNormal(prediction.mean.double(), prediction.lazy_covariance_matrix.double().detach())
 
 
-def empirical(fitted: bool, asked: Asked) -> Prediction:
-    """The training functions' Gaussian, or the mixture around them whose bandwidth suits the validation functions."""
-    surrogate = (fitted_empirical if fitted else training_gaussian)(asked.case, asked.seed)
-    return surrogate.predict(asked.observed.context, asked.observed.query)
+def empirical(of: Callable[[Case, int], EmpiricalGP], asked: Asked) -> Prediction:
+    """What the training functions say: all alike, or those that are near to what is observed."""
+    return of(asked.case, asked.seed).predict(asked.observed.context, asked.observed.query)
 
 
 def training_gaussian(case: Case, seed: int) -> EmpiricalGP:
@@ -169,13 +170,16 @@ def training_gaussian(case: Case, seed: int) -> EmpiricalGP:
 def fitted_empirical(case: Case, seed: int) -> EmpiricalGP:
     """The same with the bandwidth that suits the validation functions."""
     validation = case.observed("validation", seed)
-    return training_gaussian(case, seed).fit(validation.context, validation.query, validation.truth)
+    given = (validation.context, validation.query, validation.truth)
+    return training_gaussian(case, seed).fit(*given, effective=(None,))
 
 
-def refined(asked: Asked) -> Prediction:
-    """The network on top of the mixture around the training functions."""
-    network = Refined.load(asked.files[0], empirical_below(asked.case, asked.seed))
-    return network.predict(asked.observed.context, asked.observed.query)
+@lru_cache(maxsize=3)
+def local_empirical(case: Case, seed: int) -> EmpiricalGP:
+    """The functions near to what is observed, with the number and the bandwidth that suit the validation functions."""
+    validation = case.observed("validation", seed)
+    given = (validation.context, validation.query, validation.truth)
+    return training_gaussian(case, seed).fit(*given, bandwidths=LOCAL_BANDWIDTHS, effective=EFFECTIVE)
 
 
 def neural(asked: Asked) -> Mixture:
@@ -197,9 +201,9 @@ BOXES = (
     BlackBox("smoother", "smoother", plots.ORANGE, smoother),
     BlackBox("anp", "ANP", plots.BARE, neural, ("anp",)),
     BlackBox("ensemble", "ensemble", plots.YELLOW, ensemble, MEMBERS),
-    BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, False)),
-    BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, True)),
-    BlackBox("refined", "Refined", plots.PURPLE, refined, ("refined",)),
+    BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, training_gaussian)),
+    BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, fitted_empirical)),
+    BlackBox("local", "EmpiricalGP, local", plots.PURPLE, partial(empirical, local_empirical)),
 )
 
 

@@ -14,8 +14,7 @@ from experiments.gpme.cases import COUNTS, Case, observe
 from experiments.gpme.functions import FINAL_TIME, Member
 from experiments.records.release import data_version
 from experiments.records.store import as_json, environment
-from probconserv import ANP, ANPConfig, Context, EmpiricalGP, FitOptions
-from probconserv.surrogates.refined import Refined, RefinedConfig
+from probconserv import ANP, ANPConfig, Context, FitOptions
 from probconserv.training import TrainingConfig
 
 AT_ONE_TIME = 0.7
@@ -25,10 +24,6 @@ MEMBERS = tuple(f"member-{number}" for number in range(4))
 SHARED: Mapping[str, Any] = {"frequencies": 6, "latent_samples": 30, "value_scale": 0.2}
 LARGE: Mapping[str, Any] = {"width": 64, "latent_width": 32, "decoder_layers": 3, **SHARED}
 SMALL: Mapping[str, Any] = {"width": 32, "latent_width": 16, "decoder_layers": 2, **SHARED}
-REFINED_STEPS = 8
-"""How many times fewer steps the network on the EmpiricalGP takes, each of which costs as many times more."""
-BANDWIDTH = 0.6
-"""Of the EmpiricalGP below the network, the same for all numbers of observations."""
 STEPS: Mapping[Preset, int] = {"smoke": 50, "laptop": 20_000, "paper": 100_000}
 
 
@@ -48,7 +43,7 @@ class NetworkConfig:
 
     member: Member
     functions: int
-    network: ANPConfig | RefinedConfig
+    network: ANPConfig
     training: TrainingConfig
     batch: int = 16
     targets: int = 64
@@ -63,11 +58,11 @@ def network_training(name: str, case: Case, seed: int, preset: Preset) -> Traini
     ends = [(float(axis.min()), float(axis.max())) for axis in (torch.tensor([0.0, FINAL_TIME]), *member.grid.axes)]
     low, high = zip(*ends, strict=True)
     sizes = SMALL if name in MEMBERS else LARGE
-    steps = STEPS[preset] // (REFINED_STEPS if name == "refined" else 1)
+    steps = STEPS[preset]
     config = NetworkConfig(
         member=member,
         functions=case.sizes.training,
-        network=RefinedConfig() if name == "refined" else ANPConfig(low=low, high=high, **sizes),
+        network=ANPConfig(low=low, high=high, **sizes),
         training=TrainingConfig(
             steps=steps,
             validate_every=max(1, steps // 40),
@@ -86,33 +81,9 @@ def network_training(name: str, case: Case, seed: int, preset: Preset) -> Traini
     )
 
 
-def empirical_below(case: Case, seed: int) -> EmpiricalGP:
-    """The process that the network corrects."""
-    return EmpiricalGP(case.functions("training", seed), case.axes, bandwidth=BANDWIDTH)
-
-
-def train_refined(training: Training, case: Case, seed: int, context: RunContext) -> None:
-    """Trains the network on an EmpiricalGP, or goes on from its checkpoint."""
-    config: NetworkConfig = training.config
-    assert isinstance(config.network, RefinedConfig)
-    network = Refined(empirical_below(case, seed), config.network, seed=config.training.seed)
-    state = network.fit(
-        config.member.noise,
-        config.counts,
-        replace(config.training, device=context.options.device),
-        training.path(context.options.out),
-        batch=config.batch,
-        validation=case.functions("validation", seed),
-        progress=context.progress,
-    )
-    notes = {"training": as_json(config), "seconds": state.seconds, "last": state.history[-1], "bandwidth": BANDWIDTH}
-    network.save(training.weights(context.options.out), **notes, environment=environment())
-
-
 def train_network(training: Training, case: Case, seed: int, context: RunContext) -> None:
     """Trains a neural process until its validation improves no more, or goes on from its checkpoint."""
     config: NetworkConfig = training.config
-    assert isinstance(config.network, ANPConfig)
     torch.manual_seed(config.training.seed)
     network = ANP(config.network)
     functions, axes = case.functions("training", seed), case.axes

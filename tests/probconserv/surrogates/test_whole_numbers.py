@@ -9,7 +9,6 @@ from torch import nn
 from probconserv import ANP, ANPConfig, Context, EmpiricalGP, Ensemble, FlowMatching, GPConfig, GPSurrogate, Query
 from probconserv.surrogates.fitting import FunctionSet
 from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
-from probconserv.surrogates.refined import Refined, RefinedConfig
 from probconserv.training import TrainingConfig
 
 double = torch.float64
@@ -20,10 +19,6 @@ GRID = torch.cartesian_prod(TIMES, PLACES)
 
 def empirical() -> EmpiricalGP:
     return EmpiricalGP(COUNTS, (TIMES, PLACES), mixture=False)
-
-
-def refined() -> Refined:
-    return Refined(empirical(), RefinedConfig(width=8, dilations=(1,), kernel=3, rank=2, times=3, basis=20))
 
 
 def process(steps: int = 3) -> GPSurrogate:
@@ -42,9 +37,7 @@ def flow() -> FlowMatching:
     return FlowMatching(latent, velocity, axes=(TIMES, PLACES), draws=8, options=SamplingOptions(steps=4))
 
 
-@pytest.mark.parametrize(
-    "build", [process, empirical, refined, network, flow, lambda: Ensemble([process(3), process(5)])]
-)
+@pytest.mark.parametrize("build", [process, empirical, network, flow, lambda: Ensemble([process(3), process(5)])])
 def test_observations_of_whole_numbers_predict_what_the_same_floats_do(build: Callable[[], nn.Module]) -> None:
     places = torch.tensor([14, 17, 21, 27])
     noise = None if build is network else 64
