@@ -1,3 +1,4 @@
+from probconserv.fields.atmosphere import AtmosphereFixer as AtmosphereFixer
 from probconserv.fields.laws import FluxLayout as FluxLayout
 from probconserv.fields.laws import block_budgets as block_budgets
 from probconserv.fields.laws import block_means as block_means

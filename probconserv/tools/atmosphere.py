@@ -5,25 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 import xarray  # pyright: ignore[reportMissingImports] - an optional package
+from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.tools.labelled import Budget, area_fractions, check_coordinates, check_variables, constrain
-
-GRAVITY, HEAT_CAPACITY, LATENT_HEAT = 9.80665, 1004.7, 2.501e6
-"""m s⁻², J kg⁻¹ K⁻¹ of dry air at constant pressure, J kg⁻¹ of water vapour."""
-_PASSES = 3  # linearisations; the laws are bilinear, so that errors are squared in each
+from probconserv.fields.atmosphere import AtmosphereFixer
+from probconserv.tools.labelled import (
+    Budget,
+    area_fractions,
+    check_coordinates,
+    check_pairs,
+    check_variables,
+    deviation_like,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Atmosphere:
-    """Budgets of a step of an atmospheric model, and the most probable step that keeps them.
-
-    With ⟨·⟩ the mean over the area, Δp = a + b pₛ the thickness of a layer and F fluxes averaged over the step:
-
-        dry air   ⟨pₛ − Σ q Δp⟩ / g = as before
-        moisture  ⟨Σ q Δp⟩ / g = before + seconds ⟨Σ F⟩
-        energy    ⟨Σ (c_p T + L q + extra) Δp⟩ / g = before + seconds ⟨Σ F⟩
+    """``AtmosphereFixer`` on the variables of a ``Dataset``: budgets of a step, and the step that keeps them.
 
     Args:
         a: Part of the thickness that does not depend on the surface pressure, Pa, a ``DataArray`` over levels.
@@ -64,13 +64,15 @@ class Atmosphere:
 
     def contents(self, data: Any) -> dict[str, Any]:
         """Dry air and water (kg m⁻²) and energy (J m⁻²) of a column, means over the area."""
-        state = self._checked(data, {})
-        mass = (self.a + self.b * state[self.pressure]) / GRAVITY
-        water = (state[self.humidity] * mass).sum(self.a.dims)
-        columns = {"dry air": state[self.pressure] / GRAVITY - water, "moisture": water}
-        if self.energy_fluxes is not None:
-            columns["energy"] = (self._energy(state) * mass).sum(self.a.dims)
-        return {name: (column * area_fractions(data, self.area)).sum(self.area) for name, column in columns.items()}
+        state, fixer = self._checked(data, {}), self._fixer(data)
+        contents = ["dry air", "moisture", *(["energy"] if self.energy_fluxes is not None else [])]
+
+        def of_arrays(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+            found = fixer.contents(dict(zip(state, map(_tensor, arrays), strict=True)))
+            return tuple(found[name].numpy() for name in contents)
+
+        columns = self._applied(of_arrays, [state[name] for name in state], [[]] * len(contents))
+        return dict(zip(contents, columns, strict=True))
 
     def missed(self, before: Any, after: Any) -> dict[str, Any]:
         """How far a step is from its budgets, in the units of ``contents``."""
@@ -96,44 +98,60 @@ class Atmosphere:
             InvalidArgumentError: See ``constrain``.
         """
         fluxes = dict.fromkeys(self.moisture_fluxes, "kg m-2 s-1") | dict.fromkeys(self.energy_fluxes or {}, "W m-2")
-        start, corrected = self.contents(before), after
-        fractions = area_fractions(after, self.area)
+        start, end = self._checked(before, {}), self._checked(after, fluxes)
+        fixer, dims = self._fixer(after), [*self.a.dims, *self.area]
         positive = (self.humidity,) if self.non_negative is None else self.non_negative
-        check_coordinates(after, self.a, self.b, *start.values(), *std.values())
-        with xarray.set_options(keep_attrs=True):
-            spreads = {name: each / fractions**0.5 for name, each in std.items()}
-        for _ in range(_PASSES if np.any(self.b) else 1):
-            corrected = constrain(
-                after,
-                self._laws(self._checked(corrected, fluxes), start, fractions),
-                [*self.a.dims, *self.area],
-                std=spreads,
-                bounds={name: (0.0, None) for name in positive},
-                at_most=self.at_most,
-            )
-        moved = [name for name in std if name in after]
-        with xarray.set_options(keep_attrs=True):
-            return corrected, corrected[moved] - after[moved]
+        names = list(dict.fromkeys([*end, *positive, *self.at_most, *self.at_most.values()]))
+        moved = [name for name in names if name != self.extra]
+        if not set(moved) <= set(std):
+            raise InvalidArgumentError(f"std must say how uncertain each of {moved} is, got {list(std)}.")
+        check_variables(after, names, dims)
+        check_pairs(after, self.at_most, dims)
+        check_coordinates(after, start, self.a, self.b, *std.values())
+        spreads = [deviation_like(after[name], std[name], dims) for name in moved]
 
-    def _laws(self, state: Any, start: Any, fractions: Any) -> list[Budget]:
-        """The budgets, linear about a state."""
-        mass, levels = (self.a + self.b * state[self.pressure]) / GRAVITY, self.a.dims
-        share = (self.b + 0 * self.a) / GRAVITY  # of the surface pressure in the mass of a layer
-        of_water = (state[self.humidity] * share).sum(levels)
-        bent = (of_water * state[self.pressure] * fractions).sum(self.area)
-        moist = {name: -self.seconds * sign for name, sign in self.moisture_fluxes.items()}
-        laws = [
-            Budget({self.pressure: 1 / GRAVITY - of_water, self.humidity: -mass}, start["dry air"] - bent),
-            Budget({self.humidity: mass, self.pressure: of_water} | moist, start["moisture"] + bent),
-        ]
-        if self.energy_fluxes is None:
-            return laws
-        of_energy = (self._energy(state) * share).sum(levels)
-        further = (state[self.extra] * mass).sum(levels) if self.extra else 0.0
-        terms = {self.temperature: HEAT_CAPACITY * mass, self.humidity: LATENT_HEAT * mass, self.pressure: of_energy}
-        terms |= {name: -self.seconds * sign for name, sign in self.energy_fluxes.items()}
-        bent = ((of_energy * state[self.pressure] - further) * fractions).sum(self.area)
-        return [*laws, Budget(terms, start["energy"] + bent)]
+        def of_arrays(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+            given = map(_tensor, arrays)
+            first, last, deviations = (dict(zip(keys, given, strict=False)) for keys in (list(start), names, moved))
+            corrected = fixer.correct(first, last, deviations)
+            return tuple(corrected[name].numpy() for name in moved)
+
+        inputs = [*(start[name] for name in start), *(after[name] for name in names), *spreads]
+        found = self._applied(of_arrays, inputs, [self._core(after[name]) for name in moved])
+        parts = dict(zip(moved, found, strict=True))
+        parts = {name: after[name].copy(data=part.transpose(*after[name].dims).data) for name, part in parts.items()}
+        corrected, shown = after.assign(parts), [name for name in std if name in after]
+        with xarray.set_options(keep_attrs=True):
+            return corrected, corrected[shown] - after[shown]
+
+    def _applied(self, function: Any, inputs: list[Any], outputs: list[list[str]]) -> tuple[Any, ...]:
+        """A function of arrays whose last axes are levels and places, on labelled ones."""
+        results = xarray.apply_ufunc(
+            function,
+            *inputs,
+            input_core_dims=[self._core(part) for part in inputs],
+            output_core_dims=outputs,
+            output_dtypes=[np.float64] * len(outputs),
+            dask="parallelized",
+        )
+        return results if isinstance(results, tuple) else (results,)
+
+    def _core(self, variable: Any) -> list[str]:
+        return [dim for dim in (*self.a.dims, *self.area) if dim in variable.dims]
+
+    def _fixer(self, data: Any) -> AtmosphereFixer:
+        """The budgets on tensors, with the areas of the data."""
+        ones = xarray.DataArray(np.ones([data.sizes[dim] for dim in self.area]), dims=self.area)
+        fractions = (area_fractions(data, self.area) * ones).transpose(*self.area)
+        shared = ("seconds", "moisture_fluxes", "energy_fluxes", "humidity", "pressure", "temperature", "extra")
+        return AtmosphereFixer(
+            a=_tensor(self.a.values),
+            b=_tensor((self.b + 0 * self.a).values),
+            area=_tensor(fractions.values),
+            non_negative=self.non_negative,
+            at_most=self.at_most,
+            **{name: getattr(self, name) for name in shared},
+        )
 
     def _checked(self, data: Any, fluxes: Mapping[str, str]) -> Any:
         """The variables in float64; refuses data without one, or with other units."""
@@ -145,7 +163,6 @@ class Atmosphere:
         Budget(units, 0.0, units=units).check(data, [*self.a.dims, *self.area])
         return data[list(units)].astype("float64")
 
-    def _energy(self, data: Any) -> Any:
-        """Energy of air, J kg⁻¹."""
-        heat = HEAT_CAPACITY * data[self.temperature] + LATENT_HEAT * data[self.humidity]
-        return heat + data[self.extra] if self.extra else heat
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array))

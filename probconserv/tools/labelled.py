@@ -182,7 +182,7 @@ def constrain(
     named = [*(name for law in laws for name in law.coefficients), *(bounds or {}), *pairs, *pairs.values()]
     names = list(dict.fromkeys(named))
     check_variables(data, names, dims)
-    _check_pairs(data, pairs, dims)
+    check_pairs(data, pairs, dims)
     cores = [[dim for dim in dims if dim in data[name].dims] for name in names]
     if std is not None and not isinstance(std, Mapping) and len(names) == 1:
         std = {names[0]: std}
@@ -277,7 +277,7 @@ def check_variables(data: Any, names: Sequence[str], dims: Sequence[str]) -> Non
             )
 
 
-def _check_pairs(data: Any, pairs: Mapping[str, str], dims: Sequence[str]) -> None:
+def check_pairs(data: Any, pairs: Mapping[str, str], dims: Sequence[str]) -> None:
     """Refuses to compare variables that differ in places or units."""
     for each in pairs.items():
         places = [set(data[name].dims) & set(dims) for name in each]
@@ -314,11 +314,11 @@ def _aligned(data: Any, laws: Sequence[Budget], dims: Sequence[str], names: Sequ
     if std is None:
         weights = abs(rows[0][names[0]])
         spreads = [weights.where(weights > 0, np.inf) ** -0.5]
-    deviations = [_deviation(data[name], spread, dims) for name, spread in zip(names, spreads, strict=True)]
+    deviations = [deviation_like(data[name], spread, dims) for name, spread in zip(names, spreads, strict=True)]
     return rows, deviations, [xarray.DataArray(law.total) for law in laws]
 
 
-def _deviation(variable: Any, std: Any, dims: Sequence[str]) -> Any:
+def deviation_like(variable: Any, std: Any, dims: Sequence[str]) -> Any:
     """A standard deviation at every place that the laws sum over."""
     if not hasattr(std, "dims"):
         std = np.asarray(std)
