@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf
 from typing import Any, NamedTuple
 
@@ -74,41 +75,35 @@ def condition_variables(
     Raises:
         InvalidArgumentError: If values are missing that a law weighs.
     """
-    names, sizes = list(means), {name: mean.shape[-1] for name, mean in means.items()}
-    batch = torch.broadcast_shapes(
-        *(part.shape[:-1] for part in (*means.values(), *deviations.values())),
-        *(part.shape[:-1] for law in laws for part in law.rows.values()),
-        *(law.total.shape for law in laws),
-    )
-
-    def joined(parts: Mapping[str, Tensor]) -> Tensor:
-        zero = means[names[0]].new_zeros(())
-        return torch.cat([parts.get(name, zero).expand(*batch, sizes[name]) for name in names], dim=-1)
-
-    mean, deviation = joined(means), joined(deviations)
-    G = torch.stack([joined(law.rows) for law in laws], dim=-2)
-    b = torch.stack([law.total.expand(batch) for law in laws], dim=-1)
+    sizes = {name: mean.shape[-1] for name, mean in means.items()}
+    nothing = {name: means[name].new_zeros(size) for name, size in sizes.items()}
+    mean, deviation = _joined(means), _joined({name: nothing[name] + deviations[name] for name in means})
+    rows = [_joined(nothing | dict(law.rows)) for law in laws]
+    G = torch.stack(torch.broadcast_tensors(*rows), dim=-2)
+    b = torch.stack(torch.broadcast_tensors(*(law.total for law in laws)), dim=-1)
     missing = mean.isnan()
     if bool((missing & (G != 0).any(dim=-2)).any()):
         raise InvalidArgumentError(
-            f"Some of {names} hold missing values where weights are not 0; fill them, or give weights of 0 there."
+            f"Some of {list(means)} hold missing values where weights are not 0; fill them, or give weights of 0 there."
         )
-    units = [_unit(means[name], deviations[name]).expand(sizes[name]) for name in names]
-    unit = torch.cat(units)
+    units = {name: _unit(means[name], deviations[name]).expand(size) for name, size in sizes.items()}
+    unit = torch.cat(list(units.values()))
     law: Any = LinearConstraint(G * unit, b)
     if bounds:
-        ends = [bounds.get(name, (None, None)) for name in names]
-        low, high = (
-            torch.cat([torch.full_like(each, end if pair[side] is None else pair[side]) / each
-                       for pair, each in zip(ends, units, strict=True)])
-            for side, end in ((0, -inf), (1, inf))
-        )  # fmt: skip
+        low, high = (_side(side, bounds, units) for side in (0, 1))
         law &= Bounded(torch.where(missing, -inf, low), torch.where(missing, inf, high))
+    starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
     for lower, upper in at_most.items():
-        law &= _at_most(names.index(lower), names.index(upper), list(sizes.values()), unit)
+        law &= _at_most(starts[lower], starts[upper], sizes[lower], unit)
     scaled = ((values / unit).masked_fill(missing, 0.0) for values in (mean, deviation))
     posterior = condition(Normal(*scaled, validate_args=False), law)
     return Conditioned(posterior, unit, missing, sizes, bool(bounds or at_most))
+
+
+def _joined(parts: Mapping[str, Tensor]) -> Tensor:
+    """The values of all variables one after the other ``(*batch, n)``."""
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts.values()], dim=-1)
 
 
 def _unit(mean: Tensor, deviation: Tensor) -> Tensor:
@@ -118,12 +113,19 @@ def _unit(mean: Tensor, deviation: Tensor) -> Tensor:
     return 2.0 ** size.log2().round()
 
 
-def _at_most(low: int, high: int, sizes: Sequence[int], unit: Tensor) -> LinearInequality:
-    """Variable ``low`` nowhere above variable ``high``."""
-    n = sizes[low]
-    here = torch.arange(n, device=unit.device)
-    index = torch.stack([here.repeat(2), torch.cat([here + sum(sizes[:low]), here + sum(sizes[:high])])])
-    entries = unit.new_tensor([1.0, -1.0]).repeat_interleave(n) * unit[index[1]]
-    return LinearInequality(
-        torch.sparse_coo_tensor(index, entries, (n, sum(sizes)), check_invariants=False), unit.new_zeros(n)
-    )
+def _side(side: int, bounds: Mapping[str, tuple[float | None, float | None]], units: Mapping[str, Tensor]) -> Tensor:
+    """Lower (0) or upper (1) bounds of all values, in their units; infinite where there is none."""
+    parts = []
+    for name, unit in units.items():
+        bound = bounds.get(name, (None, None))[side]
+        parts.append(torch.full_like(unit, (-inf, inf)[side] if bound is None else bound) / unit)
+    return torch.cat(parts)
+
+
+def _at_most(low: int, high: int, size: int, unit: Tensor) -> LinearInequality:
+    """The variable that starts at place ``low`` nowhere above the one that starts at ``high``."""
+    here = torch.arange(size, device=unit.device)
+    index = torch.stack([here.repeat(2), torch.cat([here + low, here + high])])
+    entries = unit.new_tensor([1.0, -1.0]).repeat_interleave(size) * unit[index[1]]
+    rows = torch.sparse_coo_tensor(index, entries, (size, len(unit)), check_invariants=False)
+    return LinearInequality(rows, unit.new_zeros(size))

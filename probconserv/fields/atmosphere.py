@@ -33,7 +33,7 @@ class AtmosphereFixer:
 
     Args:
         a: Part of the thickness that does not depend on the surface pressure ``(level,)``, Pa.
-        b: Part that is proportional to it ``(level,)``; 0 on levels of constant pressure.
+        b: Part that is proportional to it ``(level,)``; zeros, the default, on levels of constant pressure.
         area: Fraction of the area of every cell ``(*cells)``, such as ``sphere_areas`` over their sum.
         seconds: Length of a step.
         moisture_fluxes: Names with signs, +1 for what moistens the air: {"evaporation": 1.0, "precipitation": -1.0};
@@ -48,7 +48,7 @@ class AtmosphereFixer:
     """
 
     a: Tensor
-    b: Tensor | float = 0.0
+    b: Tensor = field(default_factory=lambda: torch.zeros(()))
     area: Tensor
     seconds: float
     moisture_fluxes: Mapping[str, float] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class AtmosphereFixer:
         surface = given[self.pressure].ndim
         flat = {name: self._layers if part.ndim > surface else self._surface for name, part in given.items()}
         means, deviations = ({name: flat[name](part) for name, part in parts.items()} for parts in (given, spreads))
-        bounds = {name: (0.0, None) for name in self._bounded}
+        bounds, fields = {name: (0.0, None) for name in self._bounded}, given
         for _ in range(_PASSES if bool(self.b.any()) else 1):
             found = condition_variables(means, deviations, self._laws(corrected, start), bounds, self.at_most).values
             fields = {name: found[name].reshape(part.shape) for name, part in given.items()}

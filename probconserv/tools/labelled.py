@@ -2,19 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log2
 from typing import Any
 
 import numpy as np
 import torch
 import xarray  # pyright: ignore[reportMissingImports] - an optional package
 from torch import Tensor
-from torch.distributions import Normal
 
-from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities.inequality import Bounded, LinearInequality
-from probconserv.update import condition
+from probconserv.fields._variables import SharedLaw, condition_variables
 
 _LATITUDES, _LONGITUDES = ("lat", "latitude", "rlat"), ("lon", "longitude", "rlon")
 
@@ -189,40 +185,20 @@ def constrain(
     if return_std and std is None:
         raise InvalidArgumentError("return_std needs std, from which deviations under the laws follow; give both.")
     rows, deviations, totals = _aligned(data, laws, dims, names, std)
-    ends = [(bounds or {}).get(name, (None, None)) for name in names]
-    sides = [[end if pair[side] is None else pair[side] for pair in ends] for side, end in ((0, -inf), (1, inf))]
 
     def update(*parts: np.ndarray) -> Any:
         given = iter(parts)
-        means, spreads = ([_flat(next(given), core) for core in cores] for _ in range(2))
-        sizes = [mean.shape[-1] for mean in means]
-        counts = torch.tensor(sizes)
+        means, spreads = (
+            {name: _flat(next(given), core) for name, core in zip(names, cores, strict=True)} for _ in range(2)
+        )
         entries = [{name: _flat(next(given), cores[names.index(name)]) for name in law} for law in rows]
-        nothing = {name: torch.zeros(size) for name, size in zip(names, sizes, strict=True)}
-        lines = [_joined([(nothing | law)[name] for name in names]) for law in entries]
-        b = torch.stack(torch.broadcast_tensors(*(_flat(total, [])[..., 0] for total in given)), dim=-1)
-        G = torch.stack(torch.broadcast_tensors(*lines), dim=-2)
-        mean, deviation = _joined(means), _joined(spreads)
-        missing = mean.isnan()
-        if bool((missing & (G != 0).any(dim=-2)).any()):
-            raise InvalidArgumentError(
-                f"Some of {names} hold missing values where weights are not 0; fill them, or give weights of 0 there."
-            )
-        unit = torch.tensor([_unit(*each) for each in zip(means, spreads, strict=True)]).repeat_interleave(counts)
-        law: Any = LinearConstraint(G * unit, b)
-        if bounds:
-            low, high = (torch.tensor(side).repeat_interleave(counts) / unit for side in sides)
-            law &= Bounded(torch.where(missing, -inf, low), torch.where(missing, inf, high))
-        for low, high in pairs.items():
-            law &= _at_most(names.index(low), names.index(high), sizes, unit)
-        scaled = ((values / unit).masked_fill(missing, 0.0) for values in (mean, deviation))
-        posterior = condition(Normal(*scaled, validate_args=False), law)
-        found = [posterior.mode if bounds or pairs else posterior.mean]
-        found += [posterior.stddev] if return_std else []
+        shared = [SharedLaw(law, _flat(next(given), [])[..., 0]) for law in entries]
+        found = condition_variables(means, spreads, shared, bounds or {}, pairs)
+        fields = [found.values, *([found.deviations] if return_std else [])]
         changed = [
-            each.reshape(part.shape).numpy().astype(part.dtype)
-            for field in found
-            for each, part in zip((field.masked_fill(missing, torch.nan) * unit).split(sizes, -1), parts, strict=False)
+            field[name].reshape(part.shape).numpy().astype(part.dtype)
+            for field in fields
+            for name, part in zip(names, parts, strict=False)
         ]
         return tuple(changed) if len(changed) > 1 else changed[0]
 
@@ -351,26 +327,3 @@ def _flat(values: np.ndarray, core: Sequence[str]) -> Tensor:
     """Values with the core dimensions, the last ones, as one."""
     tensor = torch.from_numpy(np.array(values, dtype=np.float64))
     return tensor.flatten(-len(core)) if core else tensor[..., None]
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """The values of all variables one after the other ``(*batch, n)``."""
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.to(torch.float64).expand(*batch, part.shape[-1]) for part in parts], dim=-1)
-
-
-def _unit(mean: Tensor, deviation: Tensor) -> float:
-    """A power of 2 near the largest deviation of a variable, so that laws of several weigh like with like."""
-    size = float(deviation.max()) or float(mean.nan_to_num().abs().max()) or 1.0
-    return 2.0 ** round(log2(size))
-
-
-def _at_most(low: int, high: int, sizes: Sequence[int], unit: Tensor) -> LinearInequality:
-    """Variable ``low`` nowhere above variable ``high``."""
-    n = sizes[low]
-    here = torch.arange(n)
-    index = torch.stack([here.repeat(2), torch.cat([here + sum(sizes[:low]), here + sum(sizes[:high])])])
-    entries = torch.tensor([1.0, -1.0]).repeat_interleave(n) * unit[index[1]]
-    return LinearInequality(
-        torch.sparse_coo_tensor(index, entries, (n, sum(sizes)), check_invariants=False), torch.zeros(n)
-    )
