@@ -126,7 +126,7 @@ def search(asked: Asked) -> Tensor:
         for one in tried
     ]
     found = draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2, whole)
-    return condition(_independent(found), observed.law).mean if told else found
+    return condition(_independent(found), _of_functions(observed.law)).mean if told else found
 
 
 def smoother(asked: Asked) -> Tensor:
@@ -237,7 +237,7 @@ def bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int,
     """The nearest non-negative fields under the law, in the metric of the draws' variances or where all are alike."""
     draws = conditioned(prediction, law, case, seed)
     around = Normal(draws, torch.ones_like(draws)) if alike else _independent(draws)
-    return condition(around, law & NonNegative()).mode
+    return condition(around, _of_functions(law) & NonNegative()).mode
 
 
 def jointly_bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
@@ -300,6 +300,11 @@ def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple
 @lru_cache(maxsize=3)  # as many as there are seeds, over which the driver goes method by method
 def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
     return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
+
+
+def _of_functions(law: LinearConstraint) -> LinearConstraint:
+    """The law of the functions, the same for all draws of each ``(1, functions, 1)``."""
+    return LinearConstraint(law.G, law.b[None], law.noise_variance, law.shape)
 
 
 def _independent(draws: Tensor) -> Normal:
