@@ -74,7 +74,7 @@ MEDIA = (
 TABLES = {
     "conservation laws": Table(
         experiment=CONSERVATION,
-        columns=("anp", "softc-anp", "hardc-anp", "probconserv-anp", "search", "total-inverted"),
+        columns=("anp", "hardc-anp", "probconserv-anp", "search", "total-inverted"),
         score="MSE",
     ),
     "hard problems": Table(
