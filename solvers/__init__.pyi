@@ -16,10 +16,8 @@ from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import SolverDivergedError as SolverDivergedError
 from solvers.finite_volume.convection.schemes import MUSCL as MUSCL
-from solvers.finite_volume.convection.schemes import WENO as WENO
 from solvers.finite_volume.convection.schemes import Godunov as Godunov
 from solvers.finite_volume.convection.schemes import Rusanov as Rusanov
-from solvers.finite_volume.diffusion._potentials import power as power
 from solvers.finite_volume.laws.coefficients import Field as Field
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers
@@ -27,6 +25,7 @@ from solvers.finite_volume.laws.laws import ConvectionDiffusion as ConvectionDif
 from solvers.finite_volume.laws.laws import ConvectiveLaw as ConvectiveLaw
 from solvers.finite_volume.laws.laws import Diffusion as Diffusion
 from solvers.finite_volume.laws.laws import DiffusiveLaw as DiffusiveLaw
+from solvers.finite_volume.laws.laws import Logistic as Logistic
 from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
 from solvers.finite_volume.laws.laws import Source as Source
 from solvers.finite_volume.laws.laws import Stefan as Stefan
@@ -68,13 +67,10 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.finite_volume.diffusion.face_means import ArithmeticMean as ArithmeticMean
     from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
     from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
-    from solvers.finite_volume.diffusion.newton import Newton as Newton
     from solvers.finite_volume.laws.coefficients import FaceVelocity as FaceVelocity
     from solvers.finite_volume.laws.coefficients import align as align
-    from solvers.finite_volume.laws.laws import Logistic as Logistic
     from solvers.finite_volume.laws.laws import Transport as Transport
     from solvers.finite_volume.solve import Work as Work
-    from solvers.finite_volume.steppers.steppers import BackwardEuler as BackwardEuler
     from solvers.grids import Grid as Grid
     from solvers.random_fields import log_normal as log_normal
     from solvers.random_fields import two_phase as two_phase

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit
 from numba.core import event
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,16 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 inner = partial(compiled, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """``compiled`` for functions that only compiled functions call, without the wrapper that Python needs."""
+
+
+def c_function(signature: Any, function: Callable[..., Any], *, cache: bool = True) -> Any:
+    """A function compiled for C, to be called by a pointer; cached on disk where that can be written."""
+    try:
+        return cfunc(signature, error_model="numpy", cache=cache)(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        return cfunc(signature, error_model="numpy")(function)
 
 
 @compiled

@@ -57,7 +57,6 @@ KINDS: dict[str, Callable[[], object]] = {
     "diffusion by explicit steps": _line(lambda: solvers.Diffusion(1.0), stepper=solvers.RKL2()),
     "advection": _line(lambda: solvers.Advection(1.0)),
     "Burgers": _line(solvers.Burgers),
-    "Burgers with WENO": _line(solvers.Burgers, reconstruction=solvers.WENO()),
     "convection and diffusion": _line(_mixed),
     "convection, diffusion and a source": _line(_mixed, source=solvers.Logistic(1.0)),
     "diffusion in a plane": _plane(lambda: solvers.Diffusion(1.0)),

@@ -25,11 +25,10 @@ import numpy as np
 import torch
 
 from solvers._arguments import reporter
-from solvers.finite_volume._kernels import Array
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.laws.laws import Diffusion
-from solvers.finite_volume.steppers._calls import has_stiff_source, slope_of_source
-from solvers.finite_volume.steppers._drive import Course, drive
+from solvers.finite_volume.march.drive import Trajectory, drive
+from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, TRBDF2, Stepper
 
 _CELLS_PER_GROUP = 16_000
@@ -72,7 +71,7 @@ def make_groups(rows: int, cells: int, divisible: bool) -> list[Array]:
     return [np.arange(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...], progress: bool) -> Course:
+def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...], progress: bool) -> Trajectory:
     """The course of all rows in their order, from the first of the times to the last.
 
     Groups run on as many threads as torch may use.
@@ -80,7 +79,7 @@ def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...]
     output = np.array(times[1:])
     with reporter(progress, (times[-1] - times[0]) * len(u)) as report:
 
-        def work(group: tuple[Stepper, Array]) -> Course:
+        def work(group: tuple[Stepper, Array]) -> Trajectory:
             stepper, rows = group
             part = operator if len(rows) == len(u) else operator.take(rows)
             return drive(part, stepper, u[rows], output, times[0], report)
@@ -91,7 +90,7 @@ def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...]
         else:
             with ThreadPoolExecutor(workers) as pool:
                 courses = list(pool.map(work, plan.groups))
-    return Course.joined(courses, np.concatenate([rows for _, rows in plan.groups]))
+    return Trajectory.joined(courses, np.concatenate([rows for _, rows in plan.groups]))
 
 
 def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
@@ -114,9 +113,11 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
     if operator.convection is not None:
         return {TRBDF2(): implicit, SSPRK3(): explicit}
     steps, start = np.full(len(u), _STEPS_OF_RKL2), np.full(len(u), operator.sides.start)
-    stiff = has_stiff_source(operator, u, start)
+    stiff = np.zeros(len(u), dtype=bool)
+    if operator.source is not None:
+        stiff = operator.source.is_stiff(u, operator.sides.start, span)
     if stiff.any() and operator.grid.dimension > 1:
-        slope = np.abs(slope_of_source(operator, u, start)).max(1)
+        slope = np.abs(operator.source.slope(u, start)).max(1)  # type: ignore[union-attr]
         steps[stiff] = np.maximum(_STEPS_OF_RKL2, _STEPS_PER_RATE * span * slope)[stiff]
     stages = 0.5 * np.sqrt(9.0 + 16.0 * span / steps * euler)
     stabilised = steps * (_RKL2_STEP + stages * (_RKL2_STAGE + (terms - 1) * evaluation))
@@ -136,4 +137,4 @@ def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:
     euler = np.max([operator.euler_rate(state, data, time) for state in states], axis=0)
     if operator.convection is None:
         return np.zeros(len(u)), euler
-    return np.max([operator.convection.rate(state, data, time)[2] for state in states], axis=0), euler
+    return np.max([operator.speed(state, data, time) for state in states], axis=0), euler

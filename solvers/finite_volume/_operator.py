@@ -4,11 +4,12 @@ Arrays are NumPy float64. A row is one problem of the flattened batch; u is ``(r
 holds the flux through every side, positive along +axis, and the integral of the source.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,39 +18,24 @@ from torch import Tensor
 from solvers._arguments import checked_values
 from solvers.conditions import AxisConditions, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import Array, RecordKernel
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.convection.schemes import MUSCL, Godunov
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
-from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import ConvectionDiffusion, ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.laws.scalar import ScalarLaw
+from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.march.tiles import Tile, euler_rate
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
+from solvers.finite_volume.sides._watched import watched
 from solvers.grids import CellGrid
 
 Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion | ScalarLaw
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
 _FEWEST_STEPS = 50
-
-
-class Rate(NamedTuple):
-    """Time derivatives of cells and account, and how fast signals cross cells.
-
-    Attributes:
-        u: ``(rows, cells)``.
-        flow: ``(rows, 2d + 1)``.
-        source: The part of ``u`` that comes from the source, or None.
-        speed: Cells crossed per time by the fastest signal ``(rows,)``.
-    """
-
-    u: Array
-    flow: Array
-    source: Array | None
-    speed: Array
 
 
 @dataclass(frozen=True)
@@ -69,13 +55,6 @@ class Operator:
         return all(law.divisible for law in laws) and (self.source is None or self.source.divisible)
 
     @property
-    def kernel(self) -> RecordKernel | None:
-        """The compiled rates where there is one term alone, under a law that has them."""
-        if self.source is not None or (self.convection is not None and self.diffusion is not None):
-            return None
-        return (self.convection or self.diffusion).kernel  # type: ignore[union-attr]
-
-    @property
     def largest_step(self) -> float:
         """Largest step that sees what changes in time by itself: a fiftieth of the span; infinite if nothing does."""
         span = self.sides.end - self.sides.start
@@ -91,33 +70,15 @@ class Operator:
             parts[name] = None if term is None else term.take(rows)
         return replace(self, **parts)
 
-    def explicit_rate(self, u: Array, data: Array, time: Array) -> Rate:
-        """Rate of convection and source; a given flux is that of both terms, so diffusion, where present, passes it."""
-        sides = 2 * self.grid.dimension
-        flow = np.zeros((u.shape[0], sides + 1))
-        speed, rate, source = np.zeros(u.shape[0]), None, None
-        if self.convection is not None:
-            passed = data if self.diffusion is None else self.sides.without_fluxes(data)
-            rate, flow[:, :sides], speed = self.convection.rate(u, passed, time)
-        if self.source is not None:
-            source, flow[:, sides] = self.source.rate(u, time)
-            rate = source if rate is None else rate + source
-        return Rate(np.zeros_like(u) if rate is None else rate, flow, source, speed)
-
-    def rate(self, u: Array, data: Array, time: Array) -> Rate:
-        """Rate of all terms; the speed is that of convection."""
-        if self.diffusion is None:
-            return self.explicit_rate(u, data, time)
-        rate, sides = self.diffusion.rate(u, data, time)
-        flow = np.concatenate((sides, np.zeros((len(u), 1))), axis=1)
-        if self.convection is None and self.source is None:
-            return Rate(rate, flow, None, np.zeros(len(u)))
-        rest = self.explicit_rate(u, data, time)
-        return Rate(rate + rest.u, flow + rest.flow, rest.source, rest.speed)
+    def speed(self, u: Array, data: Array, time: Array) -> Array:
+        """Cells crossed per time by the fastest signal of convection ``(rows,)``."""
+        tile = Tile(self, len(u), (None, self.convection, None))
+        tile.enter(np.arange(len(u)))
+        return tile.rates(u, data, time)[1][:, -2]
 
     def euler_rate(self, u: Array, data: Array, time: Array) -> Array:
         """Inverse of the largest stable Euler step of diffusion ``(rows,)``."""
-        return np.zeros(len(u)) if self.diffusion is None else 0.5 * self.diffusion.radius(u, data, time)
+        return euler_rate(Tile(self, len(u), (self.diffusion, None, None)), u, data, time)
 
 
 def parts_of(law: Law) -> tuple[ConvectiveLaw | None, DiffusiveLaw | None]:
@@ -175,6 +136,10 @@ def build_operator(
         None if part is None else LawRows.build(part, batch, grid, periodic, start) for part in parts_of(law)
     )
     convection = diffusion = source = None
+    if options.get("source") is not None:
+        source = SourceTerm.build(options["source"], batch, grid, start)
+    states = u.reshape(-1, math.prod(grid.shape)).numpy()
+    sides = sides.watching(watched((convective, diffusive), source, states), options.get("breakpoints", ()))
     if convective is not None:
         numerical = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
         convection = ConvectionTerm(convective, grid, sides, *numerical)
@@ -185,10 +150,7 @@ def build_operator(
                 "sides, for example Neumann(gradient=0.0)."
             )
         _warn_of_growth(conditions)
-        newton = getattr(options.get("stepper"), "newton", Newton())
-        diffusion = DiffusionTerm(diffusive, grid, sides, options.get("face_mean", IntegralMean()), newton)
-    if options.get("source") is not None:
-        source = SourceTerm.build(options["source"], batch, grid, start)
+        diffusion = DiffusionTerm(diffusive, grid, sides, options.get("face_mean", IntegralMean()))
     return Operator(grid, sides, diffusion, convection, source)
 
 

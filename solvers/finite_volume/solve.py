@@ -27,7 +27,7 @@ _KINDS = {
     "stepper": (Stepper, "TRBDF2(), ESDIRK4(), RKL2() or SSPRK3()"),
     "face_mean": (FaceMean, "IntegralMean() or ArithmeticMean()"),
     "flux": (NumericalFlux, "Godunov() or Rusanov()"),
-    "reconstruction": (Reconstruction, "MUSCL() or WENO()"),
+    "reconstruction": (Reconstruction, "MUSCL() or Constant()"),
 }
 
 

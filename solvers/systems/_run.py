@@ -12,7 +12,7 @@ from torch import Tensor
 from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import Callback, Shared
-from solvers.finite_volume.convection.schemes import MUSCL, WENO, Constant, Reconstruction
+from solvers.finite_volume.convection.schemes import MUSCL, Constant, Reconstruction
 from solvers.grids import CellGrid
 from solvers.systems import _core as core
 from solvers.systems import _tile
@@ -155,7 +155,7 @@ class Run:
             sweep=kernels.sweep,
             kernels=np.array([kernels.faces, kernels.mirrors], np.int64).T.copy(),
             check=kernels.check,
-            slopes=way.address,
+            slopes=getattr(way, "address", 0),
             given=self._look.address if setting.changing else 0,
             numbers=kernels.numbers,
         )
@@ -245,8 +245,8 @@ def _kernels_of(setting: Setting, u: Tensor) -> LawKernels:
         raise InvalidArgumentError(
             f"ShallowWater takes MUSCL() or Constant() as reconstruction, which keep the depth positive, got {way!r}."
         )
-    if not isinstance(way, MUSCL | Constant | WENO):
-        raise InvalidArgumentError(f"reconstruction must be MUSCL(), WENO() or Constant(), got {way!r}.")
+    if not isinstance(way, MUSCL | Constant):
+        raise InvalidArgumentError(f"reconstruction must be MUSCL() or Constant(), got {way!r}.")
     walls = tuple(any(isinstance(side.condition, Reflecting) for side in pair) for pair in setting.sides)
     sample = u[0].flatten(1)[:, 0].tolist()
     return law_kernels(law, setting.flux, setting.components, walls, sample)

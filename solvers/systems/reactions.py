@@ -18,11 +18,10 @@ from solvers.finite_volume._kernels import Array, call_from_python
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
-from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws.laws import Diffusion
+from solvers.finite_volume.march.drive import diffusion_steps
 from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.steppers._drive import diffusion_steps
 from solvers.grids import CellGrid
 from solvers.systems.pointwise import State, compiled_function, law_kernel
 from solvers.systems.solution import SystemSolution, as_field
@@ -210,7 +209,7 @@ def solve_reactions(
     term = None
     if len(moving):
         part = LawRows.build(Diffusion(torch.tensor(law.diffusivities)[moving].double()), (len(moving),), grid)
-        term = DiffusionTerm(part, grid, sides, IntegralMean(), Newton())
+        term = DiffusionTerm(part, grid, sides, IntegralMean())
     entry, bounds = _Entry(law, grid, sides, term), (tolerance, float(options.get("largest_step", inf)))
     for number, each in enumerate(u):
         entry.check(each, number)

@@ -161,7 +161,7 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         )
     for name, kind, choices in (
         ("flux", SystemFlux, "HLL(), HLLC() or Rusanov()"),
-        ("reconstruction", Reconstruction, "MUSCL(), WENO() or Constant()"),
+        ("reconstruction", Reconstruction, "MUSCL() or Constant()"),
     ):
         if name in options and not isinstance(options[name], kind):
             raise InvalidArgumentError(f"{name} must be {choices}, got {options[name]!r}.")

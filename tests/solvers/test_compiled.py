@@ -18,7 +18,7 @@ from solvers.warm import KINDS, warm
 from tests.documents import ROOT
 
 IMPORTS = """
-from solvers.finite_volume import solve, steppers
+from solvers.finite_volume import march, solve
 from solvers.finite_volume.convection.reconstruction_kernels import minmod
 from solvers.systems import solve
 from probconserv._linalg import fused, row_kernels

@@ -1,4 +1,4 @@
-"""Kernels of reconstructions along lines of cells, their limiters, and the parabola beyond a side with a given state.
+"""Kernels of reconstructions along lines of cells, and their limiters.
 
 They release the interpreter lock, so that groups of a batch can run on several threads.
 """
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import KERNEL, Array, kernel, written_kernel
+from solvers.finite_volume._kernels import Array, written_kernel
+from solvers.finite_volume.march.kernels import Kernel, carray
 
 
 @compiled
@@ -53,6 +54,19 @@ _SLOPES = (
 )
 
 
+@lru_cache
+def slopes(limiter: Any) -> Kernel:
+    """The kernel of half slopes, as ``march.kernels`` states it; that of a user's limiter is not kept on disk."""
+
+    def half_slopes(v_, _b, _c, _d, half_, _f, _g, count, apart):
+        v, half = carray(v_, count + 2 * apart), carray(half_, count)
+        middle, after = v[apart:], v[2 * apart :]
+        for i in range(count):
+            half[i] = 0.5 * limiter(middle[i] - v[i], after[i] - middle[i])
+
+    return Kernel(half_slopes, cache=limiter in LIMITERS)
+
+
 @inner
 def largest(values: Array, start: int, count: int) -> float:
     """Largest of some entries, in lanes that vectorise."""
@@ -68,53 +82,3 @@ def largest(values: Array, start: int, count: int) -> float:
     for lane in range(1, _LANES):
         result = max(result, lanes[lane])
     return result
-
-
-@compiled
-def weno5(v: tuple[float, float, float, float, float], scale: float) -> float:
-    """State at the right face of the middle one of five cells (Jiang and Shu 1996), ε = 1e-6/scale."""
-    a, b, c, d, e = v
-    smooth0 = 13.0 / 12.0 * (a - 2.0 * b + c) ** 2 + 0.25 * (a - 4.0 * b + 3.0 * c) ** 2
-    smooth1 = 13.0 / 12.0 * (b - 2.0 * c + d) ** 2 + 0.25 * (b - d) ** 2
-    smooth2 = 13.0 / 12.0 * (c - 2.0 * d + e) ** 2 + 0.25 * (3.0 * c - 4.0 * d + e) ** 2
-    size0, size1, size2 = 1e-6 + scale * smooth0, 1e-6 + scale * smooth1, 1e-6 + scale * smooth2
-    weight0, weight1, weight2 = 0.1 / (size0 * size0), 0.6 / (size1 * size1), 0.3 / (size2 * size2)
-    change0 = 2.0 * a - 7.0 * b + 5.0 * c
-    change1 = -b - c + 2.0 * d
-    change2 = -4.0 * c + 5.0 * d - e
-    changes = weight0 * change0 + weight1 * change1 + weight2 * change2
-    return c + changes / (6.0 * (weight0 + weight1 + weight2))
-
-
-@kernel(KERNEL)
-def weno(a: Any, _b: Any, low: Any, high: Any, scale: Any, count: Any, apart: Any) -> None:
-    """Fifth-order states at both ends of ``count`` cells, two behind the first one of ``a``, with neighbours apart.
-
-    ``scale`` is scratch for 1/(max − min)² of every line, or 0 for a constant.
-    """
-    for j in range(apart):
-        least, most = a[j], a[j]
-        for i in range(j, count + 4 * apart, apart):
-            least, most = min(least, a[i]), max(most, a[i])
-        scale[j] = 0.0 if most == least else 1.0 / ((most - least) * (most - least))
-    lines, each = (1, count) if apart == 1 else (count // apart, apart)
-    for line in range(lines):
-        for j in range(each):
-            k, size = line * each + j, scale[j if apart > 1 else 0]
-            v = a[k], a[k + apart], a[k + 2 * apart], a[k + 3 * apart], a[k + 4 * apart]
-            low[k] = weno5((v[4], v[3], v[2], v[1], v[0]), size)
-            high[k] = weno5(v, size)
-
-
-@compiled
-def parabola(state: float, first: float, second: float, size: float) -> tuple[float, float]:
-    """Slope a and curvature b of g + a x + b x² through the state g at a side and the averages of two inner cells.
-
-    x counts cells from the side. b fades where it exceeds the slope at the side, as at a shock next to it, by a smooth
-    weight that is 1 to fourth order otherwise; the parabola keeps the state and the first average.
-    """
-    slope = 2.0 * (first - state)
-    curvature = 0.75 * (second - first - slope)
-    ratio = curvature * curvature / (slope * slope + 1e-6 * size * size + 1e-300)
-    curvature /= 1.0 + ratio * ratio
-    return slope - curvature * (2.0 / 3.0), curvature

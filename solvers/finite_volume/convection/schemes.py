@@ -86,8 +86,8 @@ class Reconstruction(ABC):
 
     @property
     @abstractmethod
-    def address(self) -> int:
-        """Where the kernel is that compiled loops call, or 0 for none."""
+    def kernel(self) -> Any:
+        """The kernel of half slopes that compiled steps call, or None."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Constant(Reconstruction):
     ghosts = 1
 
     @property
-    def address(self) -> int:
-        return 0
+    def kernel(self) -> Any:
+        return None
 
 
 Limiter = Callable[[float, float], float]
@@ -131,21 +131,10 @@ class MUSCL(Reconstruction):
         return f"MUSCL(limiter={getattr(self.limiter, '__name__', self.limiter)})"
 
     @property
-    def address(self) -> int:
-        return kernels.slopes_kernel(self.limiter).address
-
-
-@dataclass(frozen=True)
-class WENO(Reconstruction):
-    """Weighted essentially non-oscillatory of fifth order (Jiang and Shu, J. Comput. Phys. 126, 1996).
-
-    Their ε is 1e-6 times the squared range of the line of cells with its ghost cells, so that a factor or a constant
-    added to the field changes its result by no more than round-off, and smooth extrema keep the fifth order once their
-    second differences fall below 1e-3 of that range.
-    """
-
-    ghosts = 3
+    def kernel(self) -> Any:
+        return kernels.slopes(self.limiter)
 
     @property
     def address(self) -> int:
-        return kernels.weno.address
+        """Where the kernel of systems is."""
+        return kernels.slopes_kernel(self.limiter).address

@@ -6,6 +6,7 @@ Tests check the shipped laws; here only their parameters are checked.
 import difflib
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from math import ceil, prod
 from numbers import Real
 
@@ -19,6 +20,7 @@ from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Law
 from solvers.finite_volume.laws.scalar import AtPoints
 
 _STATES = 65
+_PARTS = 64
 _TOLERANCE = 1e-2
 _KINKS = 0.05
 _TOGETHER = "convection and diffusion together are ConvectionDiffusion(convection, diffusion)"
@@ -123,6 +125,22 @@ class _Samples:
         results = [getattr(self.rows, name)(part.expand(self.rows.rows, *shape).clone()) for part in parts]
         return torch.cat([result.flatten(1) for result in results], 1)
 
+    def differences(self, first: Tensor, last: Tensor) -> Tensor:
+        """∫ k du between states ``(k,)``, for every row ``(rows, k)``; on cells every state is on one of them."""
+        rows, shape, count = self.rows.rows, self.rows.grid.shape, len(first)
+        if not self.on_cells:
+            pair = (
+                each.reshape(*[1] * (len(shape) - 1), -1).expand(rows, *[1] * (len(shape) - 1), count)
+                for each in (first, last)
+            )
+            return self.rows.potential_difference(*(each.clone() for each in pair)).reshape(rows, count)
+        found, cells = [], prod(shape)
+        for start in range(0, count, cells):
+            place = (torch.arange(cells) + start) % count
+            pair = (each[place].reshape(shape).expand(rows, *shape).clone() for each in (first, last))
+            found.append(self.rows.potential_difference(*pair).flatten(1))
+        return torch.cat(found, 1)[:, :count]
+
     def _on_line(self, name: str, states: Tensor) -> Tensor:
         line = states.reshape(*[1] * (self.rows.grid.dimension - 1), _STATES)
         result = getattr(self.rows, name)(line.expand(self.rows.rows, *line.shape).clone())
@@ -187,6 +205,7 @@ def _check_scalar(samples: _Samples) -> None:
         _check_derivative(samples)
     elif samples.inside:
         _check_smooth(samples, k)
+        _check_resolved(samples)
 
 
 def _require_finite(samples: _Samples, parameter: str, values: Tensor) -> None:
@@ -216,6 +235,27 @@ def _check_smooth(samples: _Samples, k: Tensor) -> None:
         f"{samples.name}: conductivity jumps at u = {high:.6g}; give its integral over u too, as potential, so that "
         "the flux between two cells is exact."
     )
+
+
+def _check_resolved(samples: _Samples) -> None:
+    """Raises an error where the five points of a flux miss a narrow peak of the conductivity.
+
+    The integral of the conductivity over a 64th of the range is compared with that over 64 parts of it.
+    """
+    edges = torch.linspace(samples.low, samples.high, _STATES, dtype=torch.float64)
+    left, width = edges[:-1], (samples.high - samples.low) / (_STATES - 1)
+    coarse = samples.differences(left + width, left)
+    parts = [left + width * (k / _PARTS) for k in range(_PARTS + 1)]
+    fine = torch.stack([samples.differences(after, first) for first, after in pairwise(parts)]).sum(0)
+    wrong = (coarse - fine).abs()
+    missed = wrong.sum(1) > _TOLERANCE * fine.sum(1).abs()
+    if bool(missed.any()):
+        row = int(missed.nonzero()[0])
+        state = float(left[wrong[row].argmax()])
+        raise InvalidArgumentError(
+            f"{samples.name}: conductivity changes between u = {state:.6g} and {state + width:.6g} too fast for the "
+            "five points that the flux between two cells takes; give its integral over u too, as potential."
+        )
 
 
 def _check_points(samples: _Samples) -> None:

@@ -3,15 +3,13 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partialmethod
 from math import prod
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import RecordKernel
-from solvers.finite_volume.diffusion._lanes import WIDTH
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, name_of, not_of_shape, require_batch_axes
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import (
@@ -27,23 +25,7 @@ from solvers.finite_volume.laws.laws import (
 from solvers.finite_volume.laws.scalar import AtPoints
 from solvers.grids import CellGrid
 
-DIFFUSION: Final = 0
-POROUS: Final = 1
-STEFAN: Final = 2
-ADVECTION: Final = 10
-BURGERS: Final = 11
-TRANSPORT: Final = 12
-"""Laws that compiled kernels know: Φ = u, u₊^(m+1)/(m+1) and (u − u*)₊, each times the diffusivity; f = a u, u²/2, and
-v u where v varies from face to face."""
-
-_KERNELS = {
-    Diffusion: (DIFFUSION, None),
-    PorousMedium: (POROUS, "exponent"),
-    Stefan: (STEFAN, "threshold"),
-    Advection: (ADVECTION, "speed"),
-    Burgers: (BURGERS, None),
-}
-SHIPPED_LAWS = (*_KERNELS, Transport)
+SHIPPED_LAWS = (Diffusion, PorousMedium, Stefan, Advection, Burgers, Transport)
 MOST_AXES = 5
 
 
@@ -154,48 +136,19 @@ def _is_divisible(rows: LawRows) -> bool:
     return is_divisible(rows.law, rows.selection, states, lambda law, u: [getattr(law, name)(u) for name in names])
 
 
-def kernel_of(rows: LawRows) -> tuple[int, np.ndarray] | None:
-    """Code of a law and its parameters m, u* or a, ``(rows, 1)`` or ``(rows, 0)``, for compiled kernels; None if they
-    do not know it.
-
-    They know the shipped laws with parameters per row, but not their subclasses. Velocities may vary in space, and are
-    then given on the faces of all axes, one axis after the other. Diffusivities may, too.
-    """
-    if type(rows.law) not in SHIPPED_LAWS or rows.varies_in_time:
-        return None
-    if isinstance(rows.law, Advection | Transport) and rows.varies_in_space:
-        return TRANSPORT, _velocities(rows)
-    kind, name = _KERNELS[type(rows.law)]
-    if name is None:
-        return kind, np.empty((rows.rows, 0))
-    value = getattr(rows.at(0.0).parameters, name)
-    return None if isinstance(value, Values) else (kind, on_rows(value, rows.rows)[:, None])
-
-
-def _velocities(rows: LawRows) -> np.ndarray:
-    """Normal velocities on the faces of all axes, one axis after the other ``(rows, faces)``."""
-    shape, parts = rows.grid.shape, []
-    for axis in range(len(shape)):
-        values = on_rows(rows.at(0.0, axis).parameters.speed, rows.rows)
-        faces = prod(n + (other == axis) for other, n in enumerate(shape))
-        parts.append(np.broadcast_to(values.reshape(rows.rows, -1), (rows.rows, faces)))
-    return np.concatenate(parts, axis=1)
-
-
-def tile_record(kernel: Any, part: Any, rows: int, inverse: np.ndarray) -> RecordKernel:
-    """A kernel of scalar functions for tiles, with what it reads: see ``faces_kernel``.
-
-    ``part`` is a law or source on some rows, after ``at``; ``inverse`` has a number for each entry of a row, such as
-    inverse distances.
-    """
-    places, parameters = [np.zeros(0)], [np.zeros((rows, 0))]
+def columns_of(part: Any, rows: int) -> np.ndarray:
+    """Arguments ``(rows or 1, k, 1 or points)`` of scalar functions, whose ``part`` is on the rows, after ``at``."""
+    columns = []
     for name, value in zip(part.arguments.names, part.arguments.values, strict=True):
-        if not isinstance(value, Values):
-            parameters.append(on_rows(value, rows)[:, None])
-        elif name != "t":
-            places.append(value.values.numpy().reshape(-1))
-    scratch = np.zeros(len(part.arguments.names) * len(inverse) * WIDTH)
-    return RecordKernel(kernel, inverse, np.concatenate(places), np.concatenate(parameters, 1), scratch)
+        if name == "t":
+            columns.append(np.zeros((1, 1)))
+        elif isinstance(value, Values):
+            columns.append(value.values.numpy().reshape(1, -1))
+        else:
+            columns.append(on_rows(value, rows)[:, None])
+    if not columns:
+        return np.zeros((1, 0, 1))
+    return np.stack(np.broadcast_arrays(*columns), axis=1)
 
 
 def on_rows(value: Any, rows: int) -> np.ndarray:

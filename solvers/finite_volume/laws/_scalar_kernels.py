@@ -1,7 +1,7 @@
-"""Kernels around a user's scalar functions: at points, on the tiles of implicit steps, and on faces of convection.
+"""Kernels of a user's scalar functions, as ``march.kernels`` states them, and loops over points.
 
-A function takes the state and then what it names of x, t and the parameters. These are columns, arrays with one number
-for every state, so that the loops run along memory. Nothing is kept on disk, since numba would not see a change of the
+A function takes the state and then what it names of x, t and the parameters. These are columns, with one number for
+every state, so that the loops run along memory. Nothing is kept on disk, since numba would not see a change of the
 user's code.
 """
 
@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core.errors import NumbaError
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import KERNEL, RATES, Kernel, floats
+from solvers.finite_volume.march.kernels import Kernel, carray
 
 _STEP = 6e-6
 # Lobatto's rule with five nodes on [0, 1], exact for polynomials of degree 7: 0, a, ½, 1 − a and 1.
@@ -116,141 +116,115 @@ def _integral_of(conductivity: Call) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _on_states(call: Call) -> Any:
-    """A function that writes values at the states before and behind the faces of a tile; by x where it takes it."""
-    value, placed = value_of(call), "x" in call.takes
+def points_of(function: Any, pair: bool) -> Any:
+    """A loop that evaluates a function at states, with columns ``(k · n,)``, and if it takes a ``pair`` at two."""
+    if pair:
 
-    def write(u: Any, before: Any, behind: Any, c: Any, n: int, width: int) -> None:
-        for i in range(n):
-            before[i] = value(u[i], c, i, n)
-        start = 0 if placed else n - width
-        for i in range(start):
-            behind[i] = before[i + width]
-        for i in range(start, n):
-            behind[i] = value(u[i + width], c, i, n)
+        def values(first: Any, second: Any, c: Any, out: Any) -> None:
+            for i in range(out.size):
+                out[i] = function(first[i], second[i], c, i, out.size)
+    else:
 
-    return _plain(write)
+        def values(first: Any, second: Any, c: Any, out: Any) -> None:  # noqa: ARG001 - one signature
+            for i in range(out.size):
+                out[i] = function(first[i], c, i, out.size)
 
-
-@lru_cache(maxsize=256)
-def points_kernel(function: Any, pair: bool) -> Kernel:
-    """A function at points: states, columns, values, and if it takes a ``pair`` the second states."""
-
-    def values(a: Any, b: Any, out: Any, extra: Any, _numbers: Any, count: int, stride: int) -> None:  # noqa: ARG001
-        for i in range(count):
-            out[i] = function(a[i], b, i, stride)
-
-    def differences(a: Any, b: Any, out: Any, extra: Any, _numbers: Any, count: int, stride: int) -> None:
-        for i in range(count):
-            out[i] = function(a[i], extra[i], b, i, stride)
-
-    return Kernel(KERNEL, differences if pair else values, cache=False)
-
-
-@lru_cache(maxsize=256)
-def _spread(columns: tuple[str, ...]) -> Any:
-    """A function that writes the columns of a tile, by places, times and parameters of the rows in its lanes."""
-    timed, count = "t" in columns, len(columns)
-    axes = columns.index("t") if timed else sum(name.startswith("x.") for name in columns)
-    first = axes + timed
-
-    def spread(c: Any, places: Any, parameters: Any, info: Any, entries: int, width: int) -> None:
-        for i in range(entries):
-            for lane in range(width):
-                at, row = i * width + lane, int(info[lane])
-                for k in range(axes):
-                    c[k * entries * width + at] = places[k * entries + i]
-                if timed:
-                    c[axes * entries * width + at] = info[width + lane]
-                for k in range(first, count):
-                    c[k * entries * width + at] = parameters[row * (count - first) + k - first]
-
-    return _plain(spread)
+    return njit(error_model="numpy", nogil=True)(values)
 
 
 @lru_cache(maxsize=256)
 def faces_kernel(conductivity: Call, potential: Call | None) -> Kernel:
-    """Fluxes between the states of a tile and their derivatives, see ``Medium.faces``.
+    """The kernel of a diffusive law; Φ from the conductivity by ``_integral_of`` where it is not given."""
+    k, integral, stated, columns = (
+        value_of(conductivity),
+        _integral_of(conductivity),
+        potential is not None,
+        len(conductivity.columns),
+    )
+    phi = value_of(potential or conductivity)
 
-    The record holds inverse distances and places of the faces, parameters ``(rows, p)`` and scratch for the columns.
-    """
-    spread, k, integral = _spread(conductivity.columns), _on_states(conductivity), _integral_of(conductivity)
-    phi, stated = _on_states(potential or conductivity), potential is not None
-
-    def faces(u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, record: Any, count: int, width: int) -> None:
-        entries, n, inverse, c = count - 1, (count - 1) * width, floats(record, 0), floats(record, 3)
-        spread(c, floats(record, 1), floats(record, 2), info, entries, width)
-        _clear(flux, n)
+    def faces(u_, p_, w_, _room, flux_, left_, right_, count, apart):
+        n = count + apart
+        u, c, w, flux = carray(u_, n), carray(p_, columns * n), carray(w_, count), carray(flux_, count)
+        left, right = carray(left_, count), carray(right_, count)
+        _clear(flux, count)
         if stated:
-            phi(u, flux, by_right, c, n, width)
-            for i in range(n):
-                flux[i] -= by_right[i]
-        k(u, by_left, by_right, c, n, width)
+            for i in range(count):
+                left[i] = phi(u[i], c, i, n)
+            for i in range(count):
+                flux[i] = w[i] * (left[i] - phi(u[i + apart], c, i, n))
+        for i in range(count):
+            left[i] = k(u[i], c, i, n)
+        for i in range(count):
+            right[i] = k(u[i + apart], c, i, n)
         if not stated:
-            for i in range(n):
-                flux[i] = integral(u[i], u[i + width], by_left[i], by_right[i], c, i, n)
-        for i in range(entries):
-            for at in range(i * width, (i + 1) * width):
-                flux[at] *= inverse[i]
-                by_left[at] *= inverse[i]
-                by_right[at] *= -inverse[i]
+            for i in range(count):
+                flux[i] = w[i] * integral(u[i], u[i + apart], left[i], right[i], c, i, n)
+        for i in range(count):
+            left[i], right[i] = w[i] * left[i], w[i] * right[i]
 
-    return Kernel(RATES, faces, cache=False)
+    return Kernel(faces, cache=False)
 
 
 @lru_cache(maxsize=256)
 def source_kernel(source: Call) -> Kernel:
-    """A source and its derivative on the cells of a tile, see ``Medium.source``; the record as in ``faces_kernel``."""
-    value, slope, spread = value_of(source), slope_of(source), _spread(source.columns)
+    """The kernel of a source."""
+    value, slope, columns = value_of(source), slope_of(source), len(source.columns)
 
-    def sources(u: Any, info: Any, s: Any, by_state: Any, _: Any, record: Any, count: int, width: int) -> None:
-        n, c = count * width, floats(record, 3)
-        spread(c, floats(record, 1), floats(record, 2), info, count, width)
-        _clear(s, n)
-        for i in range(n):
-            s[i] = value(u[i], c, i, n)
-        for i in range(n):
-            by_state[i] = slope(u[i], c, i, n)
+    def sources(u_, p_, _a, _b, s_, slope_, _c, count, stride):
+        u, c, s, by_state = carray(u_, count), carray(p_, columns * stride), carray(s_, count), carray(slope_, count)
+        _clear(s, count)
+        for i in range(count):
+            s[i] = value(u[i], c, i, stride)
+        for i in range(count):
+            by_state[i] = slope(u[i], c, i, stride)
 
-    return Kernel(RATES, sources, cache=False)
+    return Kernel(sources, cache=False)
 
 
 @lru_cache(maxsize=256)
 def riemann_kernel(flux: Call, stationary: tuple[float, ...] | None, inflection: tuple[float, ...] | None) -> Kernel:
-    """Fluxes through faces and speeds there, Godunov's with stationary points and Rusanov's without.
+    """The kernel of a convective law, with Godunov's flux by stationary points or else Rusanov's.
 
-    The kernel is (states on the low side, on the high side, flux, speed, averages of the cells, parameters, faces,
-    distance of neighbours). Speeds are those of ``schemes.fastest``.
+    Speeds are those of ``schemes.fastest``.
     """
     f, speed, godunov, known = value_of(flux), slope_of(flux), stationary is not None, inflection is not None
-    turns, bends = np.array(stationary or (), float), np.array(inflection or (), float)
+    turns, bends, columns = np.array(stationary or (), float), np.array(inflection or (), float), len(flux.columns)
 
-    def fastest(low: float, high: float, c: Any) -> float:
-        most = max(abs(speed(low, c, 0, 1)), abs(speed(high, c, 0, 1)))
+    def fastest(low: float, high: float, c: Any, i: int, n: int) -> float:
+        most = max(abs(speed(low, c, i, n)), abs(speed(high, c, i, n)))
         if not known:
             for k in range(1, 9):
-                most = max(most, abs(speed(low + k / 9.0 * (high - low), c, 0, 1)))
+                most = max(most, abs(speed(low + k / 9.0 * (high - low), c, i, n)))
             return 1.1 * most
         for state in bends:
-            most = max(most, abs(speed(min(high, max(low, state)), c, 0, 1)))
+            most = max(most, abs(speed(min(high, max(low, state)), c, i, n)))
         return most
 
     quick = _plain(fastest)
 
-    def faces(left: Any, right: Any, out: Any, fast: Any, cells: Any, c: Any, count: int, apart: int) -> None:
+    def faces(left_, right_, before_, behind_, p_, out_, fast_, count, apart):
+        n = count + apart
+        left, right, before, behind = (
+            carray(left_, count),
+            carray(right_, count),
+            carray(before_, count),
+            carray(behind_, count),
+        )
+        c, out, fast = carray(p_, columns * n), carray(out_, count), carray(fast_, count)
         _clear(fast, count)
         for i in range(count):
             low, high = min(left[i], right[i]), max(left[i], right[i])
-            first, last = f(left[i], c, 0, 1), f(right[i], c, 0, 1)
+            first, last = f(left[i], c, i, n), f(right[i], c, i, n)
             if godunov:
                 smallest, largest = min(first, last), max(first, last)
                 for state in turns:
-                    inside = f(min(high, max(low, state)), c, 0, 1)
+                    inside = f(min(high, max(low, state)), c, i, n)
                     smallest, largest = min(smallest, inside), max(largest, inside)
                 out[i] = smallest if left[i] <= right[i] else largest
             else:
-                out[i] = 0.5 * (first + last - quick(low, high, c) * (right[i] - left[i]))
-            low, high = min(low, min(cells[i], cells[i + apart])), max(high, max(cells[i], cells[i + apart]))
-            fast[i] = quick(low, high, c)
+                out[i] = 0.5 * (first + last - quick(low, high, c, i, n) * (right[i] - left[i]))
+            low, high = min(low, min(before[i], behind[i])), max(high, max(before[i], behind[i]))
+            fast[i] = quick(low, high, c, i, n)
 
-    return Kernel(types.void(*[types.CPointer(types.float64)] * 6, types.int64, types.int64), faces, cache=False)
+    return Kernel(faces, cache=False)

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import RecordKernel
 from solvers.finite_volume.laws._law_rows import (
     MOST_AXES,
     batch_of_arguments,
     broadcast_batch,
+    columns_of,
     refuse_space,
-    tile_record,
 )
 from solvers.finite_volume.laws._rows import (
     BatchRows,
@@ -30,7 +29,16 @@ from solvers.finite_volume.laws._rows import (
 from solvers.finite_volume.laws._scalar_kernels import source_kernel
 from solvers.finite_volume.laws.laws import Source, SourceFunction
 from solvers.finite_volume.laws.scalar import AtPoints, ScalarSource
+from solvers.finite_volume.march.tiles import CompiledLaw
 from solvers.grids import CellGrid
+
+
+class _NoTime:
+    """A time that nothing can be done with."""
+
+
+_STIFF = 50.0
+_DIFFERENCE = 6e-6
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,20 @@ class SourceTerm:
         """Whether the source may depend on time by itself: only a scalar function without t says that it does not."""
         return not isinstance(self.source, ScalarSource) or self.source.varies_in_time
 
+    @cached_property
+    def varies_in_time(self) -> bool:
+        """Whether the source uses the time: one in tensors that gets along without it does not."""
+        if isinstance(self.source, AtPoints) or (isinstance(self.source, Source) and self.source.varies_in_time):
+            return self.source.varies_in_time
+        source: Any = self.source.at(self.grid) if isinstance(self.source, Source) else self.source
+        shape = self.selection.batch if not self.divisible else (1,)
+        try:
+            with torch.no_grad():
+                source(torch.full((*shape, *self.grid.shape), 0.5, dtype=torch.float64), self.grid.points, _NoTime())
+        except Exception:
+            return True
+        return False
+
     def check(self, u: np.ndarray, start: float) -> None:
         """Raises an error unless the source is finite for the initial field."""
         values = self.rate(u, np.full(len(u), start))[0]
@@ -107,12 +129,29 @@ class SourceTerm:
             )
 
     @cached_property
-    def kernel(self) -> RecordKernel | None:
-        """The compiled source along one axis; None unless it is a user's scalar function."""
-        if not isinstance(self.source, ScalarSource) or self.grid.dimension > 1:
+    def compiled_law(self) -> CompiledLaw | None:
+        """The compiled source; None unless it is a user's scalar function."""
+        if not isinstance(self.source, ScalarSource):
             return None
-        part, cells = self.selection.cut(self.source.at(self.grid)), np.zeros(self.grid.shape[0])
-        return tile_record(source_kernel(part.call("source")), part, self.selection.size, cells)
+        part = self.selection.cut(self.source.at(self.grid))
+        names = part.arguments.names
+        timed = names.index("t") if "t" in names else -1
+        return CompiledLaw(source_kernel(part.call("source")), (columns_of(part, self.selection.size),), timed)
+
+    def slope(self, u: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """∂s/∂u ``(rows, cells)`` by central differences."""
+        step = _DIFFERENCE * np.maximum(np.abs(u), 1e-3)
+        ahead, behind = (self.rate(u + sign * step, t)[0] for sign in (1.0, -1.0))
+        return (ahead - behind) / (2.0 * step)
+
+    def is_stiff(self, u: np.ndarray, start: float, span: float) -> np.ndarray:
+        """Whether it would shorten explicit steps below a fiftieth of the span: by ∂s/∂u at the start ``(rows,)``.
+
+        Along one axis a source with a kernel is always taken for stiff, since that costs less.
+        """
+        if self.grid.dimension == 1 and self.compiled_law is not None:
+            return np.ones(len(u), dtype=bool)
+        return np.abs(self.slope(u, np.full(len(u), start))).max(1) * span > _STIFF
 
     def _parameters(self, t: np.ndarray) -> Any:
         """The source with the parameters of these rows."""

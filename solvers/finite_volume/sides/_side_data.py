@@ -25,10 +25,9 @@ from solvers.conditions import (
     value_at,
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume._kernels import Array, RecordKernel
-from solvers.finite_volume.sides._data_kernels import TERMS, Series, sides, step_limits
 from solvers.finite_volume.sides._datum import Datum, ShapeChangedError, checked_value
-from solvers.finite_volume.sides._side_scan import Scan
+from solvers.finite_volume.sides._side_scan import Array, Scan
+from solvers.finite_volume.sides._watched import Watched
 from solvers.grids import CellGrid
 
 PERIODIC, GIVEN_FLUX, STATE, OUTFLOW = range(4)
@@ -58,6 +57,8 @@ class SideData:
         fixed: Data that do not change with time, zero for the others ``(rows, S)``.
         changing: The data that change.
         dirichlet: Where the Dirichlet values are among the data.
+        sizes: Size that a source gives the solution over the span ``(rows,)``.
+        watched: Laws and sources that change with time, examined with the data.
         scan: What is known of the changing data over the span, or None if there are neither such nor break points.
     """
 
@@ -70,6 +71,8 @@ class SideData:
     fixed: Array
     changing: tuple[_Changing, ...]
     dirichlet: Array
+    sizes: Array
+    watched: tuple[Watched, ...] = ()
     scan: Scan | None = None
 
     @classmethod
@@ -119,7 +122,12 @@ class SideData:
             fixed=fixed,
             changing=tuple(changing),
             dirichlet=np.flatnonzero(dirichlet),
+            sizes=np.zeros(rows),
         )._with_scan(_checked_breakpoints(breakpoints))
+
+    def watching(self, watched: Sequence[Watched], breakpoints: Sequence[float]) -> "SideData":
+        """The data with a scan that examines laws and sources, too."""
+        return replace(self, watched=tuple(watched))._with_scan(_checked_breakpoints(breakpoints)) if watched else self
 
     @property
     def constant(self) -> bool:
@@ -131,7 +139,14 @@ class SideData:
         changing = tuple(
             each._replace(scale=None if each.scale is None else each.scale[index]) for each in self.changing
         )
-        return replace(self, pull=self.pull[index], rows=self.rows[index], fixed=self.fixed[index], changing=changing)
+        return replace(
+            self,
+            pull=self.pull[index],
+            rows=self.rows[index],
+            fixed=self.fixed[index],
+            sizes=self.sizes[index],
+            changing=changing,
+        )
 
     def at(self, times: Array, since: Array | None = None) -> Array:
         """Data ``(k, rows, S)`` at times ``(k, rows)``; ``(1, rows, S)`` if nothing changes with time.
@@ -168,11 +183,31 @@ class SideData:
         values = self.at(times)[..., self.dirichlet]
         return values.min(axis=(0, 2), initial=np.inf), values.max(axis=(0, 2), initial=-np.inf)
 
+    def values(self, times: Array, rows: Array) -> Array:
+        """Data ``(k, lanes, S)`` of some of the rows ``(lanes,)`` at times ``(k, lanes)``, with no regard to jumps."""
+        data = np.empty((len(times), len(rows), self.fixed.shape[1]))
+        data[:] = self.fixed[rows]
+        for datum, part, scale in self.changing:
+            values = datum.at(times, self.rows[rows])
+            data[:, :, part] = values if scale is None else values * scale[rows, None]
+        return data
+
     def largest_step(self, times: Array) -> Array:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
+        return self.step_limits(times, np.arange(len(self.rows)))
+
+    def step_limits(self, times: Array, rows: Array) -> Array:
+        """``largest_step`` of some of the rows."""
         if self.scan is None:
             return self.end - times
-        return step_limits(self.scan.panels, self.scanned_rows, times)
+        return self.scan.panels.step_limits(self.scanned_rows[rows], times)
+
+    def margins(self, times: Array, rows: Array) -> Array:
+        """By how much times of some of the rows must keep off these times, where something may jump there."""
+        if self.scan is None or not self.scan.panels.has_breaks:
+            return np.zeros(len(rows))
+        panels = self.scan.panels
+        return np.where(panels.at_break(self.scanned_rows[rows], times, self.scan.span), panels.margin, 0.0)
 
     def integral(self, start: Array | float, end: Array | float) -> Array:
         """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""
@@ -183,30 +218,6 @@ class SideData:
         for each, value in zip(self.changing, self._scanned(start, end)[0], strict=True):
             integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
         return integrals
-
-    def kernel(self, look: int, known: bool = True) -> RecordKernel | None:
-        """The data for compiled steps; None where nothing changes with time and no step must end anywhere.
-
-        ``look`` is the address of a kernel (times, rows, starts of their steps, data) for what has no series. Series
-        are made if ``known``, which takes long with many faces.
-        """
-        scan, (rows, entries) = self.scan, self.fixed.shape
-        if scan is None:
-            return None
-        column, scale = np.full(entries, -1), np.ones((rows, entries))
-        for number, each in enumerate(self.changing):
-            column[each.part] = number
-            if each.scale is not None:
-                scale[:, each.part] = each.scale[:, None]
-        series = Series(np.array([0, 1]), np.array([self.start]), np.array([self.end]), np.zeros((1, 1, TERMS)))
-        if known and not self.constant:
-            series = scan.series(lambda times: self._stated(times, np.arange(scan.row_count)))
-        panels = scan.panels
-        head = np.array([int(panels.has_breaks), int(known or self.constant), look])
-        numbers = np.array([self.start, self.end, panels.margin])
-        flags = (each.astype(np.int64) for each in (panels.ends_at_break, panels.jumps_at_ends))
-        own = self.fixed, scale, column
-        return RecordKernel(sides, head, numbers, self.scanned_rows, *panels[:3], *flags, *series, *own)
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
         """Compares the time integrals of the data, as steps sampled them, with those of the scan.
@@ -245,28 +256,38 @@ class SideData:
             self.scan.integral_to(np.broadcast_to(time, rows.shape), rows, lambda times: self._stated(times, self.rows))
             for time in (start, end)
         ]
-        widths = np.cumsum([each.datum.width for each in self.changing])[:-1]
+        widths = np.cumsum([each.datum.width for each in self.changing])
         integrals = np.split(ends[1][0] - ends[0][0], widths, axis=-1)
-        return integrals, np.split(self.scan.allowed(ends[1][1] - ends[0][1], rows), widths, axis=-1)
+        return integrals[:-1], np.split(self.scan.allowed(ends[1][1] - ends[0][1], rows), widths, axis=-1)[:-1]
 
     def _stated(self, times: Array, rows: Array) -> Array:
-        """Stated values of all changing sides ``(k, rows, columns)``, before their factors."""
-        if not self.changing:
-            return np.zeros((*times.shape, 1))
-        return np.concatenate([each.datum.at(times, rows) for each in self.changing], axis=-1)
+        """Stated values of all changing sides ``(k, rows, columns)`` before their factors, and of what is watched
+        where all rows are asked for."""
+        columns = [each.datum.at(times, rows) for each in self.changing]
+        for each in self.watched if len(rows) == len(self.sizes) else ():
+            columns.append(each.values(times))
+        return np.concatenate(columns, axis=-1) if columns else np.zeros((*times.shape, 1))
 
     def _with_scan(self, breakpoints: Array) -> "SideData":
         """The data with a scan of their functions, if there are any or steps must end somewhere."""
-        if self.end <= self.start or (self.constant and not len(breakpoints)):
+        if self.end <= self.start or (self.constant and not len(breakpoints) and not self.watched):
             return self
-        shared = all(each.datum.shared for each in self.changing)
+        shared = all(each.datum.shared for each in self.changing) and not self.watched
         rows = np.zeros(1, dtype=int) if shared else self.rows
         try:
             scan = Scan.of(lambda times: self._stated(times, rows), len(rows), (self.start, self.end), breakpoints)
         except ShapeChangedError:
             full = tuple(each._replace(datum=each.datum.full()) for each in self.changing)
             return replace(self, changing=full)._with_scan(breakpoints)
-        return replace(self, scan=scan)
+        return replace(self, scan=scan, sizes=self.sizes + self._size_of_sources(scan))
+
+    def _size_of_sources(self, scan: Scan) -> Array | float:
+        """Largest time integral of |s| of every row."""
+        start = sum(each.datum.width for each in self.changing)
+        adds = [each.adds for each in self.watched for _ in range(each.columns)]
+        if not any(adds):
+            return 0.0
+        return scan.size[:, start:][:, np.array(adds)].max(1)
 
 
 def _sampling_error(

@@ -1,4 +1,4 @@
-"""An examination of boundary data over the whole span: how long steps may be, where data jump, what their integral is.
+"""An examination of data over the whole span: how long steps may be, where data jump, what their integral is.
 
 The span is divided into panels with the 15 nodes of a Kronrod rule. A panel is halved until a parabola through three of
 its values describes the others, so that a step of its length, which samples the data two or three times, sees them. A
@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._kernels import Array
-from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, series_of, steer
-
+Array = np.ndarray
 Evaluate = Callable[[Array], Array]
 
 _HALF_NODES = (
@@ -39,6 +37,53 @@ _MARGIN = 1e-10
 _JUMP_IN_PANEL, _JUMP_AT_BORDER, _SMALL_JUMP = 0.8, 4.0, 1e-3
 _MOST_SEARCHES = 20
 _ONE_SIGN, _ANY_SIGN, _QUADRATURE, _ROUND_OFF = 1.5, 3.0, 1e-3, 1e-11
+
+
+class Panels(NamedTuple):
+    """Panels of a scan, sorted by row and then by time.
+
+    Attributes:
+        first: Where the panels of every row begin, and their number ``(rows + 1,)``.
+        low: Starts of the panels ``(panels,)``.
+        high: Their ends ``(panels,)``.
+        ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
+        jumps_at_ends: Whether the data have other values right after the start or right before the end ``(rows, 2)``.
+        margin: Times closer than this are the same.
+        has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
+    """
+
+    first: Array
+    low: Array
+    high: Array
+    ends_at_break: Array
+    jumps_at_ends: Array
+    margin: float
+    has_breaks: bool
+
+    def locate(self, rows: Array, times: Array) -> Array:
+        """The panels that contain the times of rows ``(k,)``."""
+        found = np.empty(len(rows), dtype=np.int64)
+        for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
+            a, b = self.first[row], self.first[row + 1]
+            found[i] = a + max(int(self.low[a:b].searchsorted(time, "right")) - 1, 0)
+        return found
+
+    def step_limits(self, rows: Array, times: Array) -> Array:
+        """Largest steps: no longer than a panel that they touch, and not beyond a break point."""
+        panel = self.locate(rows, times + self.margin)
+        limits, on = self.high[panel] - times, ~self.ends_at_break[panel]
+        after = np.minimum(panel + 1, len(self.low) - 1)
+        longest = np.minimum(self.high[panel] - self.low[panel], self.high[after] - self.low[after])
+        return np.where(on, np.maximum(limits, longest), limits)
+
+    def at_break(self, rows: Array, times: Array, span: tuple[float, float]) -> Array:
+        """Whether the data may jump at the times of rows ``(k,)``."""
+        panel = self.locate(rows, times + self.margin)
+        inside = (panel > self.first[rows]) & self.ends_at_break[np.maximum(panel - 1, 0)]
+        found = inside & (np.abs(times - self.low[panel]) <= self.margin)
+        for end in range(2):
+            found |= self.jumps_at_ends[rows, end] & (np.abs(times - span[end]) <= self.margin)
+        return found
 
 
 class _Panels(NamedTuple):
@@ -125,17 +170,17 @@ class Scan:
         """Number of rows; one if all rows of the batch have the same data."""
         return len(self.panels.first) - 1
 
-    def series(self, evaluate: Evaluate) -> Series:
-        """Chebyshev series of the data on the panels, made at the first call; ``evaluate`` takes all rows."""
-        if "_series" not in self.__dict__:
-            starts = np.append(True, self.panels.ends_at_break[:-1])
-            self.__dict__["_series"] = series_of(evaluate, *self.panels[:3], starts)
-        return self.__dict__["_series"]
-
     def steered(self, times: Array, since: Array | None, rows: Array) -> Array:
         """Times ``(k, rows)`` moved off the break points: to the left if the step started before, else to the right."""
-        margin = self.panels.margin
-        moved = steer(self.panels, rows, times, times[0] if since is None else since, since is not None)
+        margin, moved = self.panels.margin, times.copy()
+        begun = times[0] if since is None else since
+        for k, each in enumerate(times):
+            panel = self.panels.locate(rows, each + margin)
+            start = self.panels.low[panel]
+            at = (panel > self.panels.first[rows]) & self.panels.ends_at_break[np.maximum(panel - 1, 0)]
+            at &= np.abs(each - start) <= margin
+            before = (begun < start - margin) & (since is not None)
+            moved[k] = np.where(at, np.where(before, start - margin, start + margin), each)
         for end, inwards in enumerate((margin, -margin)):
             at_end = (np.abs(times - self.span[end]) <= margin) & self.panels.jumps_at_ends[rows, end]
             moved = np.where(at_end, self.span[end] + inwards, moved)
@@ -143,12 +188,13 @@ class Scan:
 
     def integral_to(self, times: Array, rows: Array, evaluate: Evaluate) -> tuple[Array, Array]:
         """Integral of the data since the start of the span ``(rows, columns)``, and ``sampling`` up to the times."""
-        panel = locate(self.panels, rows, times)
+        panel = self.panels.locate(rows, times)
         low, high = self.panels.low[panel], self.panels.high[panel]
         length = np.minimum(times, high) - low
         values = evaluate(low + _NODES[:, None] * length)
         rest = length[:, None] * _weighted(values[None])[0]
-        return self.integral[panel] + rest, self.sampling[panel] + _first_order_error(values, length[:, None])
+        integral, sampling = (part[panel][..., : rest.shape[-1]] for part in (self.integral, self.sampling))
+        return integral + rest, sampling + _first_order_error(values, length[:, None])
 
     def allowed(self, sampling: Array, rows: Array) -> Array:
         """Largest difference of a time integral that honest steps can cause ``(rows, columns)``.
@@ -156,7 +202,8 @@ class Scan:
         First-order errors of one sign add up, as on a ramp; else they partly cancel, as on waves.
         """
         steps = _ONE_SIGN * np.abs(sampling[:, 0]) + _ANY_SIGN * np.sqrt(np.maximum(sampling[:, 1], 0.0))
-        return steps + _QUADRATURE * self.spread[rows] + _ROUND_OFF * self.size[rows]
+        spread, size = (part[rows][:, : steps.shape[1]] for part in (self.spread, self.size))
+        return steps + _QUADRATURE * spread + _ROUND_OFF * size
 
 
 class _Search:

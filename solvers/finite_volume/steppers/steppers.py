@@ -5,7 +5,7 @@ stepper, whatever the tolerance of its Newton iteration. Every row has a separat
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from numbers import Real
 from typing import ClassVar, NamedTuple, Protocol
@@ -13,9 +13,9 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import Array
-from solvers.finite_volume.diffusion.newton import Newton
-from solvers.finite_volume.steppers._implicit_kernels import BY_RATES
+
+Array = np.ndarray
+BY_RATES = -1
 
 _WEIGHTS = (82889 / 524892, 0.0, 15625 / 83664, 69875 / 102672, -2260 / 8211, 1 / 4)
 _GAMMA = 2.0 - 2.0**0.5
@@ -52,11 +52,8 @@ class Stepper(ABC):
 
 
 def check_control(control: Control) -> None:
-    """Raises an error if a tolerance or the largest step is out of range, or ``newton`` is something else."""
+    """Raises an error if a tolerance or the largest step is out of range."""
     numbers = all(isinstance(each, Real) for each in (control.tolerance, control.largest_step, control.atol))
-    newton = getattr(control, "newton", None)
-    if not isinstance(newton, Newton | None):
-        raise InvalidArgumentError(f"{type(control).__name__}: newton must be a Newton, got {newton!r}.")
     if not (numbers and control.tolerance > 0 and control.largest_step > 0 and control.atol >= 0):
         raise InvalidArgumentError(
             f"{type(control).__name__} needs numbers tolerance > 0, largest_step > 0 and atol ≥ 0, got "
@@ -105,7 +102,7 @@ class RKL2(Stepper):
     Explicit with as many stages as stability needs: s stages allow a step of (s² + s − 2)/4 stable Euler steps. For
     diffusion, and for sources that are not stiff, in any number of axes. The error is estimated as in Sommeijer,
     Shampine and Verwer, J. Comput. Appl. Math. 88, 1998.
-    Arguments and errors are those of ``TRBDF2``, without ``newton``.
+    Arguments and errors are those of ``TRBDF2``.
     """
 
     tolerance: float = 1e-4
@@ -148,12 +145,10 @@ class ImplicitStepper(Stepper):
     Attributes:
         tableau: Its coefficients.
         tolerance: Allowed error of a step.
-        newton: Stopping criterion of Newton's iteration.
     """
 
     tableau: ClassVar[Tableau]
     tolerance: float
-    newton: Newton
     first_fraction = 1e-4
 
     def __post_init__(self) -> None:
@@ -161,31 +156,6 @@ class ImplicitStepper(Stepper):
 
     def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
         return diffuses
-
-
-@dataclass(frozen=True)
-class BackwardEuler(ImplicitStepper):
-    """Implicit Euler, first order; monotone, so diffusion creates no new extrema with the integral mean.
-
-    Convection, and sources unless they are stiff as for ``TRBDF2``, are taken at the start of the step, under a Courant
-    number of 0.5. Arguments and errors are those of ``TRBDF2``.
-    """
-
-    tolerance: float = 1e-4
-    _: KW_ONLY
-    atol: float = 0.0
-    largest_step: float = inf
-    newton: Newton = field(default_factory=Newton)
-
-    order = 2
-    tableau = Tableau(
-        implicit=np.array([[0.0, 0.0], [0.0, 1.0]]),
-        explicit=np.array([[0.0, 0.0], [1.0, 0.0]]),
-        weights=np.array([1.0, 0.0]),
-        nodes=np.array([0.0, 1.0]),
-        error=np.array([-0.5, 0.5]),
-        middle=0,
-    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +172,6 @@ class TRBDF2(ImplicitStepper):
             and Dirichlet values, but at least 1e-6 of the range of all states so far; ``inf`` for no control.
         atol: Further allowed mean |error|.
         largest_step: Upper bound of the step.
-        newton: Stopping criterion of Newton's iteration.
 
     Raises:
         InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
@@ -212,7 +181,6 @@ class TRBDF2(ImplicitStepper):
     _: KW_ONLY
     atol: float = 0.0
     largest_step: float = inf
-    newton: Newton = field(default_factory=Newton)
 
     order = 3
     tableau = Tableau(
@@ -239,7 +207,6 @@ class ESDIRK4(ImplicitStepper):
     _: KW_ONLY
     atol: float = 0.0
     largest_step: float = inf
-    newton: Newton = field(default_factory=Newton)
 
     order = 4
     tableau = Tableau(

@@ -244,7 +244,7 @@ def convective(random: np.random.Generator) -> Outcome:
     flux = np.polynomial.Polynomial(coefficients)
     grid = solvers.CellGrid(-1.0, 1.0, 200)
     time = 0.7 / float(np.abs(flux.deriv()(np.linspace(*sorted((left, right)), 400))).max())
-    reconstruction = random.choice([solvers.MUSCL(), solvers.WENO(), solvers.Constant()])
+    reconstruction = random.choice([solvers.MUSCL(), solvers.Constant()])
     initial = torch.where(grid.points < 0, torch.tensor(left), torch.tensor(right))
     options = {"reconstruction": reconstruction, "flux": random.choice([solvers.Godunov(), solvers.Rusanov()])}
     outflow = (solvers.Outflow(), solvers.Outflow())

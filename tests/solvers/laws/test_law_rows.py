@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import (
+    MUSCL,
     Advection,
     CellGrid,
     Diffusion,
+    DiffusiveLaw,
+    Dirichlet,
     Field,
+    Godunov,
+    IntegralMean,
     InvalidArgumentError,
     Logistic,
     PorousMedium,
@@ -21,9 +26,12 @@ from solvers import (
     Transport,
 )
 from solvers.finite_volume._groups import make_groups
-from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law, kernel_of
+from solvers.finite_volume.convection._convection import ConvectionTerm
+from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
+from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import align
+from solvers.finite_volume.sides._side_data import SideData
 from tests.solvers.laws.users import Averaged, Cubic, Plain
 
 LINE = CellGrid(0.0, 1.0, 5)
@@ -103,7 +111,10 @@ def test_rows_have_the_values_of_the_whole_batch(law, chosen, on_faces):
     ],
 )
 def test_other_laws_have_no_kernel(law):
-    assert kernel_of(LawRows.build(law, (), LINE)) is None
+    rows, sides = LawRows.build(law, (), LINE), SideData.build(((Dirichlet(0.0),) * 2,), LINE, (), 0.0, 1.0)
+    schemes = (IntegralMean(),) if isinstance(law, DiffusiveLaw) else (Godunov(), MUSCL())
+    term = DiffusionTerm if isinstance(law, DiffusiveLaw) else ConvectionTerm
+    assert term(rows, LINE, sides, *schemes).compiled_law is None
 
 
 @dataclass(frozen=True)

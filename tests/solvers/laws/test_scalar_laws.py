@@ -12,11 +12,11 @@ import torch
 from solvers import (
     RKL2,
     TRBDF2,
-    WENO,
     Advection,
     ArithmeticMean,
     Burgers,
     CellGrid,
+    Constant,
     ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
@@ -34,7 +34,6 @@ from solvers import (
     SolverDivergedError,
     Stefan,
     align,
-    power,
     solve,
 )
 from solvers.finite_volume.laws.coefficients import Arguments
@@ -95,8 +94,8 @@ def test_a_porous_medium_is_the_built_in_one(sides, potential):
 
 def test_a_vectorised_power_and_a_potential_give_any_exponent():
     law = ScalarLaw(
-        conductivity=lambda u, m: power(u, m),
-        potential=lambda u, m: power(u, m + 1.0) / (m + 1.0),
+        conductivity=lambda u, m: max(u, 0.0) ** m,
+        potential=lambda u, m: max(u, 0.0) ** (m + 1.0) / (m + 1.0),
         parameters={"m": EXPONENTS + 0.5},
     )
     same(law, PorousMedium(EXPONENTS + 0.5), LINE, ENDS, 0.0, [0.1], stepper=TRBDF2())
@@ -122,7 +121,7 @@ def test_a_row_alone_has_the_bits_of_the_batch():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"flux": Rusanov()}, {"reconstruction": WENO()}], ids=["godunov", "rusanov", "weno"]
+    "options", [{}, {"flux": Rusanov()}, {"reconstruction": Constant()}], ids=["godunov", "rusanov", "constant"]
 )
 def test_a_flux_is_that_of_a_law_in_torch(options):
     speeds = np.array([0.5, 1.5])

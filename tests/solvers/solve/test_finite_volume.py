@@ -17,8 +17,6 @@ from solvers import (
     MUSCL,
     SSPRK3,
     TRBDF2,
-    WENO,
-    BackwardEuler,
     Burgers,
     CellGrid,
     Diffusion,
@@ -87,7 +85,7 @@ def assert_conserves(result, initial):
 
 @pytest.mark.parametrize("dimension", [1, 2])
 @settings(deadline=None, max_examples=30)
-@given(st.data(), st.sampled_from([TRBDF2(1e-2), ESDIRK4(1e-2), BackwardEuler(1e-1), SSPRK3()]))
+@given(st.data(), st.sampled_from([TRBDF2(1e-2), ESDIRK4(1e-2), SSPRK3()]))
 def test_diffusive_laws_conserve(dimension, data, stepper):
     law, shape, boundary, initial = data.draw(diffusive_cases(dimension))
     result = solve(law, unit_grid(shape), boundary, initial, times=[0.0, 0.005, 0.01], stepper=stepper)
@@ -115,7 +113,7 @@ def stated(name, u, slope, end):
 
 
 @pytest.mark.parametrize("name", ["dirichlet", "gradient", "flux", "robin"])
-@pytest.mark.parametrize("stepper", [TRBDF2, BackwardEuler])
+@pytest.mark.parametrize("stepper", [TRBDF2, ESDIRK4])
 def test_order_of_every_condition_on_smooth_diffusion(name, stepper):
     """u = e^{−t} sin(x + 0.3) solves u_t = u_xx; time steps shrink with h (TR-BDF2) or h² (Euler): order 2."""
 
@@ -168,15 +166,14 @@ def cases() -> list[OrderCase]:
     porous = {m: partial(problem_error, POROUS_MEDIUM, m, [0.5], stepper=TRBDF2(1e-6)) for m in (1.0, 3.0, 6.0)}
     stefan = {u: partial(problem_error, STEFAN, u, 0.1 * TIMES, stepper=TRBDF2(1e-5)) for u in (0.5, 0.6, 0.7)}
     burgers = {a: partial(problem_error, BURGERS, a, 0.8 * TIMES, reconstruction=MUSCL()) for a in (1.0, 3.0)}
-    muscl, weno = (partial(problem_error, ADVECTION, 3.0, [0.1], reconstruction=by) for by in (MUSCL(), WENO()))
+    advection = partial(problem_error, ADVECTION, 3.0, [0.1])
     return [
         OrderCase("smooth diffusion, periodic, k = 1, t = 0.5", 1.8, diffusion_error),
         *(OrderCase(f"porous medium, m = {m:g}, t = 0.5", 0.9, error) for m, error in porous.items()),
         *(OrderCase(f"Stefan, u* = {u:g}, 20 times to 0.1", 0.9, error) for u, error in stefan.items()),
         OrderCase("Burgers, a = 1, 20 times to 0.8 (no shock)", 0.9, burgers[1.0], quick_sizes=SIZES[:3]),
         OrderCase("Burgers, a = 3, 20 times to 0.8 (shock from 1/3)", 0.9, burgers[3.0], quick_sizes=SIZES[:3]),
-        OrderCase("advected step, MUSCL, a = 3, t = 0.1", 0.65, muscl, quick_sizes=SIZES[:3]),
-        OrderCase("advected step, WENO, a = 3, t = 0.1", 0.8, weno, quick_sizes=SIZES[:3]),
+        OrderCase("advected step, MUSCL, a = 3, t = 0.1", 0.65, advection, quick_sizes=SIZES[:3]),
         OrderCase("2-D Barenblatt, m = 2, t = 0.05 to 0.2", 0.9, barenblatt_error, (50, 100, 200, 400), (12, 24, 48)),
     ]
 

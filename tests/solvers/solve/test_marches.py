@@ -1,4 +1,4 @@
-"""Compiled steps by compiled rates and by tensors, and data of sides as Chebyshev series."""
+"""Compiled steps by compiled laws and by laws in tensors."""
 
 from dataclasses import fields
 
@@ -19,9 +19,6 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.conditions import per_axis
-from solvers.finite_volume._kernels import Callback, numbers_at
-from solvers.finite_volume.sides._side_data import SideData
 
 GRID = CellGrid(0.0, 1.0, 40)
 TIMES = (0.003, 0.004, 0.05)
@@ -94,7 +91,7 @@ def test_a_row_has_the_same_bits_in_any_company(stepper):
 @pytest.mark.parametrize("law", [PorousMedium(1.5), as_tensors(Diffusion(1.0))], ids=["compiled", "tensors"])
 @pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
 def test_a_row_has_the_same_bits_where_data_of_another_jump(law, stepper):
-    """Data of the first two rows have series; those of the third jump, without and with break points."""
+    """Data of the first two rows are smooth; those of the third jump, without and with break points."""
 
     def inflow(rows):
         def value(t):
@@ -127,66 +124,3 @@ def test_single_precision_parameters_march():
     rounded = solved(PorousMedium(exponent.float()), (Dirichlet(1.0), Dirichlet(0.0)), TRBDF2)
     assert rounded.values.dtype == torch.float64
     assert 0.0 < (rounded.values - exact.values).abs().max() < 1e-6
-
-
-class Data:
-    """Data of sides as compiled steps see them, NaN where they would ask the function."""
-
-    def __init__(self, function, batch=(), breakpoints=()):
-        sides = SideData.build(per_axis((Dirichlet(function), Dirichlet(2.0)), 1), GRID, batch, 0.0, 1.0, breakpoints)
-        self.missing = Callback(lambda *arguments: numbers_at(arguments[3], 2).fill(np.nan), [])
-        self.kernel = sides.kernel(self.missing.address)
-
-    def at(self, row, time, entries=2):
-        """Both data of a row, or with 0 entries the largest step and whether data may jump."""
-        out = np.zeros(2)
-        self.kernel((np.array([time]), np.array([float(row)]), np.array([time]), out, out), 1, entries)
-        return out
-
-
-def errors(function, times, row=0, **options):
-    """Differences of the first side's series from the function; NaN where there is none."""
-    data = Data(function, **options)
-    return np.array([data.at(row, time)[0] - float(function(time)) for time in times])
-
-
-@pytest.mark.parametrize("function", [lambda t: np.sin(9.0 * t), lambda t: 5.0 + t**4, lambda t: 1.0 / (1.05 - t)])
-def test_series_agree_with_smooth_data(function):
-    times = np.linspace(0.0, 1.0, 997)
-    size = max(abs(function(time)) for time in times)
-    assert np.abs(errors(function, times)).max() <= 2e-12 * size
-
-
-def test_series_approach_a_root():
-    """t^{1/3} has series down to 2⁻¹⁶ of the first panel, a thirty-second of the span or less, and none before."""
-    found = errors(lambda t: t ** (1.0 / 3.0), np.geomspace(2.0**-20, 1.0, 500))
-    assert np.nanmax(np.abs(found)) <= 2e-12
-    assert not np.isnan(errors(lambda t: t ** (1.0 / 3.0), [2.0**-20])).all()
-    assert np.isnan(errors(lambda t: t ** (1.0 / 3.0), [1e-9])).all()
-
-
-def test_series_refuse_what_is_not_smooth():
-    """Near a kink at an unknown time there is no series; elsewhere there is."""
-    kink = 0.40312
-    times = np.linspace(0.0, 1.0, 1999)
-    found = errors(lambda t: abs(t - kink), times)
-    missing = np.isnan(found)
-    assert np.nanmax(np.abs(found)) <= 1e-12
-    assert np.isnan(errors(lambda t: abs(t - kink), [kink])).all()
-    assert 0 < missing.sum() < 0.05 * len(times)
-
-
-def test_rows_have_series_of_their_own():
-    slope = torch.tensor([1.0, 30.0], dtype=torch.float64)
-    data = Data(lambda t: torch.sin(slope * t), batch=(2,))
-    for row in range(2):
-        for time in (0.1, 0.77):
-            assert data.at(row, time) == pytest.approx([np.sin(float(slope[row]) * time), 2.0], abs=3e-12)
-
-
-def test_where_data_may_jump():
-    data = Data(lambda t: np.where(t < 0.5, 0.0, 1.0) + np.where(t > 0.0, 1.0, 0.0), breakpoints=[0.5])
-    assert [bool(data.at(0, time, 0)[1]) for time in (0.0, 0.1, 0.5, 0.7, 1.0)] == [True, False, True, False, False]
-    assert data.at(0, 0.1, 0)[0] <= 0.4
-    assert data.at(0, 0.4)[0] == pytest.approx(1.0, abs=1e-14)
-    assert data.at(0, 0.6)[0] == pytest.approx(2.0, abs=1e-14)

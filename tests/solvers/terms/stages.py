@@ -1,40 +1,100 @@
-"""Stages of any term; along one axis by the compiled functions of the steps, one row after the other."""
+"""Rates and implicit stages of any term, by the functions of the steps."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from solvers.finite_volume._kernels import Callback
-from solvers.finite_volume.diffusion import _newton_kernels as kernels
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
-from solvers.finite_volume.diffusion.newton import Stage, StageSolution
+from solvers.finite_volume.march import control, implicit
+from solvers.finite_volume.march.lines import NEWTON_TOLERANCE, LineStages
+from solvers.finite_volume.march.newton import RowNewton
+from solvers.finite_volume.march.tiles import Tile
+from solvers.finite_volume.steppers.steppers import Tableau
+
+Array = np.ndarray
 
 
-def solve_stage(term: DiffusionTerm, stage: Stage) -> StageSolution:
-    """The solution of a stage."""
-    if term.grid.dimension > 1:
-        return term.solve(stage)
-    errors, callbacks = [], []
+class Stage(NamedTuple):
+    """The equations u = r + s·rate(u, data, t), one per row, with a first iterate and the allowed mean |error|."""
 
-    def address(function: Any, **options: bool) -> int:
-        callbacks.append(Callback(function, errors, **options))
-        return callbacks[-1].address
+    right: Array
+    s: Array
+    data: Array
+    t: Array
+    guess: Array
+    allowed: Array
 
-    medium = term.medium_with(address)
-    rows = [_solve_row(medium, tuple(stage), row, term.newton.iterations) for row in range(len(stage.right))]
-    assert not errors
+
+class StageSolution(NamedTuple):
+    """u, rate ``(rows, cells)``, flow ``(rows, 2d + 1)``, whether converged, iterations and last mean |change|."""
+
+    u: Array
+    du: Array
+    flow: Array
+    converged: Array
+    iterations: Array
+    residual: Array
+
+
+def operator_of(term: DiffusionTerm) -> Operator:
+    return Operator(term.grid, term.sides, term, None, None)
+
+
+def diffusion_rate(term: DiffusionTerm, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
+    """Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)``."""
+    tile = Tile(operator_of(term), len(u), (term, None, None))
+    tile.enter(np.arange(len(u)))
+    rate, flow, _ = tile.rates(u, data, t)
+    return rate, flow[:, :-3]
+
+
+def radius(term: DiffusionTerm, u: Array, data: Array) -> Array:
+    """Bound of the spectral radius ``(rows,)``."""
+    return 2.0 * operator_of(term).euler_rate(u, data, np.zeros(len(u)))
+
+
+def solve_stage(term: DiffusionTerm, stage: Stage, iterations: int = 30) -> StageSolution:
+    """The solution of a stage, row by row."""
+    solve = _solve_row_in_space if term.grid.dimension > 1 else _solve_row
+    rows = [solve(term, stage, row, iterations) for row in range(len(stage.right))]
     return StageSolution(*(np.array(part) for part in zip(*rows, strict=True)))
 
 
-@njit(error_model="numpy")
-def _solve_row(medium: Any, stage: Any, row: int, limit: int) -> Any:
-    right, s, data, times, guess, allowed = stage
-    n = right.shape[1]
-    tile, u, rate, flow = kernels.empty_tile(n, 1), np.empty(n), np.empty(n), np.empty((3, 1))
-    kernels.enter_medium(tile, medium, row, 0, 1)
-    tile.s[0], tile.allowed[0], tile.open[0], tile.info[1] = s[row], allowed[row], True, times[row]
-    tile.right[:], tile.u[1:-1] = right[row], guess[row]
-    kernels.solve_stage(tile, medium, data[row : row + 1], limit, 1.0, 1)
-    kernels.finish_stage(tile, medium, (u, rate, flow), 1.0, 1)
-    return u, rate, flow[:, 0].copy(), tile.converged[0], tile.iterations[0], tile.before[0]
+def _solve_row_in_space(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> Any:
+    newton = RowNewton(operator_of(term), False, iterations)
+    newton.enter(np.array([row]))
+    rate, flow = np.empty_like(stage.right[row]), np.zeros(2 * term.grid.dimension + 1)
+    given = stage.right[row], stage.guess[row], stage.s[row], stage.data[row : row + 1], stage.t[row : row + 1]
+    found = newton.solve(*given, stage.allowed[row], rate, flow)
+    return stage.right[row] + stage.s[row] * rate, rate, flow, *found
+
+
+def _solve_row(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> Any:
+    """One step of the implicit Euler method, whose only stage this is."""
+    one, two = np.array([0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 1.0]])
+    tableau = Tableau(implicit=two, explicit=two, weights=one, nodes=one, error=one, middle=0)
+    lines = LineStages(operator_of(term).take(np.array([row])), tableau, 1, False, stage.right[row : row + 1])
+    lines.settings = *lines.settings[:3], iterations, lines.settings[4]
+    options = 0.0, stage.allowed[row] / NEWTON_TOLERANCE
+    shape = two, two, one, one, 0, 2
+    scheme = shape, (1.0, np.inf, 0, (0.0, 1.0), options), np.array([1.0]), lines.settings
+    out = (
+        np.zeros((1, 1, len(stage.right[row]))),
+        np.zeros((1, 1, 3)),
+        np.zeros((1, 9)),
+        np.zeros((1, 3)),
+        np.zeros((1, 2)),
+    )
+    given = lines.S, lines.R, lines.E, lines.L, lines.flow, lines.medium, lines.rows, scheme
+    implicit.plan(*given, (*out, np.zeros((3, len(stage.right[row]))), np.zeros((3, 3))), 0)
+    n = stage.right.shape[1]
+    lines.S[implicit.LENGTHS], lines.L[control.LENGTH], lines.L[control.FRESH] = stage.s[row], stage.s[row], 0.0
+    lines.S[implicit.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / stage.s[row]
+    lines.medium[4][:], lines.moments[:] = stage.data[row][:, None], stage.t[row]
+    arrays = lines.S, lines.R, lines.E, lines.T, lines.L, lines.flow, lines.medium, scheme, lines.laws
+    implicit.stages(*arrays, (1, 2, lines.moments, lines.info))
+    assert not lines.errors
+    L = lines.L[:, 0]
+    found = L[control.CONVERGED] > 0.0, int(L[control.EVALUATIONS]), L[control.RESIDUAL]
+    return lines.S[implicit.END, :n].copy(), lines.R[1, :n].copy(), lines.flow[0, 1, :, 0].copy(), *found

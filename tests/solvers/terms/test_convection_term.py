@@ -14,7 +14,6 @@ from numba import njit
 from solvers import (
     MUSCL,
     SSPRK3,
-    WENO,
     Advection,
     Burgers,
     CellGrid,
@@ -37,7 +36,15 @@ from solvers.finite_volume._groups import drive
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS, monotonized_central
 from tests.solvers.laws.users import BuckleyLeverett, Traffic
-from tests.solvers.terms.convection_terms import PAIRS, RECONSTRUCTIONS, integrate, make_term, random_cells, rate
+from tests.solvers.terms.convection_terms import (
+    PAIRS,
+    RECONSTRUCTIONS,
+    integrate,
+    make_term,
+    random_cells,
+    rate,
+    rate_at,
+)
 
 
 class PlainGodunov(Godunov):
@@ -107,8 +114,8 @@ def test_kernels_agree_with_fluxes_in_tensors(shape, reconstruction):
             fast, plain = (
                 make_term(law, grid, [pair] * d, 3, reconstruction, flux) for flux in (Godunov(), PlainGodunov())
             )
-            assert fast.kernel
-            assert not plain.kernel
+            assert fast.compiled_law
+            assert not plain.compiled_law
             for actual, expected in zip(rate(fast, u), rate(plain, u), strict=True):
                 assert actual.shape == expected.shape
                 np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
@@ -122,7 +129,7 @@ def test_a_row_does_not_see_the_others(flux, shape):
     speeds = torch.linspace(-1.0, 2.0, 5, dtype=torch.float64)
     values = torch.linspace(0.0, 1.0, 5, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
     laws = Advection(speeds), Burgers(), velocities(shape, False, 5)[0]
-    for law, reconstruction in product(laws, (Constant(), MUSCL(), WENO())):
+    for law, reconstruction in product(laws, (Constant(), MUSCL())):
         term = make_term(law, grid, [(Dirichlet(values), Outflow())] * len(shape), 5, reconstruction, flux)
         together = rate(term, u)
         for rows in ([0], [3], [4, 1]):
@@ -160,7 +167,7 @@ def test_speed_bounds_the_states_between_neighbours_and_at_faces(seed, law):
 
 
 @pytest.mark.parametrize("law", [Advection(torch.tensor([1.0, -0.4])), Burgers()], ids=repr)
-@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), WENO()], ids=repr)
+@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL()], ids=repr)
 def test_compiled_steps_combine_rates(law, reconstruction):
     """Oracle: the three stages by ``rate``; the total changes by the account."""
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 5))
@@ -168,9 +175,12 @@ def test_compiled_steps_combine_rates(law, reconstruction):
     term = make_term(law, grid, sides, 2, reconstruction)
     u, time, h = random_cells(1, 2, 40), np.full(2, 0.1), 0.005
     data = term.sides.at(time + h * np.array([[0.0], [1.0], [0.5]]))
-    first, second = term.rate(u, data[0], time), term.rate(u + h * term.rate(u, data[0], time)[0], data[1], time)
+    first, second = (
+        rate_at(term, u, data[0], time),
+        rate_at(term, u + h * rate_at(term, u, data[0], time)[0], data[1], time),
+    )
     middle = 0.75 * u + 0.25 * (u + h * first[0] + h * second[0])
-    third = term.rate(middle, data[2], time)
+    third = rate_at(term, middle, data[2], time)
     course = drive(Operator(grid, term.sides, None, term, None), SSPRK3(courant=1.0), u, np.array([0.1 + h]), 0.1)
     end, account = course.values[:, 0], course.account[:, 0, :-1]
     assert course.steps.tolist() == [1, 1]
@@ -198,7 +208,7 @@ def averages_of_wave(n, time):
     return -np.diff(np.cos(phase)) / np.diff(phase)
 
 
-@pytest.mark.parametrize(("reconstruction", "order"), [(Constant(), 1), (MUSCL(), 2), (WENO(), 3)])
+@pytest.mark.parametrize(("reconstruction", "order"), [(Constant(), 1), (MUSCL(), 2)])
 def test_order_with_an_inflow_that_changes_with_time(reconstruction, order):
     """u = sin 2π(x − t) between Dirichlet states, mean error at t = 0.8; steps small enough to show the cells alone."""
     errors = []
@@ -209,11 +219,10 @@ def test_order_with_an_inflow_that_changes_with_time(reconstruction, order):
         u = integrate(term, averages_of_wave(n, 0.0)[None], 0.8, courant=0.4 * (20 / n) ** (2 / 3))
         errors.append(np.abs(u[0] - averages_of_wave(n, 0.8)).mean())
     slope = np.log2(errors[0] / errors[-1]) / 3.0
-    assert slope > order - 0.2, errors
-    assert order == 3 or slope < order + 0.2, errors
+    assert abs(slope - order) < 0.2, errors
 
 
-@pytest.mark.parametrize("reconstruction", [MUSCL(), WENO()], ids=repr)
+@pytest.mark.parametrize("reconstruction", [MUSCL()], ids=repr)
 def test_robin_inflow_is_of_first_order(reconstruction):
     """u − ½ u_x = g on the inflow side for u = sin 2π(x − t)."""
 
@@ -230,7 +239,7 @@ def test_robin_inflow_is_of_first_order(reconstruction):
     assert np.log2(errors[-2] / errors[-1]) > 0.8, errors
 
 
-@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), MUSCL(monotonized_central), WENO()], ids=repr)
+@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), MUSCL(monotonized_central)], ids=repr)
 def test_a_jump_that_enters_stays_between_its_states(reconstruction):
     for law, states in ((Advection(1.0), (0.0, 1.0)), (Burgers(), (0.0, 1.0)), (Burgers(), (0.5, 1.0))):
         outside, inside = states[1], states[0]
@@ -239,7 +248,7 @@ def test_a_jump_that_enters_stays_between_its_states(reconstruction):
         for _ in range(20):
             u = integrate(term, u, 0.02)
             excess = max(u.max() - states[1], states[0] - u.min())
-            assert excess <= (5e-3 if isinstance(reconstruction, WENO) else 1e-14), law
+            assert excess <= 1e-14, law
 
 
 def riemann(left, right, xi):
@@ -250,7 +259,7 @@ def riemann(left, right, xi):
 
 
 @pytest.mark.parametrize(("left", "right"), [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0), (1.0, -0.5), (-0.3, -1.0)])
-@pytest.mark.parametrize("reconstruction", [MUSCL(), WENO()], ids=repr)
+@pytest.mark.parametrize("reconstruction", [MUSCL()], ids=repr)
 def test_riemann_problems(left, right, reconstruction):
     """Mean error falls with the cells; h is the error of one cell in a shock of size 1."""
     errors = []
@@ -267,8 +276,8 @@ def test_riemann_problems(left, right, reconstruction):
 
 def test_messages():
     grid = CellGrid(0.0, 1.0, 2)
-    with pytest.raises(InvalidArgumentError, match=r"WENO needs at least 3 cells.*got 2 along axis 0"):
-        make_term(Burgers(), grid, [PAIRS[0]], 1, WENO())
+    with pytest.raises(InvalidArgumentError, match=r"MUSCL needs at least 2 cells.*got 1 along axis 0"):
+        make_term(Burgers(), CellGrid(0.0, 1.0, 1), [PAIRS[0]], 1, MUSCL())
 
     class Unstated(ConvectiveLaw):
         def convective_flux(self, u):

@@ -1,0 +1,1 @@
+"""Time steps of balance laws: step control, implicit and explicit schemes, and their driver."""

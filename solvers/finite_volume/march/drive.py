@@ -1,0 +1,299 @@
+"""Integrates a group of rows through time, each with its own steps, error control and output, by the compiled steps.
+
+Between the steps the driver asks for what changes with time: data of the sides, laws and sources in tensors. Steps end
+where something jumps; rates are then evaluated anew, with the values after the jump.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from solvers.errors import SolverDivergedError
+from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import explicit, implicit, timing
+from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.march.lines import LineStages
+from solvers.finite_volume.march.planes import PlaneStages
+from solvers.finite_volume.march.rates import from_padded, to_padded
+from solvers.finite_volume.march.tiles import Tile
+from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, ImplicitStepper, Stepper
+
+_BUDGET = 2000
+_LANES = 8
+
+Report = Callable[[float], None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """Result of the integration of a group of rows.
+
+    Attributes:
+        values: Cell averages at the output times ``(rows, t, cells)``.
+        account: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
+        steps: Accepted steps ``(rows,)``.
+        rejected: Rejected steps ``(rows,)``.
+        evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
+    """
+
+    values: Array
+    account: Array
+    steps: Array
+    rejected: Array
+    evaluations: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence["Trajectory"], rows: Array) -> "Trajectory":
+        """One trajectory from those of groups; ``rows`` are the rows of the groups, one after the other."""
+        order = np.argsort(rows)
+        names = [field.name for field in fields(cls)]
+        if len(parts) == 1 and (np.diff(rows) > 0).all():
+            return parts[0]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
+
+
+def drive(
+    operator: Any, stepper: Stepper, initial: Array, times: Array, start: float, report: Report = None
+) -> Trajectory:
+    """Integrates rows ``(rows, cells)`` from ``start`` to the last of the increasing output times ``(t,)``.
+
+    A source is implicit with implicit steppers in the rows where it is stiff. ``report`` is called with the time
+    advanced, summed over rows.
+
+    Raises:
+        SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the span.
+        BoundarySamplingError: If the steps of a row have missed an event in the boundary data.
+    """
+    stiff = np.zeros(len(initial), dtype=bool)
+    if isinstance(stepper, ImplicitStepper) and operator.source is not None and operator.diffusion is not None:
+        stiff = operator.source.is_stiff(initial, start, operator.sides.end - operator.sides.start)
+    if stiff.any() and not stiff.all():
+        groups = np.flatnonzero(stiff), np.flatnonzero(~stiff)
+        parts = [drive(operator.take(rows), stepper, initial[rows], times, start, report) for rows in groups]
+        return Trajectory.joined(parts, np.concatenate(groups))
+    march = _March(operator, stepper, initial, times, start, report)
+    if isinstance(stepper, ImplicitStepper):
+        _take_implicit_steps(march, stepper, bool(stiff.any()))
+    else:
+        _take_explicit_steps(march, stepper)  # type: ignore[arg-type]
+    operator.sides.check(march.sampled, operator.sides.start, times[-1])
+    steps, rejected, evaluations = march.work[:, 1:4].astype(np.int64).T
+    return Trajectory(
+        values=march.values, account=march.account, steps=steps, rejected=rejected, evaluations=evaluations
+    )
+
+
+class _March:
+    """What the steps of a group of rows have in common."""
+
+    def __init__(self, operator: Any, stepper: Any, initial: Array, times: Array, start: float, report: Report) -> None:
+        count, flows, n = len(initial), 2 * operator.grid.dimension + 1, initial.shape[1]
+        self.operator, self.initial, self.times, self.report = operator, np.ascontiguousarray(initial), times, report
+        self.values, self.account = np.full((count, len(times), n), np.nan), np.zeros((count, len(times), flows))
+        self.work, self.total = np.zeros((count, 9)), np.zeros((count, flows))
+        self.course, self.balance = np.zeros((3, n)), np.zeros((3, flows))
+        self.sampled = np.zeros((count, operator.sides.offsets[-1]))
+        self.span, self.cursor, self.reported = (float(start), float(times[-1])), 0, 0.0
+        self.first = (self.span[1] - self.span[0]) * stepper.first_fraction
+        self.longest = min(float(stepper.largest_step), operator.largest_step)
+        self.options = float(stepper.tolerance), float(stepper.atol)
+        if times[0] == start:
+            self.values[:, 0], self.cursor = initial, 1
+
+    def advanced(self, total: float) -> None:
+        """Reports the time that the rows have advanced since the start, summed over them."""
+        if self.report is not None:
+            self.report(total - self.reported)
+            self.reported = total
+
+    def raise_if_failed(self) -> None:
+        """Raises an error for a row that cannot go on."""
+        for row in np.flatnonzero(self.work[:, 0])[:1]:
+            raise SolverDivergedError(_failure(int(row), self.work[row].tolist(), self.span[1]))
+
+
+def _failure(row: int, work: list[float], end: float) -> str:
+    """The message for a row that cannot go on."""
+    verdict, _, _, _, time, length, residual, low, high = work
+    if verdict == c.STUCK:
+        smallest = c.SMALLEST * max(abs(time), 1e-4 * (end - time))
+        return (
+            f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
+            f"{smallest:.3g}), residual {residual:.3g}. Use more cells or smoother data; for a discontinuous "
+            "conductivity take IntegralMean() or RKL2(). Where a source, a coefficient or a boundary value jumps, give "
+            "the time as breakpoints=; where states are near 0, give the stepper an absolute tolerance, atol=. Law and source must "
+            f"be finite a little beyond the states there, {low:.6g} to {high:.6g}."
+        )
+    return (
+        f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "
+        f"is {max(high, -low):.3g}. A source such as u² makes solutions infinite in finite time; end before."
+    )
+
+
+def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
+    """Takes all implicit steps of a group."""
+    operator, tableau, count = march.operator, stepper.tableau, len(march.initial)
+    one_axis = operator.grid.dimension == 1
+    solver = (LineStages if one_axis else PlaneStages)(
+        operator, tableau, _LANES if one_axis and count > 1 else 1, reacts, march.initial
+    )
+    L, sides = solver.L, operator.sides
+    control = march.first, march.longest, march.cursor, march.span, march.options
+    shape = tableau.implicit, tableau.explicit, tableau.weights, tableau.nodes, tableau.middle, stepper.order
+    scheme = shape, control, march.times, solver.settings
+    out = march.values, march.account, march.work, march.total, march.sampled, march.course, march.balance
+    given = solver.S, solver.R, solver.E, L, solver.flow, solver.medium, solver.rows, scheme, out
+    following, busy = implicit.plan(*given, 0)
+    while busy:
+        rows = np.maximum(L[c.ROW], 0.0).astype(np.int64)
+        if sides.scan is not None:
+            timing.limit(sides, L, rows)
+            timing.land(sides, L, rows, march.longest)
+            solver.S[implicit.LENGTHS] = np.resize(L[c.LENGTH], solver.S.shape[1])
+        solver.step(scheme, rows)
+        if solver.errors:
+            raise solver.errors[0]
+        following, busy = implicit.plan(*given, following)
+        if march.report is not None:
+            done = march.work[:, 4].sum() - march.span[0] * np.count_nonzero(march.work[:, 1])
+            march.advanced(float(done + (L[c.TIME] - march.span[0])[L[c.ROW] >= 0.0].sum()))
+        march.raise_if_failed()
+
+
+def _take_explicit_steps(march: _March, stepper: SSPRK3 | RKL2) -> None:
+    """Takes all explicit steps of a group: of one row after the other, or of all where Python is asked in between."""
+    operator, count = march.operator, len(march.initial)
+    changes = operator.sides.scan is not None
+    terms = operator.diffusion, operator.convection, operator.source
+    together = changes or any(term is not None and term.compiled_law is None for term in terms)
+    tile = _ExplicitTile(march, stepper, terms, count if together else 1)
+    for rows in [np.arange(count)] if together else np.arange(count)[:, None]:
+        tile.enter(rows)
+        tile.run(changes)
+        tile.leave(rows)
+        march.raise_if_failed()
+        march.advanced(float((march.span[1] - march.span[0]) * (rows[-1] + 1)))
+
+
+class _ExplicitTile:
+    """Arrays and laws of explicit steps of some rows."""
+
+    def __init__(self, march: _March, stepper: Any, terms: Any, width: int) -> None:
+        operator, courant = march.operator, float(stepper.courant)
+        self.march, self.tile, self.sides, self.courant = march, Tile(operator, width, terms), operator.sides, courant
+        d, size = operator.grid.dimension, self.tile.layout.size
+        self.A, self.L = np.zeros((explicit.ARRAYS, width, size)), np.zeros((c.NUMBERS, width))
+        self.F = np.zeros((5, width, 2 * d + 3))
+        changes, sources = (
+            self.sides.scan is not None and (not self.sides.constant or march.options[0] < inf),
+            terms[2] is not None,
+        )
+        self.keeps = courant == 0.0 and (march.options[0] < inf or changes)
+        control = courant, stepper.order, march.longest, sources, self.keeps
+        self.scheme = control, march.span, march.times, march.options
+
+    def enter(self, rows: Array) -> None:
+        """Puts rows at their start."""
+        march, L, initial = self.march, self.L, self.march.initial[rows]
+        self.rows, self.A[explicit.BASE] = rows, to_padded(initial, self.tile.layout)
+        self.tile.enter(rows)
+        self.data = np.ascontiguousarray(self.sides.fixed[rows][None])
+        L[:], self.F[:] = 0.0, 0.0
+        L[c.TIME], L[c.PROPOSAL], L[c.LONGEST], L[c.FRESH] = march.span[0], march.first, inf, 1.0
+        L[c.CURSOR], L[c.SIZE] = march.cursor, self.sides.sizes[rows]
+        L[c.LOW], L[c.HIGH], L[c.SEEN_LOW], L[c.SEEN_HIGH] = inf, -inf, inf, -inf
+        outputs = march.values[rows], march.account[rows], np.zeros((len(rows), march.total.shape[1]))
+        self.out = *outputs, march.course, march.balance
+
+    def run(self, changes: bool) -> None:
+        """Takes steps until all rows are at the end or have failed."""
+        L, given = self.L, (self.tile.system, self.scheme, self.out, self.tile.info)
+        while explicit.propose(L, self.march.span[1], self.march.longest):
+            if changes:
+                self._step(given)
+            else:
+                explicit.advance(self.A, self.F, L, self.data, *given, explicit.ALL, _BUDGET)
+            if self.tile.errors:
+                raise self.tile.errors[0]
+
+    def _step(self, given: Any) -> None:
+        """One step, with data of the sides at its stages."""
+        L, rows, sides, courant = self.L, self.rows, self.sides, self.courant
+        timing.limit(sides, L, rows)
+        explicit.propose(L, self.march.span[1], self.march.longest)
+        timing.keep_off_end(sides, L, rows)
+        ends = sides.values(timing.moments(sides, L, np.array([0.0, 1.0])), rows)
+        if courant == 0.0 and not sides.constant:  # stages must be stable at the end, too
+            self.tile.info[2] = L[c.LIVE]
+            u, (_, end) = from_padded(self.A[explicit.BASE], self.tile.layout), L[[c.TIME, c.TIME]]
+            flow = self.tile.rates(u, ends[1], end + L[c.LENGTH], L[c.LIVE])[1]
+            L[c.EULER] = flow[:, -1]
+        explicit.advance(self.A, self.F, L, ends[:1], *given, explicit.BEGIN, 1)
+        timing.keep_off_end(sides, L, rows)
+        stages = L[c.STAGES].max()
+        nodes, shares = _nodes(courant, L[c.STAGES], int(stages) + (1 if self.keeps else 0))
+        self.data = ends[:1]
+        if not sides.constant:
+            self.data = sides.values(timing.moments(sides, L, nodes), rows)
+            self.data[0] = ends[0]
+        before, lengths = L[c.STEPS].copy(), L[c.LENGTH].copy()
+        explicit.advance(self.A, self.F, L, self.data, *given, explicit.FINISH, 1)
+        accepted = L[c.STEPS] > before
+        parts = (shares[:, :, None] * self.data).sum(0) if len(self.data) > 1 else self.data[0]
+        self.march.sampled[rows[accepted]] += (lengths[:, None] * parts)[accepted]
+
+    def leave(self, rows: Array) -> None:
+        """Takes the results of the rows out."""
+        march, L, u = self.march, self.L, from_padded(self.A[explicit.BASE], self.tile.layout)
+        march.values[rows], march.account[rows], march.total[rows] = self.out[:3]
+        numbers = [c.VERDICT, c.STEPS, c.REJECTED, c.EVALUATIONS, c.TIME, c.LENGTH, c.RESIDUAL]
+        march.work[rows, :7], march.work[rows, 7], march.work[rows, 8] = L[numbers].T, u.min(1), u.max(1)
+
+
+def _nodes(courant: float, stages: Array, count: int) -> tuple[Array, Array]:
+    """Places of the stages in the steps of rows, and weights of the data there ``(stages, rows)``.
+
+    The weights are those of SSPRK3, or of the trapezoidal rule, in the time integral of the data.
+    """
+    j = np.arange(count)[:, None]
+    if courant > 0.0:
+        nodes = np.array([0.0, 1.0, 0.5])[:count]
+        return np.repeat(nodes[:, None], len(stages), 1), np.repeat([[1 / 6], [1 / 6], [2 / 3]], len(stages), 1)
+    last = np.maximum(stages, 3.0)
+    j = np.minimum(j, last)
+    scale = last * last + last - 2.0
+    nodes = np.where(j < 2, j * (4.0 / 3.0) / scale, np.minimum((j * j + j - 2.0) / scale, 1.0))
+    lengths = np.diff(nodes, axis=0, append=np.ones((1, len(stages))))
+    weights = 0.5 * lengths
+    weights[1:] += 0.5 * lengths[:-1]
+    return nodes, weights
+
+
+def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tuple[Array, Array]]]:
+    """States ``(rows, cells)`` and a function of a time and a length that takes them through steps of RKL2.
+
+    It has no error control, and returns fluxes through the sides ``(2d, rows)`` and time integrals of side data. States
+    that are not finite become NaN.
+    """
+    states = np.zeros((len(operator.sides.rows), int(np.prod(operator.grid.shape))))
+    start = operator.sides.start
+    march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
+    march.times, rows = np.empty(0), np.arange(len(states))
+    tile, changes = (
+        _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states)),
+        not operator.sides.constant,
+    )
+
+    def diffuse(time: float, length: float) -> tuple[Array, Array]:
+        march.initial, march.span, march.first, march.sampled[:] = states, (time, time + length), length, 0.0
+        tile.scheme = tile.scheme[0], march.span, march.times, march.options
+        tile.enter(rows)
+        tile.run(changes)
+        states[:] = from_padded(tile.A[explicit.BASE], tile.tile.layout)
+        states[tile.L[c.VERDICT] > 0.0] = np.nan
+        return tile.out[2][:, :-1].T, march.sampled
+
+    return states, diffuse

@@ -1,0 +1,321 @@
+"""Compiled explicit steps: SSPRK3 (Shu and Osher 1988), and RKL2 (Runge–Kutta–Legendre), where ``courant`` is 0.
+
+Both have stages Y_j = Y₀ + μ (Y_{j−1} − Y₀) + ν (Y_{j−2} − Y₀) + Δt (c f_{j−1} + γ f₀), and an odd number of them.
+Deviations from Y₀ instead of weights of sum 1 keep rounding from moving the total in every stage. Rows go side by side
+through the stages, in the layout of ``rates``, each with steps of its own.
+"""
+
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from solvers._compiled import compiled, inner
+from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march.control import (
+    CURSOR,
+    EULER,
+    FRESH,
+    LENGTH,
+    LIVE,
+    LONGEST,
+    PROPOSAL,
+    RESIDUAL,
+    RUNNING,
+    STAGES,
+    TIME,
+    VERDICT,
+    WORST,
+)  # fmt: skip
+from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.march.rates import rates
+from solvers.finite_volume.sides._side_data import STATE
+
+MOST_STAGES = 401
+SAFETY = 1.05
+ALL, BEGIN, FINISH = range(3)
+
+BASE, EVEN, ODD, START, RATE, SOURCE, MIDDLE, ERROR, ARRAYS = range(9)
+"""Arrays over the cells: states at the start, the last stages with an even and an odd number, f₀, the last rate and
+that of the source, the stage that outputs are interpolated through, and the estimated error. A step ends with an odd
+stage."""
+
+FIRST, FLOW, EVEN_BUDGET, ODD_BUDGET, MIDDLE_BUDGET = range(5)
+"""Flows that go with f₀ and with the last rate; budgets of the even, the odd and the middle stage."""
+
+
+@inner
+def stages_for(steps: float) -> float:
+    """Fewest stages, odd and at least 3, of a stable step of so many stable Euler steps: s allow (s² + s − 2)/4."""
+    stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * steps) - 1.0))
+    return max(stages + 1.0 - stages % 2.0, 3.0)
+
+
+@compiled
+def node(courant: float, j: int, stages: float) -> float:
+    """Fraction of the step that stage j has reached."""
+    if courant > 0.0:
+        return 0.0 if j == 0 else 1.0 if j == 1 else 0.5 if j == 2 else 1.0
+    if j < 2:
+        return j * (4.0 / 3.0) / (stages * stages + stages - 2.0)
+    return min((j * j + j - 2.0) / (stages * stages + stages - 2.0), 1.0)
+
+
+@inner
+def _legendre(k: int) -> float:
+    """b of stage k (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
+    return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
+
+
+@inner
+def weights(courant: float, j: int, stages: float) -> tuple[float, float, float, float]:
+    """μ, ν, c and γ of stage j ≥ 1: Shu and Osher (1988), or Meyer, Balsara and Aslam (2014)."""
+    if courant > 0.0:
+        part = 1.0 if j == 1 else 0.25 if j == 2 else 2.0 / 3.0
+        return part, 0.0, part, 0.0
+    scale = 4.0 / (stages * stages + stages - 2.0)
+    if j == 1:
+        return 1.0, 0.0, scale / 3.0, 0.0
+    b, before, earlier = _legendre(j), _legendre(j - 1), _legendre(j - 2)
+    mu = (2.0 * j - 1.0) / j * b / before
+    return mu, (1.0 - j) / j * b / earlier, mu * scale, (before - 1.0) * mu * scale
+
+
+@inner
+def middle_stage(stages: float) -> int:
+    """The stage nearest to half of the step."""
+    return int(max(np.rint(stages / 2**0.5), 2.0))
+
+
+@compiled
+def propose(L: Array, end: float, longest: float) -> int:
+    """Proposes lengths and says which rows go on; returns how many do."""
+    live = 0
+    for b in range(L.shape[1]):
+        on = L[TIME, b] < end and L[VERDICT, b] == RUNNING
+        L[LIVE, b], live = 1.0 if on else 0.0, live + (1 if on else 0)
+        L[LENGTH, b] = c.landing(min(min(L[PROPOSAL, b], L[LONGEST, b]), longest), end - L[TIME, b])
+        L[EULER, b] = 0.0
+    return live
+
+
+@compiled
+def advance(
+    A: Array, F: Array, L: Array, data: Array, system: Any, scheme: Any, out: Any, info: Array, phase: int, budget
+):
+    """Takes steps of the rows of a tile, at most a budget of them; returns how many rows are under way.
+
+    Arrays over the cells A ``(8, rows, size)``, flows F ``(5, rows, 2d + 3)``, numbers L, and data of the sides
+    ``(stages, rows, S)``, the last for all later stages. Where data change the driver asks for the phases one by one:
+    rates at the start and numbers of stages, then the stages, whose data it supplies.
+    """
+    grid, ((courant, _, longest, sources, keeps), (_, end), times, _) = system[2], scheme
+    rows, final = L.shape[1], data.shape[0] - 1
+    while budget > 0:
+        budget -= 1
+        if phase != FINISH:
+            if phase == ALL and propose(L, end, longest) == 0:
+                return 0
+            some = False
+            for b in range(rows):
+                fresh = L[LIVE, b] > 0.0 and (L[FRESH, b] > 0.0 or not keeps)
+                info[2, b], some, L[FRESH, b] = 1.0 if fresh else 0.0, some or fresh, 0.0
+            if some:
+                _evaluate(A[BASE], A, F, data[0], system, L, info, 0.0, courant)
+                for b in range(rows):
+                    if info[2, b] > 0.0:
+                        _keep_rate(A, F, b)
+            for b in range(rows):
+                _plan_stages(A, F, L, b, courant, sources)
+            if phase == BEGIN:
+                return rows
+        most = 0
+        for b in range(rows):
+            most = max(most, int(L[STAGES, b]))
+        for stage in range(1, most + 1):
+            if stage > 1:
+                for b in range(rows):
+                    info[2, b] = 1.0 if stage - 1 < L[STAGES, b] else 0.0
+                _evaluate(
+                    A[1 + (stage - 1) % 2], A, F, data[min(stage - 1, final)], system, L, info, stage - 1.0, courant
+                )
+                for b in range(rows):
+                    if info[2, b] > 0.0:
+                        _note_stage(A, F, L, b, stage - 1, courant, sources)
+            for b in range(rows):
+                if stage <= L[STAGES, b]:
+                    _combine(A, F, L, b, stage, courant, times, end)
+        if keeps:
+            for b in range(rows):
+                info[2, b] = L[LIVE, b]
+            _evaluate(A[ODD], A, F, data[final], system, L, info, inf, courant)
+        for b in range(rows):
+            if L[LIVE, b] > 0.0:
+                ratio = _ratio(A, L, data, b, scheme, grid)
+                _judge(A, F, L, b, ratio, scheme, out, grid[0])
+        if phase == FINISH:
+            return rows
+    return rows
+
+
+@inner
+def _evaluate(
+    x: Array, A: Array, F: Array, data: Array, system: Any, L: Array, info: Array, stage: float, courant: float
+) -> None:
+    """Rates of the rows that are marked in ``info``, at their times in this stage."""
+    laws, (p, q, r, weights), grid, work, timed = system
+    size = x.shape[1]
+    for b in range(L.shape[1]):
+        at = min(stage, L[STAGES, b])
+        info[1, b] = c.moment(L, b, node(courant, int(at), L[STAGES, b]) if stage > 0.0 else 0.0)
+        for axis in range(p.shape[0] if timed[0] >= 0 else 0):
+            p[axis, timed[0], b * size : (b + 1) * size] = info[1, b]
+        for axis in range(q.shape[0] if timed[1] >= 0 else 0):
+            q[axis, timed[1], b * size : (b + 1) * size] = info[1, b]
+        if timed[2] >= 0:
+            r[timed[2], b * size : (b + 1) * size] = info[1, b]
+    rates(x, A[RATE], A[SOURCE], F[FLOW], data, laws, (p, q, r, weights), grid, work)
+
+
+@inner
+def _keep_rate(A: Array, F: Array, b: int) -> None:
+    """Takes the last rate of a row for f₀."""
+    start, rate, first, flow = A[START, b], A[RATE, b], F[FIRST, b], F[FLOW, b]
+    for i in range(start.size):
+        start[i] = rate[i]
+    for k in range(first.size):
+        first[k] = flow[k]
+
+
+@inner
+def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: bool) -> None:
+    """Length and stages of the step of a row, by what is known at its start."""
+    base, even, error, source, flows = A[BASE, b], A[EVEN, b], A[ERROR, b], A[SOURCE, b], F.shape[2]
+    speed, euler = F[FIRST, b, flows - 2], F[FIRST, b, flows - 1]
+    stages = 3.0
+    if courant > 0.0:
+        if speed + euler > 0.0:
+            L[LENGTH, b] = min(L[LENGTH, b], courant / (speed + euler))
+    else:
+        radius = 2.0 * SAFETY * max(euler, L[EULER, b])
+        if radius > 0.0 and isfinite(radius):  # a step that is not finite fails by its error
+            longest = 0.25 * (MOST_STAGES * MOST_STAGES + MOST_STAGES - 2.0)
+            L[LENGTH, b] = min(L[LENGTH, b], 2.0 / radius * longest)
+            stages = stages_for(0.5 * radius * L[LENGTH, b])
+    L[STAGES, b], L[WORST, b] = stages * L[LIVE, b], 0.0
+    for i in range(base.size):
+        even[i] = base[i]
+    for i in range(base.size if sources else 0):
+        error[i] = -1.0 / 3.0 * source[i]
+    for k in range(flows):
+        F[EVEN_BUDGET, b, k] = F[ODD_BUDGET, b, k] = 0.0
+
+
+@inner
+def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, sources: bool) -> None:
+    """Largest speed and estimated error of SSPRK3 by the rates after a stage."""
+    if courant == 0.0:
+        return
+    error, source, flows = A[ERROR, b], A[SOURCE, b], F.shape[2]
+    L[WORST, b] = max(L[WORST, b], F[FLOW, b, flows - 2]) + (F[FLOW, b, flows - 1] if stage == 2 else 0.0)
+    for i in range(error.size if sources else 0):
+        error[i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * source[i]
+
+
+@inner
+def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, times: Array, end: float) -> None:
+    """A stage of a row, over the one before the last."""
+    odd, base, slope, middle = stage % 2, A[BASE, b], A[START, b], A[MIDDLE, b]
+    change, flow = (A[START, b], F[FIRST, b]) if stage == 1 else (A[RATE, b], F[FLOW, b])
+    before, now = (A[ODD, b], A[EVEN, b]) if odd == 1 else (A[EVEN, b], A[ODD, b])
+    mu, nu, own, other = weights(courant, stage, L[STAGES, b])
+    own, other = L[LENGTH, b] * own, L[LENGTH, b] * other
+    if stage == 1:
+        for i in range(base.size):
+            before[i] = base[i] + own * change[i]
+    else:
+        for i in range(base.size):
+            moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
+            before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
+    half = False
+    if courant == 0.0 and stage == middle_stage(L[STAGES, b]) and int(L[CURSOR, b]) < times.size:
+        half = times[int(L[CURSOR, b])] <= c.end_of_step(L[TIME, b], L[LENGTH, b], end)
+    for k in range(flow.size):
+        kept = mu * F[ODD_BUDGET - odd, b, k] + nu * F[EVEN_BUDGET + odd, b, k]
+        F[EVEN_BUDGET + odd, b, k] = kept + (other * F[FIRST, b, k] + own * flow[k])
+        if half:
+            F[MIDDLE_BUDGET, b, k] = F[EVEN_BUDGET + odd, b, k]
+    for i in range(base.size if half else 0):
+        middle[i] = before[i]
+
+
+@inner
+def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> float:
+    """Estimated over allowed error of the step of a row; not finite where it fails."""
+    ((courant, _, _, sources, _), _, _, options), (layout, (modes, pull), _) = scheme, grid
+    base, after, first, rate, error = A[BASE, b], A[ODD, b], A[START, b], A[RATE, b], A[ERROR, b]
+    length, count, lines, line = L[LENGTH, b], 0, layout.lines, layout.shape[layout.shape.size - 1]
+    low, high, total, size = inf, -inf, 0.0, 0.0
+    L[RESIDUAL, b] = length * L[WORST, b]
+    for k in range(lines.size):
+        for i in range(lines[k], lines[k] + line):
+            size, count = size + abs(after[i]), count + 1
+    if not isfinite(size):
+        return np.nan
+    if courant > 0.0 and not length * L[WORST, b] <= 1.0:
+        return inf
+    if options[0] == inf or (courant > 0.0 and not sources):
+        return 0.0
+    for k in range(lines.size):
+        for i in range(lines[k], lines[k] + line):
+            wrong = length * error[i]
+            if courant == 0.0:
+                wrong = 0.8 * (base[i] - after[i]) + (0.4 * length) * (first[i] + rate[i])
+            low, high = min(low, min(base[i], after[i])), max(high, max(base[i], after[i]))
+            total += abs(wrong)
+    if total == 0.0:
+        return 0.0
+    for side in range(modes.size):
+        for k in range(data.shape[0] if modes[side] == STATE and pull[b, side] == 0.0 else 0):
+            for e in range(layout.offsets[side], layout.offsets[side + 1]):
+                low, high = min(low, data[k, b, e]), max(high, data[k, b, e])
+    return total / count / c.allowed_error(L[:, b], low, high, options)
+
+
+@inner
+def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out: Any, layout: Any) -> None:
+    """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
+    ((courant, order, _, _, keeps), (_, end), times, _), (values, account, total, course, balance) = scheme, out
+    lane, length = L[:, b], L[LENGTH, b]
+    lane[c.EVALUATIONS] += lane[STAGES] + (1.0 if keeps else 0.0)
+    if not c.judge(lane, ratio, order, end):
+        return
+    base, after, middle, first, flows = A[BASE, b], A[ODD, b], A[MIDDLE, b], A[START, b], total.shape[1]
+    finish, lines, line = c.end_of_step(lane[TIME], length, end), layout.lines, layout.shape[layout.shape.size - 1]
+    for k in range(flows):
+        balance[0, k], balance[1, k], balance[2, k] = total[b, k], F[MIDDLE_BUDGET, b, k], F[ODD_BUDGET, b, k]
+        if courant > 0.0:
+            balance[1, k] = 0.5 * balance[2, k] + 0.25 * (length * F[FIRST, b, k] - balance[2, k])
+    cursor, place, fraction = int(lane[CURSOR]), 0, 0.5
+    if cursor < times.size and times[cursor] <= finish:
+        if courant == 0.0:
+            fraction = node(courant, middle_stage(lane[STAGES]), lane[STAGES])
+        for k in range(lines.size):
+            for i in range(lines[k], lines[k] + line):
+                course[0, place], course[1, place], course[2, place] = base[i], middle[i], after[i]
+                if courant > 0.0:
+                    straight = 0.5 * (base[i] + after[i])
+                    course[1, place] = straight + 0.25 * ((base[i] - after[i]) + length * first[i])
+                place += 1
+        while cursor < times.size and times[cursor] <= finish:
+            theta = min(1.0, (times[cursor] - lane[TIME]) / length)
+            c.write_output(theta, fraction, course, balance, values[b, cursor], account[b, cursor], courant == 0.0)
+            cursor += 1
+        lane[CURSOR] = cursor
+    c.move_to_end(lane, finish, end)
+    for i in range(base.size):
+        base[i] = after[i]
+    for k in range(flows):
+        total[b, k] += balance[2, k]
+    if keeps:
+        _keep_rate(A, F, b)

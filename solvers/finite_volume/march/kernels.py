@@ -1,0 +1,90 @@
+"""Functions of one signature that compiled steps call: laws and sources, compiled or in Python.
+
+Compiled steps see a law as a pointer of one type, so that they are compiled once for all laws. All arrays are flat, and
+neighbours along an axis are a fixed distance ``apart``:
+
+* laws with diffusion: (u, p, w, room, flux, left, right, faces, apart): at the faces between u[i] and u[i + apart] the
+  flux, weighted by w, and its derivative by the state before and minus that by the state behind, both ≥ 0;
+* laws with convection: (left, right, before, after, p, flux, speed, faces, apart): Godunov's or Rusanov's flux between
+  two states, and the largest speed of signals of these and of the two averages;
+* sources: (u, p, –, –, s, slope, –, cells, stride): s(u) and ∂s/∂u;
+* limiters: (v, –, –, –, half, –, –, count, apart): half of the slopes of v[i + apart], by its neighbours.
+
+Row k of the parameters p begins at k · (faces + apart), for sources at k · stride. ``room`` has two rows of scratch.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.np.numpy_support import carray as carray
+
+from solvers._compiled import c_function
+
+Array = np.ndarray
+_NUMBERS = types.CPointer(types.float64)
+KERNEL = types.void(*[_NUMBERS] * 7, types.int64, types.int64)
+_POINTER = ctypes.POINTER(ctypes.c_double)
+_FUNCTION = ctypes.CFUNCTYPE(None, *[_POINTER] * 7, ctypes.c_int64, ctypes.c_int64)
+_ADDRESSES = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int64, ctypes.c_int64)
+
+
+class Kernel:
+    """A compiled function of the one signature, compiled when it is first used.
+
+    Args:
+        function: The function.
+        cache: Whether to keep the machine code on disk: for functions of this package alone, since numba does not see
+            that a function has changed that another one calls.
+    """
+
+    def __init__(self, function: Callable[..., None], *, cache: bool = True) -> None:
+        self._function, self._cache = function, cache
+
+    @cached_property
+    def pointer(self) -> Any:
+        """The function for compiled steps."""
+        self._compiled = c_function(KERNEL, self._function, cache=self._cache)
+        return self._compiled.ctypes
+
+
+class Callback:
+    """A Python function in the place of a kernel; what it raises is kept, and ends the steps.
+
+    Args:
+        function: Called with seven addresses and two integers.
+        errors: Where to keep what it raises.
+    """
+
+    def __init__(self, function: Callable[..., None], errors: list[BaseException]) -> None:
+        def guarded(*arguments: Any) -> None:
+            try:
+                if not errors:
+                    function(*arguments)
+            except BaseException as raised:
+                errors.append(raised)
+
+        self._kept = _ADDRESSES(guarded)
+        self.pointer = ctypes.cast(self._kept, _FUNCTION)
+
+
+def call_from_python(pointer: Any, arrays: Any, count: int, apart: int) -> None:
+    """Calls a kernel with seven contiguous arrays and two integers."""
+    pointer(*(array.ctypes.data_as(_POINTER) for array in arrays), count, apart)
+
+
+def numbers_at(address: int, *shape: int) -> Array:
+    """The numbers at an address, as an array of a shape."""
+    count = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_double * count).from_address(address)).reshape(shape)
+
+
+def _nothing(_a, _b, _c, _d, _e, _f, _g, _count, _apart):
+    pass
+
+
+NOTHING = Kernel(_nothing)
+"""In the place of a law or source that is absent."""

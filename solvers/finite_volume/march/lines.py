@@ -1,0 +1,132 @@
+"""Stages of implicit steps along one axis, with all rows of a tile side by side."""
+
+from typing import Any
+
+import numpy as np
+
+from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import implicit, timing
+from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at
+from solvers.finite_volume.march.rest import Rest
+from solvers.finite_volume.march.tiles import CompiledLaw, rows_of
+
+NEWTON_TOLERANCE, NEWTON_ITERATIONS = 1e-2, 20
+"""Allowed mean |error| of a stage, as a fraction of the allowed error of the step, and the largest number of iterations
+of Newton's method; then the step is rejected."""
+
+
+class LineStages:
+    """Arrays and laws of implicit steps along one axis.
+
+    Args:
+        operator: The operator of all rows.
+        tableau: Coefficients of the scheme.
+        width: Number of lanes.
+        reacts: Whether the source is implicit.
+        initial: Initial states of all rows ``(rows, n)``.
+    """
+
+    def __init__(self, operator: Any, tableau: Any, width: int, reacts: bool, initial: Array) -> None:
+        (count, n), stages, columns = initial.shape, len(tableau.nodes), (initial.shape[1] + 2) * width
+        self.operator, self.tableau, self.width, self.errors = operator, tableau, width, []
+        self.rest: Any = Rest.of(operator, width, reacts)
+        self.S, self.T = np.zeros((5, columns)), np.zeros((16, columns))
+        self.R = np.zeros((stages, columns))
+        self.E = np.zeros((stages, columns if self.rest else 0))
+        self.L, self.flow = np.zeros((c.NUMBERS, width)), np.zeros((2, stages, 3, width))
+        self.L[c.ROW], self.info, self.moments = -1.0, np.zeros((3, width)), np.zeros((stages, width))
+        diffusion, sides = operator.diffusion, operator.sides
+        law = diffusion.compiled_law or self._callback(self._diffuse)
+        source = CompiledLaw(NOTHING, (np.zeros((1, 0, 1)),))
+        if reacts:
+            source = operator.source.compiled_law or self._callback(self._react)
+        self._kept = law, source
+        self.laws = (
+            law.kernel.pointer,
+            source.kernel.pointer,
+            reacts,
+            diffusion.linear and not reacts,
+            law.timed,
+            source.timed,
+        )
+        everyone, modes = np.arange(count), np.asarray(sides.modes)
+        faces, spacing = rows_of(law.parameters[0], everyone), float(operator.grid.spacing[0])
+        if faces.shape[2] > 1:
+            faces = np.concatenate((faces, faces[:, :, -1:]), axis=2)
+        parameters = np.ascontiguousarray(faces), np.ascontiguousarray(rows_of(source.parameters[0], everyone))
+        weights = np.ascontiguousarray(rows_of(diffusion.face_weights[0], everyone))
+        self.rows = initial, *parameters, weights, sides.pull, sides.fixed, sides.sizes
+        p, q = np.zeros((parameters[0].shape[1], columns)), np.zeros((parameters[1].shape[1], n * width))
+        self.medium = p, q, np.zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
+        self.settings = modes, spacing, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
+        self._timed = law.timed >= 0 or source.timed >= 0 or bool(self.rest) or not sides.constant
+        self._timed = self._timed or isinstance(law.kernel, Callback) or isinstance(source.kernel, Callback)
+
+    def _callback(self, function: Any) -> CompiledLaw:
+        return CompiledLaw(Callback(function, self.errors), (np.zeros((1, 0, 1)),))
+
+    def step(self, scheme: Any, rows: Array) -> None:
+        """Takes a trial step of all lanes, whose lengths are proposed."""
+        L, stages = self.L, len(self.tableau.nodes)
+        arrays = self.S, self.R, self.E, self.T, L, self.flow, self.medium, scheme, self.laws
+        busy = L[c.ROW] >= 0.0
+        if self.rest:
+            L[c.FRESH] = 1.0
+            self._sample(rows, 1)
+            self._rest(0, implicit.NOW, rows, busy)
+            timing.shorten(self.operator.sides, L, rows, self.rest.speed, busy)
+            self.S[implicit.LENGTHS] = np.resize(L[c.LENGTH], self.S.shape[1])
+        if self._timed:
+            self._sample(rows, stages)
+        if not self.rest:
+            implicit.stages(*arrays, (0, stages, self.moments, self.info))
+            return
+        implicit.stages(*arrays, (0, 1, self.moments, self.info))
+        for stage in range(1, stages):
+            implicit.stages(*arrays, (stage, stage + 1, self.moments, self.info))
+            self._rest(stage, implicit.END, rows, busy)
+        tableau, lengths = self.tableau, self.S[implicit.LENGTHS]
+        more = np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
+        self.S[implicit.END] += lengths * more
+        every = self.R + self.E
+        implicit.estimate_error(
+            every, L, lengths, tableau.error, self.S.shape[1] // self.width - 2, self.width, self.T[implicit.ROOM]
+        )
+
+    def _sample(self, rows: Array, stages: int) -> None:
+        """Times of the first stages, and data of the sides then."""
+        sides = self.operator.sides
+        self.moments[:stages] = timing.moments(sides, self.L, self.tableau.nodes[:stages])
+        if not sides.constant:
+            busy = np.flatnonzero(self.L[c.ROW] >= 0.0)
+            found = sides.values(np.ascontiguousarray(self.moments[:stages, busy]), rows[busy])
+            self.medium[4][:stages, :, busy] = found.swapaxes(1, 2)
+
+    def _rest(self, stage: int, states: int, rows: Array, busy: Array) -> None:
+        """Explicit rates at a stage."""
+        size = self.S.shape[1] - 2 * self.width
+        u = self.S[states, :size].reshape(-1, self.width).T
+        rate, flow = self.rest.rates(u, self.medium[4][stage].T, self.moments[stage], rows, busy)
+        self.E[stage, :size], self.flow[1, stage] = rate.T.ravel(), flow[:, :3].T
+
+    def _lanes(self) -> tuple[Array, Array, Array]:
+        """Lanes that hold rows, their rows and times."""
+        lanes = self.info[2].nonzero()[0]
+        return lanes, self.info[0, lanes].astype(np.int64), self.info[1, lanes].copy()
+
+    def _diffuse(
+        self, u: int, _: int, w: int, _room: int, flux: int, left: int, right: int, faces: int, width: int
+    ) -> None:
+        lanes, rows, times = self._lanes()
+        states = np.ascontiguousarray(numbers_at(u, faces // width + 1, width)[:, lanes].T)
+        weight = numbers_at(w, faces // width, width)[:, lanes].T
+        given = rows, times, 0, np.ascontiguousarray(states[:, :-1]), np.ascontiguousarray(states[:, 1:])
+        for address, values in zip((flux, left, right), self.operator.diffusion.between(*given), strict=True):
+            numbers_at(address, faces // width, width)[:, lanes] = (weight * values).T
+
+    def _react(self, u: int, _p: int, _a: int, _b: int, s: int, slope: int, _c: int, count: int, _stride: int) -> None:
+        (lanes, rows, times), width = self._lanes(), self.width
+        states = np.ascontiguousarray(numbers_at(u, count // width, width)[:, lanes].T)
+        source = self.operator.source.take(rows)
+        numbers_at(s, count // width, width)[:, lanes] = source.rate(states, times)[0].T
+        numbers_at(slope, count // width, width)[:, lanes] = source.slope(states, times).T
