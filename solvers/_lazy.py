@@ -23,6 +23,10 @@ REMOVED: dict[str, str] = {
     "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",
     "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
     "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "solvers.BackwardEuler": "TRBDF2() has second order and the same stability.",
+    "solvers.Newton": "Steppers choose the accuracy of Newton's method themselves.",
+    "solvers.WENO": "MUSCL() with more cells gives the same error.",
+    "solvers.power": "max(u, 0.0) ** m is compiled as well.",
     "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
 }
 """Public names that only release 0.3 has, and what to use instead."""

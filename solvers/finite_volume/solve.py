@@ -116,9 +116,9 @@ class SolveOptions(TypedDict, total=False):
         face_mean: Laws with diffusion: mean of the conductivity at faces, ``IntegralMean()`` by default.
         flux: Laws with convection: numerical flux, ``Godunov()`` by default.
         reconstruction: Laws with convection: states at faces, ``MUSCL()`` by default.
-        breakpoints: Times at which boundary data, coefficients or sources jump or have a kink; steps end there. Only
-            boundary data are scanned for short events. In coefficients and sources, an event shorter than a fiftieth of
-            the span, the largest step, may be missed without an error: give the times at which it begins and ends.
+        breakpoints: Times at which boundary data, coefficients or sources jump or have a kink; steps end there. All of
+            them are examined over the span, and jumps and short events are found where a few hundred times show them.
+            Give the times at which a shorter event begins and ends.
         progress: Whether to show a progress bar on standard error.
     """
 

@@ -124,8 +124,8 @@ def _failure(row: int, work: list[float], end: float) -> str:
             f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
             f"{smallest:.3g}), residual {residual:.3g}. Use more cells or smoother data; for a discontinuous "
             "conductivity take IntegralMean() or RKL2(). Where a source, a coefficient or a boundary value jumps, give "
-            "the time as breakpoints=; where states are near 0, give the stepper an absolute tolerance, atol=. Law and source must "
-            f"be finite a little beyond the states there, {low:.6g} to {high:.6g}."
+            "the time as breakpoints=; where states are near 0, give the stepper an absolute tolerance, atol=. Law and "
+            f"source must be finite a little beyond the states there, {low:.6g} to {high:.6g}."
         )
     return (
         f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "

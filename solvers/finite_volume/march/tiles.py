@@ -80,7 +80,7 @@ class Tile:
         self.work, self.pull = np.zeros((5, width * size)), np.zeros((width, 2 * d))
         self._laws = tuple(term and (term.compiled_law or self._callback(kind)) for kind, term in enumerate(terms))
         kernels = [law.kernel.pointer if law else NOTHING.pointer for law in self._laws]
-        slopes = convection.reconstruction.kernel.pointer if self.pads == 2 else NOTHING.pointer
+        slopes = NOTHING.pointer if convection is None or self.pads == 1 else convection.reconstruction.kernel.pointer
         present = tuple(term is not None for term in terms)
         self.laws = (kernels[0], kernels[1], slopes, kernels[2], *present)
         self.medium: Any = (
@@ -116,8 +116,8 @@ class Tile:
             each = [spread(rows_of(v, rows), at, size) for v, at in zip(given, places, strict=True)]
             medium.append(np.stack(each) if kind < 2 else each[0])
         weights = np.zeros((d, self.width * size))
-        for axis in range(d if diffusion is not None else 0):
-            values = rows_of(diffusion.face_weights[axis], rows)
+        for axis in range(d) if diffusion is not None else ():
+            values = rows_of(diffusion.face_weights[axis], rows)  # type: ignore[union-attr]
             at = (np.arange(self.width)[:, None] * size + face_places(self.shape, self.pads, axis)).ravel()
             weights[axis, at] = np.broadcast_to(values, (self.width, len(at) // self.width)).ravel()
         self.medium = *medium, weights
