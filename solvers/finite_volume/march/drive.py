@@ -281,7 +281,7 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     states = np.zeros((len(operator.sides.rows), int(np.prod(operator.grid.shape))))
     start = operator.sides.start
     march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
-    march.times, rows = np.empty(0), np.arange(len(states))
+    march.times, march.longest, rows = np.empty(0), inf, np.arange(len(states))
     tile, changes = (
         _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states)),
         not operator.sides.constant,
