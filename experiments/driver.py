@@ -374,7 +374,7 @@ def _draw(
     for case in {job.case.key: job.case for job in jobs}.values():
         stored = {(job.method.key, job.seed): arrays[job.key] for job in jobs if job.case.key == case.key}
         with one_thread():
-            for name, figure in experiment.figures(case, stored, context, folder).items():
+            for name, figure in experiment.figures(case, stored, context).items():
                 files += save(figure, folder / f"{name}-{case.key}")
     return files
 

@@ -242,8 +242,8 @@ class Experiment(ABC):
         """
         return [method.key for method in self.methods(case) if method.key != "truth"], self.shown
 
-    def figures(self, case: Any, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        """Figures of a case by name, from all that was scored (methods may be missing); the folder is for caches."""
+    def figures(self, case: Any, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
+        """Figures of a case by name, from all that was scored; methods may be missing."""
         return {}
 
     def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:

@@ -146,7 +146,7 @@ class BoundaryExperiment(Experiment):
         return list(dict.fromkeys((rows.FNO, *best, eliminated, rows.DEFAULT))), SHOWN
 
     @override
-    def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+    def figures(self, case: BoundaryCase, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
         return draw_case(self.problem, case, self.methods(case), stored)
 
 

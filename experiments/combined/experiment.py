@@ -139,7 +139,7 @@ class CombinedExperiment(Experiment):
         return self.main, ("CRPS", "MSE", "coverage90")
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """Profiles in range and at the nearest shift."""
         main = [method for method in self.methods(case) if method.key in self.main and (method.key, 0) in stored]
         if case.number > 1 or not main:

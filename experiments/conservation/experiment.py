@@ -146,7 +146,7 @@ class ConservationExperiment(Experiment):
         return [*(networks or gp), *rivals], ["CE", "LL", "MSE"]
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """Profiles, totals, scores over time, calibration, context and fronts."""
         seed = context.training_seed
         scored = [(row, stored[row.key, seed]) for row in self.methods(case) if (row.key, seed) in stored]

@@ -111,7 +111,7 @@ class GenerationExperiment(Experiment):
         return (*samplers, truth), ("mean_error", "deviation_error", "law_residual", *bounded)
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}
         methods = [method for method in self.methods(case) if method.key in shown]
         return {"moments": draw_moments(case, methods, shown)} if methods else {}

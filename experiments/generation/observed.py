@@ -109,7 +109,7 @@ class ObservedExperiment(GenerationExperiment):
         return tuple(each.key for each in (*others, truth) if each.key in scored), tuple(self.shown)
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """None: errors over the number of values are drawn for all cases together."""
         return {}
 

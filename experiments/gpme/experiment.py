@@ -125,7 +125,7 @@ class RandomMediaExperiment(Experiment):
         return [method.key for method in METHODS if method.treatment in ("", "bounded")], self.shown
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
         return draw_fields(case, stored)
 
     @override

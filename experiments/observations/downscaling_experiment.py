@@ -102,7 +102,7 @@ class DownscalingExperiment(Experiment):
         return score_forecast(truth, prediction, case.factor)
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """Truth, block means, black box and update in the last year, and what the fixer and the update miss."""
         shown = {key: arrays for (key, _), arrays in stored.items()}
         return {"maps": draw_maps(case.label, shown)} if {"truth", BARE_KEY, FIXER, BEST} <= shown.keys() else {}

@@ -101,7 +101,7 @@ class OpenRolloutExperiment(Experiment):
         return [each.key for each in METHODS if each.kind.key in shown and each.treatment != "fitted"], self.shown
 
     @override
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+    def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
         return draw_over_time(case, self.methods(case), stored)
 
 
