@@ -16,12 +16,15 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, moments_of
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
+from probconserv.redundancy import posterior_of
 from probconserv.update import Gaussian, as_multivariate_normal, check_axes_of_law, check_mixture_batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     """How well a prediction N(μ, Σ) foresaw the right-hand sides of a law G u = b + ε, ε ~ N(0, σ²).
+
+    Redundant rows do not enter log evidence and χ².
 
     Args:
         standardised_residual: z = (G μ − b)/√(G Σ Gᵀ + σ²)_ii ``(*batch, k)``, float64; its mean square over many
@@ -30,16 +33,14 @@ class Evidence:
         chi_square: χ² = (G μ − b)ᵀ (G Σ Gᵀ + σ² I)⁻¹ (G μ − b) ``(*batch,)``, float64: all rows together, whose
             residuals may be small one by one and hang together as the prediction says they do not. Of a mixture, with
             the covariance of the mixture; NaN under structured rows of more than a million entries.
+        degrees_of_freedom: Number of independent rows, the mean of χ² over many functions if the prediction is
+            calibrated.
     """
 
     standardised_residual: Float[Tensor, "*batch k"]
     log_evidence: Float[Tensor, "*batch"]
     chi_square: Float[Tensor, "*batch"]
-
-    @property
-    def degrees_of_freedom(self) -> int:
-        """Number k of rows, the mean of χ² over many functions if the prediction is calibrated."""
-        return self.standardised_residual.shape[-1]
+    degrees_of_freedom: int
 
     @property
     def probability(self) -> Float[Tensor, "*batch"]:
@@ -76,30 +77,35 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
             raise InvalidArgumentError(
                 f"evidence takes mixtures of Gaussians, not of {type(prior.components).__name__}."
             )
-        residual, variance, log_evidence, _ = of_gaussian(prior.components, law)
+        residual, variance, log_evidence, _, independent = of_gaussian(prior.components, law)
         weights = prior.field_weights.to(torch.float64)
         centre, variance = moments_of(weights[..., None], residual, variance)
         standardised = centre / variance.sqrt()
         return Evidence(
             standardised_residual=standardised,
             log_evidence=torch.logsumexp(weights.log() + log_evidence, dim=0),
-            chi_square=_joint(prior.components, law, (weights, residual, centre), standardised),
+            chi_square=_joint(prior.components, independent, weights, standardised),
+            degrees_of_freedom=independent.b.shape[-1],
         )
     if not isinstance(prior, Gaussian):
         raise InvalidArgumentError(f"evidence takes a Gaussian or a mixture of Gaussians, got {type(prior).__name__}.")
-    residual, variance, log_evidence, chi_square = of_gaussian(prior, law)
-    return Evidence(standardised_residual=residual / variance.sqrt(), log_evidence=log_evidence, chi_square=chi_square)
+    residual, variance, log_evidence, chi_square, independent = of_gaussian(prior, law)
+    return Evidence(
+        standardised_residual=residual / variance.sqrt(),
+        log_evidence=log_evidence,
+        chi_square=chi_square,
+        degrees_of_freedom=independent.b.shape[-1],
+    )
 
 
-def _joint(
-    components: Gaussian, law: LinearConstraint, moments: tuple[Tensor, Tensor, Tensor], standardised: Tensor
-) -> Tensor:
-    """χ² of a mixture ``(*batch,)``, given weights, residuals of the components and their mean."""
+def _joint(components: Gaussian, law: LinearConstraint, weights: Tensor, standardised: Tensor) -> Tensor:
+    """χ² of a mixture ``(*batch,)`` under independent rows."""
     if standardised.shape[-1] == 1:
         return standardised[..., 0].square()
-    weights, residual, centre = moments
     if isinstance(law.G, Rows) and law.G.shape.numel() > SMALL:
-        return torch.full_like(centre[..., 0], math.nan)
+        return torch.full_like(standardised[..., 0], math.nan)
+    residual = law.residual(components.mean.to(torch.float64))
+    centre = (weights[..., None] * residual).sum(dim=0)
     covariance = as_double(as_multivariate_normal(components).lazy_covariance_matrix)
     within = rows_times(covariance, law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
     apart = (residual - centre)[..., None]
@@ -107,16 +113,16 @@ def _joint(
     return (centre * torch.linalg.solve(total, centre)).sum(dim=-1)
 
 
-def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """G μ − b and its variance ``(*batch, k)``, log evidence and χ² ``(*batch,)``."""
+def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor, Tensor, LinearConstraint]:
+    """G μ − b and its variance ``(*batch, k)``, log evidence and χ² ``(*batch,)``, and the law of independent rows."""
     if isinstance(prior, Posterior):
-        joined = Posterior(prior.prior, prior.constraint & law)
+        joined, independent = Posterior(prior.prior, prior.constraint & law), law
         gained, misfit = joined.log_evidence - prior.log_evidence, joined.misfit - prior.misfit
     else:
         prior = as_multivariate_normal(prior)
-        posterior = Posterior(prior, law)
-        gained, misfit = posterior.log_evidence, posterior.misfit
+        posterior = posterior_of(prior, law, True)
+        gained, misfit, independent = posterior.log_evidence, posterior.misfit, posterior.constraint
     residual = law.residual(prior.mean.to(torch.float64))
     covariance = as_double(prior.lazy_covariance_matrix)
     variance = variance_of_rows(covariance, law.G) + law.noise
-    return residual, variance.expand(residual.shape), gained, misfit
+    return residual, variance.expand(residual.shape), gained, misfit, independent

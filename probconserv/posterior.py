@@ -24,7 +24,7 @@ from probconserv._linalg.density import (
     require_density,
     surface_tolerance,
 )
-from probconserv._linalg.gain import Gain, dependent_rows, factorise
+from probconserv._linalg.gain import Gain, factorise
 from probconserv._linalg.gaussian import FieldGaussian, index_of_axes, roots_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
@@ -35,7 +35,8 @@ from probconserv.prediction import SINGLE
 from solvers.recording import are_readable
 
 AnyGain = Gain | StructuredGain
-_MANY = 512  # rows above which dependent ones are an error at once
+MANY = 512
+"""Rows above which dependent ones are an error at once."""
 
 
 class Posterior(MultivariateNormal):
@@ -48,7 +49,7 @@ class Posterior(MultivariateNormal):
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: G, b and σ²; ``stated`` is the law as it was given, where rows that ask for nothing differ.
+        constraint: G, b and σ²; ``stated`` is the law as it was given, with its redundant rows.
         validate: Whether values are checked; see ``condition``.
 
     Raises:
@@ -316,7 +317,11 @@ def gain_of(
     """The factorised update by the structure of rows and Σ; arguments as for ``factorise``."""
     rows = constraint.G
     if isinstance(rows, Rows) and keeps_structure(covariance, rows, constraint.noise):
-        return factorise_rows(covariance, rows, constraint.noise, validate)
+        try:
+            return factorise_rows(covariance, rows, constraint.noise, validate)
+        except DependentConstraintsError:
+            if rows.is_disjoint or rows.shape[-2] > MANY:
+                raise
     return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate, field)
 
 
@@ -347,66 +352,6 @@ def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
             "prediction, or expand the prediction if that is meant."
         )
     return batch
-
-
-def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: bool) -> Posterior:
-    """The conditioned Gaussian; exact rows that are certain, and met, are left out.
-
-    Such a row has no variance under the prior, or none once the rows before it are met: fields whose totals agree, or
-    zonal means and the global one. It takes part with a variance of its own, which changes nothing since there is
-    nothing to correct.
-
-    Raises:
-        DependentConstraintsError: If rows are certain and missed.
-    """
-    try:
-        return Posterior(prior, law, validate=validate)
-    except DependentConstraintsError as error:
-        loosened = _loosened(prior, law)
-        if loosened is None:
-            raise
-        changed, certain = loosened
-        try:
-            posterior = Posterior(prior, changed, validate=validate)
-        except DependentConstraintsError:
-            changed, certain = _loosened(prior, law, nearly=True) or loosened
-            posterior = Posterior(prior, changed, validate=validate)
-        missed = _missed(posterior.mean, law) * certain
-        if bool((missed == 0).all()):
-            posterior.stated = law
-            return posterior
-        row = int(missed.reshape(-1, missed.shape[-1]).amax(dim=0).argmax())
-        raise DependentConstraintsError(
-            f"{error} The prediction is certain of row {row} once those before it are met, and misses it by "
-            f"{float(missed.max()):.3g}."
-        ) from error
-
-
-def _loosened(
-    prior: MultivariateNormal, law: LinearConstraint, nearly: bool = False
-) -> tuple[LinearConstraint, Tensor] | None:
-    """The law with a variance for certain rows, and which those are ``(k,)``; None if that differs in the batch."""
-    k = law.b.shape[-1]
-    if k > _MANY or not are_readable(law.b, prior.mean):
-        return None
-    with torch.no_grad():
-        covariance = as_double(prior.lazy_covariance_matrix.detach())
-        epsilon = torch.finfo(prior.mean.dtype).eps
-        certain = dependent_rows(covariance, law.rows, law.noise, epsilon, nearly).reshape(-1, k)
-        if not bool((certain == certain[0]).all()):
-            return None
-        largest = (law.rows.abs() @ covariance.diagonal().clamp_min(0).sqrt()[..., None])[..., 0].square()
-        largest = largest.reshape(-1, k).amax(dim=0)
-        noise = torch.where(certain[0], torch.where(largest > 0, largest, 1.0), law.noise)
-    return LinearConstraint(law.G, law.b, noise, law.shape, law.rule_variance), certain[0]
-
-
-def _missed(mean: Tensor, law: LinearConstraint) -> Tensor:
-    """How far a field misses rows ``(*batch, k)``, 0 within the rounding of its precision."""
-    field = mean.detach().to(torch.float64)
-    size = (law.rows.abs() @ field.abs()[..., None])[..., 0] + law.b.abs()
-    missed = law.residual(field).abs()
-    return torch.where(missed > surface_tolerance(mean.dtype) * size, missed, 0.0)
 
 
 def _divergence(first: TorchMultivariateNormal, second: TorchMultivariateNormal) -> Tensor:

@@ -1,6 +1,7 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
 import warnings
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -25,7 +26,8 @@ from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
-from probconserv.posterior import Posterior, posterior_of
+from probconserv.posterior import Posterior
+from probconserv.redundancy import posterior_of
 from solvers.recording import are_readable, check_recording
 
 Gaussian = TorchMultivariateNormal | Normal
@@ -134,13 +136,14 @@ def _condition_one(
 
 
 def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: int) -> Projected:
-    """The prediction under a law and inequalities; rows that it meets already are left out of the update."""
+    """The prediction under a law and inequalities; redundant rows are left out."""
     try:
         return Projected(prior, joined, **options)
     except DependentConstraintsError:
         if joined.law is None:
             raise
-        return Projected(posterior_of(prior, joined.law, True), joined, **options)
+        posterior = posterior_of(prior, joined.law, True)
+        return Projected(posterior, replace(joined, law=posterior.constraint), **options)
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:
@@ -211,7 +214,11 @@ def _log_evidence(prediction: Gaussian | Projected) -> Tensor:
     """What the laws that a prediction meets say for it ``(*batch,)``: log N(b; G μ, S), 0 without a law."""
     if isinstance(prediction, Projected):
         law = prediction.constraint.law
-        return prediction.prior.mean.new_zeros(()) if law is None else Posterior(prediction.prior, law).log_evidence
+        return (
+            prediction.prior.mean.new_zeros(())
+            if law is None
+            else posterior_of(prediction.prior, law, True).log_evidence
+        )
     return prediction.log_evidence if isinstance(prediction, Posterior) else prediction.mean.new_zeros(())
 
 

@@ -116,8 +116,10 @@ def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tens
     rows = G if isinstance(G, Tensor) else G.to_dense()
     scale = torch.where(noise == 0, 1 / torch.linalg.vector_norm(rows, dim=-1), 0.0)
     rows, b = scale[..., None] * rows, scale * b
-    gram = rows @ rows.mT
-    missed = b - (gram @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ b[..., None])[..., 0]
+    basis, size, _ = torch.linalg.svd(rows, full_matrices=False)
+    rounding = max(rows.shape[-2:]) * torch.finfo(torch.float64).eps * size[..., :1]
+    basis = torch.where((size > rounding)[..., None, :], basis, 0.0)
+    missed = b - (basis @ (basis.mT @ b[..., None]))[..., 0]
     if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
         raise InfeasibleConstraintError(
             "The rows of the law contradict each other: the same combination of values is given two totals, so no "

@@ -45,6 +45,8 @@ def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) ->
     """G Σ, the covariance between k linear functionals and the n values; never forms Σ."""
     if isinstance(covariance, DiagLinearOperator):
         return rows * covariance.diagonal()[..., None, :]
+    if not rows.shape[-2]:  # which linear_operator refuses
+        return rows
     return _times(covariance, rows.mT).mT
 
 

@@ -24,21 +24,27 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.checks import (
-    independent_rows,
     negative_variance,
     non_negative,
     require_finite,
     require_finite_multipliers,
     require_independent,
 )
-from probconserv._linalg.covariance import is_factored, rounding, rows_times
+from probconserv._linalg.covariance import is_factored, rows_times
+from probconserv._linalg.rank import (
+    EPS,
+    NEARLY_DEPENDENT,
+    cholesky_of_rows,
+    exceed_rounding,
+    least_pivot,
+    smallest_pivot,
+    triangular_factor,
+)
 from probconserv._linalg.values import cached, square_root
 from solvers.recording import are_plain, are_readable
 
 _LARGE = 1 << 15  # numbers from which compiled passes gain
-_EPS = torch.finfo(torch.float64).eps
 _UNIT = torch.ones(1, 1, dtype=torch.float64)
-_REFINED = 1e-7  # squared pivot below which L is computed again from whitened rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,8 +113,10 @@ class Gain:
         rows = torch.where(active & exact[..., None], self.rows, 0.0)
         norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
         unit = rows / norms[..., None]
-        gram = unit @ unit.mT + torch.diag_embed((~exact).to(unit.dtype))
-        chol = torch.linalg.cholesky(gram)
+        others = torch.diag_embed((~exact).to(unit.dtype))
+        chol, info = torch.linalg.cholesky_ex(unit @ unit.mT + others)
+        if bool(info.any()) or smallest_pivot(chol) < NEARLY_DEPENDENT:
+            chol = triangular_factor(torch.cat([unit, others.expand(*unit.shape[:-1], -1)], dim=-1))
         return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
 
     def correct(
@@ -141,9 +149,9 @@ class Gain:
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag(Σ − Σ Gᵀ S⁻¹ G Σ), never negative and never above diag Σ.
 
-        Negative values within round-off become zero: up to 64 k ε₆₄ / (smallest pivot) of the prior's variance, plus
-        n ε of the largest variance if Σ is stored by its entries, with ε₆₄ and ε the machine epsilons of float64 and of
-        the prior. Larger negative values mean that Σ is not positive semi-definite.
+        Negative values within round-off become zero: up to 64 k ε₆₄ / (smallest pivot) of the prior's variance, or over
+        its root where whitened rows gave it, plus n ε of the largest variance if Σ is stored by its entries, with ε₆₄
+        and ε the machine epsilons of float64 and of the prior. Larger negative values mean that Σ is not positive semi-definite.
 
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.
@@ -157,7 +165,8 @@ class Gain:
             reduced = _less_squares(variance, self.whitened_cross)[..., 0, :]
             beyond_round_off = reduced < -1e-6 * variance.amax(dim=-1)
             return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0))
-        slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
+        pivot = smallest_pivot(self.chol)
+        slack = 64 * self.rows.shape[-2] * EPS / (pivot if pivot >= NEARLY_DEPENDENT else pivot**0.5)
         floor = 0.0
         if not is_factored(self.covariance) and variance.numel():
             floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
@@ -224,16 +233,17 @@ def factorise(
         require_finite(innovation)
         _require_not_negative(variance)
         if not isinstance(covariance, DiagLinearOperator) or not _are_positive(diagonal):
-            positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
+            positive = exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
             require_independent(positive.all(), k, members)
     else:
-        positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
+        positive = exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
         diagonal = torch.where(positive, diagonal, torch.nan)
     scale = diagonal.rsqrt()
     chol = torch.ones_like(innovation) if k == 1 else scale[..., None] * innovation * scale[..., None, :]
-    chol = chol if k == 1 else _cholesky(chol, checked, members)
-    if checked and _smallest_pivot(chol) < _REFINED:
-        chol = _refine(chol, covariance, scale[..., None] * rows, scale * square_root(noise), members)
+    if k > 1 and not checked:
+        chol = _cholesky(chol)
+    elif k > 1:
+        chol = cholesky_of_rows(chol, covariance, scale[..., None] * rows, scale * square_root(noise), epsilon)
     return Gain(
         covariance=covariance,
         variance=variance,
@@ -332,68 +342,11 @@ def _are_positive(diagonal: Tensor) -> bool:
     return not diagonal.numel() or float(diagonal.detach().min()) > 0
 
 
-def _exceed_rounding(
-    diagonal: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float
-) -> Tensor:
-    """Which S_ii ``(*batch, k)`` are more than what rounding leaves of a zero; arguments are those of ``Gain``."""
-    if isinstance(covariance, DiagLinearOperator):
-        return diagonal > 0
-    relative = min(100 * epsilon, 0.1)
-    if are_readable(diagonal):  # a bound that is cheaper, and decides nearly always
-        largest = (rows.abs() @ variance.sqrt()[..., None])[..., 0].square()
-        if bool((diagonal > relative * largest).all()):
-            return torch.ones_like(diagonal, dtype=torch.bool)
-    return diagonal > rounding(covariance.detach(), rows, relative)
-
-
-def dependent_rows(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, nearly: bool) -> Tensor:
-    """The rows ``(*batch, k)`` that a factorisation refuses: no variance is left of them once those before are met.
-
-    Arguments are those of ``factorise``, without derivatives; for when it has refused. ``nearly`` counts those of which
-    so little is left that it may be rounding, such as the last zonal mean behind the global one.
-    """
-    innovation = rows_times(covariance, rows) @ rows.mT + torch.diag_embed(noise)
-    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    varies = _exceed_rounding(diagonal, covariance, covariance.diagonal(), rows, epsilon)
-    scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
-    least = _REFINED if nearly else _least_pivot(rows.shape[-2])
-    return ~independent_rows(scale[..., None] * innovation * scale[..., None, :], least)
-
-
-def _least_pivot(k: int) -> float:
-    """Squared pivot of D S D up to which its row depends on others."""
-    return 1e3 * k * _EPS
-
-
-def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
-    """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
-    k = innovation.shape[-1]
+def _cholesky(innovation: Tensor) -> Tensor:
+    """Cholesky factor of D S D where values are not checked, NaN where it is singular."""
     chol, info = torch.linalg.cholesky_ex(innovation)
-    if checked:
-        require_independent((info == 0).all() & (_smallest_pivot(chol) > _least_pivot(k)), k, members)
-        return chol
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
-    return torch.where(((info == 0) & (pivots > _least_pivot(k)))[..., None, None], chol, torch.nan)
-
-
-def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor, members: int | None) -> Tensor:
-    """L of nearly dependent rows, from the covariance of L⁻¹ D G u, which is close to the unit matrix.
-
-    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice). Where that
-    covariance is far from the unit matrix, the smallest pivot of S was rounding, and the rows are dependent.
-    """
-    white = torch.linalg.solve_triangular(chol, rows, upper=False)
-    noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
-    again, info = torch.linalg.cholesky_ex(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
-    require_independent((info == 0).all() & (_smallest_pivot(again) > 0.1), rows.shape[-2], members)
-    return chol @ again
-
-
-def _smallest_pivot(chol: Tensor) -> float:
-    """Smallest squared pivot of D S D: 1 for independent rows (or one), 0 for dependent ones."""
-    if chol.shape[-1] == 1 or not chol.numel():
-        return 1.0
-    return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
+    return torch.where(((info == 0) & (pivots > least_pivot(innovation.shape[-1])))[..., None, None], chol, torch.nan)
 
 
 def _require_not_negative(variance: Tensor) -> None:

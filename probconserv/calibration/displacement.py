@@ -109,7 +109,7 @@ def displaced_by_law(
     deviation = (points.shape[0] - 1) * spacing / 10 if deviation is None else deviation
     _check(law, deviation, prior_weight, shape_error)
     prior = Mixture(components, weights)
-    residual, variance, evidence, _ = of_gaussian(components, law)
+    residual, variance, evidence, *_ = of_gaussian(components, law)
     unmoved = weights.log() + evidence  # π_c N(b; G μ_c, S_c)
     variance = moments_of(weights, residual[..., 0], variance[..., 0])[1]
     count = math.ceil(2 * _FARTHEST * deviation / spacing)

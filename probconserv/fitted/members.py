@@ -18,7 +18,8 @@ from torch import Tensor
 from probconserv._linalg.gaussian import FieldGaussian, index_of_axes
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.posterior import Posterior, posterior_of
+from probconserv.posterior import Posterior
+from probconserv.redundancy import posterior_of
 from solvers.recording import are_readable
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together
@@ -177,7 +178,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     if not readable:
         return posterior
     with torch.no_grad():
-        probability = _probability(posterior.misfit, rows, members.count)
+        probability = _probability(posterior.misfit, posterior.constraint.b.shape[-1], members.count)
     rejected = probability < _LEVEL / max(probability.numel(), 1)
     if isinstance(members.shrinkage, Tensor):  # values that are independent already stay so
         rejected = rejected & (members.shrinkage != 1)

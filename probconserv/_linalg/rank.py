@@ -1,0 +1,203 @@
+"""Rows that are independent under Σ, from the whitened rows G R with Σ = R Rᵀ.
+
+S = G Σ Gᵀ + σ² I has lost the square of what distinguishes nearly dependent rows; the whitened rows keep it, down to
+rounding. Where Σ is stored by its entries, no root knows more than S does, and S decides.
+"""
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
+from torch import Tensor
+
+from probconserv._linalg.checks import independent_rows, require_independent
+from probconserv._linalg.covariance import is_factored, rounding, rows_times, square_roots
+from solvers.recording import are_readable
+
+EPS = torch.finfo(torch.float64).eps
+_SINGLE = torch.finfo(torch.float32).eps
+NEARLY_DEPENDENT = 1e-7  # squared pivot of S with unit diagonal below which whitened rows are needed
+
+
+def least_pivot(k: int) -> float:
+    """Squared pivot of S with unit diagonal up to which its row depends on others, where S alone is known."""
+    return 1e3 * k * EPS
+
+
+def least_distance(rows: Tensor, covariance: LinearOperator, epsilon: float) -> float:
+    """Distance of a whitened row from the span of others, relative to its length, that rounding may leave of zero.
+
+    Roots of variances are exact, so that under independent values it is the rounding of rows, which predictions below
+    double precision may share; other roots are known to the precision of the prior.
+    """
+    independent = isinstance(covariance, DiagLinearOperator)
+    of_prior = 10 * min(epsilon, _SINGLE) if independent else min(100 * epsilon, 0.1)
+    return of_prior + 8 * sum(rows.shape[-2:]) * EPS
+
+
+def resolution_of_entries(k: int, nearly: bool) -> float:
+    """The same where S alone is known."""
+    return (NEARLY_DEPENDENT if nearly else least_pivot(k)) ** 0.5
+
+
+def depend_on(rows: Float[Tensor, "*batch k n"], others: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Which rows are combinations of some of them, to rounding in double precision, in all entries of a batch."""
+    flat = rows.reshape(-1, *rows.shape[-2:])
+    basis, left = torch.linalg.qr(flat[:, others].mT).Q, flat
+    for _ in range(2):
+        left = left - (left @ basis) @ basis.mT
+    least = (10 + 8 * sum(rows.shape[-2:])) * EPS
+    distance, length = (torch.linalg.vector_norm(part, dim=-1) for part in (left, flat))
+    return (distance <= least * length).all(dim=0)
+
+
+def whitened_rows(
+    covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], deviation: Float[Tensor, "*batch k"]
+) -> Tensor | None:
+    """(G R, diag σ) ``(*batch, k, r + k)``, whose square is S; None if Σ is stored by its entries."""
+    if not is_factored(covariance):
+        return None
+    parts = [torch.diag_embed(deviation)]
+    for root in square_roots(covariance, EPS):
+        diagonal = isinstance(root, DiagLinearOperator)
+        parts.append(rows * root.diagonal()[..., None, :] if diagonal else rows @ root.to_dense())
+    batch = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+    return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in parts], dim=-1)
+
+
+def triangular_factor(whitened: Float[Tensor, "*batch k r"]) -> Float[Tensor, "*batch k k"]:
+    """Lower triangular L with L Lᵀ the Gram matrix of the rows and no negative pivot, by a QR factorisation."""
+    upper = torch.linalg.qr(whitened.mT).R
+    sign = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
+    return (sign[..., None] * upper).mT
+
+
+def cholesky_of_rows(
+    innovation: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor, epsilon: float
+) -> Tensor:
+    """Cholesky factor L of D S D, by a QR factorisation of the whitened rows where they are nearly dependent.
+
+    Args:
+        innovation: D S D.
+        covariance: Σ.
+        rows: D G.
+        deviation: D σ.
+        epsilon: See ``factorise``.
+
+    Raises:
+        DependentConstraintsError: If a combination of the whitened rows of length one is rounding, in whatever order
+            they are: the last pivot alone may be many times the rounding of another row.
+    """
+    k, members = rows.shape[-2], covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
+    chol, info = torch.linalg.cholesky_ex(innovation)
+    regular = not bool(info.any())
+    if regular and smallest_pivot(chol) >= NEARLY_DEPENDENT:
+        return chol
+    whitened = whitened_rows(covariance, rows, deviation)
+    if whitened is not None:
+        require_independent(torch.tensor(whitened.shape[-1] >= k), k, members)
+        chol = triangular_factor(whitened)
+        smallest = torch.linalg.svdvals(chol.detach())[..., -1]
+        require_independent((smallest > least_distance(rows, covariance, epsilon)).all(), k, members)
+        return chol
+    require_independent(torch.tensor(regular and smallest_pivot(chol) > least_pivot(k)), k, members)
+    return _refine(chol, covariance, rows, deviation)
+
+
+def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor) -> Tensor:
+    """L of nearly dependent rows where Σ has no root, from the covariance of L⁻¹ D G u, close to the unit matrix.
+
+    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice). Where that
+    covariance is far from the unit matrix, the smallest pivot of S was rounding, and the rows are dependent.
+    """
+    white = torch.linalg.solve_triangular(chol, rows, upper=False)
+    noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
+    again, info = torch.linalg.cholesky_ex(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
+    require_independent((info == 0).all() & (smallest_pivot(again) > 0.1), rows.shape[-2])
+    return chol @ again
+
+
+def smallest_pivot(chol: Tensor) -> float:
+    """Smallest squared pivot of D S D: 1 for independent rows (or one), 0 for dependent ones."""
+    if chol.shape[-1] == 1 or not chol.numel():
+        return 1.0
+    return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
+
+
+def independent_of_others(
+    covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, nearly: bool = False
+) -> Tensor | None:
+    """Rows ``(k,)`` that leave no other one more than rounding; None if those differ in the batch.
+
+    Rows far from each other come first, and of those that depend on each other the ones with fewest entries: which are
+    chosen does not depend on their order. ``nearly`` leaves out rows that S alone hardly distinguishes.
+    """
+    k = rows.shape[-2]
+    innovation = rows_times(covariance, rows) @ rows.mT + torch.diag_embed(noise)
+    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
+    varies = exceed_rounding(diagonal, covariance, covariance.diagonal(), rows, epsilon)
+    scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
+    scaled = (scale[..., None] * innovation * scale[..., None, :]).reshape(-1, k, k)
+    order = torch.tensor(sorted(range(k), key=lambda row: _key(rows[..., row, :])), device=rows.device)
+    clear = _shared(independent_rows(scaled[:, order][:, :, order], NEARLY_DEPENDENT))
+    if clear is None:
+        return None
+    order = torch.cat([order[clear], order[~clear]])
+    if nearly:
+        found = clear.sort(descending=True, stable=True).values
+    else:
+        whitened = whitened_rows(covariance, scale[..., None] * rows, scale * noise.sqrt())
+        if whitened is None:
+            found = _shared(independent_rows(scaled[:, order][:, :, order], least_pivot(k)))
+        else:
+            least = least_distance(rows, covariance, epsilon)
+            whitened = whitened.reshape(-1, *whitened.shape[-2:])[:, order]
+            found = _distant(whitened, int(clear.sum()), least)
+    if found is None:
+        return None
+    kept = torch.zeros(k, dtype=torch.bool, device=rows.device)
+    kept[order] = found
+    return kept
+
+
+def _key(row: Tensor) -> tuple[int, bytes]:
+    """A row's place among others, the same in whatever order they are given."""
+    return int(row.count_nonzero()), row.contiguous().numpy(force=True).tobytes()
+
+
+def _shared(independent: Tensor) -> Tensor | None:
+    """Which rows ``(k,)`` are independent in all entries of a batch ``(p, k)``; None if that differs."""
+    return independent[0] if bool((independent == independent[0]).all()) else None
+
+
+def _distant(whitened: Tensor, clear: int, least: float) -> Tensor | None:
+    """Which rows ``(p, k, r)`` of length one are farther than ``least`` from the span of those before; the first ones
+    are. Each is orthogonalised twice, which is enough (Giraud, Langou & Rozložník 2005)."""
+    found = torch.ones(whitened.shape[-2], dtype=torch.bool, device=whitened.device)
+    basis = torch.linalg.qr(whitened[:, :clear].mT).Q
+    for row in range(clear, whitened.shape[-2]):
+        left = whitened[:, row, :, None]
+        length = torch.linalg.vector_norm(left, dim=1, keepdim=True)
+        for _ in range(2):
+            left = left - basis @ (basis.mT @ left)
+        distance = torch.linalg.vector_norm(left, dim=1, keepdim=True)
+        far = distance > least * length
+        if not bool((far == far[0]).all()):
+            return None
+        found[row] = bool(far[0])
+        if found[row]:
+            basis = torch.cat([basis, left / distance], dim=-1)
+    return found
+
+
+def exceed_rounding(
+    diagonal: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float
+) -> Tensor:
+    """Which S_ii ``(*batch, k)`` are more than what rounding leaves of a zero; arguments are those of ``Gain``."""
+    if isinstance(covariance, DiagLinearOperator):
+        return diagonal > 0
+    relative = min(100 * epsilon, 0.1)
+    if are_readable(diagonal):  # a bound that is cheaper, and decides nearly always
+        largest = (rows.abs() @ variance.sqrt()[..., None])[..., 0].square()
+        if bool((diagonal > relative * largest).all()):
+            return torch.ones_like(diagonal, dtype=torch.bool)
+    return diagonal > rounding(covariance.detach(), rows, relative)
