@@ -151,7 +151,8 @@ class Gain:
 
         Negative values within round-off become zero: up to 64 k ε₆₄ / (smallest pivot) of the prior's variance, or over
         its root where whitened rows gave it, plus n ε of the largest variance if Σ is stored by its entries, with ε₆₄
-        and ε the machine epsilons of float64 and of the prior. Larger negative values mean that Σ is not positive semi-definite.
+        and ε the machine epsilons of float64 and of the prior. Larger negative values mean that Σ is not positive
+        semi-definite.
 
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.

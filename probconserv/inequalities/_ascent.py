@@ -44,17 +44,26 @@ class Ascent:
             self.floor = _RIDGE * self.stiffness
 
     def run(self, tracked: bool) -> tuple[Tensor, Tensor]:
-        """The nearest fields, and which rows hold with equality and, if tracked, are independent."""
-        region = self.region
-        if self.searched or not self.far:
-            u, multiplier = self.evaluate(self.x)
-            force = ~self.bounded | (multiplier > 0)
-            self.check(self.worst)
-        else:
-            u, multiplier = self.climb()
-            force = ~self.bounded | (multiplier > 0)
-            u = self.corrected(u, multiplier, force)
-        return u, region.independent(u, force) if tracked and self.far > 1 else force
+        """The nearest fields, and which rows hold with equality and, if tracked, are independent.
+
+        Where the rounding of the given fields hides what a row misses, as of a total that is nearly 0, the search goes
+        on from what it found, with the rounding of that.
+        """
+        u, goal, force = self.projected()
+        if not self.worst <= _TOLERANCE:
+            again = Ascent(self.region, u, goal)
+            u = again.projected()[0]
+            again.check()
+        return u, self.region.independent(u, force) if tracked and self.far > 1 else force
+
+    def projected(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The nearest fields, the right-hand sides that their rows shall have, and which rows hold with equality."""
+        climbs = self.far and not self.searched
+        u, multiplier = self.climb() if climbs else self.evaluate(self.x)
+        force = ~self.bounded | (multiplier > 0)
+        if climbs:
+            u, multiplier = self.corrected(u, multiplier, force)
+        return u, self.target + self.region.noise * multiplier, force
 
     def evaluate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """u and the multipliers of the near rows, or of a single one, from z ``(s, p, n)``."""
@@ -80,6 +89,8 @@ class Ascent:
             stalled = torch.where(error < 0.5 * best, 0.0, stalled + 1)
             best = torch.minimum(best, error)
             going = (error > _CLOSE) & ((stalled < _STALLED) | (error > _TOLERANCE))
+            if bool((going & (stalled >= _STALLED)).any()):
+                going = going & ((stalled < _STALLED) | ~self.is_resolved(u, multiplier))
             if not bool(going.any()):
                 break
             if iteration == _PLAIN:
@@ -126,6 +137,14 @@ class Ascent:
             (missed / size).amax(dim=-1),
             (near / (size + (self.pull * multiplier).abs().amax(-1, True))).amax(-1),
         )
+
+    def is_resolved(self, u: Tensor, multiplier: Tensor) -> Tensor:
+        """Whether far rows are missed by no more than rounding of the given fields ``(s, p)``, at bounds as well."""
+        rows, bounded = self.region.far, self.bounded[self.near :]
+        goal = self.target[..., self.near :] + self.region.noise[..., self.near :] * multiplier
+        missed = times(u, rows.mT) - goal
+        missed = torch.where(bounded & (multiplier == 0), missed.clamp_min(0.0), missed.abs())
+        return (missed <= _TOLERANCE * times(torch.maximum(u.abs(), self.x.abs()), rows.abs().mT)).all(dim=-1)
 
     def scale(self, u: Tensor) -> Tensor:
         """The size of the numbers whose rounding is in u ``(s, p, n)``."""
@@ -176,8 +195,8 @@ class Ascent:
             fraction = torch.where(over, fraction * (slope / (slope - there)).clamp(0.0, 0.5), fraction)
         return fraction, u, close
 
-    def corrected(self, u: Tensor, multiplier: Tensor, force: Tensor) -> Tensor:
-        """Moves the free points until the rows in force hold to round-off."""
+    def corrected(self, u: Tensor, multiplier: Tensor, force: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves the free points until the rows in force hold to round-off; with the multipliers of this."""
         region, tiny, missed, goal = self.region, torch.finfo(u.dtype).tiny, self.target, self.target
         for correction in range(_CORRECTIONS + 1):
             goal = self.target + region.noise * multiplier
@@ -191,16 +210,16 @@ class Ascent:
         missed = torch.where(force, missed, (region.functional(u) - self.target).clamp_min(0.0))
         size = region.sizes(u, goal).maximum(0.01 * region.sizes(self.scale(u), goal))
         size = size.maximum(self.target.abs())  # the noise of a row may make its goal round-off
-        self.check(float((missed / size.clamp_min(tiny)).max()))
-        return u
+        self.worst = float((missed / size.clamp_min(tiny)).max())
+        return u, multiplier
 
-    def check(self, worst: float) -> None:
+    def check(self) -> None:
         """Raises ConvergenceError unless the rows hold."""
-        if not worst <= _TOLERANCE:
+        if not self.worst <= _TOLERANCE:
             raise ConvergenceError(
-                f"The law is missed by {worst:.3g} of |b| + Σ|w u| (required {_TOLERANCE:g}): no field meets law and "
-                "inequalities together, or the prior is further from them than float64 resolves. Check the right-hand "
-                "sides and the bounds, means and variances of the prior."
+                f"The law is missed by {self.worst:.3g} of |b| + Σ|w u| (required {_TOLERANCE:g}): no field meets law "
+                "and inequalities together, or the prior is further from them than float64 resolves. Check the "
+                "right-hand sides and the bounds, means and variances of the prior."
             )
 
 

@@ -18,6 +18,7 @@ from probconserv.posterior import check_batch
 from solvers.recording import are_readable
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
+_RESOLVED = 64 * torch.finfo(torch.float64).eps  # of the prior's values; a total that close to an end is moved to it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +91,8 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     division, first = constraint.division, 0 if constraint.law is None else constraint.law.G.shape[-2]
     bounded = division.places.to(mean.device) >= first
     rows = _Rows(near, far, division.sorted(target), division.sorted(noise), bounded, bool(constraint.order))
-    lower, upper, moved = rows.closed(lower, upper)
+    size = mean.detach().abs() + variance.detach().clamp_min(0.0).sqrt()
+    lower, upper, moved = rows.closed(lower, upper, size)
     if constraint.order:
         lower, upper = _tightened(constraint, lower, upper)
     arranged = [_arranged(constraint, values) for values in (variance, lower, upper, far)]
@@ -140,42 +142,72 @@ class _Rows:
     bounded: Tensor
     ordered: bool
 
-    def closed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def closed(self, lower: Tensor, upper: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds and totals: where a row asks for an end of what the bounds allow, its points are fixed there.
+
+        It does within the rounding of values of that ``size`` ``(*batch, n)`` already, in which multipliers are
+        resolved. Points that one row fixes may leave another no choice.
 
         Raises:
             InfeasibleConstraintError: If a row asks for more or less than the bounds allow.
         """
         if not self.target.shape[-1]:
             return lower, upper, self.target
-        readable, (smallest, largest) = are_readable(self.target, lower, upper), self._ends(lower, upper)
-        within = (self.noise > 0) | ((self.target > smallest) & (self.bounded | (self.target < largest)))
-        if readable and bool(within.all()):
-            return lower, upper, self.target
-        smallest, largest = self._checked((smallest, largest), readable)
+        readable, target, slack = are_readable(self.target, lower, upper), self.target, self._sizes(_RESOLVED * size)
         exact = (self.noise == 0) & ~self.bounded
-        moved = torch.where(exact, torch.minimum(self.target, largest), self.target)
-        moved = torch.where(exact | self.bounded, torch.maximum(moved, smallest), self.target)
-        at_smallest, at_largest = (exact | self.bounded) & (moved == smallest), exact & (moved == largest)
-        moved = self.target + (moved - self.target).detach()
-        low = self._touches(at_smallest, 1.0) | self._touches(at_largest, -1.0)
-        high = self._touches(at_smallest, -1.0) | self._touches(at_largest, 1.0)
-        closed = torch.where(high, upper, lower), torch.where(low, lower, upper)
-        if readable and bool((low & high & (lower < upper)).any()):
-            raise InfeasibleConstraintError(
-                "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
-                "different values at one point; correct the right-hand sides or the bounds."
-            )
-        self._checked(self._ends(*closed), readable)
-        return *closed, moved
+        for _ in range(self.target.shape[-1]):
+            smallest, largest = self._ends(lower, upper)
+            within = (target > smallest + slack) & (self.bounded | (target < largest - slack))
+            if readable and bool(((self.noise > 0) | within).all()):
+                break
+            smallest, largest = self._checked((smallest, largest), slack, readable)
+            at_smallest = (exact | self.bounded) & (target <= smallest + slack)
+            at_largest = exact & (target >= largest - slack) & ~at_smallest
+            moved = torch.where(at_smallest, smallest, torch.where(at_largest, largest, target))
+            lost = (moved - target).detach()
+            slack, target = slack + self._sizes(self._changes(lost)), target + lost
+            low = self._touches(at_smallest, 1.0) | self._touches(at_largest, -1.0)
+            high = self._touches(at_smallest, -1.0) | self._touches(at_largest, 1.0)
+            if readable and bool((low & high & (lower < upper)).any()):
+                raise InfeasibleConstraintError(
+                    "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
+                    "different values at one point; correct the right-hand sides or the bounds."
+                )
+            before = lower, upper
+            lower, upper = torch.where(high, upper, lower), torch.where(low, lower, upper)
+            if not readable or all(torch.equal(*pair) for pair in zip(before, (lower, upper), strict=True)):
+                break
+        self._checked(self._ends(lower, upper), slack, readable)
+        return lower, upper, target
 
-    def _checked(self, ends: tuple[Tensor, Tensor], readable: bool) -> tuple[Tensor, Tensor]:
+    def _sizes(self, values: Tensor) -> Tensor:
+        """Σ_j |G_ij| values_j of values ``(*batch, n)`` that are not negative, without derivatives ``(*batch, k)``."""
+        columns = values[..., None, :]
+        sizes = [(columns @ self.far.detach().abs().mT)[..., 0, :]]
+        if self.near is not None:
+            sizes.insert(0, self.near.mapped(torch.abs).functional(columns)[..., 0, :].detach())
+        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in sizes))
+        return torch.cat([part.expand(*batch, part.shape[-1]) for part in sizes], dim=-1)
+
+    def _changes(self, lost: Tensor) -> Tensor:
+        """By how much a point may change ``(*batch, n)`` if totals change so ``(*batch, k)`` and it alone follows."""
+        k, lost = 0 if self.near is None else self.near.shape[-2], lost.abs()
+        used = self.far != 0
+        far = torch.where(used, lost[..., k:, None] / torch.where(used, self.far, 1.0).abs(), 0.0).detach()
+        changes = far.sum(dim=-2)
+        if self.near is None:
+            return changes
+        inverse = self.near.mapped(lambda w: torch.where(w == 0, 0.0, 1.0 / torch.where(w == 0, 1.0, w).abs()))
+        unit = self.near.entries.new_ones(self.near.shape[-1])
+        return changes - inverse.subtract(None, unit, lost[..., None, :k])[..., 0, :].detach()
+
+    def _checked(self, ends: tuple[Tensor, Tensor], slack: Tensor, readable: bool) -> tuple[Tensor, Tensor]:
         """The ends for every right-hand side, with an error where one is outside."""
         smallest, largest = (end.expand(self.target.shape) for end in ends)
         if not readable:
             return smallest, largest
         scale = self.target.abs() + sum(torch.where(end.isfinite(), end.abs(), 0.0) for end in (smallest, largest))
-        scale = _ROUNDING * scale
+        scale = _ROUNDING * scale + slack
         outside = ((self.noise == 0) & (self.target < smallest - scale)) | (
             (self.noise == 0) & ~self.bounded & (self.target > largest + scale)
         )
