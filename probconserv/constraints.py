@@ -113,15 +113,17 @@ class LinearConstraint:
         return replace(self, noise_variance=self.noise + self.rule_variance, rule_variance=None)
 
     def selected(self, rows: Tensor) -> "LinearConstraint":
-        """The law of some of its rows, a mask ``(k,)``, maybe of none."""
+        """The law of some of its rows, a mask ``(k,)``; of none of them, a law that says nothing."""
         G = self.rows[..., rows, :]
         G = as_sparse_rows(G) if isinstance(self.G, Rows) and bool(rows.any()) else G
-        parts = [self.b, as_tensor(self.noise_variance), self.rule_variance]
-        b, noise, rule = (part[..., rows] if isinstance(part, Tensor) and part.ndim else part for part in parts)
-        law = object.__new__(LinearConstraint)  # of checked values, and not refused for having no row
-        for name, value in (("G", G), ("b", b), ("noise_variance", noise), ("shape", self.shape)):
+        noise, rule = (
+            part[..., rows] if isinstance(part, Tensor) and part.ndim else part
+            for part in (self.noise_variance, self.rule_variance)
+        )
+        law = object.__new__(LinearConstraint)  # its values are checked, and users may not state a law without rows
+        values = {"G": G, "b": self.b[..., rows], "noise_variance": noise, "shape": self.shape, "rule_variance": rule}
+        for name, value in values.items():
             object.__setattr__(law, name, value)
-        object.__setattr__(law, "rule_variance", rule)
         return law
 
     @property

@@ -244,8 +244,11 @@ class Posterior(MultivariateNormal):
 
     def _under(self, prior: MultivariateNormal, of_law: Callable[[LinearConstraint], LinearConstraint]) -> "Posterior":
         """Another prior under the law, changed like it."""
-        result = Posterior(prior, of_law(self.constraint), validate=self.gain.checked)
-        result.stated = of_law(self.stated)
+        changed = of_law(self.stated)
+        left_out = torch.zeros(changed.b.shape[-1], dtype=torch.bool, device=changed.b.device)
+        law = of_law(self.constraint) if self.constraint.b.shape[-1] else changed.selected(left_out)
+        result = Posterior(prior, law, validate=self.gain.checked)
+        result.stated = changed
         return result
 
     def _plain(self) -> MultivariateNormal:

@@ -143,7 +143,8 @@ def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: i
         if joined.law is None:
             raise
         posterior = posterior_of(prior, joined.law, True)
-        return Projected(posterior, replace(joined, law=posterior.constraint), **options)
+        law = posterior.constraint if posterior.constraint.b.shape[-1] else None
+        return Projected(posterior, replace(joined, law=law), **options)
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:

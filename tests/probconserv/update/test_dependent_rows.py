@@ -1,6 +1,7 @@
 """Rows that depend on each other: redundant ones do not count, nearly dependent ones are used as far as they differ."""
 
 import math
+import pickle
 from itertools import permutations
 
 import pytest
@@ -183,3 +184,15 @@ def test_gradients_through_nearly_dependent_rows():
         scale = (TRUTH + 0.5).requires_grad_()
         gradients.append(torch.autograd.grad(mean(scale, law), scale)[0])
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_what_is_left_of_redundant_rows_is_expanded_indexed_shifted_and_pickled():
+    fixed = Normal(TRUTH, torch.zeros(12, dtype=double), validate_args=False)
+    for prior in (prior_of("normal"), fixed):
+        posterior = condition(prior, zones(False) & WHOLE)
+        assert posterior.stated.b.shape == (4,)
+        several = posterior.expand(torch.Size([2]))
+        for same in (several[0], posterior + 0.0, posterior * 1.0, pickle.loads(pickle.dumps(posterior))):
+            assert torch.allclose(same.mean, posterior.mean)
+            assert float(zones(False).residual(same.rsample((3,))).abs().max()) < 1e-12
+            assert float(same.log_evidence) == pytest.approx(float(posterior.log_evidence), abs=1e-12)
