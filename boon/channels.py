@@ -14,6 +14,7 @@ from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
 from boon.operator import BOON
 from boon.scores import relative_residual
+from solvers.grids import Grid
 
 
 class ChannelBOON(nn.Module):
@@ -100,6 +101,14 @@ class ChannelBOON(nn.Module):
         check_tensor(u)
         parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
         return [channel.discretise(part, value, order=order) for part, channel, value in parts]  # type: ignore[operator]
+
+    def response(self, grid: Grid | None, fields: Float[Tensor, "..."] | None = None) -> Tensor:
+        """``BOON.response`` of every channel ``(channels, *space)``."""
+        if fields is None:
+            return torch.cat([channel.response(grid) for channel in self.channels])  # type: ignore[operator]
+        axis = -1 - len(self.channels[0].conditions)  # type: ignore[arg-type]
+        parts = zip(self.channels, fields.split(1, dim=axis), strict=True)
+        return torch.cat([channel.response(grid, part) for channel, part in parts], dim=axis)  # type: ignore[operator]
 
     def _values(self, u: Tensor, boundary: Sequence[SideValues | None] | None) -> Sequence[SideValues | None]:
         count = len(self.channels)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import SideValues, check_conditions, check_lengths, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
+from boon.conditions.response import homogeneous, response
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
@@ -19,6 +20,7 @@ from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuralope
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
 from solvers import Periodic
+from solvers.grids import Grid
 from solvers.recording import check_recording
 
 
@@ -182,6 +184,31 @@ class BOON(nn.Module):
         order = self.order if order is None else order
         _check_order(order)
         return discretise(self.conditions, self.lengths, boundary, u, order)
+
+    def response(self, grid: Grid | None, fields: Float[Tensor, "..."] | None = None) -> Tensor:
+        """How a field moves when its total changes and what it meets at the sides does not: r with B r = 0.
+
+        ``probconserv.Rollout`` and other updates of the output add multiples of it, so that the conditions still hold.
+
+        Args:
+            grid: Grid of the field, of which the shape is used.
+            fields: Changes of fields ``(*batch, channels, *space)``, for which B is made 0: the nodes that a side sets
+                follow the others.
+
+        Returns:
+            r ≥ 0 ``(channels|1, *space)``, float64, the solution of −Δ r = 1 with B r = 0, up to a factor, see
+            ``conditions.response``; or the ``fields`` with new boundary nodes, linear in them.
+
+        Raises:
+            InvalidArgumentError: If coefficients of Robin differ between samples, or no r has one sign.
+        """
+        if fields is None:
+            assert grid is not None
+            boundary = homogeneous(self.conditions, self.lengths, grid.shape, self.order, torch.empty(()))
+            return response(boundary, self.lengths, grid.shape)
+        axes = len(self.conditions) + 1
+        boundary = homogeneous(self.conditions, self.lengths, fields.shape[1 - axes :], self.order, fields)
+        return prescribe(fields.reshape(-1, *fields.shape[-axes:]), boundary).reshape(fields.shape)
 
     def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
         """The operator with corrected layers; under a normalisation they carry data of the normalised field."""

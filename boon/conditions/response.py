@@ -1,0 +1,156 @@
+"""How a field moves when its total changes, without a change of what the conditions say: (κ² − Δ) r = 1, B r = 0.
+
+Where no condition varies along its side, r is a product of solutions along the axes, 1 − Σ_s α_s (exp(−κ d_s) +
+exp(−κ (2L − d_s))) with the distance d_s from side s: B of a product vanishes where that of a factor does. Else one
+sparse system has κ² − Δ at the nodes that no side sets and B at the others. Sides without conditions reflect. κ is as
+small as r ≥ 0 allows: r is constant between given gradients, nearly a parabola between given values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boon.conditions.discretisation import AxisCondition, conditions_of, discretise
+from boon.conditions.functionals import Boundary, Functional, prescribe
+from boon.conditions.varying import Varying
+from boon.errors import InvalidArgumentError
+from solvers import Dirichlet, Neumann, Robin
+
+_RATES = tuple((1e-3 * 8**power) ** 0.5 for power in range(12))  # κ times the length of an axis, the longest
+_ROUNDING = 1e-9  # of B 1, relative to its terms: derivatives of a constant
+_NEGATIVE = 1e-6  # least r, relative to the largest, that is an error of the iterative solver
+
+
+def homogeneous(
+    conditions: Sequence[AxisCondition], lengths: Sequence[float], shape: Sequence[int], order: int, like: Tensor
+) -> Boundary:
+    """The conditions with data 0 on a grid, for fields with the device of ``like``; coefficients may have channels.
+
+    Raises:
+        InvalidArgumentError: If coefficients of Robin differ between samples.
+    """
+    tensors = [
+        each
+        for pair in conditions
+        for side in pair or ()
+        for part in conditions_of(side)
+        if isinstance(part, Robin)
+        for each in (part.a, part.b)
+        if isinstance(each, Tensor | np.ndarray) and each.ndim > 1
+    ]
+    if any(each.shape[0] > 1 for each in tensors):
+        raise InvalidArgumentError(
+            "Coefficients of Robin that differ between samples have another response for every sample; wrap the "
+            "operator once for each, or give coefficients (1, channels, *face)."
+        )
+    without = [None if pair is None else (_without_data(pair[0]), _without_data(pair[1])) for pair in conditions]
+    channels = max([1, *(each.shape[1] for each in tensors)])
+    return discretise(without, lengths, None, like.new_zeros((1, channels, *shape), dtype=torch.float64), order)
+
+
+def response(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...]) -> Tensor:
+    """r ≥ 0 with B r = 0 to round-off ``(channels|1, *space)``, float64, with the largest value 1.
+
+    Args:
+        boundary: Conditions with data 0, as ``homogeneous`` gives them.
+        lengths: Length of every axis.
+        shape: Nodes along every axis.
+
+    Raises:
+        InvalidArgumentError: If no r has one sign, since a Robin side is a strong source.
+    """
+    channels = max([1, *(data.shape[1] for data in boundary.data)])
+    r = torch.ones(1, channels, *shape, dtype=torch.float64)
+    if boundary.varying:
+        solved = [_solved(boundary, lengths, shape, channel) for channel in range(channels)]
+        r = torch.stack(solved)[None]
+    else:
+        for axis, numbers in boundary.by_axis().items():
+            r = r * _along([boundary.functionals[number] for number in numbers], axis, shape)
+    r = prescribe(r, boundary)[0]
+    return r / r.flatten(1).amax(dim=1).reshape(-1, *[1] * len(shape)).clamp_min(torch.finfo(r.dtype).tiny)
+
+
+def _along(sides: Sequence[Functional], axis: int, shape: tuple[int, ...]) -> Tensor:
+    """The factor of r that varies along an axis ``(1, 1, *space)``, constant along the others."""
+    x = torch.linspace(0.0, 1.0, shape[axis], dtype=torch.float64)
+    one = torch.ones_like(x).reshape(1, 1, *[-1 if other == axis else 1 for other in range(len(shape))])
+    of_one = torch.stack([side.read(one).flatten() for side in sides])
+    size = torch.stack([side.scale(one).flatten() for side in sides])
+    of_one = torch.where(of_one.abs() > _ROUNDING * size, of_one, 0.0)
+    for rate in _RATES:
+        distances = [1.0 - x if side.last else x for side in sides]
+        parts = torch.stack([(-rate * d).exp() + (-rate * (2.0 - d)).exp() for d in distances])
+        fields = parts.reshape(-1, *one.shape[1:])
+        rows = torch.stack([side.read(fields).flatten() for side in sides])
+        amounts = torch.linalg.solve_ex(rows, of_one)[0]
+        r = one - (amounts.reshape(-1, *[1] * (one.ndim - 1)) * fields).sum(dim=0, keepdim=True)
+        if bool(r.isfinite().all()) and float(r.min()) >= -_NEGATIVE * float(r.max()):
+            return r
+    raise _no_sign()
+
+
+def _solved(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...], channel: int) -> Tensor:
+    """r of a channel by one sparse system, where conditions vary along sides."""
+    from scipy.sparse import coo_array, diags_array
+    from scipy.sparse.linalg import LinearOperator, bicgstab, spilu, spsolve
+
+    nodes = np.arange(np.prod(shape)).reshape(shape)
+    triples = list(_side_rows(boundary.varying, nodes, channel))
+    free = np.ones(nodes.size)
+    free[np.concatenate([row for row, _, _ in triples])] = 0.0
+    inside = free.reshape(shape) == 1
+    for axis, count in enumerate(shape):
+        ends = [-2, 1] if axis in boundary.periodic else [1, -2]  # beyond an end: round the axis, or reflected
+        before, after = (nodes.take(np.arange(count) + step, axis, mode="clip") for step in (-1, 1))
+        for neighbours, end, beyond in ((before, 0, ends[0]), (after, -1, ends[1])):
+            np.moveaxis(neighbours, axis, 0)[end] = nodes.take(beyond, axis)
+        for to, weight in ((nodes, 2.0), (before, -1.0), (after, -1.0)):
+            value = np.full(int(free.sum()), weight * ((count - 1) / lengths[axis]) ** 2)
+            triples.append((nodes[inside], to[inside], value))
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
+    scale = 1.0 / np.bincount(rows, np.abs(values), nodes.size)
+    matrix = coo_array((values * scale[rows], (rows, columns)), (nodes.size, nodes.size)).tocsc()
+    for rate in _RATES:
+        system = (matrix + (rate / max(lengths)) ** 2 * diags_array(free * scale)).tocsc()
+        if len(shape) < 3:
+            r = np.asarray(spsolve(system, free * scale))
+        else:
+            inverse = LinearOperator(system.shape, spilu(system, drop_tol=1e-3, fill_factor=8).solve)
+            r = np.asarray(bicgstab(system, free * scale, M=inverse, rtol=1e-6)[0])
+        if np.isfinite(r).all() and r.min() >= -_NEGATIVE * r.max():
+            return torch.from_numpy(r.reshape(shape))
+    raise _no_sign()
+
+
+def _side_rows(
+    sides: Sequence[Varying], nodes: np.ndarray, channel: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows, columns and weights of B at the nodes that sides set."""
+    for side in sides:
+        a, b = (each[0, min(channel, each.shape[1] - 1)].cpu().numpy() for each in (side.a, side.b))
+        holds = side.holds.cpu().numpy()
+        strip = [np.asarray(nodes.take(-1 - j if side.last else j, side.axis)) for j in range(len(side.gradient))]
+        for j, (at, weight) in enumerate(zip(strip, side.gradient, strict=True)):
+            values = b * weight + (a if j == 0 else 0.0)
+            yield strip[0][holds], at[holds], np.asarray(values)[holds]
+
+
+def _no_sign() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "No field of one sign meets the conditions with data 0; check the signs of a and b of Robin (∂u/∂x is not the "
+        "outward derivative)."
+    )
+
+
+def _without_data(side: Any) -> Any:
+    """A side with data 0."""
+    if isinstance(side, tuple):
+        return tuple(replace(part, condition=_without_data(part.condition)) for part in side)
+    if isinstance(side, Neumann):
+        return Neumann(0.0)
+    return replace(side, value=0.0) if isinstance(side, Dirichlet | Robin) else side

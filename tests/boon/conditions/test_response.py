@@ -1,0 +1,110 @@
+"""A field plus a multiple of the response meets what the field met."""
+
+import pytest
+import torch
+from torch import nn
+
+from boon import BOON, ChannelBOON, Part, Prescription, boundary_error
+from boon.errors import InvalidArgumentError
+from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from tests.strategies import normal
+
+VALUE, SLOPE, ROUND = Dirichlet(0.7), Neumann(0.3), Periodic()
+FIRST, LAST = Robin(1.0, -0.2, 0.4), Robin(1.0, 0.2, 0.4)
+FLAT = Neumann(0.0)
+WAVY = Robin(lambda y: 1 + 0.5 * torch.sin(6 * y), -0.2, 0.4)
+CASES = {
+    "values": [(VALUE, Dirichlet(0.2))],
+    "slopes": [(SLOPE, SLOPE)],
+    "Robin": [(FIRST, LAST)],
+    "value, Robin": [(VALUE, LAST)],
+    "slope, free": [(SLOPE, None)],
+    "value, free": [(VALUE, None)],
+    "a source": [(Robin(1.0, 0.3, 0.4), LAST)],
+    "Robin by channel": [(Robin(torch.tensor([[1.0, 2.0]]), -0.2, 0.4), LAST)],
+    "periodic": [(ROUND, ROUND)],
+    "2-D mixed": [(VALUE, SLOPE), (FIRST, VALUE)],
+    "2-D free, mixed": [None, (VALUE, SLOPE)],
+    "2-D periodic": [(VALUE, LAST), (ROUND, ROUND)],
+    "2-D parts": [((Part(VALUE, (0.2, 0.5)), Part(SLOPE)), LAST), (FLAT, FLAT)],
+    "2-D parts, periodic": [((Part(VALUE, (0.2, 0.5)), Part(SLOPE)), LAST), (ROUND, ROUND)],
+    "2-D part, free": [(Part(FIRST, (0.3, 0.6)), VALUE), (FLAT, None)],
+    "2-D Robin of place": [(WAVY, SLOPE), (FLAT, VALUE)],
+    "3-D mixed": [(VALUE, SLOPE), (ROUND, ROUND), (FIRST, LAST)],
+    "3-D part": [(Part(VALUE, ((0.2, 0.5), (0.3, 0.8))), SLOPE), (FLAT, FLAT), (FIRST, LAST)],
+}
+
+
+def grid_of(dimension: int) -> NodeGrid:
+    count = {1: 41, 2: 21, 3: 13}[dimension]
+    return NodeGrid((0.0,) * dimension, (1.0,) * dimension, tuple(count - 2 * axis for axis in range(dimension)))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_fields_that_move_by_the_response_meet_the_same_conditions(name: str, order: int):
+    """To a hundred roundings of the terms of B: those of the field, times the sum of stencils at corners."""
+    conditions = CASES[name]
+    grid = grid_of(len(conditions))
+    model = BOON(nn.Identity(), conditions, correction=Prescription(), order=order)
+    response = model.response(grid)
+    assert response.dtype == torch.float64
+    assert 0 <= float(response.min()) < float(response.max()) + 1e-15
+    assert response.flatten(1).amax(dim=1).tolist() == pytest.approx([1.0] * len(response), abs=1e-15)
+    for dtype in (torch.float32, torch.float64):
+        u = model(normal(3, 2, *grid.shape).to(dtype))
+        change = normal(3, 2, *[1] * grid.dimension, seed=1)
+        moved = (u.double() + response * change).to(dtype)
+        missed = boundary_error(moved, model.discretise(u)).relative_maximum
+        assert missed < 100 * torch.finfo(dtype).eps
+    like = model.response(None, normal(2, 2, *grid.shape))  # any change of a field, made to meet data 0
+    moved = model(normal(2, 2, *grid.shape)) + like
+    assert boundary_error(moved, model.discretise(moved)).relative_maximum < 1e-13
+
+
+def test_the_response_is_constant_between_gradients_and_a_parabola_between_values():
+    x = grid_of(1).points
+    of = lambda *pair: BOON(nn.Identity(), [pair], correction=Prescription()).response(grid_of(1))[0]  # noqa: E731
+    torch.testing.assert_close(of(SLOPE, SLOPE), torch.ones_like(x), rtol=0, atol=1e-15)
+    torch.testing.assert_close(of(ROUND, ROUND), torch.ones_like(x), rtol=0, atol=1e-15)
+    torch.testing.assert_close(of(VALUE, VALUE), 4 * x * (1 - x), rtol=0, atol=1e-3 / 8)  # κ²/8
+    robin = 0.2 + x - x.square()  # of −r″ = 2, r = .2 r′ at 0 and r = −.2 r′ at 1
+    torch.testing.assert_close(of(FIRST, LAST), robin / robin.max(), rtol=0, atol=1e-3 / 2)
+    half = of(VALUE, None)
+    torch.testing.assert_close(half, x * (2 - x), rtol=0, atol=1e-3)
+
+
+def test_parts_of_a_side_give_a_smooth_response():
+    """−Δ r is one constant inside, as the sparse system says, and equal to the product where no side has parts."""
+    conditions = CASES["2-D parts"]
+    r = BOON(nn.Identity(), conditions, correction=Prescription()).response(grid_of(2))[0]
+    h, k = (1 / (count - 1) for count in r.shape)
+    inside = r[1:-1, 1:-1]
+    along = (r[2:, 1:-1] - 2 * inside + r[:-2, 1:-1]) / h**2, (r[1:-1, 2:] - 2 * inside + r[1:-1, :-2]) / k**2
+    curvature = (-along[0] - along[1])[1:-1, 1:-1]
+    assert float(curvature.std() / curvature.mean()) < 1e-2  # of κ² r
+    whole = [(Part(VALUE), Part(SLOPE)), (FLAT, FLAT)]
+    plain = [(VALUE, SLOPE), (FLAT, FLAT)]
+    same = [BOON(nn.Identity(), each, correction=Prescription()).response(grid_of(2)) for each in (whole, plain)]
+    torch.testing.assert_close(*same, rtol=0, atol=1e-3)
+
+
+def test_every_channel_has_the_response_of_its_own_conditions():
+    model = ChannelBOON(nn.Identity(), [[(VALUE, VALUE)], [(SLOPE, SLOPE)]])
+    response = model.response(CellGrid(0.0, 1.0, 31))
+    assert response.shape == (2, 31)
+    assert response[0, 0] == 0
+    torch.testing.assert_close(response[1], torch.ones_like(response[1]), rtol=0, atol=1e-15)
+    moved = model(normal(3, 2, 31)) + model.response(None, normal(4, 3, 2, 31))
+    for channel, each in zip(moved.flatten(0, 1).split(1, dim=1), model.channels, strict=True):
+        assert boundary_error(channel, each.discretise(channel)).relative_maximum < 1e-13
+
+
+def test_conditions_without_one_response_are_refused():
+    by_sample = Robin(torch.rand(3, 1) + 0.5, -0.2, 0.0)
+    with pytest.raises(InvalidArgumentError, match="differ between samples have another response"):
+        BOON(nn.Identity(), [(by_sample, LAST)]).response(grid_of(1))
+    fed = Robin(1.0, 0.005, 0.0)  # even one step inside the boundary node has the other sign
+    for conditions in ([(fed, VALUE)], [((Part(fed, (0.2, 0.5)), Part(SLOPE)), VALUE), (FLAT, FLAT)]):
+        with pytest.raises(InvalidArgumentError, match="No field of one sign"):
+            BOON(nn.Identity(), conditions).response(grid_of(len(conditions)))
