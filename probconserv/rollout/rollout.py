@@ -21,6 +21,7 @@ from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.step_update import StepUpdate
+from probconserv.rollout.wall_response import wall_response
 from probconserv.rollout.walls import AllFluxes, Exchange, Walls, check_flux, exchange_of, integrated
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
@@ -68,12 +69,14 @@ class Trajectory(NamedTuple):
 class Rollout(nn.Module):
     """An operator from field to field, step by step, with the balance of an open system met in every step.
 
-    The operator is any callable; one from ``boon`` inside meets the walls as well. The balance holds to round-off,
-    unless it has a variance; the initial value is kept, and fixed values are those of the operator. Results can be
-    differentiated, and the module compiled, or exported where all data are tensors.
+    The operator is any callable; what one from ``boon`` meets at the walls is met after every step, to round-off. The
+    balance holds to round-off, unless it has a variance; the initial value is kept, and fixed values are those of the
+    operator. Results can be differentiated, and the module compiled, or exported where all data are tensors.
 
     Args:
-        operator: From ``(*batch, c, *space)``, and what ``inputs`` hold for the step, to the field one step on.
+        operator: From ``(*batch, c, *space)``, and what ``inputs`` hold for the step, to the field one step on. Where
+            it has a method ``response(grid, fields=None)``, see ``boon.BOON.response``, or is a module or function that
+            holds one operator with it, fields move without leaving what they meet at the walls.
         grid: Nodes or cells of the field.
         flux: What the data of the walls are. None: fluxes. A function from the values at a wall ``(*batch, c, *face)``
             and the data there ``(*batch, m, *face)`` to the flux along +axis ``(*batch, k, *face)``, such as −κ(u) g
@@ -82,9 +85,12 @@ class Rollout(nn.Module):
             of a prediction are wrong.
         source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
             volume and time; by the trapezoid rule, solved for the new field.
-        update: How what is missing is spread; uniformly by default.
+        update: How what is missing is spread; uniformly by default, but for walls that the operator meets.
         conserved: The channels that have a balance, k of them; all by default.
         tolerance: Of the iteration for fluxes and sources that depend on the field, relative to ∫ |u|.
+
+    Warns:
+        UserWarning: If the operator meets walls that are not protected; the text says why.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Rollout(nn.Module):
         self.operator, self.grid, self.flux, self.source = operator, grid, flux, source
         self.update = StepUpdate() if update is None else update
         self.conserved, self.tolerance = conserved, tolerance
+        self.walls = wall_response(operator, grid)
 
     def forward(
         self,
@@ -260,7 +267,7 @@ class Rollout(nn.Module):
             )
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
         weights = self.grid.weights.to(times.device)
-        response, covariance = self.update.response(weights, self._channels(count), count)
+        response, covariance = self.update.response(weights, self._channels(count), count, self.walls)
         noise = None if exact else self.update.noise(exchange.noise, state.total)
         trust = None
         if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹

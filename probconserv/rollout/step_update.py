@@ -22,7 +22,9 @@ from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import as_tensor, square_root
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import FittedCovariance
+from probconserv.rollout.wall_response import WallResponse, operators_with_walls
 from probconserv.sampling import draw
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,8 +34,9 @@ class StepUpdate:
     Args:
         covariance: Σ of the operator's error in one step: variances ``(c, *space)``, or a covariance over all channels
             and points, such as that of ``fit_covariance``. Without it every value of a channel moves by the same amount
-            (HardC), which leaves differences, and so gradients at the walls, as they are.
-        fixed: Values that do not move, ``(*space)`` or ``(c, *space)``: walls where the operator meets given values.
+            (HardC); around an operator that meets walls, by the response of its walls.
+        fixed: Values that do not move, ``(*space)`` or ``(c, *space)``. Walls that an operator with a ``response``
+            meets, as those of ``boon`` have, do not leave what they meet in any case.
         total_variance: Variance of the operator's error of the totals in one step, a number or ``(k,)``, where there is
             no covariance; that of the law is weighed against it.
         noise_variance: σ² of the balance of a step, a number or ``(k,)``, added to that of the trapezoid rule. Without
@@ -69,20 +72,23 @@ class StepUpdate:
             return None
         return own.expand(1, like.shape[-1]) if of_rule is None else of_rule + own
 
-    def response(self, weights: Tensor, channels: tuple[int, ...], count: int) -> tuple[Tensor, Tensor]:
+    def response(
+        self, weights: Tensor, channels: tuple[int, ...], count: int, walls: WallResponse | None = None
+    ) -> tuple[Tensor, Tensor]:
         """How fields move when a total changes by one ``(k, c·points)``, and the covariance of totals ``(k, k)``.
 
         Args:
             weights: Quadrature weights ``(*space)``.
             channels: The channels that have a total.
             count: Number c of channels.
+            walls: What moves without leaving the walls that the operator meets; None if it meets none.
 
         Raises:
             DependentConstraintsError: If no value may move that a total counts.
         """
         of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
         rows = (of_channel[..., None] * weights.flatten()).flatten(1)
-        covariance, epsilon = self._covariance(weights, channels, count), torch.finfo(torch.float64).eps
+        covariance, epsilon = self._covariance(weights, channels, count, walls), torch.finfo(torch.float64).eps
         try:
             gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
         except DependentConstraintsError as error:
@@ -95,9 +101,27 @@ class StepUpdate:
         if self.covariance is None and self.total_variance is not None:
             deviation = square_root(as_tensor(self.total_variance).to(totals.device)).expand(len(rows))
             totals = totals * deviation * deviation[:, None]
-        return gain.correct(torch.zeros_like(rows), units), totals
+        response = gain.correct(torch.zeros_like(rows), units)
+        if walls is not None:
+            response = walls.kept(response.reshape(-1, count, *weights.shape)).flatten(1)
+            response = torch.linalg.solve(response @ rows.mT, response)
+            self._check_fixed(response, (count, *weights.shape))
+        return response, totals
 
-    def _covariance(self, weights: Tensor, channels: tuple[int, ...], count: int) -> LinearOperator:
+    def _check_fixed(self, response: Tensor, shape: tuple[int, ...]) -> None:
+        """Refuses fixed values that conditions at walls move."""
+        if self.fixed is None or not are_readable(response):
+            return
+        fixed = _of_shape(self.fixed.to(response.device), shape, "fixed").flatten()
+        if bool((response.detach()[:, fixed] != 0).any()):
+            raise InvalidArgumentError(
+                "fixed holds values at a wall where the operator meets a slope or a Robin condition, which follow the "
+                "values next to them; leave them out of fixed: walls that the operator meets are kept without it."
+            )
+
+    def _covariance(
+        self, weights: Tensor, channels: tuple[int, ...], count: int, walls: WallResponse | None
+    ) -> LinearOperator:
         shape = (count, *weights.shape)
         moving = torch.ones(shape, dtype=torch.float64, device=weights.device)
         if self.fixed is not None:
@@ -115,6 +139,9 @@ class StepUpdate:
             return DiagLinearOperator(
                 (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
             )
+        if walls is not None:
+            of_walls = walls.shape.to(weights.device)
+            moving = moving * _of_shape(of_walls[0] if len(of_walls) == 1 else of_walls, shape, "response of operator")
         counted = torch.zeros(count, dtype=torch.float64, device=weights.device)
         counted[list(channels)] = 1.0
         size = (moving * weights).flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
@@ -142,7 +169,7 @@ def with_errors(
     """The operator plus a draw of its error in one step, new in every step.
 
     A ``Rollout`` of several copies of a field, an axis of members first, is then an ensemble whose members meet the
-    balance: draws of the operator's prediction given the law.
+    balance: draws of the operator's prediction given the law. Draws leave what an operator of ``boon`` meets at walls.
 
     Args:
         operator: From ``(*batch, c, *space)`` to the field one step on.
@@ -150,9 +177,12 @@ def with_errors(
         generator: Source of random numbers.
     """
 
+    walls = operators_with_walls(operator)
+
     def perturbed(field: Tensor, *inputs: Tensor) -> Tensor:
         predicted = operator(field, *inputs)
         drawn = draw(errors, (predicted.numel() // errors.mean.shape[-1],), generator)
-        return predicted + drawn.to(predicted).reshape(predicted.shape)
+        drawn = drawn.to(predicted).reshape(predicted.shape)
+        return predicted + (walls[0].response(None, drawn) if len(walls) == 1 else drawn)
 
     return perturbed

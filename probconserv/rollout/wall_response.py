@@ -1,0 +1,78 @@
+"""How fields move when their totals do, without leaving what an operator meets at its walls."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from probconserv.errors import LibraryError
+from solvers.grids import Grid
+
+_DEPTH = 4  # functions within functions that are searched for an operator
+
+
+@dataclass(frozen=True, eq=False)
+class WallResponse:
+    """The response of an operator that meets walls; build it with ``wall_response``.
+
+    Args:
+        shape: r ≥ 0 ``(c|1, *space)``, float64: fields u + r meet what u met.
+        of_operator: ``response(grid, fields)`` of the operator: changes of fields ``(*batch, c, *space)``, with the
+            values at walls such that the same holds of them.
+    """
+
+    shape: Tensor
+    of_operator: Callable[..., Tensor]
+
+    def kept(self, changes: Tensor) -> Tensor:
+        """Changes of fields ``(*batch, c, *space)`` that leave the walls as they are."""
+        return self.of_operator(None, changes)
+
+
+def wall_response(operator: Callable[..., Any], grid: Grid) -> WallResponse | None:
+    """The response of an operator, or of the one that a module or function holds; None if none has walls.
+
+    Warns:
+        UserWarning: If walls are not protected: there are several operators with walls, or a condition has no response.
+    """
+    found = operators_with_walls(operator)
+    if not found:
+        return None
+    reason = f"it holds {len(found)} operators with walls; give it a method response(grid, fields=None) of its own"
+    if len(found) == 1:
+        try:
+            return WallResponse(found[0].response(grid), found[0].response)
+        except LibraryError as error:
+            reason = str(error)
+    warnings.warn(
+        f"The rollout moves every value of a channel by the same amount, so that the walls that "
+        f"{type(operator).__name__} meets are not protected: {reason}",
+        stacklevel=3,
+    )
+    return None
+
+
+def operators_with_walls(operator: Any, depth: int = _DEPTH) -> list[Any]:
+    """The outermost operators with a method ``response`` in a module, a callable object or what a function names."""
+    if isinstance(operator, type):
+        return []
+    if callable(getattr(operator, "response", None)):
+        return [operator]
+    inner: list[Any] = []
+    if isinstance(operator, nn.Module):
+        inner = list(operator.children())
+    elif isinstance(operator, partial):
+        inner = [operator.func, *operator.args, *operator.keywords.values()]
+    elif inspect.ismethod(operator):
+        inner = [operator.__self__]
+    elif inspect.isfunction(operator) and depth:
+        variables, depth = inspect.getclosurevars(operator), depth - 1
+        inner = [*variables.nonlocals.values(), *variables.globals.values()]
+    elif callable(operator) and depth:
+        inner, depth = list(getattr(operator, "__dict__", {}).values()), depth - 1
+    found = [each for part in inner for each in operators_with_walls(part, depth)]
+    return list({id(each): each for each in found}.values())

@@ -1,0 +1,222 @@
+"""Rollouts around an operator of ``boon`` leave what it meets at walls as it is."""
+
+import pickle
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from boon import BOON, FNO, ChannelBOON, FNOConfig, Normalised, Part, Prescription, boundary_error
+from boon.scores import residuals
+from probconserv import Rollout, fit_covariance
+from probconserv.errors import InvalidArgumentError
+from probconserv.rollout import StepUpdate, with_errors
+from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from tests.strategies import normal
+
+FLAT, ROUND = (Neumann(0.0), Neumann(0.0)), (Periodic(), Periodic())
+FIRST, LAST = Robin(1.0, -0.2, 0.4), Robin(1.0, 0.2, 0.1)
+AXIS = {
+    "Dirichlet": (Dirichlet(0.3), Dirichlet(1.0)),
+    "Neumann": (Neumann(0.2), Neumann(0.1)),
+    "Robin": (FIRST, LAST),
+    "mixed": (Dirichlet(0.5), LAST),
+    "slope and free": (Neumann(0.2), None),
+}
+OTHERS = {1: [], 2: [FLAT], 3: [ROUND, FLAT]}
+
+
+def conditions_of(kind: str, dimension: int) -> list:
+    """The kind at the sides of the first axis; insulated, or periodic, along the others."""
+    if kind == "parts":
+        where = (0.2, 0.6) if dimension == 2 else ((0.0, 1.0), (0.2, 0.6))
+        return [((Part(Dirichlet(0.5), where), Part(Neumann(0.0))), LAST), *OTHERS[dimension]]
+    return [AXIS[kind], *OTHERS[dimension]]
+
+
+def setting(kind: str, dimension: int, dtype: torch.dtype) -> tuple[BOON, NodeGrid, list]:
+    """An untrained operator, its grid, and fluxes through the sides of the first axis."""
+    torch.manual_seed(0)
+    grid = NodeGrid((0.0,) * dimension, (1.0,) * dimension, {1: 33, 2: (17, 15), 3: (11, 9, 10)}[dimension])
+    network = FNO(FNOConfig(width=4, modes=(3,) * dimension, depth=1)).to(dtype)
+    conditions = conditions_of(kind, dimension)
+    walls = [(0.3, 0.1), *(None if pair is ROUND else (0.0, 0.0) for pair in conditions[1:])]
+    return BOON(network, conditions), grid, walls
+
+
+def update_of(response: str, grid: NodeGrid) -> StepUpdate | None:
+    if response == "uniform":
+        return None
+    errors = normal(12, grid.weights.numel()) * torch.linspace(0.1, 1.0, grid.weights.numel())
+    return StepUpdate(covariance=fit_covariance(errors, shrinkage=0.3))
+
+
+def check_walls(operator: BOON, u: Tensor, size: float) -> None:
+    """In float32 values to 1e-6 of the field, slopes and Robin conditions to 4 ε |u|/h: rounding of every value, times
+    stencils, whose terms a u of Robin conditions are below that; in float64 all to 1e-12 of their terms.
+    """
+    boundary = operator.discretise(u)
+    if u.dtype == torch.float64:
+        assert boundary_error(u, boundary).relative_maximum < 1e-12
+        return
+    for side, (missed, _) in zip(boundary.sides, residuals(u, boundary), strict=False):
+        value = side.given if boundary.varying else torch.tensor(side.is_value)
+        of_slopes = 4 * torch.finfo(u.dtype).eps * (u.shape[2 + side.axis] - 1)
+        assert bool((missed.abs() <= torch.where(value, 1e-6, of_slopes) * size).all())
+
+
+def check_rollout(kind: str, dimension: int, response: str, dtype: torch.dtype, steps: int) -> None:
+    operator, grid, walls = setting(kind, dimension, dtype)
+    sizes: list[float] = []
+
+    def measured(u: Tensor) -> Tensor:
+        predicted = operator(u)
+        sizes.append(float(predicted.abs().max()))
+        return predicted
+
+    rollout = Rollout(measured, grid, update=update_of(response, grid))
+    times = torch.linspace(0.0, 1.0, steps + 1)
+    with torch.no_grad():
+        for state in rollout.steps(normal(2, 1, *grid.shape).to(dtype), times, walls):
+            u, size = state.field, max(sizes[-1], float(state.field.abs().max()))
+            assert u.dtype == dtype
+            check_walls(operator, u, size)
+            missed = (u.double() * grid.weights).flatten(1).sum(dim=1) - state.total[:, 0]
+            assert float(missed.abs().max()) <= 8 * torch.finfo(dtype).eps * size
+    assert len(sizes) == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("response", ["uniform", "fitted"])
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+@pytest.mark.parametrize("kind", [*AXIS, "parts"])
+def test_what_an_operator_meets_at_walls_is_met_after_every_step(
+    kind: str, dimension: int, response: str, dtype: torch.dtype
+):
+    if kind == "parts" and dimension == 1:
+        kind = "Robin"  # the side of an interval has no parts
+    check_rollout(kind, dimension, response, dtype, steps=100 if dimension == 1 else 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("response", ["uniform", "fitted"])
+@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize("kind", [*AXIS, "parts"])
+def test_walls_are_met_after_two_hundred_steps(kind: str, dimension: int, response: str):
+    if kind == "parts" and dimension == 1:
+        kind = "mixed"
+    check_rollout(kind, dimension, response, torch.float32, steps=200)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, operator: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.operator(u)
+
+
+class Plain:
+    def __init__(self, operator: nn.Module) -> None:
+        self.operator = operator
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return self.operator(u)
+
+
+@torch.no_grad()
+def test_modules_and_functions_around_an_operator_pass_its_response_on():
+    operator, grid, walls = setting("mixed", 1, torch.float64)
+    u, times = normal(2, 1, 33), torch.linspace(0.0, 1.0, 4)
+    expected = Rollout(operator, grid)(u, times, walls).fields
+    compiled = torch.compile(operator, backend="eager")
+    outside = [
+        Wrapped(Wrapped(operator)),
+        lambda u: operator(u),
+        partial(lambda inner, u: inner(u), operator),
+        operator.forward,
+        Plain(operator),
+        compiled,
+        Wrapped(compiled),
+        deepcopy(operator),
+    ]
+    for each in outside:
+        torch.testing.assert_close(Rollout(each, grid)(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+    copied = pickle.loads(pickle.dumps(Rollout(Wrapped(operator), grid)))
+    torch.testing.assert_close(copied(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+    scaled = BOON(nn.Identity(), [(Dirichlet(0.0), LAST)], correction=Prescription())
+    one = torch.ones(1).double()
+    outer = Normalised(scaled, 0 * one, one, normal(1, 33), 3 * one)  # conditions hold for the normalised field
+    before = outer(u)
+    after = Rollout(outer, grid)(u, times[:2], walls).fields[:, 1]
+    changed = (after - before) / 3
+    assert boundary_error(changed, replace_data(scaled, changed)).relative_maximum < 1e-12
+
+
+def replace_data(operator: BOON, u: Tensor):
+    boundary = operator.discretise(u)
+    return type(boundary)(**{**vars(boundary), "data": tuple(torch.zeros_like(data) for data in boundary.data)})
+
+
+def test_channels_have_walls_of_their_own():
+    operator = ChannelBOON(nn.Identity(), [[(Dirichlet(0.3), LAST)], [(Neumann(0.2), Neumann(0.1))]])
+    grid, times = NodeGrid(0.0, 1.0, 33), torch.linspace(0.0, 1.0, 6)
+    for update in (None, StepUpdate(covariance=normal(2, 33).square() + 0.1)):
+        u = Rollout(operator, grid, update=update)(normal(3, 2, 33), times, [(0.3, 0.1)]).fields[:, -1]
+        for channel, conditions in zip(u.split(1, dim=1), operator.discretise(u), strict=True):
+            assert boundary_error(channel, conditions).relative_maximum < 1e-12
+    u = Rollout(operator, grid, conserved=(1,))(normal(3, 2, 33), times[:2], [(0.3, 0.1)]).fields[:, 1]
+    torch.testing.assert_close(u[:, 0], operator(normal(3, 2, 33))[:, 0], rtol=0, atol=1e-15)
+
+
+def test_draws_of_errors_leave_the_walls():
+    operator, grid, walls = setting("mixed", 1, torch.float64)
+    errors = Normal(torch.zeros(33).double(), 0.1 + torch.rand(33).double())
+    drawn = Rollout(with_errors(operator, errors, torch.Generator().manual_seed(0)), grid)
+    members, times = normal(1, 1, 33).expand(50, 1, 33), torch.linspace(0.0, 1.0, 5)
+    fields = drawn(members, times, walls).fields[:, 1:].flatten(0, 1).detach()
+    check_walls(operator, fields, 1.0)
+    assert float(fields.std(dim=0).max()) > 0.05
+
+
+def test_gradients_pass_through_the_response():
+    operator, grid, walls = setting("Robin", 1, torch.float64)
+    rollout, times = Rollout(operator, grid, flux=lambda u, g: -u * g), torch.linspace(0.0, 0.3, 4)
+    given = normal(1, 4, 1).requires_grad_()
+    field = normal(1, 1, 33).requires_grad_()
+    assert torch.autograd.gradcheck(lambda u, g: rollout(u, times, [(g, 0.0)]).fields, (field, given), atol=1e-6)
+    weights = torch.autograd.grad(rollout(field, times, walls).fields.square().sum(), list(operator.parameters()))
+    assert all(bool(each.isfinite().all()) and bool((each != 0).any()) for each in weights)
+
+
+@pytest.mark.long
+def test_rollouts_that_keep_walls_are_compiled_and_exported():
+    operator, grid, _ = setting("mixed", 1, torch.float64)
+    update = StepUpdate(covariance=normal(33).square() + 0.1)
+    arguments = normal(2, 1, 33), torch.linspace(0.0, 1.0, 3).double(), [(normal(2, 3, 1), normal(2, 3, 1))]
+    for rollout in (Rollout(operator, grid), Rollout(operator, grid, update=update)):
+        expected = rollout(*arguments).fields
+        compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments).fields
+        exported = torch.export.export(rollout, arguments).module()(*arguments).fields
+        torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(exported, expected, rtol=0, atol=1e-12)
+
+
+def test_walls_that_are_not_protected_are_named():
+    grid = NodeGrid(0.0, 1.0, 17)
+    first, second = (BOON(nn.Identity(), [(Dirichlet(0.0), Neumann(0.0))]) for _ in range(2))
+    with pytest.warns(UserWarning, match="Sequential meets are not protected: it holds 2 operators"):
+        Rollout(nn.Sequential(first, second), grid)
+    by_sample = BOON(nn.Identity(), [(Robin(torch.rand(3, 1) + 0.5, -0.2, 0.0), LAST)])
+    with pytest.warns(UserWarning, match="BOON meets are not protected: Coefficients of Robin that differ"):
+        Rollout(by_sample, grid)
+    update = StepUpdate(fixed=torch.arange(17) == 16)
+    with pytest.raises(InvalidArgumentError, match="fixed holds values at a wall where the operator meets a slope"):
+        Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), [(0.1, 0.0)])
+    update = StepUpdate(fixed=torch.arange(17) == 0)
+    u = Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), [(0.1, 0.0)]).fields
+    assert not u[:, 1:, :, 0].any()
