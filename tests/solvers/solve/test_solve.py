@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from solvers import (
+    ESDIRK4,
+    RKL2,
     TRBDF2,
     Advection,
     Burgers,
@@ -219,3 +221,16 @@ def test_messages():
         value_at(lambda t: t * float("nan"), 2.0)
     with pytest.raises(InvalidArgumentError, match="is missing"):
         value_at(None, 0.0)
+
+
+@pytest.mark.parametrize("stepper", [None, TRBDF2(1e-3), RKL2(1e-3)])
+def test_the_estimated_error_is_the_error_made(stepper):
+    """Against a run at 1e-9 on the same cells; nothing is estimated unless that is asked."""
+    rates = torch.tensor([0.5, 1.0], dtype=torch.float64)
+    given = Diffusion(rates), CellGrid(0.0, 1.0, 40), (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.02, 0.1]
+    exact = solve(*given, stepper=ESDIRK4(1e-9)).values
+    result = solve(*given, stepper=stepper, estimate_error=True)
+    ratio = result.error_estimate / (result.values - exact).abs().amax(-1)
+    assert result.error_estimate.shape == (2, 2)
+    assert bool(((ratio > 0.4) & (ratio < 2.5)).all())
+    assert solve(*given, stepper=stepper).error_estimate is None

@@ -116,6 +116,8 @@ def refused(build, message):
         ),
         (attempt(sides=None), r"boundary must be a \(first, last\) pair"),
         (attempt(sides=(Dirichlet(0.0), Outflow())), "Outflow is for laws without diffusion"),
+        (attempt(rtol=1e-6), r"takes no option rtol with Diffusion; .* stepper=TRBDF2\(tolerance\)\."),
+        (attempt(method="BDF"), r"takes no option method .* stepper=TRBDF2\(tolerance\)\."),
         (attempt(sources=Logistic(1.0)), "takes no option sources with Diffusion; the options are .*, source, start"),
     ],
 )

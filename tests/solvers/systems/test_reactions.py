@@ -216,3 +216,27 @@ def solve_one(reaction):
 def test_messages(call, message):
     with pytest.raises(InvalidArgumentError, match=message):
         call()
+
+
+def test_few_active_cells_have_the_tolerance_that_all_would_have():
+    """Waves that fill a fiftieth of the line, against a run at 1e-8: the error said is the error made."""
+    grid = CellGrid(0.0, 10.0, 400)
+    pulse = torch.exp(-(((grid.points - 2.0) / 0.1) ** 2))
+    start = torch.stack((1.0 - 0.5 * pulse, 0.25 * pulse))
+    given = gray_scott(0.04, 0.06, (2e-4, 1e-4)), grid, (Neumann(flux=0.0),) * 2, start, [200.0, 600.0]
+    exact = solve_system(*given, tolerance=1e-8).values
+    result = solve_system(*given, estimate_error=True)
+    errors = (result.values - exact).abs().amax(-1)
+    assert float(errors.max()) < 5e-3
+    assert bool(((result.error_estimate / errors > 0.5) & (result.error_estimate / errors < 2.0)).all())
+    assert float(result.imbalance.abs().max()) < 1e-12
+
+
+def test_steps_are_of_third_order():
+    """Largest errors at fixed steps fall as h³, since a step and its halves are extrapolated."""
+    errors, given = [], (brusselator(), CellGrid(0.0, 1.0, 20), (Neumann(flux=0.0),) * 2, bump(CellGrid(0.0, 1.0, 20)))
+    exact = solve_system(*given, [1.0], tolerance=1e-10).values
+    for step in (0.04, 0.02, 0.01, 0.005):
+        values = solve_system(*given, [1.0], tolerance=1e6, largest_step=step).values
+        errors.append(float((values - exact).abs().max()))
+    assert np.log2(errors[-2] / errors[-1]) == pytest.approx(3.0, abs=0.3)
