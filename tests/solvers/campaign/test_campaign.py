@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, given, settings
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import solvers
 from solvers.problems.reactions import brusselator, fitzhugh_nagumo, gray_scott
 from tests.solvers.systems.riemann import density_at
+from tests.strategies import seeds
 
 BALANCE = 1e-11
 """Largest imbalance relative to the totals and fluxes of a run."""
@@ -340,18 +343,25 @@ FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], Outcome]]] = {
     "gas dynamics": (20, gas),
     "reaction and diffusion of two unknowns": (20, reacting),
 }
-"""Number of set-ups and how one is drawn and solved, by family."""
+"""How many of 220 set-ups are of a family, and how one is drawn and solved."""
 
 
-CASES = [
-    pytest.param(family, seed, marks=pytest.mark.long if seed < 8 else pytest.mark.slow)
-    for family, (count, _) in FAMILIES.items()
-    for seed in range(count)
-]
-
-
-@pytest.mark.parametrize(("family", "seed"), CASES)
-def test_a_random_set_up_agrees_with_its_reference_and_balances(family: str, seed: int) -> None:
+def require(family: str, seed: int) -> None:
+    """Raises unless a set-up agrees with its reference and balances."""
     found = FAMILIES[family][1](np.random.default_rng((len(family), seed)))
     assert found.error <= found.accepted, found
     assert found.imbalance <= BALANCE, found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_random_set_up_agrees_with_its_reference_and_balances(family: str, seed: int) -> None:
+    require(family, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.sampled_from([family for family, (count, _) in FAMILIES.items() for _ in range(count)]), seeds)
+def test_random_set_ups_agree_with_their_references_and_balance(family: str, seed: int) -> None:
+    require(family, seed)
