@@ -103,7 +103,8 @@ def fit_band(
     if kind == "field":
         points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
         scores = scores.kthvalue(points, dim=-1, keepdim=True).values
-    factor = scores.flatten().kthvalue(conformal_rank(*scores.shape, level)).values
+    functions, each = scores.shape
+    factor = scores.flatten().kthvalue(conformal_rank(functions, each, level)).values
     return ConformalBand(factor=float(factor), level=level, inside=inside, floor=floor, kind=kind)
 
 
