@@ -71,7 +71,9 @@ class DiffusionTerm:
         value = getattr(self.law.at(0.0).parameters, name)
         if isinstance(value, Values):
             return None
-        return CompiledLaw(kernel, (on_rows(value, self.law.rows)[:, None, None],) * d)
+        values = on_rows(value, self.law.rows)
+        columns = [values, 1.0 / (values + 1.0)] if kernel is shipped.POROUS else [values]
+        return CompiledLaw(kernel, (np.stack(columns, 1)[:, :, None],) * d)
 
     @cached_property
     def face_weights(self) -> list[Array]:

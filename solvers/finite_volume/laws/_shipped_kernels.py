@@ -70,34 +70,36 @@ def is_whole(p):
     return p == np.floor(p) and 1.0 <= p <= 7.0
 
 
-def _linear(u_, _p, w_, _room, flux_, left_, right_, faces, apart):
+def _linear(u_, _p, w_, _room, flux_, left_, right_, faces, signed):
+    apart = abs(signed)
     u, w = carray(u_, faces + apart), carray(w_, faces)
     flux, left, right = carray(flux_, faces), carray(left_, faces), carray(right_, faces)
     after = u[apart:]
     for i in range(faces):
         flux[i] = w[i] * (u[i] - after[i])
-    for i in range(faces):
+    for i in range(faces if signed > 0 else 0):
         left[i], right[i] = w[i], w[i]
 
 
 @_plain
-def _faces_from(room_, w_, flux_, left_, right_, faces, apart):
+def _faces_from(room_, w_, flux_, left_, right_, faces, signed):
     """Fluxes and derivatives by Φ and k of the states in the room."""
+    apart = abs(signed)
     room, w, flux = carray(room_, (2, faces + apart)), carray(w_, faces), carray(flux_, faces)
     left, right = carray(left_, faces), carray(right_, faces)
     phi, phi_after, k, k_after = room[0], room[0, apart:], room[1], room[1, apart:]
     for i in range(faces):
         flux[i] = w[i] * (phi[i] - phi_after[i])
-    for i in range(faces):
+    for i in range(faces if signed > 0 else 0):
         left[i] = w[i] * k[i]
-    for i in range(faces):
+    for i in range(faces if signed > 0 else 0):
         right[i] = w[i] * k_after[i]
 
 
-def _porous(u_, p_, w_, room_, flux_, left_, right_, faces, apart):
-    states = faces + apart
-    u, p, room = carray(u_, states), carray(p_, (1, states)), carray(room_, (2, states))
-    exponent, phi, k = p[0], room[0], room[1]
+def _porous(u_, p_, w_, room_, flux_, left_, right_, faces, signed):
+    states = faces + abs(signed)
+    u, p, room = carray(u_, states), carray(p_, (2, states)), carray(room_, (2, states))
+    exponent, scale, phi, k = p[0], p[1], room[0], room[1]
     whole = 0
     for i in range(states):
         whole += 1 if is_whole(exponent[i]) else 0
@@ -111,18 +113,18 @@ def _porous(u_, p_, w_, room_, flux_, left_, right_, faces, apart):
         for i in range(states):
             k[i] = whole_power(u[i], exponent[i]) if is_whole(exponent[i]) else k[i]
     for i in range(states):
-        phi[i] = max(u[i], 0.0) * k[i] * (1.0 / (exponent[i] + 1.0))
-    _faces_from(room_, w_, flux_, left_, right_, faces, apart)
+        phi[i] = max(u[i], 0.0) * k[i] * scale[i]
+    _faces_from(room_, w_, flux_, left_, right_, faces, signed)
 
 
-def _stefan(u_, p_, w_, room_, flux_, left_, right_, faces, apart):
-    states = faces + apart
+def _stefan(u_, p_, w_, room_, flux_, left_, right_, faces, signed):
+    states = faces + abs(signed)
     u, p, room = carray(u_, states), carray(p_, (1, states)), carray(room_, (2, states))
     threshold, phi, k = p[0], room[0], room[1]
     for i in range(states):
         phi[i] = u[i] - threshold[i] if u[i] >= threshold[i] else 0.0 * u[i]
         k[i] = 1.0 if u[i] >= threshold[i] else 0.0
-    _faces_from(room_, w_, flux_, left_, right_, faces, apart)
+    _faces_from(room_, w_, flux_, left_, right_, faces, signed)
 
 
 def _transport(left_, right_, _before, _after, p_, flux_, speed_, faces, _apart):

@@ -86,13 +86,24 @@ class SourceTerm:
         """The source of some of the rows."""
         return replace(self, selection=self.selection.take(index))
 
+    @cached_property
+    def _points(self) -> Tensor:
+        return self.grid.points
+
+    def of_rows(self, index: np.ndarray) -> "SourceTerm":
+        """``take``, which keeps the term of the last rows."""
+        last = self.__dict__.setdefault("_last", [None, None])
+        if last[0] is None or not np.array_equal(last[0], index):
+            last[:] = index.copy(), self.take(index)
+        return last[1]
+
     def rate(self, u: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """s ``(rows, cells)`` and ∫ s dx ``(rows,)`` for cell averages ``(rows, cells)`` at times ``(rows,)``."""
         states = torch.from_numpy(u).reshape(-1, *self.grid.shape)
         with torch.no_grad():
             if self.divisible:
                 times = torch.from_numpy(np.asarray(t, dtype=float)).reshape(-1, *[1] * self.grid.dimension)
-                values = self._parameters(t)(states, self.grid.points, times)
+                values = self._parameters(t)(states, self._points, times)
             else:
                 whole = _values(self.source, self.grid, self.selection.scatter(states), self.selection.times(t))
                 values = self.selection.gather(whole)

@@ -174,7 +174,8 @@ def _evaluate(
             q[axis, timed[1], b * size : (b + 1) * size] = info[1, b]
         if timed[2] >= 0:
             r[timed[2], b * size : (b + 1) * size] = info[1, b]
-    rates(x, A[RATE], A[SOURCE], F[FLOW], data, laws, (p, q, r, weights), grid, work)
+    bounds = courant > 0.0 or stage == 0.0 or stage == inf
+    rates(x, A[RATE], A[SOURCE], F[FLOW], data, laws, (p, q, r, weights), grid, work, bounds)
 
 
 @inner

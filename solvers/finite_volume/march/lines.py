@@ -127,6 +127,6 @@ class LineStages:
     def _react(self, u: int, _p: int, _a: int, _b: int, s: int, slope: int, _c: int, count: int, _stride: int) -> None:
         (lanes, rows, times), width = self._lanes(), self.width
         states = np.ascontiguousarray(numbers_at(u, count // width, width)[:, lanes].T)
-        source = self.operator.source.take(rows)
+        source = self.operator.source.of_rows(rows)
         numbers_at(s, count // width, width)[:, lanes] = source.rate(states, times)[0].T
         numbers_at(slope, count // width, width)[:, lanes] = source.slope(states, times).T

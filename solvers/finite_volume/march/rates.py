@@ -76,14 +76,18 @@ def layout_of(shape: tuple[int, ...], pads: int) -> Layout:
 
 def to_padded(cells: Array, layout: Layout) -> Array:
     """Rows ``(rows, cells)`` in the layout ``(rows, size)``, zero in the ghost cells."""
-    padded = np.zeros((len(cells), layout.size))
-    inside = layout.lines[:, None] + np.arange(layout.shape[-1])
-    padded[:, inside.ravel()] = cells
+    padded, n = np.zeros((len(cells), layout.size)), layout.shape[-1]
+    if len(layout.shape) == 1:
+        padded[:, layout.pads : layout.pads + n] = cells
+    else:
+        padded[:, (layout.lines[:, None] + np.arange(n)).ravel()] = cells
     return padded
 
 
 def from_padded(padded: Array, layout: Layout) -> Array:
     """The cells ``(rows, cells)`` of rows in the layout."""
+    if len(layout.shape) == 1:
+        return padded[:, layout.pads : layout.pads + layout.shape[-1]].copy()
     return padded[:, (layout.lines[:, None] + np.arange(layout.shape[-1])).ravel()]
 
 
@@ -97,7 +101,7 @@ def sum_cells(v: Array, lines: Array, count: int) -> float:
     return total
 
 
-@inner
+@inner(fastmath={"nnan", "nsz"})
 def _largest(v: Array, faces: Array, count: int) -> float:
     """Largest entry on the faces across an axis."""
     largest = 0.0
@@ -201,12 +205,22 @@ def account(
 
 @compiled
 def rates(
-    x: Array, rate: Array, source: Array, flow: Array, data: Array, laws: Any, medium: Any, grid: Any, work: Array
-):
+    x: Array,
+    rate: Array,
+    source: Array,
+    flow: Array,
+    data: Array,
+    laws: Any,
+    medium: Any,
+    grid: Any,
+    work: Array,
+    bounds: bool,
+) -> None:
     """Rates of change of rows ``(rows, size)`` with everything that goes with them, and those of the source alone.
 
     ``flow (rows, 2d + 3)`` is what flows through the sides and comes from the source, the number of cells that signals
-    cross per time, and half a bound of the spectral radius of diffusion. ``data (rows, S)`` are those of the sides.
+    cross per time, and half a bound of the spectral radius of diffusion, if ``bounds`` ask for it.
+    ``data (rows, S)`` are those of the sides.
     ``laws`` are diffusion, convection, slopes and source, with which of them there are; ``medium`` their parameters
     ``(axes, k, rows·size)`` and the weights of the faces; ``grid`` layout, sides and spacings.
     """
@@ -225,14 +239,14 @@ def rates(
     fill_ghosts(flat, layout, modes, pull, data, rows)
     for axis in range(d if has_diffusion else 0):
         apart = layout.strides[axis]
-        w, inside, after = weights[axis], change[apart:], flux[apart:]
+        w, inside, after, signed = weights[axis], change[apart:], flux[apart:], apart if bounds else -apart
         given = flat.ctypes, p[axis].ctypes, w.ctypes, scratch.ctypes
-        diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, n - apart, apart)
+        diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, n - apart, signed)
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), True)
         for i in range(n - 2 * apart):
             inside[i] += flux[i] - after[i]
         count = line + 1 if axis == d - 1 else line
-        for b in range(rows):
+        for b in range(rows if bounds else 0):
             for side in range(2 * axis, 2 * axis + 2):
                 for e in range(layout.offsets[side], layout.offsets[side + 1]):
                     at = b * size + (layout.ghost[e] if side % 2 == 0 else layout.edge[e])
@@ -244,7 +258,7 @@ def rates(
                         right[at] = 0.0
             start, faces = b * size, layout.faces[axis]
             flow[b, 2 * d + 2] += max(_largest(left[start:], faces, count), _largest(right[start:], faces, count))
-    for b in range(rows if has_diffusion else 0):
+    for b in range(rows if has_diffusion and bounds else 0):
         stretch = 1.0
         for side in range(modes.size):
             if modes[side] == STATE:

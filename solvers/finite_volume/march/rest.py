@@ -16,8 +16,8 @@ class Rest:
     """
 
     def __init__(self, operator: Any, width: int, source: Any) -> None:
-        self._sides, self._tile = operator.sides, Tile(operator, width, (None, operator.convection, source))
-        self.speed = np.zeros(width)
+        self._sides, self._source, self.speed = operator.sides, source, np.zeros(width)
+        self._tile = operator.convection and Tile(operator, width, (None, operator.convection, source))
 
     @classmethod
     def of(cls, operator: Any, width: int, reacts: bool) -> "Rest | None":
@@ -27,6 +27,12 @@ class Rest:
 
     def rates(self, u: Array, data: Array, times: Array, rows: Array, busy: Array) -> tuple[Array, Array]:
         """Rates ``(rows, cells)`` and flow ``(rows, 2d + 1)``, without given fluxes, which diffusion passes."""
+        if self._tile is None:
+            rate, flow, busy = np.zeros(u.shape), np.zeros((len(u), len(self._sides.modes) + 1)), np.flatnonzero(busy)
+            rate[busy], flow[busy, -1] = self._source.of_rows(rows[busy]).rate(
+                np.ascontiguousarray(u[busy]), times[busy]
+            )
+            return rate, flow
         self._tile.enter(rows)
         rate, flow, _ = self._tile.rates(u, self._sides.without_fluxes(data), times, busy)
         self.speed = flow[:, -2]

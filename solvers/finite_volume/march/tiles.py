@@ -136,7 +136,7 @@ class Tile:
             if timed >= 0:
                 values[..., timed, :] = np.repeat(times, self.layout.size)
         given = self._flow, np.ascontiguousarray(data), self.laws, self.medium, self.grid, self.work
-        rates(x, rate, source, *given)
+        rates(x, rate, source, *given, True)
         if self.errors:
             raise self.errors.pop()
         return from_padded(rate, self.layout), self._flow.copy(), from_padded(source, self.layout)
@@ -164,6 +164,7 @@ class Tile:
     def _diffuse(
         self, u: int, _: int, w: int, _room: int, flux: int, left: int, right: int, faces: int, apart: int
     ) -> None:
+        apart = abs(apart)
         axis, (chosen, rows, times) = self._axis_of(apart), self._marked()
         at = face_places(self.shape, self.pads, axis)
         before, behind = (self._read(u, at + shift, chosen, faces + apart) for shift in (0, apart))
@@ -186,7 +187,7 @@ class Tile:
         chosen, rows, times = self._marked()
         at = cell_places(self.shape, self.pads)
         states = self._read(u, at, chosen, count)
-        source = self.terms[2].take(rows)
+        source = self.terms[2].of_rows(rows)
         self._write(s, at, chosen, count, source.rate(states, times)[0])
         if self.differentiates:
             self._write(slope, at, chosen, count, source.slope(states, times))
