@@ -64,8 +64,13 @@ class FeasibleSet:
         return inside + (u - u.detach()) if u.requires_grad else inside
 
 
-def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> FeasibleSet:
+def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals: Tensor | None = None) -> FeasibleSet:
     """Brings prior and constraint to common shapes and checks that a field exists, where numbers can be read.
+
+    Args:
+        prior: N(μ, Σ).
+        constraint: Law and inequalities.
+        totals: Right-hand sides of the law in place of its own ``(*batch, k)``.
 
     Raises:
         InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or a row cannot be met.
@@ -85,7 +90,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         lower, upper = (torch.where(fixed, mean, bound) for bound in (lower, upper))
     if constraint.order:
         lower, upper = _tightened(constraint, lower, upper)
-    target, noise = _stated(constraint, mean)
+    target, noise = _stated(constraint, mean, totals)
     near, far = constraint.division.rows(constraint.parts, n)
     near, far = None if near is None else near.to(mean.device), far.to(mean.device)
     division, first = constraint.division, 0 if constraint.law is None else constraint.law.G.shape[-2]
@@ -259,10 +264,10 @@ def _extreme(rows: Rows, lower: Tensor, upper: Tensor) -> Tensor:
     return torch.where(endless, -math.inf, total)
 
 
-def _stated(constraint: JoinedConstraint, mean: Tensor) -> tuple[Tensor, Tensor]:
+def _stated(constraint: JoinedConstraint, mean: Tensor, totals: Tensor | None) -> tuple[Tensor, Tensor]:
     """Right-hand sides and σ² of all rows ``(*batch, k)``, those of the law first."""
     batch, law, rows = mean.shape[:-1], constraint.law, constraint.rows
-    parts = [] if law is None else [(law.b, law.noise)]
+    parts = [] if law is None else [(law.b if totals is None else totals, law.noise)]
     parts += [] if rows is None else [(rows.c, torch.zeros_like(rows.c))]
     if not parts:
         return mean[..., :0], mean[..., :0]

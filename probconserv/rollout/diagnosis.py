@@ -11,11 +11,13 @@ from torch import Tensor
 
 from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.step_update import StepUpdate
 from probconserv.rollout.walls import integrated
 
 if TYPE_CHECKING:
-    from probconserv.rollout.rollout import Rollout, RolloutState, Trajectory
+    from probconserv.rollout.rollout import Rollout, Trajectory
+    from probconserv.rollout.run import RolloutState
     from probconserv.rollout.walls import Walls
 
 
@@ -84,15 +86,25 @@ class RolloutBand:
         level: Probability with which a band holds, at least.
         fields: Half widths ``(t, c, *space)``; 0 at the start.
         totals: Half widths ``(t, k)``, float64.
+        bounds: Inequalities of the rollout.
     """
 
     level: float
     fields: Tensor
     totals: Tensor
+    bounds: Inequality | None = None
 
     def ends(self, trajectory: "Trajectory") -> tuple[Tensor, Tensor]:
-        """Lower and upper end of the fields ``(*batch, t, c, *space)``."""
-        return trajectory.fields - self.fields, trajectory.fields + self.fields
+        """Lower and upper end of the fields ``(*batch, t, c, *space)``, within the bounds of values after the start."""
+        ends = trajectory.fields - self.fields, trajectory.fields + self.fields
+        if self.bounds is None:
+            return ends
+        joined, shape = self.bounds.joined(), trajectory.fields.shape[-self.fields.ndim + 1 :]
+        for bound, nearest in ((joined.lower, torch.maximum), (joined.upper, torch.minimum)):
+            along = bound.to(ends[0])
+            along = along.reshape(*along.shape[:-1], 1, *shape) if along.ndim and along.shape[-1] > 1 else along
+            ends = nearest(ends[0], along), nearest(ends[1], along)
+        return ends
 
 
 def diagnose(
@@ -143,7 +155,7 @@ def fit_band(
     each = [error.flatten(0, lead - 1) for error in errors]
     rank = conformal_rank(len(each[0]), 1, level)
     widths = [error.kthvalue(rank, dim=0).values for error in each]
-    return RolloutBand(level=level, fields=widths[0], totals=widths[1])
+    return RolloutBand(level=level, fields=widths[0], totals=widths[1], bounds=rollout.bounds)
 
 
 def _states(rollout: "Rollout", fields: Tensor, times: Tensor) -> tuple[list["RolloutState"], int]:

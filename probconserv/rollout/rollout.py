@@ -9,7 +9,6 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,36 +16,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv._linalg.checks import are_finite, refuse_missing
-from probconserv._linalg.values import as_tensor, cached, square_root
-from probconserv.errors import ConvergenceError, InvalidArgumentError
+from probconserv._linalg.values import as_tensor
+from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
-from probconserv.rollout.step_update import StepUpdate
+from probconserv.rollout.run import Bounds, RolloutState, Run, totals_of
+from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
-from probconserv.rollout.walls import AllFluxes, Exchange, Walls, check_flux, exchange_of, integrated
+from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
-
-_ITERATIONS = 50
-_RECORDED = 8  # iterations in a graph, which cannot ask whether they have converged
-
-
-class RolloutState(NamedTuple):
-    """Where a rollout stands, and from where it goes on.
-
-    Attributes:
-        field: u ``(*batch, c, *space)``.
-        total: M ``(*batch, k)``, float64: what the balance has come to, free of the rounding of the field.
-        changed: By how much the law changed the totals in the last step ``(*batch, k)``.
-        step: Number of steps that are done.
-        rate: What fluxes and sources that depend on the field give to the totals now ``(*batch, k)``; None if that was
-            not needed so far.
-    """
-
-    field: Tensor
-    total: Tensor
-    changed: Tensor
-    step: int
-    rate: Tensor | None = None
 
 
 class Trajectory(NamedTuple):
@@ -55,7 +34,7 @@ class Trajectory(NamedTuple):
     Attributes:
         fields: u at the start and after every step ``(*batch, t, c, *space)``.
         totals: M at the same times ``(*batch, t, k)``, float64.
-        moved: How far the law moved the field in every step, root mean square over the domain, 0 at the start
+        moved: How far law and bounds moved the field in every step, root mean square over the domain, 0 at the start
             ``(*batch, t, c)``.
         state: The last state.
     """
@@ -86,6 +65,10 @@ class Rollout(nn.Module):
         source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
             volume and time; by the trapezoid rule, solved for the new field.
         update: How what is missing is spread; uniformly by default, but for walls that the operator meets.
+        bounds: Inequalities that fields meet after every step as ``condition`` does it, such as ``NonNegative()``, on
+            all values of a field ``(c·points)``: the nearest field with the same totals, in the metric of the variances
+            of ``update``. Around an operator that meets walls, fields move along its response where they are off
+            their bounds: given values stay, slopes and Robin conditions do where no value next to them is at a bound.
         conserved: The channels that have a balance, k of them; all by default.
         tolerance: Of the iteration for fluxes and sources that depend on the field, relative to ∫ |u|.
 
@@ -101,6 +84,7 @@ class Rollout(nn.Module):
         flux: AllFluxes = None,
         source: Callable[[Tensor, Tensor], Tensor] | None = None,
         update: StepUpdate | None = None,
+        bounds: Inequality | None = None,
         conserved: tuple[int, ...] | None = None,
         tolerance: float = 1e-12,
     ) -> None:
@@ -114,7 +98,12 @@ class Rollout(nn.Module):
         check_flux(flux, grid)
         self.operator, self.grid, self.flux, self.source = operator, grid, flux, source
         self.update = StepUpdate() if update is None else update
-        self.conserved, self.tolerance = conserved, tolerance
+        if bounds is not None and (not isinstance(bounds, Inequality) or bounds.joined().law is not None):
+            raise InvalidArgumentError(
+                "bounds must be inequalities, such as NonNegative(), without a law, since the balance is the law; got "
+                f"{type(bounds).__name__}."
+            )
+        self.conserved, self.tolerance, self.bounds = conserved, tolerance, bounds
         self.walls = wall_response(operator, grid)
 
     def forward(
@@ -142,12 +131,15 @@ class Rollout(nn.Module):
         Raises:
             ConvergenceError: If the iteration for fluxes and sources that depend on the field does not converge.
             DependentConstraintsError: If no value may move that a total counts.
+            InfeasibleConstraintError: If no field has the totals of a step within the bounds.
         """
         first = self.state_of(start)
         run = self.run(first, times, walls, breakpoints)
         states, axis = [first, *self._steps(run, first, inputs)], first.total.ndim - 1
         fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
-        return Trajectory(fields, totals, run.moved(changed).to(fields.dtype), states[-1])
+        under_bounds = [state.moved for state in states if state.moved is not None]
+        moved = torch.stack(under_bounds, dim=axis) if under_bounds else run.moved(changed)
+        return Trajectory(fields, totals, moved.to(fields.dtype), states[-1])
 
     def steps(
         self,
@@ -194,7 +186,8 @@ class Rollout(nn.Module):
         if are_readable(start):
             refuse_missing(start, "start holds")
         total = self.totals_of(start)
-        return RolloutState(start, total, torch.zeros_like(total), 0)
+        still = None if self.bounds is None else total.new_zeros(start.shape[: 1 - axes])
+        return RolloutState(start, total, torch.zeros_like(total), 0, moved=still)
 
     def diagnose(
         self,
@@ -239,12 +232,7 @@ class Rollout(nn.Module):
 
     def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
         """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""
-        return self.totals_under(self.grid.weights.to(field.device), field)
-
-    def totals_under(self, weights: Tensor, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
-        """``totals_of`` with quadrature weights at hand."""
-        totals = integrated(field, weights)
-        return totals if self.conserved is None else totals[..., list(self.conserved)]
+        return totals_of(field, self.grid.weights.to(field.device), self.conserved)
 
     def run(
         self,
@@ -254,7 +242,7 @@ class Rollout(nn.Module):
         breakpoints: Sequence[float] = (),
         *,
         exact: bool = False,
-    ) -> "Run":
+    ) -> Run:
         """What all steps of a call have in common; with an exact balance, if that is asked for."""
         check_recording()
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
@@ -267,7 +255,7 @@ class Rollout(nn.Module):
             )
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
         weights = self.grid.weights.to(times.device)
-        response, covariance = self.update.response(weights, self._channels(count), count, self.walls)
+        response, covariance, variance = self.update.response(weights, self._channels(count), count, self.walls)
         noise = None if exact else self.update.noise(exchange.noise, state.total)
         trust = None
         if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹
@@ -275,121 +263,20 @@ class Rollout(nn.Module):
             certain = both.diagonal(dim1=-2, dim2=-1) == 0  # neither is ever wrong
             both = both + torch.diag_embed(certain.to(both))
             trust = torch.linalg.solve(both, covariance.expand_as(both), left=False).unbind(-3)
-        return Run(rollout=self, times=times, exchange=exchange, weights=weights, response=response, trust=trust)
+        bounds = None
+        if self.bounds is not None:
+            bounds = Bounds.of(self.bounds.joined(), rows_of(weights, self._channels(count), count), variance)
+        return Run(
+            source=self.source,
+            conserved=self.conserved,
+            tolerance=self.tolerance,
+            times=times,
+            exchange=exchange,
+            weights=weights,
+            response=response,
+            trust=trust,
+            bounds=bounds,
+        )
 
     def _channels(self, count: int) -> tuple[int, ...]:
         return tuple(range(count)) if self.conserved is None else self.conserved
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """A rollout with the data of its walls."""
-
-    rollout: Rollout
-    times: Tensor
-    exchange: Exchange
-    weights: Tensor  # of the quadrature ``(*space)``
-    response: Tensor  # how fields move when a total changes by one ``(k, c·points)``
-    trust: tuple[Tensor, ...] | None  # the part of what is missing that is corrected ``(*batch, k, k)``; None for all
-
-    @cached
-    def gained(self) -> tuple[Tensor, ...]:
-        """What is known ahead to pass the walls in every step ``(*batch, k)``."""
-        return self.exchange.gained.unbind(-2)
-
-    @cached
-    def halves(self) -> tuple[Tensor, ...]:
-        """Half the length of every step."""
-        return (0.5 * self.times.diff()).unbind()
-
-    @cached
-    def responses(self) -> list[Tensor]:
-        """``response`` of what the rates depend on ``(k, …)``."""
-        return [part.flatten(1) for part in self._read(self.response.unflatten(-1, (-1, *self.weights.shape)))]
-
-    def corrected(self, state: RolloutState, predicted: Tensor) -> RolloutState:
-        """The state after a step whose field the operator has predicted."""
-        if not isinstance(predicted, Tensor) or predicted.shape != state.field.shape:
-            got = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
-            raise InvalidArgumentError(
-                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got {got}."
-            )
-        given, target, rate = predicted.to(torch.float64), state.total + self.gained[state.step], None
-        of_given = self.rollout.totals_under(self.weights, given)
-        self._check(predicted, of_given, state)
-        if self.exchange.before:
-            target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
-            if are_readable(target):
-                refuse_missing(target, f"The totals that the flux model demands at step {state.step} hold")
-        if self.exchange.during or self.rollout.source is not None:
-            target, rate = self._implicit(state, given, target, of_given)
-        change = self._trusted(target - of_given, state.step)
-        field = (given + (change @ self.response).view(given.shape)).to(predicted.dtype)
-        return RolloutState(field, target if self.trust is None else of_given + change, change, state.step + 1, rate)
-
-    def moved(self, change: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch c"]:
-        """How far fields move where totals change, root mean square over the domain."""
-        response = self.response.unflatten(-1, (-1, self.weights.numel())).movedim(-2, 0)
-        squares = (response * (self.weights / self.weights.sum()).flatten()) @ response.mT
-        change = change[..., None, None, :]
-        return square_root(((change @ squares) * change).sum(dim=(-2, -1)))
-
-    def _trusted(self, missing: Tensor, step: int) -> Tensor:
-        """By how much the totals are changed ``(*batch, k)``."""
-        if self.trust is None:
-            return missing
-        return (self.trust[step % len(self.trust)] @ missing[..., None])[..., 0]
-
-    def _implicit(self, state: RolloutState, given: Tensor, known: Tensor, of_given: Tensor) -> tuple[Tensor, Tensor]:
-        """The totals that agree with the rates of the field that has them, and these rates ``(*batch, k)``.
-
-        Ends where the next iteration would change the totals less than the tolerance, as the last two have done.
-        """
-        step, readable = state.step, are_readable(given)
-        half, parts = self.halves[step], self._read(given)
-        rate = self._rate(self._read(state.field.to(torch.float64)), step) if state.rate is None else state.rate
-        known, target = known + half * rate, known + 2 * half * rate
-        tolerance = max(self.rollout.tolerance, 0.01 * torch.finfo(state.field.dtype).eps)
-        allowed = tolerance * (self.rollout.totals_under(self.weights, given.abs()) + known.abs())
-        before = allowed
-        for iteration in range(_ITERATIONS if readable else _RECORDED):
-            last, change = target, self._trusted(target - of_given, step)
-            moved = [part + (change @ by).view(part.shape) for part, by in zip(parts, self.responses, strict=True)]
-            rate = self._rate(moved, step + 1)
-            target = known + half * rate
-            changed = (target - last).abs()
-            if readable and iteration and bool((changed.square() <= allowed * before).all()):
-                break
-            before = changed
-            if iteration == _ITERATIONS - 1:
-                raise ConvergenceError(
-                    f"Fluxes and sources that depend on the field have not settled in {_ITERATIONS} iterations at step "
-                    f"{step}: the total still changes by {float(changed.max()):.3g}. Take shorter steps, or check that "
-                    "flux and source give finite rates, per unit of time."
-                )
-        return target, rate
-
-    def _read(self, field: Tensor) -> list[Tensor]:
-        """What the rates depend on, of a field ``(*batch, c, *space)``: values at walls, all if there is a source."""
-        parts = [wall.values(field) for wall in self.exchange.during]
-        return parts if self.rollout.source is None else [*parts, field]
-
-    def _rate(self, parts: list[Tensor], time: int) -> Tensor:
-        """What fluxes and sources that depend on the field give to the totals at a time."""
-        rates = [wall.rate(part, time) for wall, part in zip(self.exchange.during, parts, strict=False)]
-        if self.rollout.source is not None:
-            source, field = self.rollout.source(parts[-1], self.times[time]), parts[-1]
-            wanted = self.response.shape[0], *self.weights.shape
-            if source.shape[-len(wanted) :] != wanted:
-                raise InvalidArgumentError(
-                    f"The source of fields {tuple(field.shape)} must be (*batch, {', '.join(map(str, wanted))}), got "
-                    f"{tuple(source.shape)}."
-                )
-            rates.append(integrated(source, self.weights))
-        return sum(rates[1:], rates[0])
-
-    def _check(self, predicted: Tensor, totals: Tensor, state: RolloutState) -> None:
-        """Refuses a field that is not finite, as its totals are then not; those of other channels are looked at."""
-        if are_readable(predicted) and not are_finite(totals if self.rollout.conserved is None else predicted):
-            time = float(self.times[state.step])
-            refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")

@@ -1,7 +1,7 @@
 """How what a balance misses in a step is spread over the field."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -74,8 +74,9 @@ class StepUpdate:
 
     def response(
         self, weights: Tensor, channels: tuple[int, ...], count: int, walls: WallResponse | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """How fields move when a total changes by one ``(k, c·points)``, and the covariance of totals ``(k, k)``.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """How fields move when a total changes by one ``(k, c·points)``, the covariance of totals ``(k, k)``, and the
+        variances that are the metric of bounds ``(c·points,)``: at walls those by which r is a move.
 
         Args:
             weights: Quadrature weights ``(*space)``.
@@ -86,8 +87,7 @@ class StepUpdate:
         Raises:
             DependentConstraintsError: If no value may move that a total counts.
         """
-        of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
-        rows = (of_channel[..., None] * weights.flatten()).flatten(1)
+        rows = rows_of(weights, channels, count)
         covariance, epsilon = self._covariance(weights, channels, count, walls), torch.finfo(torch.float64).eps
         try:
             gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
@@ -106,7 +106,9 @@ class StepUpdate:
             response = walls.kept(response.reshape(-1, count, *weights.shape)).flatten(1)
             response = torch.linalg.solve(response @ rows.mT, response)
             self._check_fixed(response, (count, *weights.shape))
-        return response, totals
+        if walls is not None or self.covariance is None:
+            covariance = replace(self, covariance=None)._covariance(weights, tuple(range(count)), count, walls)
+        return response, totals, covariance.diagonal()
 
     def _check_fixed(self, response: Tensor, shape: tuple[int, ...]) -> None:
         """Refuses fixed values that conditions at walls move."""
@@ -147,6 +149,12 @@ class StepUpdate:
         size = (moving * weights).flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
         level = (counted / size).reshape(-1, *[1] * weights.ndim)
         return DiagLinearOperator((moving * level / weights).flatten())
+
+
+def rows_of(weights: Tensor, channels: tuple[int, ...], count: int) -> Tensor:
+    """The quadrature of the totals of channels as rows ``(k, c·points)``."""
+    of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
+    return (of_channel[..., None] * weights.flatten()).flatten(1)
 
 
 def _of_shape(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
