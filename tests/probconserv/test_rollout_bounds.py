@@ -142,5 +142,5 @@ def test_bounds_that_contradict_law_or_walls_are_named():
     with pytest.raises(InfeasibleConstraintError, match="at step 0: The prior fixes the value -1 at point 0"):
         Rollout(cold, NodeGrid(0.0, 1.0, 40), bounds=NonNegative())(PLUME, TIMES, CLOSED)
     for bounds in (0.0, integral(GRID, 1.0) & NonNegative()):
-        with pytest.raises(InvalidArgumentError, match="bounds must be inequalities.* without a law"):
+        with pytest.raises(InvalidArgumentError, match=r"bounds must be inequalities.* without a law"):
             Rollout(gaining, GRID, bounds=bounds)
