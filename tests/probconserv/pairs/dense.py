@@ -138,9 +138,14 @@ def on_sphere(prior: Field, level: float, unit: float) -> Rows:
 
 
 def _nearest_on_sphere(mean: Array, covariance: Array, held: Array, level: float) -> tuple[Array, float]:
-    """u = (I + λ Σ)⁻¹ μ with the λ that meets the level, some values held at 0 (Σ is then diagonal); its distance."""
+    """The nearest field with some values held at 0, and its squared distance.
+
+    The others are u = (I + λ Σ)⁻¹ μ of the Gaussian given the held ones, with the λ that meets the level.
+    """
     free = ~held
-    centre, part = mean[free], covariance[np.ix_(free, free)]
+    cross = covariance[np.ix_(free, held)] @ np.linalg.inv(covariance[np.ix_(held, held)])
+    centre = mean[free] - cross @ mean[held]
+    part = covariance[np.ix_(free, free)] - cross @ covariance[np.ix_(held, free)]
     if not free.any():
         return mean, np.inf
 
@@ -156,7 +161,7 @@ def _nearest_on_sphere(mean: Array, covariance: Array, held: Array, level: float
     field = np.zeros(len(mean))
     field[free] = u(multiplier)
     distance = multiplier**2 * field[free] @ part @ field[free]
-    return field, distance + (mean[held] ** 2 / np.diag(covariance)[held]).sum()
+    return field, distance + mean[held] @ np.linalg.solve(covariance[np.ix_(held, held)], mean[held])
 
 
 def entropy(field: Field) -> float:

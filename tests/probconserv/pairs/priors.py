@@ -1,7 +1,7 @@
 """The priors of the matrix, each as the library has it and as dense matrices, from the same numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -72,8 +72,8 @@ def normal(numbers: Numbers, fields: list[int], shape: tuple[int, ...]) -> Norma
     return Normal(*(numbers.tensor(part, fields, shape) for part in (numbers.centre, numbers.deviation)))
 
 
-def of_normal(numbers: Numbers, field: int, lower: float | None = None) -> Field:
-    return _single(numbers.centre[field], np.diag(numbers.deviation[field] ** 2), lower)
+def of_normal(numbers: Numbers, field: int) -> Field:
+    return _single(numbers.centre[field], np.diag(numbers.deviation[field] ** 2))
 
 
 def dense(numbers: Numbers, fields: list[int], shape: tuple[int, ...]) -> MultivariateNormal:
@@ -132,7 +132,7 @@ def of_samples(numbers: Numbers, field: int) -> Field:
 
 
 def projected(numbers: Numbers, fields: list[int], shape: tuple[int, ...]) -> Any:
-    return condition(normal(numbers, fields, shape), NonNegative())
+    return condition(dense(numbers, fields, shape), NonNegative())
 
 
 BANDWIDTH, ERROR = 0.6, 0.2
@@ -178,8 +178,8 @@ def of_flow_draws(numbers: Numbers, field: int) -> Field:
     return _single(draws.mean(0), np.cov(draws.T))
 
 
-def _single(mean: Array, covariance: Array, lower: float | None = None) -> Field:
-    return Field(np.ones(1), mean[None], covariance[None], lower)
+def _single(mean: Array, covariance: Array) -> Field:
+    return Field(np.ones(1), mean[None], covariance[None])
 
 
 PRIORS: dict[str, tuple[Maker, Callable[[Numbers, int], Field]]] = {
@@ -188,7 +188,7 @@ PRIORS: dict[str, tuple[Maker, Callable[[Numbers, int], Field]]] = {
     "mixture": (mixture, of_mixture),
     "ensemble": (ensemble, of_ensemble),
     "samples": (samples, of_samples),
-    "projected": (projected, lambda numbers, field: of_normal(numbers, field, 0.0)),
+    "projected": (projected, lambda numbers, field: replace(of_dense(numbers, field), lower=0.0)),
     "empirical": (empirical, of_empirical),
     "flow draws": (flow_draws, of_flow_draws),
 }
