@@ -109,8 +109,8 @@ def advance(
     ``(stages, rows, S)``, the last for all later stages. Where data change the driver asks for the phases one by one:
     rates at the start and numbers of stages, then the stages, whose data it supplies.
     """
-    grid, ((courant, _, longest, sources, keeps), (_, end), times, _) = system[2], scheme
-    rows, final = L.shape[1], data.shape[0] - 1
+    (laws, medium, grid, work, timed), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
+    rows, final, size, rate, source, flow = L.shape[1], data.shape[0] - 1, A.shape[2], A[RATE], A[SOURCE], F[FLOW]
     while budget > 0:
         budget -= 1
         if phase != FINISH:
@@ -121,7 +121,8 @@ def advance(
                 fresh = L[LIVE, b] > 0.0 and (L[FRESH, b] > 0.0 or not keeps)
                 info[2, b], some, L[FRESH, b] = 1.0 if fresh else 0.0, some or fresh, 0.0
             if some:
-                _evaluate(A[BASE], A, F, data[0], system, L, info, 0.0, courant)
+                _set_times(L, info, medium, timed, size, 0.0, courant)
+                rates(A[BASE], rate, source, flow, data[0], laws, medium, grid, work, True)
                 for b in range(rows):
                     if info[2, b] > 0.0:
                         _keep_rate(A, F, b)
@@ -136,9 +137,9 @@ def advance(
             if stage > 1:
                 for b in range(rows):
                     info[2, b] = 1.0 if stage - 1 < L[STAGES, b] else 0.0
-                _evaluate(
-                    A[1 + (stage - 1) % 2], A, F, data[min(stage - 1, final)], system, L, info, stage - 1.0, courant
-                )
+                _set_times(L, info, medium, timed, size, stage - 1.0, courant)
+                states, given = A[1 + (stage - 1) % 2], data[min(stage - 1, final)]
+                rates(states, rate, source, flow, given, laws, medium, grid, work, courant > 0.0)
                 for b in range(rows):
                     if info[2, b] > 0.0:
                         _note_stage(A, F, L, b, stage - 1, courant, sources)
@@ -148,7 +149,8 @@ def advance(
         if keeps:
             for b in range(rows):
                 info[2, b] = L[LIVE, b]
-            _evaluate(A[ODD], A, F, data[final], system, L, info, inf, courant)
+            _set_times(L, info, medium, timed, size, inf, courant)
+            rates(A[ODD], rate, source, flow, data[final], laws, medium, grid, work, True)
         for b in range(rows):
             if L[LIVE, b] > 0.0:
                 ratio = _ratio(A, L, data, b, scheme, grid)
@@ -159,12 +161,9 @@ def advance(
 
 
 @inner
-def _evaluate(
-    x: Array, A: Array, F: Array, data: Array, system: Any, L: Array, info: Array, stage: float, courant: float
-) -> None:
-    """Rates of the rows that are marked in ``info``, at their times in this stage."""
-    laws, (p, q, r, weights), grid, work, timed = system
-    size = x.shape[1]
+def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage: float, courant: float) -> None:
+    """Times of the rows in a stage, for laws in tensors and among the parameters of compiled ones."""
+    p, q, r, _ = medium
     for b in range(L.shape[1]):
         at = min(stage, L[STAGES, b])
         info[1, b] = c.moment(L, b, node(courant, int(at), L[STAGES, b]) if stage > 0.0 else 0.0)
@@ -174,8 +173,6 @@ def _evaluate(
             q[axis, timed[1], b * size : (b + 1) * size] = info[1, b]
         if timed[2] >= 0:
             r[timed[2], b * size : (b + 1) * size] = info[1, b]
-    bounds = courant > 0.0 or stage == 0.0 or stage == inf
-    rates(x, A[RATE], A[SOURCE], F[FLOW], data, laws, (p, q, r, weights), grid, work, bounds)
 
 
 @inner
