@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,22 +20,34 @@ if TYPE_CHECKING:
     from probconserv.rollout.walls import Walls
 
 
+_NO_TRUST = 1e12  # variance of a law that does harm, relative to that of the operator in a step
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnosis:
-    """Errors of one step from true fields, root mean squares over functions and steps.
+    """Errors of rollouts without and with the law, root mean squares over functions and all steps.
+
+    Errors of a law add up over a rollout where they are systematic, as those of a flux model may be, and the operator's
+    may not: single steps do not show it.
 
     Args:
-        law_error: How far the totals that the law demands are from the true ones ``(k,)``, float64: that of given
-            fluxes, of the rule that integrates them, and of what fluxes and sources read off the prediction.
+        steps: Number of steps.
+        conserved: The channels that have a balance, k of them.
+        law_error: How far the totals that the law demands are from the true ones ``(k,)``, float64: by given fluxes, by
+            the rule that integrates them, and by what fluxes and sources read off the prediction.
         operator_error: How far the operator's totals are from the true ones ``(k,)``.
-        field_error: Error of the operator's field ``(c,)``.
-        corrected_error: Error of the field under the law ``(c,)``.
-        moved: How far the law moves the field ``(c,)``.
+        step_error: The same in one step from true fields ``(k,)``.
+        field_error: Error of the field without the law ``(c,)``.
+        corrected_error: Error of the field with it ``(c,)``.
+        moved: How far law and bounds move the field in a step ``(c,)``.
         spread: Standard deviation of the true fields ``(c,)``.
     """
 
+    steps: int
+    conserved: tuple[int, ...]
     law_error: Float[Tensor, " k"]
     operator_error: Float[Tensor, " k"]
+    step_error: Float[Tensor, " k"]
     field_error: Float[Tensor, " c"]
     corrected_error: Float[Tensor, " c"]
     moved: Float[Tensor, " c"]
@@ -44,38 +55,44 @@ class Diagnosis:
 
     @property
     def helps(self) -> Bool[Tensor, " k"]:
-        """Whether the law knows the totals better than the operator does."""
-        return self.law_error < self.operator_error
+        """Whether the rollouts of a channel are better with its law than without."""
+        channels = list(self.conserved)
+        return self.corrected_error[channels] < self.field_error[channels]
 
     @property
     def trust(self) -> Float[Tensor, " k"]:
-        """The part of a missing total that is best corrected, var_operator / (var_operator + var_law)."""
-        operator, law = self.operator_error.square(), self.law_error.square()
-        return operator / (operator + law).clamp_min(torch.finfo(torch.float64).tiny)
+        """The part of a missing total that is best corrected, var_operator / (var_operator + var_law); 0 where the law
+        does harm.
+        """
+        return torch.where(self.helps, 1.0 / (1.0 + self._ratio), 0.0)
+
+    @property
+    def _ratio(self) -> Float[Tensor, " k"]:
+        """Variance of the law relative to that of the operator, by the totals of their rollouts."""
+        return (self.law_error / self.operator_error.clamp_min(torch.finfo(torch.float64).tiny)).square()
 
     def weighed(self, update: StepUpdate | None = None) -> StepUpdate:
         """The update that trusts the law so far, uniform or with the covariance of another update."""
         update = StepUpdate() if update is None else update
-        scale = None if update.covariance is not None else self.operator_error.square()
-        return replace(update, total_variance=scale, noise_variance=self.law_error.square())
+        of_step = self.step_error.square()
+        scale = None if update.covariance is not None else of_step
+        distrusted = _NO_TRUST * of_step + self.law_error.square()
+        return replace(
+            update, total_variance=scale, noise_variance=torch.where(self.helps, of_step * self._ratio, distrusted)
+        )
 
     def __str__(self) -> str:
-        lines = [
-            f"Total {i}: the law {'helps' if helps else 'does harm'}; it is {law:.2g} off in a step, the operator "
-            f"{operator:.2g} (trust {trust:.2f})."
-            for i, (helps, law, operator, trust) in enumerate(
-                zip(self.helps, self.law_error, self.operator_error, self.trust, strict=True)
+        lines = []
+        for i, channel in enumerate(self.conserved):
+            without, under_law = float(self.field_error[channel]), float(self.corrected_error[channel])
+            law, operator, trust = (float(each[i]) for each in (self.law_error, self.operator_error, self.trust))
+            lines.append(
+                f"Over {self.steps} steps the law {'helps' if self.helps[i] else 'does harm'} in channel {channel}: "
+                f"the error is {under_law:.2g} with it and {without:.2g} without, of a spread of "
+                f"{float(self.spread[channel]):.2g}; its total is {law:.2g} off, the operator's {operator:.2g} (trust "
+                f"{trust:.2f}), and a step is moved by {float(self.moved[channel]):.2g}."
             )
-        ]
-        parts = zip(self.moved, self.spread, self.field_error, self.corrected_error, strict=True)
-        return "\n".join(
-            lines
-            + [
-                f"Channel {i}: a step is moved by {moved:.2g} of a spread of {spread:.2g}; its error is {error:.2g} "
-                f"without and {corrected:.2g} with the law."
-                for i, (moved, spread, error, corrected) in enumerate(parts)
-            ]
-        )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,22 +134,26 @@ def diagnose(
 ) -> Diagnosis:
     """See ``Rollout.diagnose``."""
     states, lead = _states(rollout, fields, times)
-    run, errors = rollout.run(states[0], times, walls, breakpoints, exact=True), []
-    mean = run.weights / run.weights.sum()
-    for step, (before, after) in enumerate(pairwise(states)):
-        predicted = rollout.operator(before.field, *(part.select(lead, step) for part in inputs))
-        corrected = run.corrected(before._replace(step=step), predicted)
-        pairs = (predicted, after.field), (corrected.field, after.field), (corrected.field, predicted)
-        of_fields = [integrated((first - second).square(), mean) for first, second in pairs]
-        of_totals = corrected.total - after.total, rollout.totals_of(predicted) - after.total
-        errors.append([*(error.square() for error in of_totals), *of_fields])
-    law, operator, field, under_law, moved = (_root_mean(list(parts)) for parts in zip(*errors, strict=True))
+    run = rollout.run(states[0], times, walls, breakpoints, exact=True)
+    mean, errors, free = run.weights / run.weights.sum(), [], states[0].field
+    for step, (under_law, after) in enumerate(zip(rollout.follow(run, states[0], inputs), states[1:], strict=True)):
+        given = [part.select(lead, step) for part in inputs]
+        alone = rollout.totals_of(rollout.operator(states[step].field, *given)) - after.total
+        free = rollout.operator(free, *given)
+        of_totals = [under_law.total - after.total, rollout.totals_of(free) - after.total, alone]
+        of_fields = [integrated((field - after.field).square(), mean) for field in (free, under_law.field)]
+        moved = run.moved(under_law.changed) if under_law.moved is None else under_law.moved
+        errors.append([*(error.square() for error in of_totals), *of_fields, moved.square()])
+    law, operator, single, field, corrected, moved = (_root_mean(list(parts)) for parts in zip(*errors, strict=True))
     centred = fields - fields.mean(dim=list(range(lead + 1)), keepdim=True)
     return Diagnosis(
+        steps=len(states) - 1,
+        conserved=tuple(range(fields.shape[lead + 1])) if rollout.conserved is None else rollout.conserved,
         law_error=law,
         operator_error=operator,
+        step_error=single,
         field_error=field,
-        corrected_error=under_law,
+        corrected_error=corrected,
         moved=moved,
         spread=_root_mean([integrated(centred.square(), mean)]),
     )
@@ -170,5 +191,6 @@ def _states(rollout: "Rollout", fields: Tensor, times: Tensor) -> tuple[list["Ro
 
 
 def _root_mean(squares: list[Tensor]) -> Tensor:
-    """Root of the mean over steps and functions of squares ``(*batch, m)``."""
-    return torch.stack(squares).flatten(0, -2).mean(dim=0).sqrt()
+    """Root of the mean over steps and functions of squares ``(*batch, m)``; infinite where fields are not finite."""
+    root = torch.stack(squares).flatten(0, -2).mean(dim=0).sqrt()
+    return torch.where(root.isnan(), torch.inf, root)

@@ -2,26 +2,36 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probconserv.errors import InvalidArgumentError
+from probconserv._linalg.values import as_tensor
+from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from solvers.grids import Grid
+from solvers.recording import are_readable
 
 _BATCH = 128
 _MODES = 12  # sines along an axis of which a disturbance is made
+_BEYOND = 0.5  # of the width of the range of the training: how far values may lie beyond it
+_EQUAL = 1e-3  # relative difference of steps that are equal, as times in float32 are
+_OF_RELEASE_3 = (
+    "A FluxModel of release 0.3 does not say which steps and values it was trained on; train it again, by "
+    "fit(fields, walls, passed, times=…)."
+)
 
 
 class FluxModel(nn.Module):
     """The flux that passes a wall in a step, from values beside the wall before the step and the data of the wall.
 
     Where values are given at a wall, its flux is not, and the slope of a prediction is too wrong to give it. The field
-    that a step starts from is better known. One small network serves all walls, point by point; it belongs to the
-    length of the steps that it was trained on.
+    that a step starts from is better known. One small network serves all walls, point by point. It belongs to the
+    length of the steps and the range of the values that it was trained on: a ``Rollout`` refuses other steps, and a
+    start or data that lie beyond the range by more than half its width.
 
     Args:
         grid: Nodes or cells of the field.
@@ -30,9 +40,14 @@ class FluxModel(nn.Module):
         data: Values m that are given at a point of a wall.
         nodes: Values that are read along the normal, from the wall inward.
         width: Width of the three hidden layers.
+
+    Raises:
+        DataFileError: If the state of a model of release 0.3 is loaded, which stored neither.
     """
 
     scales: Tensor
+    step: Tensor
+    ranges: Tensor
 
     def __init__(
         self, grid: Grid, *, channels: int = 1, totals: int = 1, data: int = 1, nodes: int = 24, width: int = 128
@@ -45,6 +60,9 @@ class FluxModel(nn.Module):
             layers += [nn.Linear(before, width), nn.GELU()]
         self.network = nn.Sequential(*layers, nn.Linear(width, totals))
         self.register_buffer("scales", torch.ones(sum(self.counts)))
+        self.register_load_state_dict_pre_hook(_refuse_release_3)
+        self.register_buffer("step", torch.tensor(math.nan))  # length of the steps of the training
+        self.register_buffer("ranges", torch.zeros(2, channels + data))  # least and largest values of field and data
 
     def forward(self, field: Tensor, before: Tensor, after: Tensor, axis: int, last: bool) -> Float[Tensor, "..."]:
         """∫ F dt through a wall along +axis, per area ``(*batch, k, *face)``.
@@ -57,11 +75,6 @@ class FluxModel(nn.Module):
             last: Whether it is the last side.
         """
         of_field, of_data, of_flux = self.scales.split(self.counts)
-        given = before.shape[-self.grid.dimension]
-        if given != self.counts[1]:
-            raise InvalidArgumentError(
-                f"The flux model takes {self.counts[1]} values at a point of a wall, got {given}."
-            )
         dtype, dimension = self.scales.dtype, self.grid.dimension
         lines = field.to(dtype).movedim(axis - dimension, -1)
         lines = (lines.flip(-1) if last else lines)[..., : self.nodes].movedim(-dimension - 1, -2)
@@ -71,12 +84,51 @@ class FluxModel(nn.Module):
         features = [(lines / of_field[:, None]).flatten(-2), *given, which.expand(*lead, -1)]
         return (self.network(torch.cat(features, dim=-1)) * of_flux).movedim(-1, -dimension)
 
+    def check(self, times: Tensor, field: Tensor, data: Tensor, wall: str) -> None:
+        """Refuses steps and values unlike those of the training.
+
+        Args:
+            times: Times of the steps ``(t,)``.
+            field: u at the start ``(*batch, c, *space)``.
+            data: Data of a wall at all times ``(*batch, t, m, *face)``.
+            wall: Its name.
+        """
+        dimension, given = self.grid.dimension, data.shape[-self.grid.dimension]
+        if given != self.counts[1]:
+            raise InvalidArgumentError(
+                f"The flux model takes {self.counts[1]} values at a point of a wall, got {given}."
+            )
+        if not are_readable(times, field, data):
+            return
+        step, lengths = float(self.step), times.diff()
+        if math.isnan(step):
+            raise InvalidArgumentError("The flux model has not been trained; call fit(fields, walls, passed, times=…).")
+        if bool(((lengths - step).abs() > _EQUAL * step).any()):
+            raise InvalidArgumentError(
+                f"The flux model was trained on steps of {step:.6g}, got steps from {float(lengths.min()):.6g} to "
+                f"{float(lengths.max()):.6g}; take times with that step, or train a model on these."
+            )
+        points = field.movedim(-dimension - 1, 0).flatten(1), data.movedim(-dimension, 0).flatten(1)
+        ends = torch.cat([torch.stack((part.amin(dim=1), part.amax(dim=1))).double() for part in points], dim=1)
+        least, largest = self.ranges.double()
+        beyond = _BEYOND * (largest - least) + 1e-6 * torch.maximum(least.abs(), largest.abs())
+        outside = (ends[0] < least - beyond) | (ends[1] > largest + beyond)
+        if bool(outside.any()):
+            which, channels = int(outside.nonzero()[0, 0]), self.counts[0]
+            name = f"channel {which} of the field" if which < channels else f"value {which - channels} given at {wall}"
+            raise InvalidArgumentError(
+                f"The flux model was trained on {name} between {float(least[which]):.4g} and "
+                f"{float(largest[which]):.4g}, got {float(ends[0, which]):.4g} to {float(ends[1, which]):.4g}; train a "
+                "model on such fields and data."
+            )
+
     def fit(
         self,
         fields: Float[Tensor, "..."],
         walls: Sequence[tuple[Tensor, Tensor] | None],
         passed: Sequence[tuple[Tensor, Tensor] | None],
         *,
+        times: Float[Tensor, " t"],
         steps: int = 4000,
         disturbance: float = 0.02,
         seed: int = 0,
@@ -88,6 +140,7 @@ class FluxModel(nn.Module):
             fields: u at the times ``(functions, t, c, *space)``.
             walls: Given values of every side at the times ``(functions, t, m, *face)``, as for ``Rollout``.
             passed: Fluxes of the same sides, integrated over the steps ``(functions, t − 1, k, *face)``.
+            times: Times of the fields, in equal steps.
             steps: Steps of the training, with 128 fields each.
             disturbance: Its root mean square, relative to the standard deviation of the fields.
             seed: Of the batches and disturbances.
@@ -108,6 +161,19 @@ class FluxModel(nn.Module):
                 f"passed needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), got "
                 f"{[tuple(flux.shape) for *_, flux in sides]}."
             )
+        lengths = as_tensor(times).diff()
+        step = lengths.mean()
+        equal = (lengths - step).abs() <= _EQUAL * step
+        if len(lengths) != fields.shape[1] - 1 or not bool((step > 0) & equal.all()):
+            raise InvalidArgumentError(
+                f"times must be those of the fields, {fields.shape[1]}, and increase in equal steps, to which the "
+                f"model then belongs; got {len(lengths) + 1} in steps from {float(lengths.min()):.4g} to "
+                f"{float(lengths.max()):.4g}."
+            )
+        self.step.copy_(step)
+        of_walls = torch.stack([torch.stack(_ends(data)) for _, _, data, _ in sides])
+        ends = of_walls[:, 0].amin(dim=0), of_walls[:, 1].amax(dim=0)
+        self.ranges.copy_(torch.stack([torch.cat(pair) for pair in zip(_ends(fields), ends, strict=True)]))
         parts = [(a, b, g[:, :-1].flatten(0, 1), g[:, 1:].flatten(0, 1), f.flatten(0, 1)) for a, b, g, f in sides]
         each = [start], [part[2] for part in parts], [part[4] for part in parts]
         squares = [torch.stack([_mean_squares(part) for part in same]).mean(dim=0) for same in each]
@@ -133,6 +199,11 @@ class FluxModel(nn.Module):
         state = train(Task(self, loss, title="flux model"), config, progress=progress)
         return state.history[-1]["loss"]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "step" not in state["_buffers"]:
+            raise DataFileError(_OF_RELEASE_3)
+        super().__setstate__(state)
+
     def _disturbance(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Random sums of sines of mean square 1, zero at walls."""
         drawn = torch.randn(*like.shape[:2], *(_MODES,) * self.grid.dimension, generator=generator).to(like)
@@ -141,6 +212,17 @@ class FluxModel(nn.Module):
             sines = torch.sin(torch.arange(1, _MODES + 1)[:, None] * phase).to(like)
             drawn = (drawn.movedim(2, -1) @ sines) * (2 / _MODES) ** 0.5
         return drawn
+
+
+def _refuse_release_3(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    if f"{prefix}scales" in state and f"{prefix}step" not in state:
+        raise DataFileError(_OF_RELEASE_3)
+
+
+def _ends(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest value of every channel of values ``(functions, t, channels, …)``."""
+    each = values.movedim(2, 0).flatten(1)
+    return each.amin(dim=1), each.amax(dim=1)
 
 
 def _mean_squares(values: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class Rollout(nn.Module):
         """
         first = self.state_of(start)
         run = self.run(first, times, walls, breakpoints)
-        states, axis = [first, *self._steps(run, first, inputs)], first.total.ndim - 1
+        states, axis = [first, *self.follow(run, first, inputs)], first.total.ndim - 1
         fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
         under_bounds = [state.moved for state in states if state.moved is not None]
         moved = torch.stack(under_bounds, dim=axis) if under_bounds else run.moved(changed)
@@ -151,9 +151,10 @@ class Rollout(nn.Module):
     ) -> Iterator[RolloutState]:
         """The state after every step, one by one, for long runs; arguments are those of ``forward``."""
         state = self.state_of(start)
-        return self._steps(self.run(state, times, walls, breakpoints), state, inputs)
+        return self.follow(self.run(state, times, walls, breakpoints), state, inputs)
 
-    def _steps(self, run: "Run", state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
+    def follow(self, run: Run, state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
+        """The states after a state of a run."""
         lead = state.total.ndim - 1
         if any(not isinstance(part, Tensor) or part.shape[lead : lead + 1] != (len(run.times) - 1,) for part in inputs):
             raise InvalidArgumentError(
@@ -197,7 +198,7 @@ class Rollout(nn.Module):
         *inputs: Tensor,
         breakpoints: Sequence[float] = (),
     ) -> Diagnosis:
-        """Whether the law helps, and how far it moves the field in a step, on true trajectories.
+        """Whether the law helps over the steps of true trajectories, and by how much: rollouts without and with it.
 
         Args:
             fields: True fields of validation functions ``(*batch, t, c, *space)``.
@@ -207,7 +208,7 @@ class Rollout(nn.Module):
             breakpoints: As for ``forward``.
 
         Returns:
-            Errors of law and operator in steps from true fields; its text says what they mean.
+            Errors of both over all steps, the horizon that counts; its text says what they mean.
         """
         with torch.no_grad():
             return diagnose(self, fields, times, walls, inputs, breakpoints)
@@ -254,6 +255,8 @@ class Rollout(nn.Module):
                 "and data of all steps, from the first."
             )
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
+        for wall in exchange.before if state.step == 0 else ():
+            wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)
         response, covariance, variance = self.update.response(weights, self._channels(count), count, self.walls)
         noise = None if exact else self.update.noise(exchange.noise, state.total)

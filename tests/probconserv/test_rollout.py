@@ -1,6 +1,7 @@
 """Rollouts meet the balance of an open system in every step, around any operator."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from probconserv import Rollout, condition, fit_covariance, integral
 from probconserv.errors import (
     ConvergenceError,
+    DataFileError,
     DependentConstraintsError,
     IncompatibleQueryError,
     InvalidArgumentError,
@@ -21,6 +23,7 @@ from tests.strategies import normal
 
 GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
 STEPS = len(TIMES) - 1
+EQUAL = 0.1 * torch.arange(STEPS + 1, dtype=torch.float64)
 
 
 def smear(u: Tensor, *inputs: Tensor) -> Tensor:
@@ -190,7 +193,8 @@ def test_rollouts_are_compiled_and_exported():
 
 
 @pytest.mark.parametrize(("law_error", "helps"), [(1e-3, True), (0.1, False)])
-def test_a_diagnosis_says_whether_the_law_helps_and_how_far_it_moves_the_field(law_error: float, helps: bool):
+def test_a_diagnosis_says_whether_the_law_helps_over_all_steps_and_by_how_much(law_error: float, helps: bool):
+    """The operator misses the total by .02 in every step, whatever it starts from; errors of the law add up."""
     truth = torch.cumsum(normal(6, STEPS + 1, 1, 17), dim=1)
     totals = truth[:, :, 0] @ GRID.weights
     passed = totals.diff(dim=1)[..., None] + law_error
@@ -198,17 +202,52 @@ def test_a_diagnosis_says_whether_the_law_helps_and_how_far_it_moves_the_field(l
     given = TIMES, [(passed, 0.0)], truth[:, 1:]
     diagnosis = Rollout(operator, GRID).diagnose(truth, *given)
     assert bool(diagnosis.helps) is helps
-    errors = diagnosis.law_error, diagnosis.operator_error, diagnosis.field_error, diagnosis.corrected_error
-    for error, expected in zip(errors, (law_error, 0.01 * 2.0, 0.01, law_error / 2), strict=True):
-        assert float(error) == pytest.approx(expected, rel=1e-9)
-    assert float(diagnosis.moved) == pytest.approx(abs(0.01 - law_error / 2), rel=1e-9)
-    assert float(diagnosis.trust) == pytest.approx(0.02**2 / (0.02**2 + law_error**2), rel=1e-9)
-    assert f"the law {'helps' if helps else 'does harm'}" in str(diagnosis)
+    summed = (sum(step**2 for step in range(1, STEPS + 1)) / STEPS) ** 0.5 * law_error
+    expected = {"law_error": summed, "operator_error": 0.02, "step_error": 0.02, "field_error": 0.01}
+    for name, value in {**expected, "corrected_error": summed / 2}.items():
+        assert float(getattr(diagnosis, name)) == pytest.approx(value, rel=1e-9)
+    moves = [0.01 - step * law_error / 2 for step in range(1, STEPS + 1)]
+    assert float(diagnosis.moved) == pytest.approx((sum(each**2 for each in moves) / STEPS) ** 0.5, rel=1e-9)
+    trust = 0.02**2 / (0.02**2 + summed**2) if helps else 0.0
+    assert float(diagnosis.trust) == pytest.approx(trust, rel=1e-9)
+    assert f"Over 4 steps the law {'helps' if helps else 'does harm'} in channel 0" in str(diagnosis)
     weighed = Rollout(operator, GRID, update=diagnosis.weighed()).diagnose(truth, *given)
     assert torch.equal(weighed.law_error, diagnosis.law_error)  # of the exact law, whatever the update
     step = Rollout(operator, GRID, update=diagnosis.weighed())(truth[:, 0], *given).totals[:, 1, 0] - totals[:, 1]
-    expected = 0.02 + float(diagnosis.trust) * (law_error - 0.02)
-    torch.testing.assert_close(step, torch.full_like(step, expected), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(step, torch.full_like(step, 0.02 + trust * (law_error - 0.02)), rtol=1e-9, atol=1e-12)
+
+
+def test_a_law_whose_errors_add_up_is_found_to_do_harm_though_single_steps_speak_for_it():
+    """An operator that is wrong by turns of its own sign, and fluxes that are wrong by a fifth of that, always."""
+    steps = 60
+    times, sign = torch.linspace(0.0, 1.0, steps + 1), 1 - 2 * (torch.arange(steps + 1) % 2).double()
+    truth = torch.zeros(3, steps + 1, 1, 17, dtype=torch.float64)
+    wrong = sign[1:].expand(3, steps)[..., None, None]
+    rollout = Rollout(lambda u, error: 0.5 * u + 0.01 * error, GRID)
+    walls = [(torch.full((3, steps, 1), 0.002 * 2.0, dtype=torch.float64), 0.0)]
+    assert bool(rollout.diagnose(truth[:, :2], times[:2], [(walls[0][0][:, :1], 0.0)], wrong[:, :1]).helps)
+    diagnosis = rollout.diagnose(truth, times, walls, wrong)
+    assert not diagnosis.helps
+    assert float(diagnosis.trust) == 0
+    weighed = Rollout(rollout.operator, GRID, update=diagnosis.weighed())
+    covariance = StepUpdate(covariance=torch.full((17,), 1e-4, dtype=torch.float64))
+    also = Rollout(rollout.operator, GRID, update=diagnosis.weighed(covariance))
+    for each in (weighed, also):
+        error = each(truth[:, 0], times, walls, wrong).fields[:, 1:].square().mean().sqrt()
+        assert float(error) == pytest.approx(float(diagnosis.field_error), rel=1e-6)
+
+
+def test_an_operator_that_diverges_alone_is_helped_by_a_law_that_holds_it():
+    truth = FIELD[:, None].expand(3, STEPS + 1, 1, 17)
+
+    def operator(u: Tensor) -> Tensor:
+        drift = (u - FIELD).mean(dim=-1, keepdim=True)
+        return FIELD + 1e-3 + torch.where(drift.abs() > 1e-9, 1e300 * drift, 0.0)
+
+    diagnosis = Rollout(operator, GRID).diagnose(truth, TIMES, CLOSED)
+    assert bool(diagnosis.field_error.isinf().all())
+    assert bool(diagnosis.helps)
+    assert float(diagnosis.trust) == 1.0
 
 
 @pytest.mark.parametrize("law_error", [0.0, 0.1])
@@ -256,14 +295,60 @@ def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
     passed = [tuple(exact(fields[:, :-1], walls[0][-side][:, 1:], -side) for side in (0, 1)), None]
     torch.manual_seed(0)
     model = FluxModel(grid, nodes=3, width=32)
-    assert model.fit(fields, walls, passed, steps=300) < 0.2
-    result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], TIMES, walls)
+    assert model.fit(fields, walls, passed, times=EQUAL, steps=300) < 0.2
+    result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], EQUAL, walls)
     first, last = (model(fields[:, 0], walls[0][i][:, 0], walls[0][i][:, 1], 0, i == 1) for i in (0, 1))
     gained = ((first.double() - last.double()) * grid.axis_weights[1]).sum(dim=-1)
     torch.testing.assert_close(result.totals[:, 1] - result.totals[:, 0], gained, rtol=0, atol=1e-12)
     assert Rollout(smear, grid, flux=model).flux is model  # a part of the module
     with pytest.raises(InvalidArgumentError, match="flux of every side and step"):
-        model.fit(fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None])
+        model.fit(fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None], times=EQUAL)
+
+
+def trained_flux(**changed) -> FluxModel:
+    """A flux model of equal steps, fields and data between −1 and 1."""
+    fields, data = normal(20, STEPS + 1, 1, 17).clamp(-1, 1), normal(20, STEPS + 1, 1).clamp(-1, 1)
+    model = FluxModel(GRID, width=8)
+    given = {"fields": fields, "walls": [(data, data)], "passed": [(data[:, 1:], data[:, 1:])], "times": EQUAL}
+    model.fit(**(given | changed), steps=2)
+    return model
+
+
+def test_a_flux_model_belongs_to_its_step_and_range():
+    model, start, data = trained_flux(), FIELD.clamp(-1, 1), torch.linspace(-1.5, 1.5, STEPS + 1)[:, None]
+    rollout = Rollout(smear, GRID, flux=model)
+    states = list(rollout.steps(start, EQUAL, [(data, 0.0)]))
+    rollout(start, EQUAL.float(), [(data.float(), 0.0)])
+    for times in (EQUAL / 2, TIMES):
+        with pytest.raises(InvalidArgumentError, match=r"trained on steps of 0\.1, got steps from 0\."):
+            rollout(start, times, [(data, 0.0)])
+    with pytest.raises(InvalidArgumentError, match=r"value 0 given at the last side of axis 0 .*-1 and 1, got -4"):
+        rollout(start, EQUAL, [(0.0, 3 * data)])
+    with pytest.raises(InvalidArgumentError, match="channel 0 of the field between -1 and 1"):
+        rollout(4 * start, EQUAL, [(data, 0.0)])
+    drifted = states[1]._replace(field=4 * start)  # of a run that began within the range
+    assert len(list(rollout.steps(drifted, EQUAL, [(data, 0.0)]))) == STEPS - 2
+    copied = FluxModel(GRID, width=8)
+    copied.load_state_dict(model.state_dict())
+    again = Rollout(smear, GRID, flux=pickle.loads(pickle.dumps(copied)))
+    assert torch.equal(again(start, EQUAL, [(data, 0.0)]).totals[:, -1], states[-1].total)
+
+
+def test_flux_models_without_a_step_are_refused():
+    model = FluxModel(GRID)
+    with pytest.raises(InvalidArgumentError, match=r"not been trained; call fit"):
+        roll(flux=model)
+    for times in (TIMES, EQUAL[1:], -EQUAL):
+        with pytest.raises(InvalidArgumentError, match="must be those of the fields, 5, and increase in equal steps"):
+            trained_flux(times=times)
+    old = {name: value for name, value in model.state_dict().items() if name not in ("step", "ranges")}
+    with pytest.raises(DataFileError, match=r"release 0\.3 does not say which steps.* train it again"):
+        model.load_state_dict(old)
+    with pytest.raises(DataFileError, match=r"release 0\.3"):
+        Rollout(smear, GRID, flux=FluxModel(GRID)).load_state_dict({f"flux.{name}": old[name] for name in old})
+    state = model.__dict__ | {"_buffers": {"scales": model.scales}}
+    with pytest.raises(DataFileError, match=r"release 0\.3"):
+        model.__setstate__(state)
 
 
 def roll(*, operator=smear, start=FIELD, times=TIMES, walls=CLOSED, inputs=(), grid=GRID, **options):

@@ -246,7 +246,8 @@ def _flux_model(case: Case, seed: int) -> FluxModel:
         torch.manual_seed(seed)
         model = FluxModel(system.grid)
         steps = FLUX_STEPS if case.sizes.optimiser_steps > 100 else case.sizes.optimiser_steps
-        model.fit(known.fields, known.walls, known.passed, steps=steps, seed=seed)
+        times = system.times(known.steps)
+        model.fit(known.fields, known.walls, known.passed, times=times, steps=steps, seed=seed)
     return model
 
 
