@@ -12,7 +12,7 @@ from boon.conditions.functionals import Boundary, prescribe
 from boon.corrections.correction import Correction, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
-from boon.operator import BOON
+from boon.operator import BOON, predicts_changes
 from boon.scores import relative_residual
 from solvers.grids import Grid
 
@@ -55,6 +55,8 @@ class ChannelBOON(nn.Module):
             raise InvalidArgumentError("ChannelBOON needs the conditions of at least one output channel, got none.")
         self.operator = operator
         self.channels = nn.ModuleList(BOON(nn.Identity(), each, lengths, correction, order) for each in conditions)
+        for channel in self.channels if predicts_changes(operator) else ():
+            channel.step = channel.step.for_increments()  # type: ignore[operator]
 
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None

@@ -39,6 +39,12 @@ def _core(operator: nn.Module) -> nn.Module:
     return operator.operator if isinstance(operator, Normalised) else operator
 
 
+def predicts_changes(operator: nn.Module) -> bool:
+    """Whether an operator is an ``FNO`` of increments."""
+    core = _core(operator)
+    return isinstance(core, FNO) and core.config.increment is not None
+
+
 class BOON(nn.Module):
     """Wraps an operator so that its output meets boundary conditions to round-off.
 
@@ -102,7 +108,8 @@ class BOON(nn.Module):
                 stacklevel=2,
             )
         config = layered.config if layered else None
-        self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
+        step = self.correction.step(self.conditions, config.out_channels if config else 1)
+        self.step = step.for_increments() if predicts_changes(operator) else step
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
             if sides(self.conditions):

@@ -31,6 +31,10 @@ class Step(nn.Module, ABC):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Corrects ``(batch, channels, *space)``."""
 
+    def for_increments(self) -> "Step":
+        """The step at the output of an operator that predicts changes, and is given its own output."""
+        return self
+
 
 class Correction(ABC):
     """A method by which an operator meets its boundary conditions.

@@ -14,7 +14,8 @@ commute, so with compatible data at corners a later axis preserves the condition
 A one-sided difference of a field with noise has an error of Σ|c|/h times the noise, which E would spread into the
 interior. Derivatives are therefore read from a stretch of the axis of fixed length: by the linear functional that is
 exact for cubic polynomials and else has the smallest response to noise, weighted towards the side. What it leaves of a
-smooth field's residual is of fourth order in that length, and is taken by the boundary node.
+smooth field's residual is of fourth order in that length, and is taken by the boundary node. Around an ``FNO`` of
+increments fields that meet B u = g are left as they are, see ``ExtensionStep``.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,6 +109,8 @@ class ExtensionStep(Step):
         floor: Smallest ℓ in units of the distance between nodes.
     """
 
+    of_increments = False
+
     def __init__(self, count: int, channels: int, length: float, reads: Read = read, floor: float = 0.0) -> None:
         super().__init__()
         self.reads, self.floor = reads, floor
@@ -128,7 +131,7 @@ class ExtensionStep(Step):
         for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
             numbered = [boundary.functionals[index] for index in numbers]
             residual = torch.stack(
-                [boundary.data[index] - self.reads(side, u) for index, side in zip(numbers, numbered, strict=True)],
+                [self._residual(side, boundary.data[index], u) for index, side in zip(numbers, numbered, strict=True)],
                 dim=2 + axis,
             )
             columns = self._columns(tuple(numbered), u.shape[2 + axis], torch.stack([lengths[i] for i in numbers]))
@@ -139,6 +142,25 @@ class ExtensionStep(Step):
             row[0, 0], row[0, -1] = 1.0, -1.0
             u = extend(u, extension_columns(row, lengths[len(boundary.sides) + number, None]), residual, axis)
         return u
+
+    def for_increments(self) -> "ExtensionStep":
+        """The step for an operator whose output is its input next; see ``_residual``."""
+        self.of_increments = True
+        return self
+
+    def _residual(self, side: Functional | Varying, data: Tensor, u: Tensor) -> Tensor:
+        """g − B u with smooth derivatives, ``(batch, channels, *face)``.
+
+        A field that meets B u = g by differences has such a residual, too, and an operator of increments would add its
+        extension in every step: errors at walls then grow by a third a step. There the residual by differences counts
+        where it is the smaller one, and none where the two differ in sign, so that fields that meet B u = g stay.
+        """
+        residual = data - self.reads(side, u)
+        if not self.of_increments:
+            return residual
+        exact = data - read(side, u)
+        smaller = torch.where(exact.abs() < residual.abs(), exact, residual)
+        return torch.where(exact * residual > 0, smaller, 0.0)
 
     def _columns(
         self, sides: tuple[Functional, ...], count: int, lengths: Float[Tensor, "sides channels"]
@@ -162,7 +184,7 @@ class ExtensionStep(Step):
     def _extend_varying(self, u: Tensor, boundary: Boundary, lengths: Tensor) -> Tensor:
         for axis, numbers in boundary.by_axis().items():
             sides = [boundary.varying[index] for index in numbers]
-            residuals = [boundary.data[index] - self.reads(boundary.varying[index], u) for index in numbers]
+            residuals = [self._residual(boundary.varying[index], boundary.data[index], u) for index in numbers]
             profiles = [
                 smooth_profiles(side, lengths[index], u.shape[2 + axis])
                 for index, side in zip(numbers, sides, strict=True)
