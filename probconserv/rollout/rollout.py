@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from probconserv._linalg.checks import are_finite, refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities.bounds import Bounds
 from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
-from probconserv.rollout.run import Bounds, RolloutState, Run, totals_of
+from probconserv.rollout.run import RolloutState, Run, totals_of
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
 from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of

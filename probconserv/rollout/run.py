@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.checks import are_finite, refuse_missing
 from probconserv._linalg.values import cached, square_root
-from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._feasible import feasible_set
-from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.bounds import Bounds
 from probconserv.rollout.walls import Exchange, integrated
 from solvers.recording import are_readable
 
@@ -63,7 +59,7 @@ class Run:
     weights: Tensor  # of the quadrature ``(*space)``
     response: Tensor  # how fields move when a total changes by one ``(k, c·points)``
     trust: tuple[Tensor, ...] | None  # the part of what is missing that is corrected ``(*batch, k, k)``; None for all
-    bounds: "Bounds | None"
+    bounds: Bounds | None
 
     @cached
     def gained(self) -> tuple[Tensor, ...]:
@@ -186,29 +182,3 @@ class Run:
         if are_readable(predicted) and not are_finite(totals if self.conserved is None else predicted):
             time = float(self.times[state.step])
             refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Bounds:
-    """Inequalities that fields of given totals meet.
-
-    Args:
-        joined: The inequalities and the rows of the totals, whose right-hand sides every step replaces.
-        variance: diag Σ, the metric of the projection ``(c·points,)``; values without variance stay.
-    """
-
-    joined: JoinedConstraint
-    variance: Tensor
-
-    @classmethod
-    def of(cls, inequalities: JoinedConstraint, rows: Tensor, variance: Tensor) -> "Bounds":
-        """The bounds of fields with the totals of these rows ``(k, c·points)``."""
-        law = LinearConstraint(rows, rows.new_zeros(len(rows)))
-        return cls(joined=law & inequalities, variance=variance)
-
-    def nearest(self, field: Float[Tensor, "..."], totals: Float[Tensor, "*batch k"]) -> Tensor:
-        """The nearest fields ``(*batch, c, *space)`` with these totals that meet the inequalities."""
-        mean = field.reshape(*totals.shape[:-1], -1)
-        prior = MultivariateNormal(mean, DiagLinearOperator(self.variance.expand_as(mean)))
-        feasible = feasible_set(prior, self.joined, totals)
-        return feasible.nearest(mean[None], feasible.target[None])[0].reshape(field.shape)
