@@ -9,7 +9,7 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -105,7 +105,12 @@ class Rollout(nn.Module):
                 f"{type(bounds).__name__}."
             )
         self.conserved, self.tolerance, self.bounds = conserved, tolerance, bounds
-        self.walls = wall_response(operator, grid)
+        self.wall_response = wall_response(operator, grid)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"bounds": None, **state})
+        if "wall_response" not in state:  # of release 0.3
+            self.wall_response = wall_response(self.operator, self.grid)
 
     def forward(
         self,
@@ -259,7 +264,7 @@ class Rollout(nn.Module):
         for wall in exchange.before if state.step == 0 else ():
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)
-        response, covariance, variance = self.update.response(weights, self._channels(count), count, self.walls)
+        response, covariance, variance = self.update.response(weights, self._channels(count), count, self.wall_response)
         noise = None if exact else self.update.noise(exchange.noise, state.total)
         trust = None
         if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹

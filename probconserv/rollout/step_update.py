@@ -103,7 +103,7 @@ class StepUpdate:
             totals = totals * deviation * deviation[:, None]
         response = gain.correct(torch.zeros_like(rows), units)
         if walls is not None:
-            response = walls.kept(response.reshape(-1, count, *weights.shape)).flatten(1)
+            response = walls.homogeneous(response.reshape(-1, count, *weights.shape)).flatten(1)
             response = torch.linalg.solve(response @ rows.mT, response)
             self._check_fixed(response, (count, *weights.shape))
         if walls is not None or self.covariance is None:
@@ -142,7 +142,7 @@ class StepUpdate:
                 (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
             )
         if walls is not None:
-            of_walls = walls.shape.to(weights.device)
+            of_walls = walls.field.to(weights.device)
             moving = moving * _of_shape(of_walls[0] if len(of_walls) == 1 else of_walls, shape, "response of operator")
         counted = torch.zeros(count, dtype=torch.float64, device=weights.device)
         counted[list(channels)] = 1.0

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,16 +21,15 @@ class WallResponse:
     """The response of an operator that meets walls; build it with ``wall_response``.
 
     Args:
-        shape: r ≥ 0 ``(c|1, *space)``, float64: fields u + r meet what u met.
-        of_operator: ``response(grid, fields)`` of the operator: changes of fields ``(*batch, c, *space)``, with the
-            values at walls such that the same holds of them.
+        field: r ≥ 0 ``(c|1, *space)``, float64: u + r meets what u met.
+        of_operator: ``response(grid, fields)`` of the operator.
     """
 
-    shape: Tensor
+    field: Tensor
     of_operator: Callable[..., Tensor]
 
-    def kept(self, changes: Tensor) -> Tensor:
-        """Changes of fields ``(*batch, c, *space)`` that leave the walls as they are."""
+    def homogeneous(self, changes: Tensor) -> Tensor:
+        """Changes of fields ``(*batch, c, *space)`` with the values at walls such that u plus one meets what u met."""
         return self.of_operator(None, changes)
 
 
@@ -70,8 +70,9 @@ def operators_with_walls(operator: Any, depth: int = _DEPTH) -> list[Any]:
     elif inspect.ismethod(operator):
         inner = [operator.__self__]
     elif inspect.isfunction(operator) and depth:
-        variables, depth = inspect.getclosurevars(operator), depth - 1
-        inner = [*variables.nonlocals.values(), *variables.globals.values()]
+        with suppress(ValueError):  # a variable of the closure that is not set yet
+            variables, depth = inspect.getclosurevars(operator), depth - 1
+            inner = [*variables.nonlocals.values(), *variables.globals.values()]
     elif callable(operator) and depth:
         inner, depth = list(getattr(operator, "__dict__", {}).values()), depth - 1
     found = [each for part in inner for each in operators_with_walls(part, depth)]

@@ -146,8 +146,12 @@ def test_modules_and_functions_around_an_operator_pass_its_response_on():
     ]
     for each in outside:
         torch.testing.assert_close(Rollout(each, grid)(u, times, walls).fields, expected, rtol=0, atol=1e-14)
-    copied = pickle.loads(pickle.dumps(Rollout(Wrapped(operator), grid)))
-    torch.testing.assert_close(copied(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+    old = Rollout(Wrapped(operator), grid)
+    for copied in (pickle.loads(pickle.dumps(old)), old):
+        torch.testing.assert_close(copied(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+        of_release = {name: each for name, each in vars(old).items() if name not in ("wall_response", "bounds")}
+        old.__dict__.clear()
+        old.__setstate__(of_release)
     scaled = BOON(nn.Identity(), [(Dirichlet(0.0), LAST)], correction=Prescription())
     one = torch.ones(1).double()
     outer = Normalised(scaled, 0 * one, one, normal(1, 33), 3 * one)  # conditions hold for the normalised field
@@ -160,6 +164,14 @@ def test_modules_and_functions_around_an_operator_pass_its_response_on():
 def replace_data(operator: BOON, u: Tensor):
     boundary = operator.discretise(u)
     return type(boundary)(**{**vars(boundary), "data": tuple(torch.zeros_like(data) for data in boundary.data)})
+
+
+def test_functions_without_an_operator_of_walls_have_none():
+    def recursive(u: Tensor) -> Tensor:
+        return unset(u) if u.ndim > 9 else u
+
+    assert Rollout(recursive, NodeGrid(0.0, 1.0, 17)).wall_response is None
+    unset = recursive
 
 
 def test_channels_have_walls_of_their_own():
