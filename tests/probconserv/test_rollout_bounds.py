@@ -118,6 +118,18 @@ def test_draws_and_bands_are_within_the_bounds():
         assert bool((lower <= upper).all())
 
 
+def test_a_diagnosis_is_of_rollouts_within_bounds():
+    truth = torch.stack([PLUME.roll(step, -1) for step in range(6)], dim=1)
+    free, held = (
+        Rollout(gaining, GRID, bounds=bounds).diagnose(truth, TIMES, CLOSED) for bounds in (None, NonNegative())
+    )
+    assert bool(held.helps)
+    assert float(held.corrected_error) < float(free.corrected_error)
+    assert torch.equal(held.field_error, free.field_error)
+    result = Rollout(gaining, GRID, bounds=NonNegative())(PLUME, TIMES, CLOSED)
+    assert float(held.moved) == pytest.approx(float(result.moved[:, 1:].square().mean().sqrt()), rel=1e-12)
+
+
 def test_given_values_stay_and_slopes_do_where_no_bound_is_met():
     grid = NodeGrid(0.0, 1.0, 41)
     x = grid.points

@@ -174,6 +174,22 @@ def test_functions_without_an_operator_of_walls_have_none():
     unset = recursive
 
 
+@torch.no_grad()
+def test_data_that_change_from_step_to_step_are_met_in_each():
+    """Values at the call, as of walls that follow the weather: an ensemble of rollouts, and a state gone on from."""
+    torch.manual_seed(0)
+    model = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=1)).double(), [(Dirichlet(), Robin(1.0, 0.2))])
+    grid, times, given = NodeGrid(0.0, 1.0, 33), torch.linspace(0.0, 1.0, 6), normal(3, 5, 2)
+    rollout = Rollout(lambda u, g: model(u, [(g[:, :1], g[:, 1:])]), grid)
+    states = list(rollout.steps(normal(3, 1, 33), times, [(0.3, 0.1)], given))
+    for step, state in enumerate(states):
+        conditions = model.discretise(state.field, [(given[:, step, :1], given[:, step, 1:])])
+        assert torch.equal(state.field[:, 0, 0], given[:, step, 0])
+        assert boundary_error(state.field, conditions).relative_maximum < 1e-13
+    later = list(rollout.steps(states[2], times, [(0.3, 0.1)], given))[-1]
+    assert torch.equal(later.field, states[-1].field)
+
+
 def test_channels_have_walls_of_their_own():
     operator = ChannelBOON(nn.Identity(), [[(Dirichlet(0.3), LAST)], [(Neumann(0.2), Neumann(0.1))]])
     grid, times = NodeGrid(0.0, 1.0, 33), torch.linspace(0.0, 1.0, 6)
