@@ -22,7 +22,7 @@ from solvers import Dirichlet, Neumann, Robin
 
 _RATES = tuple((1e-3 * 8**power) ** 0.5 for power in range(12))  # κ times the length of an axis, the longest
 _ROUNDING = 1e-9  # of B 1, relative to its terms: derivatives of a constant
-_NEGATIVE = 1e-6  # least r, relative to the largest, that is an error of the iterative solver
+_NEGATIVE = 1e-6  # how far r may fall below 0, relative to its largest value, by the error of the solver
 
 
 def homogeneous(
@@ -71,7 +71,7 @@ def response(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...
     else:
         for axis, numbers in boundary.by_axis().items():
             r = r * _along([boundary.functionals[number] for number in numbers], axis, shape)
-    r = prescribe(r, boundary)[0]
+    r = prescribe(r.clamp_min(0.0), boundary)[0]
     return r / r.flatten(1).amax(dim=1).reshape(-1, *[1] * len(shape)).clamp_min(torch.finfo(r.dtype).tiny)
 
 
