@@ -1,7 +1,7 @@
 """How what a balance misses in a step is spread over the field."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -107,7 +107,7 @@ class StepUpdate:
             response = torch.linalg.solve(response @ rows.mT, response)
             self._check_fixed(response, (count, *weights.shape))
         if walls is not None or self.covariance is None:
-            covariance = replace(self, covariance=None)._covariance(weights, tuple(range(count)), count, walls)
+            covariance = self._uniform(weights, tuple(range(count)), count, walls)
         return response, totals, covariance.diagonal()
 
     def _check_fixed(self, response: Tensor, shape: tuple[int, ...]) -> None:
@@ -124,11 +124,10 @@ class StepUpdate:
     def _covariance(
         self, weights: Tensor, channels: tuple[int, ...], count: int, walls: WallResponse | None
     ) -> LinearOperator:
-        shape = (count, *weights.shape)
-        moving = torch.ones(shape, dtype=torch.float64, device=weights.device)
-        if self.fixed is not None:
-            moving = moving * (~_of_shape(self.fixed.to(weights.device), shape, "fixed")).to(torch.float64)
-        given = self.covariance
+        shape, given = (count, *weights.shape), self.covariance
+        if given is None:
+            return self._uniform(weights, channels, count, walls)
+        moving = self._moving(weights, count)
         if isinstance(given, FittedCovariance | LinearOperator):
             given = as_double(given.covariance if isinstance(given, FittedCovariance) else given).to(weights.device)
             if given.shape != (moving.numel(), moving.numel()):
@@ -137,18 +136,31 @@ class StepUpdate:
                     f"got {tuple(given.shape)}."
                 )
             return given if self.fixed is None else _limited(given, moving.flatten())
-        if given is not None:
-            return DiagLinearOperator(
-                (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
-            )
+        return DiagLinearOperator(
+            (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
+        )
+
+    def _uniform(
+        self, weights: Tensor, channels: tuple[int, ...], count: int, walls: WallResponse | None
+    ) -> DiagLinearOperator:
+        """The covariance by which values of a channel move alike, or as the walls' r, with totals of variance 1."""
+        moving = self._moving(weights, count)
         if walls is not None:
             of_walls = walls.field.to(weights.device)
-            moving = moving * _of_shape(of_walls[0] if len(of_walls) == 1 else of_walls, shape, "response of operator")
+            of_walls = of_walls[0] if len(of_walls) == 1 else of_walls
+            moving = moving * _of_shape(of_walls, moving.shape, "response of operator")
         counted = torch.zeros(count, dtype=torch.float64, device=weights.device)
         counted[list(channels)] = 1.0
         size = (moving * weights).flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
         level = (counted / size).reshape(-1, *[1] * weights.ndim)
         return DiagLinearOperator((moving * level / weights).flatten())
+
+    def _moving(self, weights: Tensor, count: int) -> Tensor:
+        """1 where values may move, 0 where they are fixed ``(c, *space)``."""
+        moving = torch.ones((count, *weights.shape), dtype=torch.float64, device=weights.device)
+        if self.fixed is None:
+            return moving
+        return moving * (~_of_shape(self.fixed.to(weights.device), moving.shape, "fixed")).to(torch.float64)
 
 
 def rows_of(weights: Tensor, channels: tuple[int, ...], count: int) -> Tensor:
