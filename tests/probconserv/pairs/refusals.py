@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from probconserv import InvalidArgumentError
+from probconserv import ConvergenceError, InvalidArgumentError
 from tests.probconserv.pairs.matrix import Undefined
 
 Cell = tuple[str, str, str, str]
@@ -85,6 +85,15 @@ REFUSALS = [
         ways=names("validate=False"),
         error=InvalidArgumentError,
         says="sums between nan and nan",
+        reason=_UNCHECKED,
+    ),
+    Refusal(
+        priors=BOUNDED,
+        constraints=names("redundant rows"),
+        questions=names("mean", "covariance", "draws", "kl"),
+        ways=names("compiled"),
+        error=ConvergenceError,
+        says="The law is missed by nan",
         reason=_UNCHECKED,
     ),
     # The conditioned prediction does not get as far as the question.
