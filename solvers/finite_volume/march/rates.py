@@ -15,6 +15,9 @@ from solvers._compiled import compiled, inner
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
+COMPILED, IN_TENSORS = 1, 2
+"""Kinds of diffusion; 0 where there is none."""
+
 
 class Layout(NamedTuple):
     """Places in the flat array of one row; S is the number of faces on all sides.
@@ -228,6 +231,7 @@ def rates(
     (p, q, r, weights), (layout, sides, spacing), (rows, size) = medium, grid, x.shape
     d, n, lines, line = layout.shape.size, x.size, layout.lines, layout.shape[layout.shape.size - 1]
     flat, change, produced, (modes, pull), volume = x.reshape(n), rate.reshape(n), source.reshape(n), sides, 1.0
+    columns = has_diffusion == IN_TENSORS  # bounded column by column, as released data of such laws are
     flux, left, right, scratch = work[2], work[0], work[1], work[3:5].reshape(2 * n)
     for axis in range(d):
         volume *= spacing[axis]
@@ -250,14 +254,15 @@ def rates(
             for side in range(2 * axis, 2 * axis + 2):
                 for e in range(layout.offsets[side], layout.offsets[side + 1]):
                     at = b * size + (layout.ghost[e] if side % 2 == 0 else layout.edge[e])
-                    part = 0.5 if modes[side] == STATE else 1.0
+                    part = 0.5 if modes[side] == STATE or (columns and modes[side] == GIVEN_FLUX) else 1.0
                     left[at], right[at] = part * left[at], part * right[at]
                     if modes[side] == GIVEN_FLUX and side % 2 == 0:
                         left[at] = 0.0
                     elif modes[side] == GIVEN_FLUX:
                         right[at] = 0.0
             start, faces = b * size, layout.faces[axis]
-            flow[b, 2 * d + 2] += max(_largest(left[start:], faces, count), _largest(right[start:], faces, count))
+            before, behind = _largest(left[start:], faces, count), _largest(right[start:], faces, count)
+            flow[b, 2 * d + 2] += 0.5 * (before + behind) if columns else max(before, behind)
     for b in range(rows if has_diffusion and bounds else 0):
         stretch = 1.0
         for side in range(modes.size):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, call_from_python, numbers_at
-from solvers.finite_volume.march.rates import Layout, from_padded, layout_of, rates, to_padded
+from solvers.finite_volume.march.rates import COMPILED, IN_TENSORS, Layout, from_padded, layout_of, rates, to_padded
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 
@@ -81,8 +81,8 @@ class Tile:
         self._laws = tuple(term and (term.compiled_law or self._callback(kind)) for kind, term in enumerate(terms))
         kernels = [law.kernel.pointer if law else NOTHING.pointer for law in self._laws]
         slopes = NOTHING.pointer if convection is None or self.pads == 1 else convection.reconstruction.kernel.pointer
-        present = tuple(term is not None for term in terms)
-        self.laws = (kernels[0], kernels[1], slopes, kernels[2], *present)
+        diffusion = 0 if terms[0] is None else COMPILED if terms[0].compiled_law else IN_TENSORS
+        self.laws = (kernels[0], kernels[1], slopes, kernels[2], diffusion, *(term is not None for term in terms[1:]))
         self.medium: Any = (
             *(np.zeros((d, 0, width * size)),) * 2,
             np.zeros((0, width * size)),
