@@ -115,7 +115,7 @@ class Gain:
         unit = rows / norms[..., None]
         others = torch.diag_embed((~exact).to(unit.dtype))
         chol, info = torch.linalg.cholesky_ex(unit @ unit.mT + others)
-        if bool(info.any()) or smallest_pivot(chol) < NEARLY_DEPENDENT:
+        if are_readable(chol) and (bool(info.any()) or smallest_pivot(chol) < NEARLY_DEPENDENT):
             chol = triangular_factor(torch.cat([unit, others.expand(*unit.shape[:-1], -1)], dim=-1))
         return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
 
