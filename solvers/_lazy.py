@@ -25,7 +25,7 @@ REMOVED: dict[str, str] = {
     "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
     "solvers.BackwardEuler": "TRBDF2() has second order and the same stability.",
     "solvers.Newton": "Steppers choose the accuracy of Newton's method themselves.",
-    "solvers.WENO": "MUSCL() with more cells gives the same error.",
+    "solvers.WENO": "Take MUSCL(), the default, on more cells.",
     "solvers.power": "max(u, 0.0) ** m is compiled as well.",
     "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
 }
