@@ -150,15 +150,17 @@ class _Rows:
     def closed(self, lower: Tensor, upper: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds and totals: where a row asks for an end of what the bounds allow, its points are fixed there.
 
-        It does within the rounding of values of that ``size`` ``(*batch, n)`` already, in which multipliers are
-        resolved. Points that one row fixes may leave another no choice.
+        Where rows are searched together, it does within the rounding of values of that ``size`` ``(*batch, n)``
+        already, in which multipliers are resolved. Points that one row fixes may leave another no choice.
 
         Raises:
             InfeasibleConstraintError: If a row asks for more or less than the bounds allow.
         """
         if not self.target.shape[-1]:
             return lower, upper, self.target
-        readable, target, slack = are_readable(self.target, lower, upper), self.target, self._sizes(_RESOLVED * size)
+        readable, target = are_readable(self.target, lower, upper), self.target
+        together = self.far.shape[-2] > 0 and self.target.shape[-1] > 1  # one multiplier resolves any total
+        slack = self._sizes(_RESOLVED * size if together else 0.0 * size)
         exact = (self.noise == 0) & ~self.bounded
         for _ in range(self.target.shape[-1]):
             smallest, largest = self._ends(lower, upper)
