@@ -31,7 +31,7 @@ _LOGARITHMIC = 12.0  # ratio of the largest to the least value from which an axi
 
 
 def draw_overview(described: Description, records: pd.DataFrame) -> Figure | None:
-    """The main score of all methods from mean records; None where fewer than two were scored."""
+    """The main score of all methods from mean records; None where fewer than two were scored, or no reference of many."""
     frame = numbers(records, described)
     wanted = sorted((*described.scores, *SCORES), key=lambda name: name != "CRPS")
     scores = [name for name in wanted if name in frame and SCORES[name].better is Better.LOWER]
@@ -42,6 +42,8 @@ def draw_overview(described: Description, records: pd.DataFrame) -> Figure | Non
         return None
     errors = frame.get(f"{scores[0]}_se", pd.Series(0.0, index=frame.index)).fillna(0.0)
     score, cases = SCORES[scores[0]], list(values.index.unique("case"))
+    if len(cases) > FEW and not values.index.isin(list(described.references.items())).any():
+        return None
     if len(cases) <= FEW:
         figure = _dots(described, values, errors)
         figure.supxlabel(score.heading, fontsize=TEXT)

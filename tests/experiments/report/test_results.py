@@ -9,6 +9,7 @@ import pytest
 
 from experiments.driver import describe
 from experiments.errors import DataFileError
+from experiments.overview import draw_overview
 from experiments.records.description import Description, title
 from experiments.records.record import Record, as_frame
 from experiments.records.release import manifest
@@ -118,6 +119,12 @@ def test_what_is_better_than_the_reference_is_no_loss_and_the_truth_takes_no_par
     absent = generated("absent")
     assert not any(cell.mark for cell in absent.values()), "without a number of the reference no colour"
     assert [key for key, cell in absent.items() if cell.best] == ["training-fields"], "but a best method"
+
+
+def test_a_run_without_the_reference_of_many_cases_has_no_overview() -> None:
+    shown = released("gpme")
+    assert shown is not None
+    assert draw_overview(shown.description, shown.records[shown.records["method"] != "anp"]) is None
 
 
 def test_headings_are_names_in_words() -> None:
