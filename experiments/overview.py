@@ -31,7 +31,7 @@ _LOGARITHMIC = 12.0  # ratio of the largest to the least value from which an axi
 
 
 def draw_overview(described: Description, records: pd.DataFrame) -> Figure | None:
-    """The main score of all methods from mean records; None where fewer than two were scored, or no reference of many."""
+    """The main score of all methods from mean records; None where fewer than two were scored, or no reference."""
     frame = numbers(records, described)
     wanted = sorted((*described.scores, *SCORES), key=lambda name: name != "CRPS")
     scores = [name for name in wanted if name in frame and SCORES[name].better is Better.LOWER]

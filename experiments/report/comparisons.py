@@ -42,9 +42,9 @@ _NETWORKS = ("fno", "pca", "deeponet", "unet", "neuralop", "neuralop-defaults", 
 _ELIMINATED = ("boon-without-schur", "boon-without-schur-channels")
 _OPERATORS = (*_NETWORKS, "output-prescription", "lifting", "soft-penalty", *_ELIMINATED)
 LAWS = (
-    Line("random media, 10 observations", "gpme", "insulated-10", "refined", "bounded-refined", _MEDIA),
-    Line("random media with inflow", "gpme", "inflow-10", "refined", "bounded-refined", _MEDIA),
-    Line("plumes in two axes", "gpme", "plume-10", "empirical", "bounded-empirical", ("search", *_MEDIA)),
+    Line("random media, 10 observations", "gpme", "insulated-10", "local", "bounded-local", _MEDIA),
+    Line("random media with inflow", "gpme", "inflow-10", "local", "bounded-local", _MEDIA),
+    Line("plumes in two axes", "gpme", "plume-10", "local", "bounded-local", ("search", *_MEDIA)),
     Line("fields drawn from 10 noisy values", "generate_gpme", "values-10", "unconstrained", "ours", _DRAWN),
     Line("fields drawn from 2 noisy values", "generate_gpme", "values-2", "unconstrained", "ours", _DRAWN),
     Line("temperature, scenario E1", "observations", "temperature-e1", "none", "calibrated", _OBSERVED),

@@ -65,7 +65,7 @@ def fill(text: str, begin: str, end: str, content: str, name: str = "the documen
 CONSERVATION = ("diffusion", "porous_medium", "stefan", "advection", "burgers_shock")
 HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
 GRADIENTS = ("heat_neumann", "heat_independent", "wave_neumann")
-BOXES = ("search", "smoother", "anp", "empirical", "refined")
+BOXES = ("search", "smoother", "anp", "empirical", "local")
 MEDIA = (
     *(f"{kind}-{count}" for kind in ("insulated", "plume") for count in (5, 10, 20, 40)),
     "inflow-10",

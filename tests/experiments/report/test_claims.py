@@ -105,11 +105,15 @@ def media() -> list[str]:
     def kind(name: str, score: str, pair: tuple[str, str], counts: Iterable[int] = (5, 10, 20, 40)) -> list[float]:
         return over("gpme", [f"{name}-{count}" for count in counts], pair, score)
 
-    boxes = [(f"law-{box}", f"bounded-{box}") for box in ("matern", "smoother", "anp", "gaussian", "empirical")]
+    boxes = [
+        (f"law-{box}", f"bounded-{box}") for box in ("matern", "smoother", "anp", "gaussian", "empirical", "local")
+    ]
     gains = [100 - 100 / x for box in boxes for x in kind("plume", "CRPS", box)]
-    law = {m: [kind(k, "MSE", ("empirical", "law-empirical"), [m])[0] for k in ("inflow", "shifted")] for m in (5, 10)}
+    law = {m: [kind(k, "MSE", ("local", "law-local"), [m])[0] for k in ("inflow", "shifted")] for m in (5, 10)}
+    ahead = [100 - 100 / x for x in kind("insulated", "CRPS", ("bounded-anp", "bounded-local"))]
     return [
-        f"is {to(kind('insulated', 'CRPS', ('bounded-search', 'bounded-anp')), 1)} times worse",
+        f"of the neural process by {to(ahead)} %",
+        f"is {to(kind('insulated', 'CRPS', ('bounded-search', 'bounded-local')), 1)} times worse",
         "falls by {:.1f} times with inflow and by {:.1f} times on other functions".format(*law[5]),
         "at M = 10 by {:.1f} and {:.1f} times".format(*law[10]),
         f"lowers CRPS by {to(gains)} % but for the search, and that of the plume's area (where u > 0.2) "
