@@ -245,7 +245,7 @@ def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
         for name, text in commands.items():
             out.print(f"  {name:<11}{text}")
     out.print("\nOptions of a command: python -m experiments COMMAND --help")
-    out.print("Start here: python -m experiments reproduce stefan")
+    out.print("Start here: python -m experiments reproduce stokes")
 
 
 def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
