@@ -51,7 +51,7 @@ def show(out: Path) -> None:
         f"the\nfront ({drawing.front:.3f}), where the network was unsure. Behind it the truth is 0, the\nbound itself, "
         "which bands of positive values miss by less than 0.001."
     )
-    print(f"Picture: {picture}\nNext: python -m experiments reproduce stefan")
+    print(f"Picture: {picture}\nNext: python -m experiments reproduce stokes")
 
 
 def _text(score: str, values: np.ndarray) -> str:
