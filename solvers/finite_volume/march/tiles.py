@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -140,10 +140,6 @@ class Tile:
         if self.errors:
             raise self.errors.pop()
         return from_padded(rate, self.layout), self._flow.copy(), from_padded(source, self.layout)
-
-    @cached_property
-    def _padded_shape(self) -> tuple[int, ...]:
-        return tuple(n + 2 * self.pads for n in self.shape)
 
     def _marked(self) -> tuple[Array, Array, Array]:
         """Places in the tile, rows and times of the marked rows."""
