@@ -127,7 +127,8 @@ class EmpiricalGP(Surrogate):
         for number, bandwidth in pairs:
             _check_numbers(bandwidth, number, self.rank)
         errors = [0.0] * len(pairs)
-        for task, truth in zip(self._tasks(context, query, law), values.reshape(-1, values.shape[-1]), strict=True):
+        tasks = self._tasks(context, query, law, alike=None in effective)
+        for task, truth in zip(tasks, values.reshape(-1, values.shape[-1]), strict=True):
             found = (each for number in effective for each in _posteriors(task, bandwidths, number))
             for place, posterior in enumerate(found):
                 mean, variance = posterior.mean, posterior.variance
@@ -154,9 +155,8 @@ class EmpiricalGP(Surrogate):
         Raises:
             InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
-        posteriors = [
-            next(_posteriors(task, (self.bandwidth,), self.effective)) for task in self._tasks(context, query, law)
-        ]
+        tasks = self._tasks(context, query, law, alike=self.effective is None)
+        posteriors = [next(_posteriors(task, (self.bandwidth,), self.effective)) for task in tasks]
         combine = _mixture if self.mixture else _gaussian
         given = self.functions if context is None else context.values
         return combine(posteriors, query.points.shape[:-2], floating(given).dtype)
@@ -180,9 +180,9 @@ class EmpiricalGP(Surrogate):
             raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
 
     def _tasks(
-        self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None
+        self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None, alike: bool
     ) -> Iterator[Task]:
-        """Every function of a flattened batch."""
+        """Every function of a flattened batch; C at shared points where all functions may count ``alike``."""
         batch = query.points.shape[:-2]
         if context is not None:
             check_compatible(context, query)
@@ -198,7 +198,7 @@ class EmpiricalGP(Surrogate):
         rows, totals = _law_of(law, batch, wanted, self.functions.device)
         shared = self.at(wanted[0], self._basis) if bool((wanted == wanted[:1]).all()) else None
         gram = None
-        if shared is not None and shared.factor is None:
+        if alike and shared is not None and shared.factor is None:
             deviation = deviations(shared)
             gram = deviation @ deviation.mT
         for entry in range(len(observed)):
