@@ -14,8 +14,8 @@ import torch
 
 import solvers
 from solvers._compiled import cache_folder
-from solvers.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError, OutputFolderError
+from solvers.problems.cavity import solve_cavity
 from solvers.problems.reactions import gray_scott
 
 

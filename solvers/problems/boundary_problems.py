@@ -13,7 +13,6 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from solvers.cavity import solve_cavity
 from solvers.conditions import Dirichlet, Neumann, Periodic
 from solvers.errors import InvalidArgumentError
 from solvers.grids import NodeGrid
@@ -27,8 +26,9 @@ from solvers.problems.boundary_samples import (
     SidePairs,
     Uniform,
 )
+from solvers.problems.cavity import solve_cavity
 from solvers.problems.exact_boundary import Harmonics
-from solvers.spectral import evaluate, random_field, solve_periodic_burgers
+from solvers.problems.spectral import evaluate, random_field, solve_periodic_burgers
 
 _FLOWS_TOGETHER = 50  # memory: 26 times of 99 × 99 nodes, twice
 _FIELD_MODES = 128

@@ -20,7 +20,7 @@ from solvers import (
     log_normal,
     two_phase,
 )
-from solvers.spectral import evaluate, random_field
+from solvers.problems.spectral import evaluate, random_field
 
 FIXED, FREE, RING = Dirichlet(0.0), Neumann(gradient=0.0), Periodic()
 LINE = NodeGrid(0.0, 2.0, 17)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
-from solvers.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError
 from solvers.problems import exact_boundary
 from solvers.problems.boundary_problems import (
@@ -21,6 +20,7 @@ from solvers.problems.boundary_problems import (
     wave_neumann,
 )
 from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples, Uniform
+from solvers.problems.cavity import solve_cavity
 from solvers.stencils import one_sided_gradient
 from tests.strategies import seeds
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.spectral import SpectralResolution, evaluate, random_field, solve_periodic_burgers
+from solvers.problems.spectral import SpectralResolution, evaluate, random_field, solve_periodic_burgers
 from tests.strategies import seeds
 
 NU = 0.1
