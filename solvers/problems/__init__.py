@@ -1,9 +1,5 @@
 """Test problems: closed forms, conservation and boundary problems, and samples of their solutions."""
 
-from solvers.problems.conservation import ADVECTION as ADVECTION
-from solvers.problems.conservation import BURGERS as BURGERS
-from solvers.problems.conservation import DIFFUSION as DIFFUSION
-from solvers.problems.conservation import POROUS_MEDIUM as POROUS_MEDIUM
-from solvers.problems.conservation import PROBLEMS as PROBLEMS
-from solvers.problems.conservation import STEFAN as STEFAN
-from solvers.problems.conservation import Problem as Problem
+from solvers._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__)

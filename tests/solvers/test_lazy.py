@@ -1,5 +1,6 @@
 """Packages import a public name on first use, and no heavy package before."""
 
+import ast
 import copy
 import importlib
 import pickle
@@ -12,6 +13,7 @@ import pytest
 
 from solvers import _lazy
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"numba", "h5py", "rich", "scipy.stats"}
 
 
@@ -42,14 +44,20 @@ def test_no_heavy_package_is_loaded_before_a_solver_is_used(code: str) -> None:
     assert not loaded_by(code)
 
 
-@pytest.mark.parametrize(
-    "package", ["solvers", "boon", "probconserv", "probconserv.fields", "probconserv.surrogates.flow"]
-)
-def test_every_name_can_be_imported(package: str) -> None:
+STUBS = sorted(path for top in ("solvers", "boon", "probconserv") for path in (ROOT / top).rglob("__init__.pyi"))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda stub: stub.parent.name)
+def test_stub_all_and_imports_have_the_same_names(stub: Path) -> None:
+    package = ".".join(stub.parent.relative_to(ROOT).parts)
+    lines = [line for line in ast.parse(stub.read_text()).body if isinstance(line, ast.ImportFrom)]
+    written = {name.name: line.module for line in lines if line.module != "typing" for name in line.names}
     module = importlib.import_module(package)
+    assert module.__all__ == sorted(written)
     star: dict[str, object] = {}
     exec(f"from {package} import *", star)
-    assert set(module.__all__) <= set(star)
+    for name, source in written.items():
+        assert star[name] is getattr(importlib.import_module(str(source)), name)
     assert set(module.__all__) <= set(dir(module))
     for name in dir(module):
         getattr(module, name)

@@ -199,7 +199,6 @@ class Darcy(OperatorProblem):
             cells,
             _conditions(*_sides(draws, cells)),
             self.source,
-            source_adds=True,
             solver=Direct(),
         )
         corners = NodeGrid(cells.low, cells.high, tuple(count + 1 for count in cells.count))
@@ -362,3 +361,9 @@ def initial_depth(draws: Draws, grid: Grid) -> Tensor:
     centre, height, radius = (draws[name][:, None, None] for name in ("centre", "height", "radius"))
     squares = ((grid.points[..., None, :] - centre) ** 2).sum(-1)
     return 1 + (height * torch.exp(-squares / (2 * radius**2))).sum(-1)
+
+
+OPERATOR_PROBLEMS: dict[str, OperatorProblem] = {
+    problem.name: problem for problem in (ViscousBurgers(), ReactionDiffusion(), Darcy(), AdvectionDiffusion(), Basin())
+}
+"""The standard problems by name."""
