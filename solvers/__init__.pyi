@@ -43,8 +43,6 @@ from solvers.problems import Problem as Problem
 from solvers.random_fields import GaussianField as GaussianField
 from solvers.random_fields import Matern as Matern
 from solvers.steady.linear import ConjugateGradients as ConjugateGradients
-from solvers.steady.linear import Direct as Direct
-from solvers.steady.linear import Multigrid as Multigrid
 from solvers.steady.solve import SteadySolution as SteadySolution
 from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
@@ -74,7 +72,4 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.grids import Grid as Grid
     from solvers.random_fields import log_normal as log_normal
     from solvers.random_fields import two_phase as two_phase
-    from solvers.steady.linear import Jacobi as Jacobi
-    from solvers.steady.linear import LinearSolver as LinearSolver
-    from solvers.steady.linear import Preconditioner as Preconditioner
     from solvers.steady.solve import node_values as node_values

@@ -13,7 +13,13 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "solvers.Direct": "solvers.steady.linear:Direct",
+    "solvers.Jacobi": "solvers.steady.linear:Jacobi",
+    "solvers.Multigrid": "solvers.steady.linear:Multigrid",
+    "solvers.cavity": "solvers.problems:cavity",
+    "solvers.spectral": "solvers.problems:spectral",
+}
 """Public names of release 0.3 and what they are now, ``module:name``; imported with a deprecation until 0.5."""
 
 REMOVED: dict[str, str] = {
@@ -23,6 +29,8 @@ REMOVED: dict[str, str] = {
     "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",
     "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
     "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "solvers.LinearSolver": "Pass a function of matrix and right-hand sides as solver of solve_steady.",
+    "solvers.Preconditioner": "Pass a function of the matrix as preconditioner of ConjugateGradients.",
     "solvers.BackwardEuler": "TRBDF2() has second order and the same stability.",
     "solvers.Newton": "Steppers choose the accuracy of Newton's method themselves.",
     "solvers.WENO": "Take MUSCL(), the default, on more cells.",

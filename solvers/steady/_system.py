@@ -22,7 +22,7 @@ from solvers.conditions import (
     stated_value,
     value_at,
 )
-from solvers.errors import InvalidArgumentError
+from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.grids import CellGrid
 from solvers.steady.linear import LinearSolver
 
@@ -229,8 +229,8 @@ class System:
             conductances.append(mean)
         return conductances
 
-    def solve(self, solver: LinearSolver) -> tuple[Tensor, int]:
-        """u ``(*batch, *cells)`` and the largest number of iterations.
+    def solve(self, solver: LinearSolver) -> Tensor:
+        """u ``(*batch, *cells)``.
 
         One matrix serves the batch if neither k nor the slopes of the sides have a batch axis.
         """
@@ -248,17 +248,17 @@ class System:
         columns = [rights.T] if shared else [row[:, None] for row in rights]
         neighbours = self._neighbours()
 
-        def solve_one(index: int) -> tuple[np.ndarray, int]:
+        def solve_one(index: int) -> np.ndarray:
             between = [row[index] / h for row, h in zip(rows, self.grid.spacing, strict=False)]
             matrix = _matrix(np.concatenate(between), rows[-1][index], neighbours)
             return _solve_definite(solver, matrix, columns[index], flags[index])
 
         if not rights.size:
-            return right.clone(), 0
+            return right.clone()
         with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
             results = list(pool.map(solve_one, range(len(columns))))
-        values = torch.from_numpy(np.concatenate([x.T for x, _ in results]))
-        return values.reshape(*batch, *self.grid.shape), max(count for _, count in results)
+        values = torch.from_numpy(np.concatenate([x.T for x in results]))
+        return values.reshape(*batch, *self.grid.shape)
 
     def fluxes(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, Tensor], ...]]:
         """Flux densities through the faces across each axis, and values on the first and last side of each axis."""
@@ -347,13 +347,28 @@ def _matrix(between: np.ndarray, diagonal: np.ndarray, neighbours: tuple[np.ndar
     return sparse.csr_array((entries, where), shape=(size, size))
 
 
-def _solve_definite(
-    solver: LinearSolver, matrix: sparse.csr_array, right: np.ndarray, singular: bool
-) -> tuple[np.ndarray, int]:
-    """x ``(n, r)`` and the iterations; if constants are in the null space, x has mean 0."""
+def _solve_definite(solver: LinearSolver, matrix: sparse.csr_array, right: np.ndarray, singular: bool) -> np.ndarray:
+    """x ``(n, r)``; if constants are in the null space, x has mean 0."""
     if not singular:
-        return solver.solve(matrix, right)
-    x, iterations = np.zeros_like(right), 0
+        return _solve_checked(solver, matrix, right)
+    x = np.zeros_like(right)
     if len(right) > 1:
-        x[:-1], iterations = solver.solve(matrix[:-1, :-1], right[:-1])
-    return x - x.mean(axis=0), iterations
+        x[:-1] = _solve_checked(solver, matrix[:-1, :-1], right[:-1])
+    return x - x.mean(axis=0)
+
+
+def _solve_checked(solver: LinearSolver, matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
+    """What a linear solver returns, an array ``(n, r)`` of finite numbers; ``(n,)`` will do if r = 1."""
+    x = solver(matrix, right)
+    if not isinstance(x, np.ndarray) or x.size != right.size or len(x) != len(right):
+        got = f"an array {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise InvalidArgumentError(
+            f"solver must return x with A x = b as an array of the shape of b, {right.shape}, got {got}; of a function "
+            "that returns more, pass lambda matrix, right: the part that is x."
+        )
+    if not np.isfinite(x).all():
+        raise SolverDivergedError(
+            "The linear solver returned numbers that are not finite; leave solver= out for elimination or conjugate "
+            "gradients."
+        )
+    return x.reshape(right.shape)
