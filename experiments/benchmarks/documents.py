@@ -43,8 +43,14 @@ def between_marks(page: Path, name: str, content: str) -> str:
 
 
 def timed(result: Mapping[str, Any]) -> str:
-    """Seconds of every case and of its baseline, and their ratio; below, what else was measured of some cases only."""
-    cases = result["cases"]
+    """Seconds of every case and of its baseline, and their ratio; first calls have a table of their own."""
+    first = [case for case in result["cases"] if "functions" in case]
+    rest = [case for case in result["cases"] if "functions" not in case]
+    return "\n\n".join([_machine(result), *(_timed_table(cases) for cases in (first, rest) if cases)])
+
+
+def _timed_table(cases: list[dict[str, Any]]) -> str:
+    """A row for every case; below, what else was measured of some cases only."""
     everywhere = [key for key in cases[0] if all(key in case for case in cases) and key not in _TIMED]
     rows, notes = [], []
     for case in cases:
@@ -53,7 +59,7 @@ def timed(result: Mapping[str, Any]) -> str:
         more = [f"{key} {_plain(value)}" for key, value in case.items() if key not in (*_TIMED, *everywhere)]
         notes += [f"* {case['case']}: {', '.join(more)}."] if more else []
     heads = ["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]
-    return "\n\n".join([_machine(result), markdown(pd.DataFrame(rows, columns=heads)), "\n".join(notes)])
+    return "\n\n".join([markdown(pd.DataFrame(rows, columns=heads)), *(["\n".join(notes)] if notes else [])])
 
 
 def stepped(result: Mapping[str, Any]) -> str:

@@ -88,10 +88,13 @@ def compared(name: str, seconds: float, baseline: str, baseline_seconds: float, 
     return {**entry, "ratio": baseline_seconds / seconds, **more}
 
 
-def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a benchmark hands to the command line: its name, one line on machine, version and day, and the cases."""
+def report(benchmark: str, cases: list[dict[str, Any]], *more: str) -> dict[str, Any]:
+    """What a benchmark hands to the command line: its name, one line on machine, version and day, and the cases.
+
+    ``more`` are further entries of that line.
+    """
     made = environment()
     machine, packages = made["machine"], made["packages"]
     parts = (machine["processor"], f"{machine['threads']} threads", machine["system"], f"torch {packages['torch']}")
     measured = f"version {packages['probconserv-boon']}", made["date"][:10]
-    return {"benchmark": benchmark, "machine": ", ".join((*parts, *measured)), "cases": cases}
+    return {"benchmark": benchmark, "machine": ", ".join((*parts, *more, *measured)), "cases": cases}

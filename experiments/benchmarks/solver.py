@@ -1,7 +1,8 @@
-"""Cost of reference solutions at equal error: ours beside scipy's LSODA and, on a square, a bare loop, on one core.
+"""Cost of reference solutions: first calls, then ours at equal error beside scipy's LSODA and a bare loop, on one core.
 
 Every method takes the fastest of its settings whose L1 error against the exact cell averages is within 10 % of a
-target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation.
+target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation,
+which ``first_calls`` measures.
 """
 
 import time
@@ -15,6 +16,7 @@ import torch
 from scipy.integrate import odeint
 
 from experiments.benchmarks.baselines import CELLS, SYSTEMS, rkl2_loop
+from experiments.benchmarks.first_calls import compilers, first_calls
 from experiments.benchmarks.measure import compared, report
 from experiments.errors import LibraryError
 from experiments.stages import one_thread
@@ -65,7 +67,8 @@ Ladder = Iterable[Attempt]
 def run(
     functions: int = 256, looped: int = 16, planes: tuple[int, ...] = SIDES, limit: float = LIMIT
 ) -> dict[str, Any]:
-    """Compares single functions, a batch in one call beside others one after another, and Barenblatt's solution.
+    """Compares first calls with second ones, single functions, a batch in one call beside others one after another,
+    and Barenblatt's solution.
 
     Args:
         functions: Functions of a batch, whose parameters spread by 5 % each way.
@@ -73,13 +76,13 @@ def run(
         planes: Cells an axis in two dimensions.
         limit: Seconds per function at which no more accurate settings of a method are tried.
     """
-    entries = []
+    entries = first_calls()
     for case in cases():
         batch = case.spread(functions)
         entries.append(_beside_lsoda(f"{case.name}, one function", case, case, limit))
         some = batch.every(functions // looped)
         entries.append(_beside_lsoda(f"{case.name}, one of {functions} in a call", batch, some, limit))
-    return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)])
+    return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)], compilers())
 
 
 def fastest(
