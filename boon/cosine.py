@@ -65,8 +65,8 @@ class CosineConfig:
 class CosineFNO(nn.Module):
     """The field one step on, with given gradients at both ends of its axis.
 
-    Train it by fields that it has made itself (``probconserv.training.pushforward``): operators that predict changes
-    diverge otherwise when they are applied many times.
+    Train it by fields that it has made itself (``probconserv.training.loop.pushforward``): operators that predict
+    changes diverge otherwise when they are applied many times.
 
     Args:
         config: Sizes.

@@ -22,7 +22,7 @@ class OperatorOnHub(OnHub):
         if not isinstance(model, Operator):
             raise InvalidArgumentError(
                 f"OperatorOnHub takes an FNO, a Normalised, a BOON or a ChannelBOON, got {type(model).__name__}; for "
-                "surrogates there is probconserv.tools.SurrogateOnHub."
+                "surrogates there is probconserv.tools.hub.SurrogateOnHub."
             )
         save(model, path)
 

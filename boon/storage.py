@@ -312,10 +312,11 @@ def _encode(value: Any) -> dict[str, Any]:
 
 
 def _class_of(name: str) -> type | None:
-    """What a file may name: a correction or transform that ``boon/__init__.pyi`` lists, or one of the unlisted."""
-    cls = getattr(import_module("boon"), name, None)
-    listed = isinstance(cls, type) and issubclass(cls, Correction | FourierTransform)
-    return cls if listed else _UNLISTED.get(name)
+    """What a file may name: a correction of ``boon/__init__.pyi``, a transform, or one of the unlisted."""
+    listed = name in import_module("boon").__all__
+    cls = getattr(import_module("boon" if listed else "boon.transforms"), name, None)
+    allowed = isinstance(cls, type) and issubclass(cls, Correction | FourierTransform)
+    return cls if allowed else _UNLISTED.get(name)
 
 
 def _decode(description: dict[str, Any]) -> Any:

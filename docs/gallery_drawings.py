@@ -26,15 +26,14 @@ from docs.drawings import (
 from probconserv import (
     Bounded,
     FlowMatching,
-    KarhunenLoeve,
     LinearConstraint,
     Mixture,
     NonNegative,
-    ResidualVelocity,
     condition,
     integral,
     truncate,
 )
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity
 from probconserv.training import TrainingConfig
 from solvers import (
     CellGrid,
@@ -52,9 +51,9 @@ from solvers import (
     solve,
     solve_steady,
     solve_system,
-    two_phase,
 )
 from solvers.problems.reactions import gray_scott
+from solvers.random_fields import two_phase
 
 WALL = Neumann(0.0)
 FAINTEST = 0.15  # a weight below this is drawn as one of it

@@ -19,11 +19,11 @@ from probconserv import (
     Monotone,
     NonNegative,
     Query,
-    Surrogate,
     condition,
     integral,
-    project_uniformly,
 )
+from probconserv.baselines import project_uniformly
+from probconserv.surrogates.surrogate import Surrogate
 from solvers import NodeGrid
 from solvers.problems import STEFAN
 

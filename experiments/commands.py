@@ -20,7 +20,7 @@ from experiments.records.record import Over, over_seeds
 from experiments.records.table import json_rows, write_tables
 from experiments.report import page, terminal
 from experiments.storage import writable_folder
-from probconserv.training import launched, say_once
+from probconserv.training.distributed import launched, say_once
 
 
 def run(

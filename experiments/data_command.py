@@ -18,9 +18,8 @@ from experiments.errors import InvalidArgumentError, unknown_name
 from experiments.options import DataOptions
 from experiments.stages import one_thread
 from experiments.storage import alone_with, read_object, writable_folder, write_json
-from solvers import FieldSet, PDEBench, TheWell, export, load
-from solvers.data_files.field_set import installed_versions
-from solvers.data_files.files import Layout
+from solvers.data_files.field_set import FieldSet, installed_versions
+from solvers.data_files.files import Layout, PDEBench, TheWell, export, load
 from solvers.errors import DataFileError
 from solvers.problems.operator_problems import OPERATOR_PROBLEMS, OperatorProblem, join, operator_samples
 

@@ -30,7 +30,7 @@ from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
 from experiments.stages import free_first, made_once, one_thread, stage_progress
 from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
-from probconserv.training import say_once
+from probconserv.training.distributed import say_once
 
 SCORING_VERSION = 1
 """Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""

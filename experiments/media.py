@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers import CellGrid, DiffusiveLaw, Field, Neumann, align, log_normal, solve
-from solvers.finite_volume.laws.coefficients import FaceValue
+from solvers import CellGrid, DiffusiveLaw, Field, Neumann, solve
+from solvers.finite_volume.laws.coefficients import FaceValue, align
+from solvers.random_fields import log_normal
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from experiments.records.release import released_weights
 from experiments.records.store import as_json, environment
 from experiments.records.weights import read_notes
 from experiments.storage import alone_with, is_taken, write_bytes
-from probconserv.training import TrainingState, first_before_others, launched, say_once
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.distributed import first_before_others, launched, say_once
 
 
 @contextmanager

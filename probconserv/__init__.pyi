@@ -1,93 +1,26 @@
-from typing import TYPE_CHECKING
-
 from probconserv.balance import conservation as conservation
 from probconserv.balance import local_conservation as local_conservation
-from probconserv.balance import total_over_time as total_over_time
 from probconserv.calibration.conformal import fit_band as fit_band
 from probconserv.constraints import LinearConstraint as LinearConstraint
-from probconserv.constraints import boundary_gradient as boundary_gradient
 from probconserv.constraints import boundary_value as boundary_value
 from probconserv.constraints import integral as integral
-from probconserv.constraints import quadrature_variance as quadrature_variance
-from probconserv.constraints import smoothness as smoothness
-from probconserv.constraints import stacked_integrals as stacked_integrals
-from probconserv.errors import ConvergenceError as ConvergenceError
-from probconserv.errors import DataFileError as DataFileError
-from probconserv.errors import DependentConstraintsError as DependentConstraintsError
-from probconserv.errors import IncompatibleQueryError as IncompatibleQueryError
-from probconserv.errors import InfeasibleConstraintError as InfeasibleConstraintError
-from probconserv.errors import InvalidArgumentError as InvalidArgumentError
-from probconserv.errors import LibraryError as LibraryError
-from probconserv.errors import SamplingInterruptedError as SamplingInterruptedError
-from probconserv.fitted.covariance import FittedCovariance as FittedCovariance
 from probconserv.fitted.covariance import fit_covariance as fit_covariance
-from probconserv.fitted.law import FittedLaw as FittedLaw
 from probconserv.fitted.law import fit_law as fit_law
 from probconserv.inequalities.inequality import Bounded as Bounded
-from probconserv.inequalities.inequality import Inequality as Inequality
 from probconserv.inequalities.inequality import LinearInequality as LinearInequality
 from probconserv.inequalities.inequality import Monotone as Monotone
 from probconserv.inequalities.inequality import NonNegative as NonNegative
-from probconserv.inequalities.projected import Projected as Projected
-from probconserv.inequalities.truncated import Truncated as Truncated
-from probconserv.law_evidence import Evidence as Evidence
-from probconserv.law_evidence import evidence as evidence
 from probconserv.layer import ProbConserv as ProbConserv
 from probconserv.mixture import Mixture as Mixture
 from probconserv.nonlinear.law import NonlinearLaw as NonlinearLaw
-from probconserv.nonlinear.mode import NonlinearMode as NonlinearMode
-from probconserv.nonlinear.mode import condition_nonlinear as condition_nonlinear
-from probconserv.nonlinear.mode import nonlinear_mode as nonlinear_mode
-from probconserv.nonlinear.projection import project as project
-from probconserv.posterior import Posterior as Posterior
-from probconserv.prediction import Prediction as Prediction
 from probconserv.rollout.rollout import Rollout as Rollout
-from probconserv.sampling import draw as draw
 from probconserv.surrogates.anp import ANP as ANP
-from probconserv.surrogates.anp import ANPConfig as ANPConfig
 from probconserv.surrogates.empirical import EmpiricalGP as EmpiricalGP
 from probconserv.surrogates.ensemble import Ensemble as Ensemble
-from probconserv.surrogates.fitting import FitOptions as FitOptions
-from probconserv.surrogates.fitting import FunctionSet as FunctionSet
-from probconserv.surrogates.fitting import LearntLaw as LearntLaw
 from probconserv.surrogates.flow.matching import FlowMatching as FlowMatching
-from probconserv.surrogates.gp import GPConfig as GPConfig
 from probconserv.surrogates.gp import GPSurrogate as GPSurrogate
-from probconserv.surrogates.operator import GaussianOperator as GaussianOperator
 from probconserv.surrogates.surrogate import Context as Context
 from probconserv.surrogates.surrogate import Query as Query
-from probconserv.surrogates.surrogate import Surrogate as Surrogate
 from probconserv.update import condition as condition
 from probconserv.update import from_samples as from_samples
 from probconserv.update import truncate as truncate
-
-if TYPE_CHECKING:  # names that can be imported and are left out of __all__
-    from probconserv.baselines import project_uniformly as project_uniformly
-    from probconserv.calibration.conformal import ConformalBand as ConformalBand
-    from probconserv.calibration.displacement import displaced as displaced
-    from probconserv.calibration.displacement import displaced_by_law as displaced_by_law
-    from probconserv.errors import ProbConservError as ProbConservError
-    from probconserv.errors import WeightsError as WeightsError
-    from probconserv.fields.laws import FluxLayout as FluxLayout
-    from probconserv.fields.laws import block_budgets as block_budgets
-    from probconserv.fields.laws import block_means as block_means
-    from probconserv.fields.laws import divergence as divergence
-    from probconserv.fields.laws import flux_budgets as flux_budgets
-    from probconserv.fields.laws import level_totals as level_totals
-    from probconserv.fields.laws import region_totals as region_totals
-    from probconserv.fields.laws import sphere_areas as sphere_areas
-    from probconserv.fields.prediction import FieldLayout as FieldLayout
-    from probconserv.fields.prediction import FieldPrediction as FieldPrediction
-    from probconserv.fields.prediction import condition_fields as condition_fields
-    from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint
-    from probconserv.surrogates.flow.latent import KarhunenLoeve as KarhunenLoeve
-    from probconserv.surrogates.flow.latent import Latent as Latent
-    from probconserv.surrogates.flow.network import ResidualVelocity as ResidualVelocity
-    from probconserv.surrogates.flow.observations import DrawnFields as DrawnFields
-    from probconserv.surrogates.flow.samplers import conditioned as conditioned
-    from probconserv.surrogates.flow.samplers import eci as eci
-    from probconserv.surrogates.flow.samplers import pcfm as pcfm
-    from probconserv.surrogates.flow.samplers import twisted as twisted
-    from probconserv.surrogates.flow.samplers import unconstrained as unconstrained
-    from probconserv.surrogates.flow.tasks import SamplingOptions as SamplingOptions
-    from probconserv.surrogates.flow.tasks import SamplingTask as SamplingTask

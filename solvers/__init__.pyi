@@ -1,24 +1,13 @@
-from typing import TYPE_CHECKING
-
 from solvers.conditions import Dirichlet as Dirichlet
 from solvers.conditions import Neumann as Neumann
 from solvers.conditions import Outflow as Outflow
 from solvers.conditions import Periodic as Periodic
 from solvers.conditions import Robin as Robin
-from solvers.data_files.field_set import FieldSet as FieldSet
-from solvers.data_files.field_set import collect as collect
-from solvers.data_files.files import PDEBench as PDEBench
-from solvers.data_files.files import TheWell as TheWell
-from solvers.data_files.files import export as export
-from solvers.data_files.files import load as load
-from solvers.errors import DataFileError as DataFileError
-from solvers.errors import InvalidArgumentError as InvalidArgumentError
-from solvers.errors import LibraryError as LibraryError
-from solvers.errors import SolverDivergedError as SolverDivergedError
 from solvers.finite_volume.convection.schemes import MUSCL as MUSCL
 from solvers.finite_volume.convection.schemes import Godunov as Godunov
 from solvers.finite_volume.convection.schemes import Rusanov as Rusanov
 from solvers.finite_volume.laws.coefficients import Field as Field
+from solvers.finite_volume.laws.coefficients import align as align
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers
 from solvers.finite_volume.laws.laws import ConvectionDiffusion as ConvectionDiffusion
@@ -30,7 +19,6 @@ from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
 from solvers.finite_volume.laws.laws import Source as Source
 from solvers.finite_volume.laws.laws import Stefan as Stefan
 from solvers.finite_volume.laws.scalar import ScalarLaw as ScalarLaw
-from solvers.finite_volume.solve import Solution as Solution
 from solvers.finite_volume.solve import solve as solve
 from solvers.finite_volume.steppers.steppers import ESDIRK4 as ESDIRK4
 from solvers.finite_volume.steppers.steppers import RKL2 as RKL2
@@ -38,38 +26,13 @@ from solvers.finite_volume.steppers.steppers import SSPRK3 as SSPRK3
 from solvers.finite_volume.steppers.steppers import TRBDF2 as TRBDF2
 from solvers.grids import CellGrid as CellGrid
 from solvers.grids import NodeGrid as NodeGrid
-from solvers.problems import PROBLEMS as PROBLEMS
-from solvers.problems import Problem as Problem
 from solvers.random_fields import GaussianField as GaussianField
 from solvers.random_fields import Matern as Matern
-from solvers.steady.linear import ConjugateGradients as ConjugateGradients
-from solvers.steady.solve import SteadySolution as SteadySolution
 from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
 from solvers.systems.euler import Euler as Euler
-from solvers.systems.laws import HLL as HLL
-from solvers.systems.laws import HLLC as HLLC
 from solvers.systems.laws import ShallowWater as ShallowWater
 from solvers.systems.laws import SystemLaw as SystemLaw
-from solvers.systems.pointwise import PointFunctions as PointFunctions
 from solvers.systems.pointwise import PointwiseLaw as PointwiseLaw
 from solvers.systems.reactions import ReactionDiffusion as ReactionDiffusion
-from solvers.systems.solution import SystemSolution as SystemSolution
 from solvers.systems.solve import solve_system as solve_system
-
-if TYPE_CHECKING:  # names that can be imported and are left out of __all__
-    from solvers.data_files.files import Layout as Layout
-    from solvers.errors import BoundarySamplingError as BoundarySamplingError
-    from solvers.errors import SolverError as SolverError
-    from solvers.finite_volume.convection.schemes import Constant as Constant
-    from solvers.finite_volume.diffusion.face_means import ArithmeticMean as ArithmeticMean
-    from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
-    from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
-    from solvers.finite_volume.laws.coefficients import FaceVelocity as FaceVelocity
-    from solvers.finite_volume.laws.coefficients import align as align
-    from solvers.finite_volume.laws.laws import Transport as Transport
-    from solvers.finite_volume.solve import Work as Work
-    from solvers.grids import Grid as Grid
-    from solvers.random_fields import log_normal as log_normal
-    from solvers.random_fields import two_phase as two_phase
-    from solvers.steady.solve import node_values as node_values

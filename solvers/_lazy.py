@@ -10,17 +10,57 @@ import importlib
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 RENAMED: dict[str, str] = {
-    "solvers.Direct": "solvers.steady.linear:Direct",
-    "solvers.Jacobi": "solvers.steady.linear:Jacobi",
-    "solvers.Multigrid": "solvers.steady.linear:Multigrid",
-    "solvers.cavity": "solvers.problems:cavity",
-    "solvers.spectral": "solvers.problems:spectral",
+    "probconserv": """
+        balance: total_over_time   baselines: project_uniformly   calibration: displaced
+        calibration.conformal: ConformalBand fit_band   calibration.displacement: displaced_by_law
+        calibration.marginals: calibration_error cumulative_probability marginal_crps marginal_log_likelihood
+        calibration.variance: standardised_squares variance_factor
+        constraints: boundary_gradient quadrature_variance smoothness stacked_integrals
+        errors: ConvergenceError DataFileError DependentConstraintsError IncompatibleQueryError
+        InfeasibleConstraintError InvalidArgumentError LibraryError ProbConservError=LibraryError
+        SamplingInterruptedError WeightsError=DataFileError
+        fields: block_means condition_fields FieldLayout level_totals region_totals sphere_areas
+        fields.laws: block_budgets divergence flux_budgets FluxLayout   fields.prediction: FieldPrediction
+        fitted.covariance: FittedCovariance   fitted.law: FittedLaw
+        inequalities.inequality: Inequality JoinedConstraint   inequalities.projected: Projected
+        inequalities.truncated: Truncated   law_evidence: Evidence evidence
+        nonlinear.mode: condition_nonlinear nonlinear_mode NonlinearMode   nonlinear.projection: project
+        posterior: Posterior   prediction: Prediction   rollout.diagnosis: Diagnosis RolloutBand
+        rollout.rollout: Rollout Trajectory   rollout.run: RolloutState   sampling: draw   surrogates.anp: ANPConfig
+        surrogates.fitting: FitOptions FunctionSet LearntLaw
+        surrogates.flow: conditioned eci KarhunenLoeve Latent pcfm ResidualVelocity SamplingOptions twisted
+        unconstrained   surrogates.flow.observations: DrawnFields   surrogates.flow.particles: Draws Particles
+        surrogates.flow.tasks: SamplingTask   surrogates.gp: GPConfig   surrogates.operator: GaussianOperator
+        surrogates.surrogate: Surrogate   training.checkpoint: TrainingState   training.config: one_cycle
+        training.distributed: first_before_others launched Ranks say_once   training.loop: pushforward random_seed
+    """,
+    "boon": """
+        conditions.functionals: Boundary prescribe   cosine: CosineConfig CosineFNO
+        errors: BoonError=LibraryError DataFileError IncompatibleCornersError InvalidArgumentError LibraryError
+        MissingBoundaryError SingularKernelError StoredOperatorError=DataFileError TooManyModesError
+        TrainedWeightsWarning   scores: BoundaryError noise_gain slope_error   storage: Operator
+        transforms: DomainFourier FourierTransform NodeFourier
+    """,
+    "solvers": """
+        data_files.field_set: collect FieldSet   data_files.files: export Layout load PDEBench TheWell
+        errors: BoundarySamplingError DataFileError InvalidArgumentError LibraryError SolverDivergedError
+        SolverError=LibraryError   finite_volume.convection.schemes: Constant
+        finite_volume.diffusion.face_means: ArithmeticMean HarmonicMean IntegralMean
+        finite_volume.laws.coefficients: FaceVelocity   finite_volume.laws.laws: Transport
+        finite_volume.solve: Solution Work   grids: Grid   problems: cavity Problem PROBLEMS spectral
+        random_fields: log_normal two_phase   steady.linear: ConjugateGradients Direct Jacobi Multigrid
+        steady.solve: node_values SteadySolution   systems.laws: HLL HLLC   systems.pointwise: PointFunctions
+        systems.solution: SystemSolution
+    """,
 }
-"""Public names of release 0.3 and what they are now, ``module:name``; imported with a deprecation until 0.5."""
+"""Where names of release 0.3 are now: modules of each package with the names (``old=new``) that they hold.
+
+Until 0.5 every package above the module gives them, too, with a deprecation.
+"""
 
 REMOVED: dict[str, str] = {
     "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
@@ -29,13 +69,14 @@ REMOVED: dict[str, str] = {
     "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",
     "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
     "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "probconserv.training.process_group": "Start the processes with torchrun; train joins them itself.",
     "solvers.LinearSolver": "Pass a function of matrix and right-hand sides as solver of solve_steady.",
     "solvers.Preconditioner": "Pass a function of the matrix as preconditioner of ConjugateGradients.",
     "solvers.BackwardEuler": "TRBDF2() has second order and the same stability.",
     "solvers.Newton": "Steppers choose the accuracy of Newton's method themselves.",
     "solvers.WENO": "Take MUSCL(), the default, on more cells.",
     "solvers.power": "max(u, 0.0) ** m is compiled as well.",
-    "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
 }
 """Public names that only release 0.3 has, and what to use instead."""
 
@@ -46,23 +87,22 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     ``package.module`` works without an import of its own, too.
 
     Args:
-        package: The package's ``__name__``. Its ``__init__.pyi`` holds lines ``from module import name as name``; those
-            under ``if TYPE_CHECKING:`` are left out of ``__all__``.
+        package: The package's ``__name__``. Its ``__init__.pyi`` holds lines ``from module import name as name``.
 
     Returns:
         The three, to be assigned in the package's ``__init__.py``.
     """
     stub = pkgutil.get_data(package, "__init__.pyi")
     assert stub is not None, package
-    lines = ast.parse(stub).body
-    public = _modules_by_name(lines)
-    modules = public | _modules_by_name(line for block in lines if isinstance(block, ast.If) for line in block.body)
+    imports = [line for line in ast.parse(stub).body if isinstance(line, ast.ImportFrom)]
+    modules = {name.name: str(line.module) for line in imports for name in line.names}
+    former = renamed_names(package)
     namespace = vars(sys.modules[package])
 
     def load(name: str) -> Any:
         old = f"{package}.{name}"
-        if old in RENAMED:
-            return _renamed(old, inside=package)
+        if name in former and name not in modules:
+            return _renamed(package, name, *former[name])
         if old in REMOVED:  # an AttributeError would lose its text in ``from package import name``
             raise ImportError(f"{old} left the library with release 0.4: {REMOVED[old]} Release 0.3 has it.")
         try:
@@ -81,21 +121,26 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     def names() -> list[str]:
         return sorted({*namespace, *modules})
 
-    return load, names, sorted(public)
+    return load, names, sorted(modules)
 
 
-def _renamed(old: str, inside: str) -> Any:
+def renamed_names(package: str) -> dict[str, tuple[str, str]]:
+    """The module and the name, there, of every name that ``RENAMED`` has in modules below the package."""
+    top, names, module = package.partition(".")[0], {}, ""
+    for word in RENAMED.get(top, "").split():
+        if word.endswith(":"):
+            module = f"{top}.{word[:-1]}"
+        elif module.startswith(f"{package}."):
+            old, _, new = word.partition("=")
+            names[old] = (module, new or old)
+    return names
+
+
+def _renamed(package: str, old: str, module: str, name: str) -> Any:
     """The object that an old name stands for, with a warning at the line outside the package that imports it."""
-    module, _, name = RENAMED[old].partition(":")
     level, frame = 1, sys._getframe(0)
-    while frame.f_back and frame.f_globals["__name__"] in (__name__, inside):
+    while frame.f_back and frame.f_globals["__name__"] in (__name__, package):
         level, frame = level + 1, frame.f_back
-    text = f"{old} is {name} of {module} since release 0.4; the old name goes with 0.5."
+    text = f"{package}.{old} is {name} of {module} since release 0.4; the old name goes with 0.5."
     warnings.warn(text, DeprecationWarning, stacklevel=level)
     return getattr(importlib.import_module(module), name)
-
-
-def _modules_by_name(lines: Iterable[ast.stmt]) -> dict[str, str]:
-    """The module that each imported name is from."""
-    imports = [line for line in lines if isinstance(line, ast.ImportFrom) and line.module != "typing"]
-    return {name.name: str(line.module) for line in imports for name in line.names}

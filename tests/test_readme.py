@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from solvers import PROBLEMS
+from solvers.problems import PROBLEMS
 from tests.documents import BOUNDARY_PAGE, README, ROOT, run_python
 
 

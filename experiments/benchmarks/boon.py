@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from boon import BOON, FNO, Correction, Elimination, FNOConfig, Prescription, SmoothExtension
 from experiments.benchmarks.measure import compared, report, take_turns
-from probconserv.training import say_once
+from probconserv.training.distributed import say_once
 from solvers import Dirichlet, Neumann
 
 Step = Callable[[], None]

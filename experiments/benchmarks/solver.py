@@ -20,7 +20,8 @@ from experiments.benchmarks.first_calls import compilers, first_calls
 from experiments.benchmarks.measure import compared, report
 from experiments.errors import LibraryError
 from experiments.stages import one_thread
-from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, Solution, solve
+from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, solve
+from solvers.finite_volume.solve import Solution
 from solvers.finite_volume.steppers.steppers import Stepper
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
 

@@ -7,7 +7,10 @@ from torch import Generator, Tensor
 
 from experiments.benchmarks.measure import best_of, compared, report
 from experiments.gpme.cases import observe
-from probconserv import ANP, ANPConfig, Context, EmpiricalGP, GPConfig, GPSurrogate, Query, Surrogate
+from probconserv import ANP, Context, EmpiricalGP, GPSurrogate, Query
+from probconserv.surrogates.anp import ANPConfig
+from probconserv.surrogates.gp import GPConfig
+from probconserv.surrogates.surrogate import Surrogate
 
 TIMES, OBSERVATIONS, FIELDS, NOISE = 20, 20, 20, 0.02
 SIZES = ((1_000, 100), (4_000, 100), (10_000, 100), (4_000, 500))

@@ -15,7 +15,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import best_of, compared, updated
-from probconserv import LinearConstraint, NonNegative, block_means, condition, condition_nonlinear, integral
+from probconserv import LinearConstraint, NonNegative, condition, integral
+from probconserv.fields import block_means
+from probconserv.nonlinear.mode import condition_nonlinear
 from solvers import NodeGrid
 
 POINTS = 201

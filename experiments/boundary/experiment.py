@@ -161,8 +161,8 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Con
         method: Key of a method: ``fno``, ``boon-default``, or a baseline.
 
     Returns:
-        The operator in evaluation mode; without its treatment it is ``.operator``. ``boon.read_notes`` of its file
-        says how it was trained.
+        The operator in evaluation mode; without its treatment it is ``.operator``. ``boon.read_notes`` of its
+        file says how it was trained.
 
     Raises:
         NotReleasedError: If it is not released; names the operators that are.

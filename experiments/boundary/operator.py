@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2, slope_error
+from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, relative_l2
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import Boundary, Functional
+from boon.conditions.functionals import Boundary, Functional, prescribe
 from boon.corrections.lifting import lift as lift_polynomials
-from boon.scores import relative_residual
+from boon.scores import relative_residual, slope_error
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, PrincipalComponents
 from experiments.boundary.baselines.layout import Layout, Sensors
 from experiments.boundary.baselines.pca import blank
@@ -34,7 +34,7 @@ class Treatment:
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none. Under a correction u
             is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
-        slopes: λ of a further term λ · ``boon.slope_error`` of the loss; 0 for none.
+        slopes: λ of a further term λ · ``boon.scores.slope_error`` of the loss; 0 for none.
     """
 
     architecture: Architecture = field(default_factory=FourierOperator)

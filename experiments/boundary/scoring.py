@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import boon
-from boon import boundary_error, relative_l2, slope_error
+from boon import boundary_error, relative_l2
+from boon.scores import slope_error
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, by_time
 from experiments.boundary.operator import Treatment, discretise_case, load
@@ -26,7 +27,7 @@ ORDER = 3
 def score_operator(
     path: Path, treatment: Treatment, case: BoundaryCase, test: Fields, fine: Fields | None = None
 ) -> Arrays:
-    """Scores of a trained operator, see ``boon.BoundaryError`` for those of the boundary.
+    """Scores of a trained operator, see ``boon.scores.BoundaryError`` for those of the boundary.
 
     ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, ``validation`` the mean relative L2 on the validation
     set as the weights note it, and ``shown`` the first unknown of the first samples ``(samples, t, *nodes)``. ``fine``
@@ -124,7 +125,7 @@ def wall_scores(
 def slope_errors(
     u: Float[Tensor, "batch t *space"], truth: Float[Tensor, "batch t *space"], axes: Sequence[int]
 ) -> Float[Tensor, " batch"]:
-    """``boon.slope_error`` of every sample by that difference, at both ends of some axes."""
+    """``boon.scores.slope_error`` of every sample by that difference, at both ends of some axes."""
     sides = [(Neumann(), Neumann()) if axis in axes else None for axis in range(u.ndim - 2)]
     pairs = zip(u.split(1), truth.split(1), strict=True)
     return torch.stack([slope_error(*pair, sides, (ORDER,)) for pair in pairs])

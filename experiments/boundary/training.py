@@ -26,7 +26,9 @@ from experiments.boundary.operator import (
 from experiments.boundary.samples import DataStore, SampleConfig
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread, store_finished
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, first_before_others, launched, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.distributed import first_before_others, launched
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 
 from experiments.errors import InvalidArgumentError
 from probconserv import LinearConstraint, integral
-from solvers import CellGrid, Dirichlet, NodeGrid, Periodic, Problem
+from solvers import CellGrid, Dirichlet, NodeGrid, Periodic
+from solvers.problems import Problem
 
 Interval = tuple[float, float]
 

@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon import BOON, FNO, Correction, FNOConfig, Operator
+from boon import BOON, FNO, Correction, FNOConfig
+from boon.storage import Operator
 from experiments.combined.fields import FieldProblem
-from probconserv import Ensemble, GaussianOperator
+from probconserv import Ensemble
+from probconserv.surrogates.operator import GaussianOperator
 from solvers import Dirichlet
 
 UNIT = 0.1

@@ -13,7 +13,8 @@ from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import bounded, inputs, surrogate
 from experiments.combined.problems import Case, Method
 from experiments.records.record import Arrays
-from probconserv import Prediction, ProbConserv, scores
+from probconserv import ProbConserv, scores
+from probconserv.prediction import Prediction
 
 
 def score_truth(case: Case, seed: int) -> Arrays:

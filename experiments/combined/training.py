@@ -19,7 +19,8 @@ from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import condition, integral
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
-from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.distributed import first_before_others, launched
 from solvers import TRBDF2, CellGrid
 from solvers.problems.sampling import even_parameters, solve_problem
 

@@ -36,18 +36,17 @@ from experiments.experiment import Data, Experiment, Preset, RunContext, Style, 
 from experiments.records.record import Arrays
 from experiments.stages import take_released
 from experiments.storage import checksum
-from probconserv import Mixture, evidence, scores
-from probconserv.calibration import (
-    ConformalBand,
+from probconserv import Mixture, fit_band, scores
+from probconserv.calibration import displaced, scaled
+from probconserv.calibration.conformal import ConformalBand
+from probconserv.calibration.displacement import displaced_by_law
+from probconserv.calibration.marginals import (
     calibration_error,
     cumulative_probability,
-    displaced,
-    displaced_by_law,
-    fit_band,
     marginal_crps,
     marginal_log_likelihood,
-    scaled,
 )
+from probconserv.law_evidence import evidence
 from probconserv.surrogates.surrogate import Context
 from solvers.problems import sampling
 

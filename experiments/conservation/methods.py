@@ -18,25 +18,14 @@ from experiments import plots
 from experiments.conservation.cases import Case, Laws, tested_outside
 from experiments.conservation.rivals import NARROW, WIDE, Inverted, functions_of
 from experiments.experiment import Data, Style
-from probconserv import (
-    ANP,
-    Ensemble,
-    GPSurrogate,
-    Mixture,
-    Monotone,
-    NonNegative,
-    Surrogate,
-    condition,
-    from_samples,
-    smoothness,
-    truncate,
-)
+from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, condition, from_samples, truncate
 from probconserv.baselines import project_uniformly
 from probconserv.calibration import ContextCalibrated, NoisyContext, displaced, scaled
-from probconserv.constraints import second_difference_variance
+from probconserv.constraints import second_difference_variance, smoothness
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
+from probconserv.surrogates.surrogate import Surrogate
 from solvers.problems import Problem
 
 DRAWS_PER_COMPONENT = 10

@@ -21,7 +21,7 @@ from experiments.records.release import released_weights
 from experiments.records.store import as_json, config_hash
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.training import TrainingConfig
-from solvers import Problem
+from solvers.problems import Problem
 from solvers.problems.sampling import Protocol
 
 STARTS = {"softc": "anp"}

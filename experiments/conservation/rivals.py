@@ -12,7 +12,8 @@ from gpytorch.distributions import MultivariateNormal
 from typing_extensions import override
 
 from experiments.conservation.cases import Case
-from probconserv import Context, EmpiricalGP, Query, Surrogate, scores
+from probconserv import Context, EmpiricalGP, Query, scores
+from probconserv.surrogates.surrogate import Surrogate
 from solvers.problems import Problem, sampling
 
 FUNCTIONS, TIMES, POINTS = 400, 100, 201

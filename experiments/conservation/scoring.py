@@ -15,13 +15,14 @@ from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
 from experiments.storage import Arrays, checksum
-from probconserv import Mixture, Surrogate, condition, scores
+from probconserv import Mixture, condition, scores
 from probconserv.balance import local_conservation
-from probconserv.calibration import displaced, variance_factor
+from probconserv.calibration import displaced
+from probconserv.calibration.variance import variance_factor
 from probconserv.mixture import is_bounded
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
-from probconserv.surrogates.surrogate import Context, Query
+from probconserv.surrogates.surrogate import Context, Query, Surrogate
 
 SLICES = 10
 """Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""

@@ -16,8 +16,9 @@ from probconserv.scores import log_likelihood, mse
 from probconserv.surrogates.anp import ANP
 from probconserv.surrogates.fitting import FitOptions, moved
 from probconserv.surrogates.surrogate import Context, Query
-from probconserv.training import StepContext, first_before_others, launched
-from solvers import Problem
+from probconserv.training import StepContext
+from probconserv.training.distributed import first_before_others, launched
+from solvers.problems import Problem
 from solvers.problems.sampling import FunctionBatch, random_parameters, sample_bank, sample_exact
 
 PENALTY_RISE = 0.2

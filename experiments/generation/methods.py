@@ -18,7 +18,8 @@ from experiments.generation.without_flow import (
 )
 from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY, YELLOW
 from experiments.records.record import TRUTH
-from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, twisted, unconstrained
+from probconserv import LinearConstraint
+from probconserv.surrogates.flow import SamplingOptions, conditioned, eci, pcfm, twisted, unconstrained
 from probconserv.surrogates.flow.tasks import Sampler
 
 

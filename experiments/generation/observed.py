@@ -31,7 +31,8 @@ from experiments.generation.told import ManyFields, OneField
 from experiments.records.record import TRUTH, Arrays
 from experiments.records.store import config_hash
 from experiments.storage import cached_arrays, writable_folder
-from probconserv import KarhunenLoeve, scores
+from probconserv import scores
+from probconserv.surrogates.flow import KarhunenLoeve
 
 FIELDS: Mapping[Preset, int] = {"smoke": 3, "laptop": 20, "paper": 200}
 """True fields."""

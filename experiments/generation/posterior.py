@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.generation.problem import GenerationProblem
 from probconserv import LinearConstraint
-from probconserv.training import random_seed
+from probconserv.training.loop import random_seed
 
 _GRID = 400  # parameters along every axis
 _PART = 256  # fields made at a time

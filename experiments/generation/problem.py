@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv.training import random_seed
+from probconserv.training.loop import random_seed
 
 _ORDER = 48  # nodes of Gauss and Legendre per parameter
 _PART = 256  # fields made at a time

@@ -13,7 +13,8 @@ from torch import Tensor
 from experiments.generation.cases import Case
 from experiments.generation.methods import Method
 from experiments.records.record import Arrays
-from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, NonlinearLaw, SamplingOptions
+from probconserv import FlowMatching, LinearConstraint, NonlinearLaw
+from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show

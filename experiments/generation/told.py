@@ -13,7 +13,7 @@ from experiments.generation.cases import Case, Condition
 from experiments.generation.problem import GenerationProblem
 from probconserv import Bounded, LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw
-from probconserv.training import random_seed
+from probconserv.training.loop import random_seed
 
 TEST, VALIDATION = 7, 8
 """Seeds of true fields."""

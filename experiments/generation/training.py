@@ -11,8 +11,10 @@ from experiments.generation.cases import Sizes
 from experiments.generation.problem import GenerationProblem
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
-from probconserv import FlowMatching, KarhunenLoeve, ResidualVelocity
-from probconserv.training import TrainingConfig, launched
+from probconserv import FlowMatching
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity
+from probconserv.training import TrainingConfig
+from probconserv.training.distributed import launched
 
 _MODES_OF = 2000  # training fields that the modes are computed from
 

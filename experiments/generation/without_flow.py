@@ -11,11 +11,13 @@ from experiments.generation.cases import Case, Sizes
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.told import OneField
 from experiments.generation.training import training_of
-from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, project
+from probconserv import FlowMatching, LinearConstraint
+from probconserv.nonlinear.projection import project
 from probconserv.scores import energy_score
+from probconserv.surrogates.flow import KarhunenLoeve
 from probconserv.surrogates.flow.corrections import final_fields
 from probconserv.surrogates.flow.discrepancy import allowing_for
-from probconserv.training import random_seed
+from probconserv.training.loop import random_seed
 
 NEAREST = 100
 """Training fields that are kept, more only where more of them meet the law."""

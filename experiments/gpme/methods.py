@@ -31,7 +31,6 @@ from probconserv import (
     ANP,
     Context,
     EmpiricalGP,
-    GPConfig,
     GPSurrogate,
     LinearConstraint,
     Mixture,
@@ -43,6 +42,7 @@ from probconserv import (
 )
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
+from probconserv.surrogates.gp import GPConfig
 
 WIDTHS = (0.02, 0.04, 0.07, 0.12, 0.2)
 """Deviations of a search's likelihood that are tried, in the units of the field."""

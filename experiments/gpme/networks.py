@@ -14,7 +14,9 @@ from experiments.gpme.cases import COUNTS, Case, observe
 from experiments.gpme.functions import FINAL_TIME, Member
 from experiments.records.release import data_version
 from experiments.records.store import as_json, environment
-from probconserv import ANP, ANPConfig, Context, FitOptions
+from probconserv import ANP, Context
+from probconserv.surrogates.anp import ANPConfig
+from probconserv.surrogates.fitting import FitOptions
 from probconserv.training import TrainingConfig
 
 AT_ONE_TIME = 0.7

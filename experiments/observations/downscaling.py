@@ -23,7 +23,8 @@ from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Style
 from experiments.observations.regression import Ridge, left_out, regress_blocks
 from experiments.plots import BARE, BLACK, CONSERVED, ENSEMBLE, HARD, SKY, SOFT
-from probconserv import FieldLayout, block_means, condition_fields, from_samples
+from probconserv import from_samples
+from probconserv.fields import FieldLayout, block_means, condition_fields
 
 Fields = Float[Tensor, "years rows columns"]
 

@@ -17,7 +17,7 @@ from typing_extensions import override
 from experiments.errors import DataFileError, MissingPackageError
 from experiments.observations.downscaling import Years, interpolate
 from experiments.observations.parts import Observed, Part, Problem
-from probconserv import block_means
+from probconserv.fields import block_means
 
 ROWS, COLUMNS, YEARS = 36, 48, 240
 """What is kept: the last latitude and longitude are dropped, so that blocks fit."""

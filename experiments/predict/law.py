@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments.errors import InvalidArgumentError
 from experiments.predict.observations import REQUIRED, Observations
-from probconserv import GPConfig
-from solvers import PROBLEMS, Problem
+from probconserv.surrogates.gp import GPConfig
+from solvers.problems import PROBLEMS, Problem
 
 LawName = Literal["fluxes", "diffusion", "porous_medium", "stefan", "advection", "burgers_shock"]
 

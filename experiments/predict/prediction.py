@@ -15,7 +15,9 @@ from experiments.errors import InvalidArgumentError
 from experiments.plots import BAND, BLUE, VERMILION, open_box
 from experiments.predict.law import ConservedTotals, PredictOptions
 from experiments.predict.observations import Observations
-from probconserv import Context, GPConfig, GPSurrogate, NonNegative, Query, condition, evidence, integral
+from probconserv import Context, GPSurrogate, NonNegative, Query, condition, integral
+from probconserv.law_evidence import evidence
+from probconserv.surrogates.gp import GPConfig
 from solvers import NodeGrid
 
 MOST_ROWS = 50_000  # their covariances with 400 inducing points fill 160 MB each

@@ -1,14 +1,5 @@
-from probconserv.calibration.conformal import ConformalBand as ConformalBand
-from probconserv.calibration.conformal import fit_band as fit_band
 from probconserv.calibration.displacement import displaced as displaced
-from probconserv.calibration.displacement import displaced_by_law as displaced_by_law
-from probconserv.calibration.marginals import calibration_error as calibration_error
-from probconserv.calibration.marginals import cumulative_probability as cumulative_probability
-from probconserv.calibration.marginals import marginal_crps as marginal_crps
-from probconserv.calibration.marginals import marginal_log_likelihood as marginal_log_likelihood
 from probconserv.calibration.variance import ContextCalibrated as ContextCalibrated
 from probconserv.calibration.variance import NoisyContext as NoisyContext
 from probconserv.calibration.variance import Tempered as Tempered
 from probconserv.calibration.variance import scaled as scaled
-from probconserv.calibration.variance import standardised_squares as standardised_squares
-from probconserv.calibration.variance import variance_factor as variance_factor

@@ -1,12 +1,7 @@
 from probconserv.fields.atmosphere import AtmosphereFixer as AtmosphereFixer
-from probconserv.fields.laws import FluxLayout as FluxLayout
-from probconserv.fields.laws import block_budgets as block_budgets
 from probconserv.fields.laws import block_means as block_means
-from probconserv.fields.laws import divergence as divergence
-from probconserv.fields.laws import flux_budgets as flux_budgets
 from probconserv.fields.laws import level_totals as level_totals
 from probconserv.fields.laws import region_totals as region_totals
 from probconserv.fields.laws import sphere_areas as sphere_areas
 from probconserv.fields.prediction import FieldLayout as FieldLayout
-from probconserv.fields.prediction import FieldPrediction as FieldPrediction
 from probconserv.fields.prediction import condition_fields as condition_fields

@@ -21,7 +21,9 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.surrogate import Context, Query
 from probconserv.surrogates.weights import read_weights
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.distributed import launched
 from probconserv.update import condition
 
 if TYPE_CHECKING:

@@ -1,12 +1,4 @@
-from probconserv.training.checkpoint import TrainingState as TrainingState
 from probconserv.training.config import TrainingConfig as TrainingConfig
-from probconserv.training.config import one_cycle as one_cycle
-from probconserv.training.distributed import Ranks as Ranks
-from probconserv.training.distributed import first_before_others as first_before_others
-from probconserv.training.distributed import launched as launched
-from probconserv.training.distributed import say_once as say_once
 from probconserv.training.loop import StepContext as StepContext
 from probconserv.training.loop import Task as Task
-from probconserv.training.loop import pushforward as pushforward
-from probconserv.training.loop import random_seed as random_seed
 from probconserv.training.loop import train as train

@@ -10,22 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    Elimination,
-    FNOConfig,
-    MixedTransform,
-    NodeFourier,
-    Part,
-    Prescription,
-    SmoothExtension,
-)
+from boon import BOON, FNO, ChannelBOON, Elimination, FNOConfig, MixedTransform, Part, Prescription, SmoothExtension
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import Normalised
 from boon.storage import FORMAT, OLDER, load, read_notes, save
+from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY
 

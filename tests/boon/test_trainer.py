@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, MissingBoundaryError
+from boon import BOON, FNO, FNOConfig
+from boon.errors import InvalidArgumentError, MissingBoundaryError
 from boon.trainer import ForTrainer, normalised_by
 from solvers import Dirichlet, Neumann
 

@@ -12,7 +12,7 @@ import torch
 
 from experiments import data_command as command
 from experiments.cli import main
-from solvers import load
+from solvers.data_files.files import load
 from solvers.problems.operator_problems import OPERATOR_PROBLEMS, load_samples, operator_samples
 from tests.documents import DOCS, run_python
 

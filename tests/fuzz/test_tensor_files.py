@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import boon
-from boon import BOON, FNO, DataFileError, FNOConfig
-from probconserv import ANP, ANPConfig
-from probconserv.training import TrainingState
-from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
+from boon import BOON, FNO, FNOConfig
+from boon.errors import DataFileError
+from probconserv import ANP
+from probconserv.surrogates.anp import ANPConfig
+from probconserv.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from solvers import Dirichlet, Robin
 from solvers.tensor_files import decode_tensors, encode_tensors
 from tests.fuzz.damage import GROWTH, HOSTILE_TENSORS, damaged, peak_growth, pickles

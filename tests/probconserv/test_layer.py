@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from boon import BOON, FNO, Correction, FNOConfig, Prescription, SmoothExtension
-from probconserv import Context, Ensemble, Mixture, NonNegative, ProbConserv, Query, Surrogate, draw, from_samples
+from probconserv import Context, Ensemble, Mixture, NonNegative, ProbConserv, Query, from_samples
 from probconserv.constraints import boundary_value, integral
 from probconserv.errors import InvalidArgumentError
-from probconserv.fields import FieldLayout, FieldPrediction
+from probconserv.fields import FieldLayout
+from probconserv.fields.prediction import FieldPrediction
+from probconserv.sampling import draw
 from probconserv.surrogates.operator import GaussianOperator, as_gaussian
+from probconserv.surrogates.surrogate import Surrogate
 from solvers import Dirichlet, NodeGrid
 
 POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from probconserv import Bounded, Mixture, Monotone, NonNegative, condition, condition_nonlinear, from_samples, scores
+from probconserv import Bounded, Mixture, Monotone, NonNegative, condition, from_samples, scores
 from probconserv.constraints import LinearConstraint, integral
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.nonlinear.mode import condition_nonlinear
 from solvers import CellGrid
 from tests.strategies import seeds
 

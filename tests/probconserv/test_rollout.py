@@ -17,7 +17,8 @@ from probconserv.errors import (
     IncompatibleQueryError,
     InvalidArgumentError,
 )
-from probconserv.rollout import FluxModel, RolloutState, StepUpdate, with_errors
+from probconserv.rollout import FluxModel, StepUpdate, with_errors
+from probconserv.rollout.run import RolloutState
 from solvers import CellGrid, NodeGrid
 from tests.strategies import normal
 

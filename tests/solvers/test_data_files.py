@@ -12,26 +12,21 @@ import torch
 
 from solvers import (
     CellGrid,
-    DataFileError,
     Diffusion,
     Dirichlet,
-    FieldSet,
-    InvalidArgumentError,
     Neumann,
     NodeGrid,
     Outflow,
-    PDEBench,
     Periodic,
     Reflecting,
     ShallowWater,
-    TheWell,
-    collect,
-    export,
-    load,
     solve,
     solve_steady,
     solve_system,
 )
+from solvers.data_files.field_set import FieldSet, collect
+from solvers.data_files.files import PDEBench, TheWell, export, load
+from solvers.errors import DataFileError, InvalidArgumentError
 
 LAYOUTS = [PDEBench, TheWell]
 

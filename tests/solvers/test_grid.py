@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import CellGrid, InvalidArgumentError, NodeGrid
+from solvers import CellGrid, NodeGrid
+from solvers.errors import InvalidArgumentError
 from solvers.grids import trapezoid_weights
 
 sizes = st.integers(2, 30)

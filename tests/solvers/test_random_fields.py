@@ -7,20 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import (
-    CellGrid,
-    Dirichlet,
-    GaussianField,
-    InvalidArgumentError,
-    Matern,
-    Neumann,
-    NodeGrid,
-    Periodic,
-    Robin,
-    log_normal,
-    two_phase,
-)
+from solvers import CellGrid, Dirichlet, GaussianField, Matern, Neumann, NodeGrid, Periodic, Robin
+from solvers.errors import InvalidArgumentError
 from solvers.problems.spectral import evaluate, random_field
+from solvers.random_fields import log_normal, two_phase
 
 FIXED, FREE, RING = Dirichlet(0.0), Neumann(gradient=0.0), Periodic()
 LINE = NodeGrid(0.0, 2.0, 17)

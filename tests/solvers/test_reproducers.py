@@ -12,7 +12,6 @@ from solvers import (
     CellGrid,
     Diffusion,
     Dirichlet,
-    InvalidArgumentError,
     Neumann,
     Outflow,
     Periodic,
@@ -21,6 +20,7 @@ from solvers import (
     Stefan,
     solve,
 )
+from solvers.errors import InvalidArgumentError
 from tests.solvers.laws.users import BuckleyLeverett
 
 GRID = CellGrid(0.0, 1.0, 100)

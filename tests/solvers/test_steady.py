@@ -11,24 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, cg, spsolve
 
-from solvers import (
-    CellGrid,
-    ConjugateGradients,
-    Diffusion,
-    Dirichlet,
-    InvalidArgumentError,
-    Neumann,
-    NodeGrid,
-    Outflow,
-    Periodic,
-    Robin,
-    SolverDivergedError,
-    node_values,
-    solve,
-    solve_steady,
-)
-from solvers.errors import MissingPackageError
-from solvers.steady.linear import Direct, Jacobi, Multigrid
+from solvers import CellGrid, Diffusion, Dirichlet, Neumann, NodeGrid, Outflow, Periodic, Robin, solve, solve_steady
+from solvers.errors import InvalidArgumentError, MissingPackageError, SolverDivergedError
+from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, Multigrid
+from solvers.steady.solve import node_values
 
 PYAMG = importlib.util.find_spec("pyamg") is not None
 LINE = CellGrid(0.0, 1.0, 8)

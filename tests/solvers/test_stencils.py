@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import InvalidArgumentError
+from solvers.errors import InvalidArgumentError
 from solvers.stencils import difference_weights, one_sided_gradient
 
 

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, CosineConfig, CosineFNO, FNOConfig, Normalised, relative_l2
+from boon import BOON, FNO, FNOConfig, Normalised, relative_l2
+from boon.cosine import CosineConfig, CosineFNO
 from experiments.boundary.baselines.layout import Sensors
 from experiments.boundary.baselines.pca import Samples, fit
 from experiments.boundary.open_rollouts.systems import OpenSystem, Pair, Trajectories
 from experiments.errors import require_at_least
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread, store_finished
-from probconserv.training import StepContext, Task, TrainingConfig, pushforward, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.loop import pushforward
 
 Data = tuple[Tensor, ...]
 """What an operator sees of each open side in a step ``(b, m, *face)``, or in all of them ``(b, t − 1, m, *face)``."""

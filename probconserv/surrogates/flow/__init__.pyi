@@ -1,13 +1,9 @@
 from probconserv.surrogates.flow.latent import KarhunenLoeve as KarhunenLoeve
 from probconserv.surrogates.flow.latent import Latent as Latent
 from probconserv.surrogates.flow.network import ResidualVelocity as ResidualVelocity
-from probconserv.surrogates.flow.observations import DrawnFields as DrawnFields
-from probconserv.surrogates.flow.particles import Draws as Draws
-from probconserv.surrogates.flow.particles import Particles as Particles
 from probconserv.surrogates.flow.samplers import conditioned as conditioned
 from probconserv.surrogates.flow.samplers import eci as eci
 from probconserv.surrogates.flow.samplers import pcfm as pcfm
 from probconserv.surrogates.flow.samplers import twisted as twisted
 from probconserv.surrogates.flow.samplers import unconstrained as unconstrained
 from probconserv.surrogates.flow.tasks import SamplingOptions as SamplingOptions
-from probconserv.surrogates.flow.tasks import SamplingTask as SamplingTask

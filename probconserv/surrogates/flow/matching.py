@@ -31,7 +31,9 @@ from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twist
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, random_seed, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
 
 _CHUNK = 512  # draws at a time

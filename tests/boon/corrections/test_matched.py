@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, MixedTransform, TooManyModesError
+from boon import BOON, FNO, FNOConfig, MixedTransform
 from boon.corrections.matched import matched_bases, matched_basis, matched_weight
+from boon.errors import TooManyModesError
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Robin

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from boon import CosineConfig, CosineFNO, InvalidArgumentError
 from boon.conditions.functionals import DIFFERENCES
+from boon.cosine import CosineConfig, CosineFNO
+from boon.errors import InvalidArgumentError
 
 SMALL = CosineConfig(channels=2, width=6, modes=9, depth=2, length=2.0)
 

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, NodeFourier, load, save
+from boon import BOON, FNO, FNOConfig, load, save
+from boon.errors import InvalidArgumentError
+from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from boon import BOON, Elimination, InvalidArgumentError, prescribe
+from boon import BOON, Elimination
+from boon.conditions.functionals import prescribe
+from boon.errors import InvalidArgumentError
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, Elimination, MixedTransform, Prescription, SmoothExtension, boundary_error, prescribe
+from boon import BOON, Elimination, MixedTransform, Prescription, SmoothExtension, boundary_error
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import read
+from boon.conditions.functionals import prescribe, read
 from boon.corrections.correction import Correction, PrescriptionStep
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import InvalidArgumentError, TooManyModesError

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error, slope_error
+from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
 from boon.conditions.discretisation import discretise
-from boon.scores import relative_residual, residuals
+from boon.scores import relative_residual, residuals, slope_error
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase

@@ -13,7 +13,7 @@ from experiments.conservation.cases import Target, laws_of
 from experiments.driver import run
 from experiments.experiment import RunContext, RunOptions
 from probconserv import Mixture
-from probconserv.calibration import ConformalBand
+from probconserv.calibration.conformal import ConformalBand
 from probconserv.scores import coverage, crps, log_likelihood
 from solvers.problems import PROBLEMS
 from tests.experiments.conservation.tiny import case, tiny

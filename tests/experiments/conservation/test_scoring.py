@@ -19,7 +19,8 @@ from experiments.conservation.rivals import NARROW, Inverted, functions_of
 from experiments.conservation.scoring import FRACTIONS, LEVELS, learn_extrapolation, predict, score_method, score_truth
 from experiments.experiment import RunContext, RunOptions
 from experiments.storage import Arrays
-from probconserv import Context, Mixture, Query, Surrogate
+from probconserv import Context, Mixture, Query
+from probconserv.surrogates.surrogate import Surrogate
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 from tests.experiments.conservation.tiny import case
 

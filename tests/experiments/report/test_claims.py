@@ -9,7 +9,7 @@ import pytest
 
 from experiments.records.release import released_results
 from experiments.report.tables import results_of
-from solvers import PROBLEMS
+from solvers.problems import PROBLEMS
 from tests.documents import DOCS
 from tests.experiments.report.statements import STATEMENTS
 

@@ -13,22 +13,18 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import Context, LinearConstraint, Mixture, Prediction, Query, Surrogate, condition, scores
-from probconserv.calibration import (
-    ContextCalibrated,
-    NoisyContext,
-    Tempered,
+from probconserv import Context, LinearConstraint, Mixture, Query, condition, fit_band, scores
+from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, scaled
+from probconserv.calibration.marginals import (
     calibration_error,
     cumulative_probability,
-    displaced,
-    fit_band,
     marginal_crps,
     marginal_log_likelihood,
-    scaled,
-    standardised_squares,
-    variance_factor,
 )
+from probconserv.calibration.variance import standardised_squares, variance_factor
 from probconserv.errors import InvalidArgumentError
+from probconserv.prediction import Prediction
+from probconserv.surrogates.surrogate import Surrogate
 from tests.strategies import positive_definite
 
 PLACES = torch.linspace(0.0, 1.0, 401, dtype=torch.float64)

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch.distributions import Normal
 
-from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition, evidence, integral, scores, truncate
-from probconserv.calibration import (
+from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition, fit_band, integral, scores, truncate
+from probconserv.calibration import scaled
+from probconserv.calibration.displacement import displaced_by_law
+from probconserv.calibration.marginals import (
     calibration_error,
     cumulative_probability,
-    displaced_by_law,
-    fit_band,
     marginal_crps,
     marginal_log_likelihood,
-    scaled,
-    variance_factor,
 )
+from probconserv.calibration.variance import variance_factor
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.law_evidence import evidence
 from solvers import NodeGrid
 from tests.strategies import seeds
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from scipy.stats import norm
 
-from probconserv import InvalidArgumentError, LinearConstraint, integral, scores
+from probconserv import LinearConstraint, integral, scores
+from probconserv.errors import InvalidArgumentError
 from solvers import NodeGrid
 from tests.oracles import crps_by_quadrature
 from tests.strategies import seeds

@@ -7,15 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
-from probconserv import (
-    ConvergenceError,
-    InvalidArgumentError,
-    condition,
-    conservation,
-    integral,
-    local_conservation,
-    total_over_time,
-)
+from probconserv import condition, conservation, integral, local_conservation
+from probconserv.balance import total_over_time
+from probconserv.errors import ConvergenceError, InvalidArgumentError
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 

@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import Bounded, Monotone, ProbConserv, boundary_value, from_samples, integral, stacked_integrals
-from probconserv.calibration import ConformalBand, displaced, fit_band, marginal_crps, variance_factor
+from probconserv import Bounded, Monotone, ProbConserv, boundary_value, fit_band, from_samples, integral
+from probconserv.calibration import displaced
+from probconserv.calibration.conformal import ConformalBand
+from probconserv.calibration.marginals import marginal_crps
+from probconserv.calibration.variance import variance_factor
+from probconserv.constraints import stacked_integrals
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.fields import FieldLayout, block_budgets, block_means, condition_fields, level_totals, region_totals
+from probconserv.fields import FieldLayout, block_means, condition_fields, level_totals, region_totals
+from probconserv.fields.laws import block_budgets
 from solvers import CellGrid, NodeGrid
 
 # Few members under many rows, on purpose; test_members.py has the warning.

@@ -9,19 +9,9 @@ from torch.distributions import Normal
 
 from probconserv import Monotone, NonNegative, ProbConserv, condition, local_conservation
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.fields import (
-    FieldLayout,
-    FieldPrediction,
-    FluxLayout,
-    block_budgets,
-    block_means,
-    condition_fields,
-    divergence,
-    flux_budgets,
-    level_totals,
-    region_totals,
-    sphere_areas,
-)
+from probconserv.fields import FieldLayout, block_means, condition_fields, level_totals, region_totals, sphere_areas
+from probconserv.fields.laws import FluxLayout, block_budgets, divergence, flux_budgets
+from probconserv.fields.prediction import FieldPrediction
 from solvers import CellGrid
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -12,20 +12,20 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
-    InvalidArgumentError,
     LinearConstraint,
     Mixture,
     Monotone,
     NonNegative,
-    Prediction,
     ProbConserv,
-    Projected,
     condition,
-    draw,
     from_samples,
     truncate,
 )
+from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities import projected as projected_module
+from probconserv.inequalities.projected import Projected
+from probconserv.prediction import Prediction
+from probconserv.sampling import draw
 from tests.oracles import most_probable_by_enumeration
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 

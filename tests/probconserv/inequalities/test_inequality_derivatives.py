@@ -11,22 +11,19 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
-    ConvergenceError,
-    IncompatibleQueryError,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-    JoinedConstraint,
     LinearConstraint,
     LinearInequality,
     Monotone,
     NonNegative,
-    Projected,
     condition,
     from_samples,
     integral,
     truncate,
 )
+from probconserv.errors import ConvergenceError, IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities import _ascent as ascent
+from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.projected import Projected
 from solvers import NodeGrid
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem
 

@@ -11,19 +11,19 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
-    ConvergenceError,
     LinearConstraint,
     LinearInequality,
     Monotone,
     NonNegative,
     ProbConserv,
-    block_means,
     condition,
     from_samples,
-    project,
     truncate,
 )
+from probconserv.errors import ConvergenceError
+from probconserv.fields import block_means
 from probconserv.inequalities import _ascent
+from probconserv.nonlinear.projection import project
 from tests.recording import records
 from tests.strategies import positive_definite
 

@@ -13,20 +13,10 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import truncnorm
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    Monotone,
-    NonNegative,
-    Prediction,
-    condition,
-    from_samples,
-    truncate,
-)
+from probconserv import Bounded, LinearConstraint, Mixture, Monotone, NonNegative, condition, from_samples, truncate
+from probconserv.errors import InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._moments import quantiles_between
+from probconserv.prediction import Prediction
 from tests.oracles import truncated_moments_by_quadrature
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 

@@ -12,17 +12,10 @@ from linear_operator.operators import DenseLinearOperator
 from scipy.optimize import brentq, minimize
 from torch.distributions import Normal
 
-from probconserv import (
-    ConvergenceError,
-    InvalidArgumentError,
-    LinearConstraint,
-    NonNegative,
-    condition,
-    condition_nonlinear,
-    from_samples,
-    nonlinear_mode,
-)
+from probconserv import LinearConstraint, NonNegative, condition, from_samples
+from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear._whitened import Whitened
+from probconserv.nonlinear.mode import condition_nonlinear, nonlinear_mode
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)

@@ -12,23 +12,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    ConvergenceError,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    LinearConstraint,
-    LinearInequality,
-    Monotone,
-    NonlinearLaw,
-    NonNegative,
-    Projected,
-    condition,
-    condition_nonlinear,
-    nonlinear_mode,
-    project,
-)
+from probconserv import Bounded, LinearConstraint, LinearInequality, Monotone, NonlinearLaw, NonNegative, condition
 from probconserv._linalg.rows import SparseRows
+from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear.mode import condition_nonlinear, nonlinear_mode
+from probconserv.nonlinear.projection import project
 
 CELLS, TIMES = 21, 9
 POINTS = CELLS * TIMES

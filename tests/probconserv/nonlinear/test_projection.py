@@ -14,20 +14,16 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
+from probconserv import Bounded, LinearConstraint, Monotone, NonlinearLaw, condition
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    LinearConstraint,
-    Monotone,
-    NonlinearLaw,
-    condition,
-    project,
 )
-from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.nonlinear.projection import project
 
 N, FIELDS = 12, 5
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probconserv import Bounded, LinearConstraint, NonlinearLaw, condition, condition_nonlinear
+from probconserv import Bounded, LinearConstraint, NonlinearLaw, condition
+from probconserv.nonlinear.mode import condition_nonlinear
 from tests.probconserv.pairs.dense import Array, Field, Rows, on_sphere
 from tests.probconserv.pairs.priors import Numbers
 

@@ -13,7 +13,10 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Generator, Tensor
 from torch.distributions import Normal, kl_divergence
 
-from probconserv import Mixture, Posterior, Projected, draw
+from probconserv import Mixture
+from probconserv.inequalities.projected import Projected
+from probconserv.posterior import Posterior
+from probconserv.sampling import draw
 from tests.probconserv.pairs import dense
 from tests.probconserv.pairs.constraints import CONSTRAINTS, imposed
 from tests.probconserv.pairs.dense import Array, Conditioned, Field

@@ -13,7 +13,8 @@ from torch.distributions import Normal
 
 from probconserv import Context, Ensemble, FlowMatching, Mixture, NonNegative, Query, condition, from_samples
 from probconserv.surrogates.empirical import EmpiricalGP
-from probconserv.surrogates.flow import DrawnFields, KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.flow.observations import DrawnFields
 from tests.probconserv.pairs.dense import Array, Field, Rows, conditioned
 
 MEMBERS, COMPONENTS, FUNCTIONS, DRAWS = 5, 3, 8, 40

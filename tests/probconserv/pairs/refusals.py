@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from probconserv import ConvergenceError, InvalidArgumentError
+from probconserv.errors import ConvergenceError, InvalidArgumentError
 from tests.probconserv.pairs.matrix import Undefined
 
 Cell = tuple[str, str, str, str]

@@ -8,8 +8,9 @@ from linear_operator.operators import DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition, integral
+from probconserv import LinearConstraint, condition, integral
 from probconserv.baselines import project_uniformly, soft_penalty
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from solvers import Advection, Burgers, Diffusion, NodeGrid, PorousMedium, Stefan
 from tests.strategies import conditioning_problems
 

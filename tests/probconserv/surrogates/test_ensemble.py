@@ -9,10 +9,11 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv import Context, Query, Surrogate, condition, integral
+from probconserv import Context, Query, condition, integral
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.ensemble import Ensemble
+from probconserv.surrogates.surrogate import Surrogate
 from solvers import NodeGrid
 from tests.strategies import normal
 

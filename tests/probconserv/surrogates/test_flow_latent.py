@@ -7,7 +7,8 @@ import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor, nn
 
-from probconserv import FlowMatching, InvalidArgumentError, LinearConstraint
+from probconserv import FlowMatching, LinearConstraint
+from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow import (
     KarhunenLoeve,

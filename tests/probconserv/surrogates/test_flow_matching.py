@@ -10,15 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import Context, FlowMatching, LinearConstraint, Posterior, ProbConserv, Query, condition
+from probconserv import Context, FlowMatching, LinearConstraint, ProbConserv, Query, condition
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.surrogates.flow import (
-    DrawnFields,
-    KarhunenLoeve,
-    ResidualVelocity,
-    SamplingOptions,
-)
-from probconserv.surrogates.flow.observations import given_observations, interpolation_rows
+from probconserv.posterior import Posterior
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.flow.observations import DrawnFields, given_observations, interpolation_rows
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from tests.probconserv.surrogates.own_latent import Fields

@@ -10,18 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import (
-    Bounded,
-    FlowMatching,
-    LinearConstraint,
-    Monotone,
-    NonlinearLaw,
-    NonNegative,
-    condition,
-    evidence,
-)
+from probconserv import Bounded, FlowMatching, LinearConstraint, Monotone, NonlinearLaw, NonNegative, condition
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
+from probconserv.law_evidence import evidence
 from probconserv.surrogates.flow import (
     KarhunenLoeve,
     ResidualVelocity,

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from probconserv import ANP, ANPConfig, Context, EmpiricalGP, Ensemble, FlowMatching, GPConfig, GPSurrogate, Query
+from probconserv import ANP, Context, EmpiricalGP, Ensemble, FlowMatching, GPSurrogate, Query
+from probconserv.surrogates.anp import ANPConfig
 from probconserv.surrogates.fitting import FunctionSet
 from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.gp import GPConfig
 from probconserv.training import TrainingConfig
 
 double = torch.float64

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probconserv import InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 
 xarray = pytest.importorskip("xarray", reason="needs xarray: pip install 'probconserv-boon[tools]'")
 tools = pytest.importorskip("probconserv.tools")

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from boon import BOON, FNO, FNOConfig, Normalised, Prescription
-from probconserv import ANP, ANPConfig, Context, FlowMatching, GPConfig, GPSurrogate, Query
+from probconserv import ANP, Context, FlowMatching, GPSurrogate, Query
 from probconserv.errors import DataFileError, InvalidArgumentError
+from probconserv.surrogates.anp import ANPConfig
 from probconserv.surrogates.flow.latent import KarhunenLoeve
 from probconserv.surrogates.flow.network import ResidualVelocity
+from probconserv.surrogates.gp import GPConfig
 from solvers import Dirichlet, Neumann
 
 hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'probconserv-boon[tools]'")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, LinearConstraint, condition
+from probconserv import LinearConstraint, condition
+from probconserv.errors import InvalidArgumentError
 
 xarray = pytest.importorskip("xarray", reason="needs xarray: pip install 'probconserv-boon[tools]'")
 pytest.importorskip("dask", reason="needs dask: pip install 'probconserv-boon[tools]'")

@@ -8,8 +8,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probconserv import Context, EmpiricalGP, GPConfig, GPSurrogate, NonNegative, Query, integral
+from probconserv import Context, EmpiricalGP, GPSurrogate, NonNegative, Query, integral
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.surrogates.gp import GPConfig
 from probconserv.tools import SurrogateRegressor
 from solvers import NodeGrid
 

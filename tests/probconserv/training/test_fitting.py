@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from probconserv import ANP, ANPConfig, FitOptions, FunctionSet, LearntLaw, LinearConstraint
+from probconserv import ANP, LinearConstraint
 from probconserv.errors import DataFileError, InvalidArgumentError
-from probconserv.surrogates.fitting import UnderLaw, evidence_loss
+from probconserv.surrogates.anp import ANPConfig
+from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw, UnderLaw, evidence_loss
 from probconserv.training import StepContext, TrainingConfig
 from tests.probconserv.training.test_training import assert_equal
 

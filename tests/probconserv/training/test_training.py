@@ -25,19 +25,11 @@ from probconserv.errors import (
     TrainingDivergedError,
     TrainingInterruptedError,
 )
-from probconserv.training import (
-    StepContext,
-    Task,
-    TrainingConfig,
-    TrainingState,
-    one_cycle,
-    pushforward,
-    random_seed,
-    train,
-)
-from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from probconserv.training.config import one_cycle
 from probconserv.training.files import write_bytes
-from probconserv.training.loop import clip_gradients
+from probconserv.training.loop import clip_gradients, pushforward, random_seed
 from solvers.tensor_files import decode_tensors
 
 CONFIG = TrainingConfig(

@@ -14,18 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.training import (
-    Ranks,
-    StepContext,
-    Task,
-    TrainingConfig,
-    first_before_others,
-    launched,
-    random_seed,
-    train,
-)
-from probconserv.training.distributed import connect
-from probconserv.training.loop import TRAINING
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.distributed import Ranks, connect, first_before_others, launched
+from probconserv.training.loop import TRAINING, random_seed
 from tests.probconserv.training import train_in_processes
 from tests.probconserv.training.train_in_processes import BATCH, EVERY_STEP, STEPS, line_error, line_model
 

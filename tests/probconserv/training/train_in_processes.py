@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 
 from probconserv.errors import InvalidArgumentError, TrainingInterruptedError
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.distributed import launched
 
 STEPS, BATCH = 6, 16
 LIMIT = 240  # seconds

@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import (
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    Mixture,
-    NonNegative,
-    boundary_value,
-    condition,
-    from_samples,
-    integral,
-)
+from probconserv import Mixture, NonNegative, boundary_value, condition, from_samples, integral
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import FieldLayout, block_means, condition_fields
 from solvers import NodeGrid
 

@@ -5,7 +5,8 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DenseLinearOperator
 from torch.distributions import Normal
 
-from probconserv import LinearConstraint, condition, draw
+from probconserv import LinearConstraint, condition
+from probconserv.sampling import draw
 
 double = torch.float64
 N = 6

@@ -11,19 +11,15 @@ from linear_operator.operators import DenseLinearOperator, KroneckerProductLinea
 
 from probconserv import (
     Bounded,
-    IncompatibleQueryError,
-    InvalidArgumentError,
     LinearConstraint,
     NonNegative,
-    boundary_gradient,
     boundary_value,
     conservation,
     integral,
     local_conservation,
-    smoothness,
-    stacked_integrals,
 )
-from probconserv.constraints import second_difference_variance
+from probconserv.constraints import boundary_gradient, second_difference_variance, smoothness, stacked_integrals
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from linear_operator.operators import PsdSumLinearOperator
 
-from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, condition, from_samples
+from probconserv import LinearConstraint, condition, from_samples
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 
 

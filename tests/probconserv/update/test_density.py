@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal, kl_divergence
 
-from probconserv import InvalidArgumentError, LinearConstraint, Posterior, condition, from_samples
+from probconserv import LinearConstraint, condition, from_samples
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.errors import InvalidArgumentError
 from probconserv.fields import block_means
+from probconserv.posterior import Posterior
 
 double = torch.float64
 EPS = torch.finfo(double).eps

@@ -12,16 +12,10 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import (
-    DependentConstraintsError,
-    InfeasibleConstraintError,
-    LinearConstraint,
-    Mixture,
-    condition,
-    evidence,
-    from_samples,
-)
+from probconserv import LinearConstraint, Mixture, condition, from_samples
+from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError
 from probconserv.fields import block_means
+from probconserv.law_evidence import evidence
 
 double = torch.float64
 EPS = torch.finfo(double).eps

@@ -17,8 +17,10 @@ from linear_operator import operators as lazy
 from torch.distributions import MultivariateNormal as Density
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, LinearConstraint, Mixture, NonNegative, condition, evidence, from_samples
+from probconserv import LinearConstraint, Mixture, NonNegative, condition, from_samples
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
+from probconserv.errors import InvalidArgumentError
+from probconserv.law_evidence import evidence
 from tests.probconserv.update.structured_rows import take_large_paths
 
 double = torch.float64

@@ -9,16 +9,10 @@ from hypothesis import given, settings
 from scipy.stats import chi2, multivariate_normal
 from torch.distributions import Normal
 
-from probconserv import (
-    DependentConstraintsError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    condition,
-    evidence,
-)
+from probconserv import LinearConstraint, Mixture, NonNegative, condition
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from probconserv.fields import block_means
+from probconserv.law_evidence import evidence
 from tests.strategies import conditioning_problems, seeds
 
 double = torch.float64

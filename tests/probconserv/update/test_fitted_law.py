@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, condition, scores
+from probconserv import LinearConstraint, condition, scores
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import block_means
 from probconserv.fitted.law import fit_law
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DiagLinearOperator
 
-from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition
+from probconserv import LinearConstraint, condition
 from probconserv._linalg import fused
 from probconserv._linalg import gain as gain_module
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from tests.strategies import seeds
 
 few = settings(deadline=None, max_examples=25)

@@ -8,16 +8,10 @@ from linear_operator.operators import DenseLinearOperator, KroneckerProductLinea
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    DependentConstraintsError,
-    LinearConstraint,
-    Posterior,
-    condition,
-    from_samples,
-    integral,
-)
+from probconserv import Bounded, LinearConstraint, condition, from_samples, integral
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.errors import DependentConstraintsError
+from probconserv.posterior import Posterior
 from probconserv.update import as_multivariate_normal
 from solvers import NodeGrid
 from tests.strategies import conditioning_problems

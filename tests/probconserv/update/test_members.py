@@ -12,21 +12,12 @@ from linear_operator.operators import DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import (
-    DependentConstraintsError,
-    Ensemble,
-    InvalidArgumentError,
-    LinearConstraint,
-    NonNegative,
-    ProbConserv,
-    condition,
-    evidence,
-    from_samples,
-    truncate,
-)
+from probconserv import Ensemble, LinearConstraint, NonNegative, ProbConserv, condition, from_samples, truncate
 from probconserv.calibration import scaled
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from probconserv.fields import FieldLayout, block_means, condition_fields
 from probconserv.fitted.members import _probability as further_member
+from probconserv.law_evidence import evidence
 from tests.oracles import condition_densely
 from tests.recording import records
 

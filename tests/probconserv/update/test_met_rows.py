@@ -5,17 +5,10 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
-from probconserv import (
-    DependentConstraintsError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    block_means,
-    condition,
-    draw,
-    from_samples,
-)
-from probconserv.fields import sphere_areas
+from probconserv import LinearConstraint, Mixture, NonNegative, condition, from_samples
+from probconserv.errors import DependentConstraintsError
+from probconserv.fields import block_means, sphere_areas
+from probconserv.sampling import draw
 
 double = torch.float64
 G = torch.Generator().manual_seed(0)

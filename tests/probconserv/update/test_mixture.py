@@ -10,17 +10,11 @@ from hypothesis import strategies as st
 from linear_operator.operators import DiagLinearOperator
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from probconserv import (
-    Bounded,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    Posterior,
-    Prediction,
-    condition,
-)
+from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition
+from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
+from probconserv.posterior import Posterior
+from probconserv.prediction import Prediction
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)

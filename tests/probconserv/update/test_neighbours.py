@@ -6,19 +6,10 @@ from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNorm
 from linear_operator.operators import PsdSumLinearOperator
 from torch.distributions import Categorical, Independent, LowRankMultivariateNormal, MixtureSameFamily, Normal
 
-from probconserv import (
-    FieldLayout,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    condition,
-    condition_fields,
-    evidence,
-    from_samples,
-    integral,
-    truncate,
-)
+from probconserv import LinearConstraint, Mixture, NonNegative, condition, from_samples, integral, truncate
+from probconserv.errors import InvalidArgumentError
+from probconserv.fields import FieldLayout, condition_fields
+from probconserv.law_evidence import evidence
 from solvers import NodeGrid
 
 double = torch.float64

@@ -17,18 +17,12 @@ from linear_operator.operators import (
 from scipy.stats import multivariate_normal
 from torch.distributions import Normal
 
-from probconserv import (
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Posterior,
-    Prediction,
-    condition,
-    draw,
-    from_samples,
-    integral,
-)
+from probconserv import LinearConstraint, condition, from_samples, integral
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import block_means
+from probconserv.posterior import Posterior
+from probconserv.prediction import Prediction
+from probconserv.sampling import draw
 from tests.oracles import condition_densely, log_density_on_surface
 from tests.strategies import COVARIANCES, conditioning_problems, make_covariance, normal, positive_definite, seeds
 

@@ -7,18 +7,10 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import (
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    ProbConserv,
-    block_means,
-    condition,
-    integral,
-    quadrature_variance,
-)
+from probconserv import LinearConstraint, Mixture, NonNegative, ProbConserv, condition, integral
+from probconserv.constraints import quadrature_variance
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.fields import block_means
 from solvers import NodeGrid
 from tests.recording import records
 

@@ -10,19 +10,11 @@ from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, 
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    DependentConstraintsError,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-    LinearConstraint,
-    NonNegative,
-    Posterior,
-    condition,
-    from_samples,
-)
+from probconserv import Bounded, LinearConstraint, NonNegative, condition, from_samples
 from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import StructuredGain
+from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.posterior import Posterior
 from probconserv.update import as_multivariate_normal
 from tests.oracles import condition_densely
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths

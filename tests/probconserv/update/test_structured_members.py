@@ -10,9 +10,10 @@ from linear_operator import to_dense
 from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch.distributions import Normal
 
-from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition, from_samples
+from probconserv import LinearConstraint, condition, from_samples
 from probconserv._linalg import structured
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
 from tests.recording import records
 

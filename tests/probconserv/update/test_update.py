@@ -10,17 +10,14 @@ from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
-from probconserv import (
+from probconserv import LinearConstraint, condition, from_samples, integral
+from probconserv.errors import (
     DependentConstraintsError,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    LinearConstraint,
-    Posterior,
-    condition,
-    from_samples,
-    integral,
 )
+from probconserv.posterior import Posterior
 from solvers import NodeGrid
 from tests.oracles import condition_densely
 from tests.strategies import COVARIANCES, conditioning_problems, make_covariance, positive_definite, seeds

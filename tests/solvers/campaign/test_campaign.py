@@ -247,7 +247,7 @@ def convective(random: np.random.Generator) -> Outcome:
     flux = np.polynomial.Polynomial(coefficients)
     grid = solvers.CellGrid(-1.0, 1.0, 200)
     time = 0.7 / float(np.abs(flux.deriv()(np.linspace(*sorted((left, right)), 400))).max())
-    reconstruction = random.choice([solvers.MUSCL(), solvers.Constant()])
+    reconstruction = random.choice([solvers.MUSCL(), solvers.finite_volume.convection.schemes.Constant()])
     initial = torch.where(grid.points < 0, torch.tensor(left), torch.tensor(right))
     options = {"reconstruction": reconstruction, "flux": random.choice([solvers.Godunov(), solvers.Rusanov()])}
     outflow = (solvers.Outflow(), solvers.Outflow())
@@ -255,7 +255,7 @@ def convective(random: np.random.Generator) -> Outcome:
     expected = riemann_averages(flux, left, right, grid.faces[0].numpy(), time)
     found = outcome(solution, expected, 0, "")
     mean = float(np.abs(solution.values[0].numpy() - expected).mean()) / abs(left - right)
-    accepted = 0.03 if isinstance(reconstruction, solvers.Constant) else 0.012
+    accepted = 0.03 if isinstance(reconstruction, solvers.finite_volume.convection.schemes.Constant) else 0.012
     label = f"degree {len(coefficients) - 1}, {left:.2f} → {right:.2f}, {options}"
     return Outcome(mean, accepted, found.imbalance, label)
 

@@ -9,22 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import (
-    Advection,
-    Burgers,
-    CellGrid,
-    ConvectiveLaw,
-    Diffusion,
-    DiffusiveLaw,
-    Field,
-    InvalidArgumentError,
-    PorousMedium,
-    Stefan,
-    Transport,
-)
+from solvers import Advection, Burgers, CellGrid, ConvectiveLaw, Diffusion, DiffusiveLaw, Field, PorousMedium, Stefan
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows
-from solvers.finite_volume.laws.laws import align
+from solvers.finite_volume.laws.laws import Transport, align
 
 LINE = CellGrid(0.0, 1.0, 100)
 PLANE = CellGrid((0.0, 0.0), (1.0, 1.0), (3, 4))

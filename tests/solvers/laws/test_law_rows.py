@@ -17,20 +17,19 @@ from solvers import (
     Dirichlet,
     Field,
     Godunov,
-    IntegralMean,
-    InvalidArgumentError,
     Logistic,
     PorousMedium,
     Source,
     Stefan,
-    Transport,
 )
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._groups import make_groups
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
+from solvers.finite_volume.diffusion.face_means import IntegralMean
 from solvers.finite_volume.laws._law_rows import LawRows, batch_of_law
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
-from solvers.finite_volume.laws.laws import align
+from solvers.finite_volume.laws.laws import Transport, align
 from solvers.finite_volume.sides._side_data import SideData
 from tests.solvers.laws.users import Averaged, Cubic, Plain
 

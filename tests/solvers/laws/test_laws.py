@@ -15,15 +15,14 @@ from solvers import (
     ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
-    FaceVelocity,
     Field,
-    InvalidArgumentError,
     Logistic,
     PorousMedium,
     Stefan,
-    Transport,
 )
-from solvers.finite_volume.laws.laws import align
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Transport, align
 
 BATCH = torch.tensor([0.7, 2.0, 4.0], dtype=torch.float64)
 DIFFUSIVE = [Diffusion(BATCH), PorousMedium(BATCH), Stefan(0.3, diffusivity=BATCH), Diffusion(2.0), PorousMedium(1.5)]

@@ -13,16 +13,13 @@ from solvers import (
     RKL2,
     TRBDF2,
     Advection,
-    ArithmeticMean,
     Burgers,
     CellGrid,
-    Constant,
     ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
     Dirichlet,
     Field,
-    InvalidArgumentError,
     Logistic,
     Neumann,
     Outflow,
@@ -31,12 +28,13 @@ from solvers import (
     Robin,
     Rusanov,
     ScalarLaw,
-    SolverDivergedError,
     Stefan,
-    align,
     solve,
 )
-from solvers.finite_volume.laws.coefficients import Arguments
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.finite_volume.convection.schemes import Constant
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean
+from solvers.finite_volume.laws.coefficients import Arguments, align
 from solvers.finite_volume.laws.scalar import ScalarDiffusion
 
 LINE = CellGrid(0.0, 1.0, 60)

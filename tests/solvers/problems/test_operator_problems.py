@@ -9,19 +9,10 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from solvers import (
-    CellGrid,
-    Dirichlet,
-    FieldSet,
-    InvalidArgumentError,
-    Neumann,
-    NodeGrid,
-    PDEBench,
-    Periodic,
-    Robin,
-    TheWell,
-    export,
-)
+from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from solvers.data_files.field_set import FieldSet
+from solvers.data_files.files import PDEBench, TheWell, export
+from solvers.errors import InvalidArgumentError
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,

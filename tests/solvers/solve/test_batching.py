@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import (
-    CellGrid,
-    Diffusion,
-    Dirichlet,
-    Logistic,
-    Neumann,
-    Periodic,
-    PorousMedium,
-    Robin,
-    SolverDivergedError,
-    solve,
-)
+from solvers import CellGrid, Diffusion, Dirichlet, Logistic, Neumann, Periodic, PorousMedium, Robin, solve
+from solvers.errors import SolverDivergedError
 from solvers.finite_volume import _groups
 from tests.solvers.laws.users import Averaged, Plain
 

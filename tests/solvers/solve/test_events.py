@@ -15,13 +15,13 @@ from solvers import (
     CellGrid,
     Diffusion,
     Dirichlet,
-    InvalidArgumentError,
     Neumann,
     Outflow,
     PorousMedium,
     ScalarLaw,
     solve,
 )
+from solvers.errors import InvalidArgumentError
 
 GRID = CellGrid(0.0, 1.0, 30)
 CLOSED = (Neumann(flux=0.0), Neumann(flux=0.0))
@@ -128,7 +128,7 @@ def test_a_narrow_peak_of_the_conductivity_needs_its_potential():
 
 
 def test_a_failed_step_names_break_points_and_the_absolute_tolerance():
-    from solvers import SolverDivergedError
+    from solvers.errors import SolverDivergedError
 
     def source(u, _x, t):
         return torch.where(t > 0.505, math.nan, 1.0) + 0.0 * u

@@ -24,12 +24,11 @@ from solvers import (
     Neumann,
     Periodic,
     PorousMedium,
-    Problem,
     Robin,
     Stefan,
     solve,
 )
-from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, exact
+from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
 from tests.documents import DOCS
 
 DIFFUSIVE_LAWS = [

@@ -11,17 +11,16 @@ from solvers import (
     SSPRK3,
     TRBDF2,
     Advection,
-    ArithmeticMean,
     Burgers,
     CellGrid,
     Diffusion,
     Dirichlet,
-    IntegralMean,
     Neumann,
     PorousMedium,
     Stefan,
     solve,
 )
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean, IntegralMean
 
 EPSILON = float(np.finfo(np.float64).eps)
 ROUND_OFF = 1e4 * EPSILON

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, Outflow, Periodic, Robin
-from solvers.errors import BoundarySamplingError
+from solvers import CellGrid, Dirichlet, Neumann, Outflow, Periodic, Robin
+from solvers.errors import BoundarySamplingError, InvalidArgumentError
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, OUTFLOW, PERIODIC, STATE, SideData, batch_shapes
 
 GRID = CellGrid(0.0, 1.0, 10)

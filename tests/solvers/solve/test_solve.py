@@ -17,8 +17,6 @@ from solvers import (
     Diffusion,
     DiffusiveLaw,
     Dirichlet,
-    HarmonicMean,
-    InvalidArgumentError,
     Neumann,
     Outflow,
     Periodic,
@@ -29,6 +27,8 @@ from solvers import (
     solve,
 )
 from solvers.conditions import per_axis, value_at
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.diffusion.face_means import HarmonicMean
 from solvers.finite_volume.laws.laws import align
 from solvers.problems import exact
 

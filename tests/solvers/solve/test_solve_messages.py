@@ -21,10 +21,7 @@ from solvers import (
     Diffusion,
     DiffusiveLaw,
     Dirichlet,
-    FaceVelocity,
     Field,
-    IntegralMean,
-    InvalidArgumentError,
     Logistic,
     Neumann,
     NodeGrid,
@@ -32,13 +29,15 @@ from solvers import (
     Periodic,
     Robin,
     Rusanov,
-    SolverDivergedError,
     Source,
     Stefan,
-    Transport,
     align,
     solve,
 )
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.finite_volume.diffusion.face_means import IntegralMean
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Transport
 
 LINE = CellGrid(0.0, 1.0, 10)
 PLANE = CellGrid((0.0, 0.0), (1.0, 1.0), (4, 5))

@@ -17,7 +17,6 @@ from solvers import (
     TRBDF2,
     Burgers,
     CellGrid,
-    Constant,
     ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
@@ -30,12 +29,13 @@ from solvers import (
     PorousMedium,
     Rusanov,
     ScalarLaw,
-    SolverDivergedError,
     Source,
     Stefan,
     align,
     solve,
 )
+from solvers.errors import SolverDivergedError
+from solvers.finite_volume.convection.schemes import Constant
 from solvers.finite_volume.march import lines
 from solvers.finite_volume.march.control import landing
 

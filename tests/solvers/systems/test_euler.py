@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import (
-    HLLC,
-    CellGrid,
-    Constant,
-    Euler,
-    InvalidArgumentError,
-    Outflow,
-    Periodic,
-    PointFunctions,
-    PointwiseLaw,
-    Reflecting,
-    Rusanov,
-    SolverDivergedError,
-    SystemLaw,
-    solve_system,
-)
+from solvers import CellGrid, Euler, Outflow, Periodic, PointwiseLaw, Reflecting, Rusanov, SystemLaw, solve_system
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.finite_volume.convection.schemes import Constant
 from solvers.systems import _law_kernels
+from solvers.systems.laws import HLLC
+from solvers.systems.pointwise import PointFunctions
 from tests.solvers.systems.riemann import density_at
 
 OPEN = (Outflow(), Outflow())

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from solvers import CellGrid, InvalidArgumentError, Periodic, Reflecting, SystemLaw, solve_system
+from solvers import CellGrid, Periodic, Reflecting, SystemLaw, solve_system
+from solvers.errors import InvalidArgumentError
 
 pytestmark = pytest.mark.long
 

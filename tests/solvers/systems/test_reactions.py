@@ -5,19 +5,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from solvers import (
-    TRBDF2,
-    CellGrid,
-    Diffusion,
-    Dirichlet,
-    InvalidArgumentError,
-    Neumann,
-    Periodic,
-    ReactionDiffusion,
-    SolverDivergedError,
-    solve,
-    solve_system,
-)
+from solvers import TRBDF2, CellGrid, Diffusion, Dirichlet, Neumann, Periodic, ReactionDiffusion, solve, solve_system
+from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.problems.reactions import brusselator, fitzhugh_nagumo, gray_scott
 
 INSULATED, CIRCLE = (Neumann(flux=0.0),) * 2, (Periodic(), Periodic())

@@ -8,22 +8,10 @@ import torch
 from scipy.integrate import quad_vec
 from scipy.optimize import brentq
 
-from solvers import (
-    HLL,
-    HLLC,
-    MUSCL,
-    CellGrid,
-    Constant,
-    Dirichlet,
-    InvalidArgumentError,
-    Outflow,
-    Periodic,
-    Reflecting,
-    ShallowWater,
-    SolverDivergedError,
-    SystemLaw,
-    solve_system,
-)
+from solvers import MUSCL, CellGrid, Dirichlet, Outflow, Periodic, Reflecting, ShallowWater, SystemLaw, solve_system
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.finite_volume.convection.schemes import Constant
+from solvers.systems.laws import HLL, HLLC
 
 G = 9.81
 WALLS = (Reflecting(), Reflecting())

@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from solvers import (
-    HLLC,
     Burgers,
     CellGrid,
     Dirichlet,
     Godunov,
-    InvalidArgumentError,
     Neumann,
     NodeGrid,
     Outflow,
@@ -19,6 +17,8 @@ from solvers import (
     SystemLaw,
     solve_system,
 )
+from solvers.errors import InvalidArgumentError
+from solvers.systems.laws import HLLC
 
 GRID = CellGrid(0.0, 1.0, 20)
 WALLS = (Reflecting(), Reflecting())

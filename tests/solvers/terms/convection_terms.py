@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from solvers import MUSCL, Advection, CellGrid, Constant, Dirichlet, Godunov, Neumann, Outflow, Periodic, Robin
+from solvers import MUSCL, Advection, CellGrid, Dirichlet, Godunov, Neumann, Outflow, Periodic, Robin
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central
+from solvers.finite_volume.convection.schemes import Constant
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.march.tiles import Tile
 from solvers.finite_volume.sides._side_data import SideData

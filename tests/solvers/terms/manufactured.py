@@ -18,11 +18,10 @@ from solvers import (
     Outflow,
     Robin,
     Source,
-    Transport,
     solve,
 )
 from solvers.finite_volume.laws.coefficients import FaceValue
-from solvers.finite_volume.laws.laws import align
+from solvers.finite_volume.laws.laws import Transport, align
 
 AMPLITUDE = torch.tensor([0.7, 1.3], dtype=torch.float64)
 SIZES = {1: (8, 16, 32, 64), 2: (6, 12, 24)}

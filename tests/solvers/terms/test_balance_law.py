@@ -11,22 +11,21 @@ from solvers import (
     SSPRK3,
     TRBDF2,
     Advection,
-    ArithmeticMean,
     Burgers,
     CellGrid,
     ConvectionDiffusion,
     Diffusion,
     Dirichlet,
-    FaceVelocity,
     Field,
-    HarmonicMean,
     Logistic,
     Neumann,
     Periodic,
     Robin,
-    Transport,
     solve,
 )
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicMean
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Transport
 from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.manufactured import (
     AMPLITUDE,

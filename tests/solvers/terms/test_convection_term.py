@@ -17,24 +17,24 @@ from solvers import (
     Advection,
     Burgers,
     CellGrid,
-    Constant,
     ConvectiveLaw,
     Dirichlet,
-    FaceVelocity,
     Field,
     Godunov,
-    InvalidArgumentError,
     Neumann,
     Outflow,
     Periodic,
     Robin,
     Rusanov,
-    Transport,
     solve,
 )
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._groups import drive
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS, monotonized_central
+from solvers.finite_volume.convection.schemes import Constant
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Transport
 from tests.solvers.laws.users import BuckleyLeverett, Traffic
 from tests.solvers.terms.convection_terms import (
     PAIRS,

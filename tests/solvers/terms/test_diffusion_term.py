@@ -10,22 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from solvers import (
-    ArithmeticMean,
-    CellGrid,
-    Diffusion,
-    DiffusiveLaw,
-    Dirichlet,
-    HarmonicMean,
-    IntegralMean,
-    Neumann,
-    Periodic,
-    PorousMedium,
-    Robin,
-    Stefan,
-)
+from solvers import CellGrid, Diffusion, DiffusiveLaw, Dirichlet, Neumann, Periodic, PorousMedium, Robin, Stefan
 from solvers.conditions import per_axis
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws._shipped_kernels import power
 from solvers.finite_volume.march.drive import diffusion_steps

@@ -12,18 +12,13 @@ from solvers import (
     SSPRK3,
     TRBDF2,
     Advection,
-    ArithmeticMean,
     Burgers,
     CellGrid,
-    Constant,
     ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
     Dirichlet,
     Godunov,
-    HarmonicMean,
-    IntegralMean,
-    InvalidArgumentError,
     Neumann,
     PorousMedium,
     Robin,
@@ -31,9 +26,15 @@ from solvers import (
     Stefan,
     solve,
 )
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central, van_leer
-from solvers.finite_volume.convection.schemes import fastest
-from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
+from solvers.finite_volume.convection.schemes import Constant, fastest
+from solvers.finite_volume.diffusion.face_means import (
+    ArithmeticMean,
+    HarmonicMean,
+    IntegralMean,
+    conductivity_with_slope,
+)
 from tests.solvers.laws.users import Traffic
 from tests.solvers.terms.convection_terms import face_states
 from tests.solvers.terms.manufactured import assert_order
