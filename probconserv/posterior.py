@@ -65,13 +65,13 @@ class Posterior(MultivariateNormal):
         self._precision = torch.finfo(self._dtype).eps
         self._prior_mean = _expanded(_as(prior.mean, torch.float64), batch)
         self._target = _expanded(constraint.b, batch)
-        covariance, field = as_double(prior.lazy_covariance_matrix), (self._prior_mean, self._target)
+        covariance = as_double(prior.lazy_covariance_matrix)
         try:
-            self.gain = gain_of(covariance, constraint, self._precision, validate, field)
+            self.gain = gain_of(covariance, constraint, self._precision, validate)
         except DependentConstraintsError:
             require_consistent(constraint.G, constraint.b, constraint.noise)
             raise
-        self._updated_mean = self.gain.update(*field)
+        self._updated_mean = self.gain.update(self._prior_mean, self._target)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = _as(self._updated_mean, self._dtype)
@@ -310,13 +310,7 @@ def _expanded(values: Tensor, batch: torch.Size) -> Tensor:
     return values if values.shape[:-1] == batch else values.expand(*batch, values.shape[-1])
 
 
-def gain_of(
-    covariance: LinearOperator,
-    constraint: LinearConstraint,
-    epsilon: float,
-    validate: bool,
-    field: tuple[Tensor, Tensor] | None = None,
-) -> AnyGain:
+def gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
     """The factorised update by the structure of rows and Σ; arguments as for ``factorise``."""
     rows = constraint.G
     if isinstance(rows, Rows) and keeps_structure(covariance, rows, constraint.noise):
@@ -325,7 +319,7 @@ def gain_of(
         except DependentConstraintsError:
             if rows.is_disjoint or rows.shape[-2] > MANY:
                 raise
-    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate, field)
+    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
 
 
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:

@@ -17,12 +17,17 @@ SMALL = 1 << 20
 
 def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
     """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    smallest = float(reduced.detach().min()) if reduced.numel() else 0.0
+    smallest = smallest_of(reduced)
     if smallest >= 0:
         return reduced
     if bool((reduced < -(slack * variance + floor)).any()):
         raise indefinite(smallest)
     return reduced.clamp_(min=0.0)
+
+
+def smallest_of(values: Tensor) -> float:
+    """The smallest number, ∞ of none."""
+    return float(values.detach().min()) if values.numel() else math.inf
 
 
 def indefinite(smallest: float) -> InvalidArgumentError:
@@ -56,11 +61,18 @@ def are_finite(values: Tensor) -> bool:
     return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
-def negative_variance(variance: Tensor) -> InvalidArgumentError:
-    """The error for a variance of the prior that is negative."""
-    return InvalidArgumentError(
-        f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
-    )
+def non_negative_variance(variance: Tensor, readable: bool, checked: bool) -> Tensor:
+    """The variances of the prior, NaN for negative ones where values are not checked.
+
+    Raises:
+        InvalidArgumentError: If values are checked and one is negative.
+    """
+    smallest = smallest_of(variance) if readable else -math.inf
+    if not smallest < 0:
+        return variance
+    if checked:
+        raise InvalidArgumentError(f"The prior variance must not be negative, got a smallest entry of {smallest:g}.")
+    return torch.where(variance < 0, math.nan, variance)
 
 
 def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:

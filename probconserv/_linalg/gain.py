@@ -4,14 +4,12 @@
     reduction of variance   diag(Σ Gᵀ S⁻¹ G Σ)
 
 (Hansen et al. 2023, sec. 3.) Rows are scaled so that S has a unit diagonal; every check is therefore independent of
-the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large batches under one row,
-without derivatives, are updated by ``fused`` as soon as S is formed.
+the units of a row. For a diagonal Σ all work is O(n k) in time and memory.
 """
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from linear_operator.operators import (
@@ -24,11 +22,12 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.checks import (
-    negative_variance,
     non_negative,
+    non_negative_variance,
     require_finite,
     require_finite_multipliers,
     require_independent,
+    smallest_of,
 )
 from probconserv._linalg.covariance import is_factored, rows_times
 from probconserv._linalg.rank import (
@@ -41,10 +40,7 @@ from probconserv._linalg.rank import (
     triangular_factor,
 )
 from probconserv._linalg.values import cached, square_root
-from solvers.recording import are_plain, are_readable
-
-_LARGE = 1 << 15  # numbers from which compiled passes gain
-_UNIT = torch.ones(1, 1, dtype=torch.float64)
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,42 +51,33 @@ class Gain:
         covariance: Σ ``(*batch, n, n)``.
         variance: Its diagonal ``(*batch, n)``.
         rows: G ``(*batch, k, n)``.
+        cross: G Σ ``(*batch, k, n)``.
         noise: σ² ``(*batch, k)``.
         scale: d = 1/√S_ii ``(*batch, k)``.
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
         epsilon: Machine epsilon of the prior's dtype.
         checked: Whether values are checked.
-        updated: Updated mean ``(*batch, n)``, where it is known already.
-        reduced: Updated variance ``(*batch, n)``, where it is known already.
     """
 
     covariance: LinearOperator
     variance: Tensor
     rows: Tensor
+    cross: Tensor
     noise: Tensor
     scale: Tensor
     chol: Tensor
     epsilon: float
     checked: bool
-    updated: Tensor | None = None
-    reduced: Tensor | None = None
-
-    @cached
-    def cross(self) -> Tensor:
-        """G Σ ``(*batch, k, n)``."""
-        if isinstance(self.covariance, DiagLinearOperator):
-            return self.rows * self.variance[..., None, :]
-        return rows_times(self.covariance, self.rows)
 
     @cached
     def whitened_cross(self) -> Tensor:
         """W = L⁻¹ D G Σ ``(*batch, k, n)``, so that Σ Gᵀ S⁻¹ G Σ = Wᵀ W."""
-        return _whiten(self.cross, (self.scale[..., None], self.chol))
+        return _whiten(self.cross, (self.scale.unsqueeze(-1), self.chol))
 
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
         if self.rows.shape[-2] == 1:
-            return residual * self.scale[..., None].square()
+            return residual * self.scale.square().unsqueeze(-1)
         scaled = residual * self.scale[..., None, :]
         return torch.cholesky_solve(scaled.mT, self.chol).mT * self.scale[..., None, :]
 
@@ -130,9 +117,10 @@ class Gain:
         Raises:
             InvalidArgumentError: If a field is not finite.
         """
-        multipliers = self.multipliers(u @ self.rows.mT - target)
+        columns = self.rows.mT
+        multipliers = self.multipliers(u @ columns - target)
         corrected = self._subtract(u, multipliers)
-        defect = corrected @ self.rows.mT - target - self.noise[..., None, :] * multipliers
+        defect = corrected @ columns - target - self.noise.unsqueeze(-2) * multipliers
         readable = are_readable(u)
         if readable and bool((defect.detach().abs() <= 1e-13 * target.detach().abs()).all()):
             return corrected
@@ -141,10 +129,8 @@ class Gain:
         return self._subtract(corrected, self.multipliers(defect))
 
     def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
-        """μ − Σ Gᵀ S⁻¹ (G μ − b), of the ``field`` that ``factorise`` was given."""
-        if self.updated is not None:
-            return self.updated
-        return self.correct(mean[..., None, :], target[..., None, :])[..., 0, :]
+        """μ − Σ Gᵀ S⁻¹ (G μ − b), for a mean or several."""
+        return self.correct(mean.unsqueeze(-2), target.unsqueeze(-2)).squeeze(-2)
 
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag(Σ − Σ Gᵀ S⁻¹ G Σ), never negative and never above diag Σ.
@@ -157,21 +143,20 @@ class Gain:
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.
         """
-        if self.reduced is not None:
-            return self.reduced
         variance = self.variance
         batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
-        variance = variance.expand(*batch, variance.shape[-1])[..., None, :]
+        variance = variance.expand(*batch, variance.shape[-1]).unsqueeze(-2)
+        reduced = _less_squares(variance, self.whitened_cross)
+        if are_readable(reduced) and smallest_of(reduced) >= 0:
+            return reduced.squeeze(-2)
         if not self.checked:
-            reduced = _less_squares(variance, self.whitened_cross)[..., 0, :]
-            beyond_round_off = reduced < -1e-6 * variance.amax(dim=-1)
-            return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0))
+            beyond_round_off = reduced < -1e-6 * variance.amax(dim=-1, keepdim=True)
+            return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0)).squeeze(-2)
         pivot = smallest_pivot(self.chol)
         slack = 64 * self.rows.shape[-2] * EPS / (pivot if pivot >= NEARLY_DEPENDENT else pivot**0.5)
-        floor = 0.0
-        if not is_factored(self.covariance) and variance.numel():
-            floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
-        return non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
+        factored = is_factored(self.covariance)
+        floor = 0.0 if factored else variance.shape[-1] * self.epsilon * float(variance.detach().max())
+        return non_negative(reduced, variance, slack, floor).squeeze(-2)
 
     def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
         """Σ′ = Σ − Wᵀ W ``(*batch, n, n)``, never formed."""
@@ -183,18 +168,20 @@ class Gain:
 
     def _subtract(self, u: Tensor, multipliers: Tensor) -> Tensor:
         """u − Σ Gᵀ λ."""
+        if self.rows.shape[-2] == 1:
+            return torch.addcmul(u, multipliers, self.cross, value=-1)
         if not isinstance(self.covariance, DiagLinearOperator):
             return u - multipliers @ self.cross
-        return torch.addcmul(u, _outer(multipliers, self.rows), self.variance[..., None, :], value=-1)
+        return torch.addcmul(u, multipliers @ self.rows, self.variance.unsqueeze(-2), value=-1)
 
 
+@torch.enable_grad()  # derivatives of a variance may be asked for after a mean without them
 def factorise(
     covariance: LinearOperator,
     rows: Tensor,
     noise: Tensor,
     epsilon: float,
     validate: bool = True,
-    field: tuple[Tensor, Tensor] | None = None,
 ) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
@@ -204,8 +191,6 @@ def factorise(
         noise: σ² ``(*batch, k)``, float64.
         epsilon: Machine epsilon of the dtype in which Σ was computed.
         validate: Whether values are checked, where they can be read.
-        field: Mean ``(*batch, n)`` and right-hand sides ``(*batch, k)`` that will be asked for, if known; of many
-            numbers the result holds what becomes of them.
 
     Returns:
         The factorised update.
@@ -214,31 +199,24 @@ def factorise(
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
-    variance = covariance._diag if isinstance(covariance, DiagLinearOperator) else covariance.diagonal()
-    k = rows.shape[-2]
-    checked = validate and are_readable(variance, rows, noise)
-    if checked and field is not None and k == 1 and isinstance(covariance, DiagLinearOperator):
-        tensors = (rows, variance, *field, noise)
-        if field[0].numel() > _LARGE:
-            if _fit_together(tensors):
-                return _fused(covariance, tensors, epsilon)
-        elif rows.ndim == 2 and all(part.ndim == 1 for part in tensors[1:]) and _are_constant(tensors):
-            return _in_numbers(covariance, tensors, epsilon)
-    if not checked:
-        variance = torch.where(variance < 0, torch.nan, variance)
-    innovation = rows_times(covariance, rows) @ rows.mT
-    innovation = innovation + (noise[..., None] if k == 1 else torch.diag_embed(noise))
-    diagonal = innovation[..., 0] if k == 1 else innovation.diagonal(dim1=-2, dim2=-1)
+    independent, k = isinstance(covariance, DiagLinearOperator), rows.shape[-2]
+    variance = covariance.diagonal()
+    readable = are_readable(variance, rows, noise)
+    checked = validate and readable
+    variance = non_negative_variance(variance, readable, checked)
+    cross = rows * variance.unsqueeze(-2) if independent else rows_times(covariance, rows)
+    innovation = cross @ rows.mT
+    innovation = innovation + (noise.unsqueeze(-1) if k == 1 else torch.diag_embed(noise))
+    diagonal = innovation.squeeze(-1) if k == 1 else innovation.diagonal(dim1=-2, dim2=-1)
     members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     if checked:
         require_finite(innovation)
-        _require_not_negative(variance)
-        if not isinstance(covariance, DiagLinearOperator) or not _are_positive(diagonal):
-            positive = exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
-            require_independent(positive.all(), k, members)
-    else:
+    if not (readable and independent and smallest_of(diagonal) > 0):
         positive = exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
-        diagonal = torch.where(positive, diagonal, torch.nan)
+        if checked:
+            require_independent(positive.all(), k, members)
+        else:
+            diagonal = torch.where(positive, diagonal, torch.nan)
     scale = diagonal.rsqrt()
     chol = torch.ones_like(innovation) if k == 1 else scale[..., None] * innovation * scale[..., None, :]
     if k > 1 and not checked:
@@ -249,6 +227,7 @@ def factorise(
         covariance=covariance,
         variance=variance,
         rows=rows,
+        cross=cross,
         noise=noise,
         scale=scale,
         chol=chol,
@@ -257,106 +236,11 @@ def factorise(
     )
 
 
-def _fit_together(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether row ``(*batch, 1, n)``, variance, mean, total and noise are constant, with one batch axis or none."""
-    batches = [tensors[0].shape[:-2], *(tensor.shape[:-1] for tensor in tensors[1:])]
-    joint = batches[2]
-    return len(joint) < 2 and all(each in ((), (1,), joint) for each in batches) and _are_constant(tensors)
-
-
-def _are_constant(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether compiled code may work on tensors that have no derivatives, not even later."""
-    return not any(tensor.requires_grad for tensor in tensors) and are_plain(*tensors)
-
-
-def _in_numbers(covariance: LinearOperator, tensors: tuple[Tensor, ...], epsilon: float) -> Gain:
-    """The update of one field by one row, with the mean that it gives: the same operations with numbers for S and λ."""
-    rows, variance, mean, target, noise = tensors
-    column, b = rows.mT, float(target)
-    innovation = (rows * variance) @ column + noise
-    if not math.isfinite(total := float(innovation)):
-        require_finite(innovation)
-    _require_not_negative(variance)
-    if not total > 0:
-        require_independent(innovation > 0, 1)
-    scale = innovation.rsqrt().view(1)
-    inverse = float(scale) ** 2
-    multiplier = (float(mean[None] @ column) - b) * inverse
-    updated = torch.addcmul(mean, rows * multiplier, variance, value=-1)
-    defect = float(updated @ column) - b - float(noise) * multiplier
-    if not abs(defect) <= 1e-13 * abs(b):
-        require_finite_multipliers(torch.tensor(multiplier))
-        updated = torch.addcmul(updated, rows * (defect * inverse), variance, value=-1)
-    return Gain(
-        covariance=covariance,
-        variance=variance,
-        rows=rows,
-        noise=noise,
-        scale=scale,
-        chol=_UNIT,
-        epsilon=epsilon,
-        checked=True,
-        updated=updated[0],
-    )
-
-
-def _fused(covariance: LinearOperator, tensors: tuple[Tensor, ...], epsilon: float) -> Gain:
-    """The update by one row with the mean and the variance that it gives, by compiled passes over many numbers."""
-    from probconserv._linalg import fused  # numba, which is slow to import and rarely needed
-
-    rows, variance, mean, target, noise = tensors
-    weights = rows[..., 0, :]
-    batch = mean.shape[:-1]
-    shared = all(part.shape[:-1].numel() == 1 or not any(part.stride()[:-1]) for part in (weights, variance, noise))
-    b, added = (part.expand(*batch, 1).reshape(-1).contiguous().numpy(force=True) for part in (target, noise))
-    entries = 1 if shared else len(b)
-    fields = _array(weights), _array(variance), _array(mean), b, added
-    found = fused.update(fields, entries, torch.get_num_threads())
-    innovation, multipliers, smallest, changed, reduced = (torch.from_numpy(part) for part in found)
-    require_finite(innovation)
-    _require_not_negative(smallest)
-    require_independent((innovation > 0).all(), 1)
-    require_finite_multipliers(multipliers)
-    shape = batch if entries == batch.numel() else torch.Size([])
-    innovation = innovation[:entries].reshape(*shape, 1)
-    return Gain(
-        covariance=covariance,
-        variance=variance,
-        rows=rows,
-        noise=noise,
-        scale=innovation.rsqrt(),
-        chol=torch.ones_like(innovation)[..., None],
-        epsilon=epsilon,
-        checked=True,
-        updated=changed.reshape(mean.shape),
-        reduced=reduced.reshape(*shape, mean.shape[-1]),
-    )
-
-
-def _array(values: Tensor) -> np.ndarray:
-    """Values ``(*batch, n)`` as rows ``(fields, n)`` of an array; entries that share memory appear once."""
-    shared = values.ndim == 2 and values.stride(0) == 0
-    return (values[:1] if shared else values).reshape(-1, values.shape[-1]).contiguous().numpy(force=True)
-
-
-def _are_positive(diagonal: Tensor) -> bool:
-    return not diagonal.numel() or float(diagonal.detach().min()) > 0
-
-
 def _cholesky(innovation: Tensor) -> Tensor:
     """Cholesky factor of D S D where values are not checked, NaN where it is singular."""
     chol, info = torch.linalg.cholesky_ex(innovation)
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
     return torch.where(((info == 0) & (pivots > least_pivot(innovation.shape[-1])))[..., None, None], chol, torch.nan)
-
-
-def _require_not_negative(variance: Tensor) -> None:
-    if variance.numel() and float(variance.detach().min()) < 0:
-        raise negative_variance(variance)
-
-
-def _outer(multipliers: Tensor, rows: Tensor) -> Tensor:
-    return multipliers * rows if rows.shape[-2] == 1 else multipliers @ rows
 
 
 def _whiten(cross: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import negative_variance, require_finite_multipliers
+from probconserv._linalg.checks import non_negative_variance, require_finite_multipliers
 from probconserv._linalg.covariance import rows_times
 from probconserv._linalg.innovation import Innovation, innovation_of
 from probconserv._linalg.rows import Rows
@@ -241,11 +241,9 @@ def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, valida
         DependentConstraintsError: If G D Gᵀ + σ² I is singular.
     """
     metric, root = split(covariance)
-    checked = validate and are_readable(metric, noise)
-    if not checked:
-        metric = torch.where(metric < 0, math.nan, metric)
-    elif metric.numel() and float(metric.detach().min()) < 0:
-        raise negative_variance(metric)
+    readable = are_readable(metric, noise)
+    checked = validate and readable
+    metric = non_negative_variance(metric, readable, checked)
     return StructuredGain(
         covariance=covariance,
         metric=metric,

@@ -21,7 +21,7 @@ IMPORTS = """
 from solvers.finite_volume import march, solve
 from solvers.finite_volume.convection.reconstruction_kernels import minmod
 from solvers.systems import solve
-from probconserv._linalg import fused, row_kernels
+from probconserv._linalg import row_kernels
 from probconserv.inequalities import _kernels, _hamiltonian
 assert minmod(1.0, 2.0) == 1.0
 """
