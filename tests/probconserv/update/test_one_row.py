@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from linear_operator.operators import DiagLinearOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probconserv import LinearConstraint, block_means, condition, from_samples
+from probconserv import LinearConstraint, condition, from_samples
+from probconserv.fields import block_means
 from tests.strategies import seeds
 
 few = settings(deadline=None, max_examples=25)
