@@ -15,3 +15,4 @@ from boon.scores import relative_l2 as relative_l2
 from boon.storage import load as load
 from boon.storage import read_notes as read_notes
 from boon.storage import save as save
+from boon.transforms import CellFourier as CellFourier

@@ -28,7 +28,8 @@ class ChannelBOON(nn.Module):
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
         correction: The correction; None means ``SmoothExtension()``. Features inside the layers belong to all channels,
             so only corrections at the output are possible.
-        order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
+        order: As in ``BOON``.
+        grid: As in ``BOON``, in place of lengths.
 
     Raises:
         MissingBoundaryError: If neither side of a pair has a condition.
@@ -42,6 +43,8 @@ class ChannelBOON(nn.Module):
         lengths: Sequence[float] | None = None,
         correction: Correction | None = None,
         order: int = 2,
+        *,
+        grid: Grid | None = None,
     ) -> None:
         super().__init__()
         correction = SmoothExtension() if correction is None else correction
@@ -54,7 +57,9 @@ class ChannelBOON(nn.Module):
         if len(conditions) == 0:
             raise InvalidArgumentError("ChannelBOON needs the conditions of at least one output channel, got none.")
         self.operator = operator
-        self.channels = nn.ModuleList(BOON(nn.Identity(), each, lengths, correction, order) for each in conditions)
+        self.channels = nn.ModuleList(
+            BOON(nn.Identity(), each, lengths, correction, order, grid=grid) for each in conditions
+        )
         for channel in self.channels if predicts_changes(operator) else ():
             channel.step = channel.step.for_increments()  # type: ignore[operator]
 
@@ -64,7 +69,7 @@ class ChannelBOON(nn.Module):
         """Maps input fields to output fields whose channels meet their conditions.
 
         Args:
-            x: Input fields, both ends of every axis included.
+            x: Input fields, at nodes or in cells as the grid says.
             boundary: For every channel the values of the sides whose condition has none, as in ``BOON``, or None.
 
         Raises:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.values import check_tensor
+from boon.domain import positions
 from boon.errors import InvalidArgumentError
 from boon.layers import (
     ACTIVATIONS,
@@ -47,11 +48,13 @@ class FNOConfig:
         depth: Number of Fourier layers.
         padding: Extension of the axes that are not periodic, as a fraction of their length; one number for all axes
             or one for each.
-        periodic: Whether each axis is periodic, with the last node equal to the first; empty means that none is.
+        periodic: Whether each axis is periodic; empty means that none is. The last node equals the first; in cells
+            (see ``transform``) the first follows the last.
         coordinates: Whether to add coordinates x/length along every axis (sine and cosine if periodic) to the input.
         projection: Channels of the last hidden layer; None means 2·width.
         transform: Period and weights of the Fourier series on axes that are not periodic. ``DomainFourier()`` gives the
-            same network on every grid; operators of version 0.1 have ``NodeFourier()``.
+            same network on every grid at nodes, ``CellFourier()`` for averages over cells; operators of version 0.1
+            have ``NodeFourier()``.
         skip: What a layer adds to its kernel: "linear" W v + b, "identity" v, "soft-gating" w v with one number w for
             every channel.
         norm: Norm of the kernel's result: "instance" for every channel, "group" over all channels together, None for
@@ -233,7 +236,7 @@ class FNO(nn.Module):
         for _ in range(config.depth):
             if config.norm:
                 periodic = [config.is_periodic(axis) for axis in range(config.dimension)]
-                self.norms.append(FieldNorm(width, config.norm, periodic))
+                self.norms.append(FieldNorm(width, config.norm, periodic, config.transform.cells))
             if config.channel_mlp is not None:
                 self.mlps.append(ChannelMLP(width, config.mlp_channels, config.activation))
                 self.gates.append(SoftGating(width))
@@ -244,7 +247,7 @@ class FNO(nn.Module):
         """Maps input fields to output fields on the same nodes, at any resolution.
 
         Args:
-            x: Input fields, both ends of every axis included.
+            x: Input fields, at nodes with both ends of every axis included, or in cells, see ``FNOConfig.transform``.
             layers: A correction of the layers; None for no correction.
 
         Raises:
@@ -296,7 +299,7 @@ class FNO(nn.Module):
         """The coordinates of every node, one or two channels per axis, expanded to the batch."""
         shape, channels = a.shape[2:], []
         for axis, count in enumerate(shape):
-            position = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+            position = positions(count, self.config.transform.cells)
             angle = 2 * pi * torch.where(position == 1.0, 0.0, position)
             values = (angle.cos(), angle.sin()) if self.config.is_periodic(axis) else (position,)
             for value in values:

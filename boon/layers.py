@@ -83,19 +83,21 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
 class FieldNorm(nn.Module):
     """y = γ (x − μ)/√(σ² + 1e-5) + β with means μ and σ² of every sample over the domain.
 
-    Means are integrals, of order 4 along axes that are not periodic (``DomainFourier``) and by the trapezoid rule along
-    periodic ones. A mean over nodes would give the end nodes twice the part of the domain that they stand for and make
-    the network depend on the grid.
+    Means are integrals: sums over cells; at nodes of order 4 along axes that are not periodic (``DomainFourier``), the
+    trapezoid rule along periodic ones. A mean over nodes would give the end nodes twice the part of the domain that
+    they stand for and make the network depend on the grid.
 
     Args:
         channels: Channels of the features; each has a γ (1 at first) and a β (0 at first).
         kind: "instance" has μ and σ of every channel, "group" those of all channels together.
         periodic: Whether each axis is periodic.
+        cells: Whether fields are averages over cells.
     """
 
-    def __init__(self, channels: int, kind: Norm, periodic: Sequence[bool]) -> None:
+    def __init__(self, channels: int, kind: Norm, periodic: Sequence[bool], cells: bool = False) -> None:
         super().__init__()
         self.kind: Norm = kind
+        self.cells = cells
         self.periodic = tuple(periodic)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -115,21 +117,23 @@ class FieldNorm(nn.Module):
         """``(batch, channels or 1, *1)``."""
         means = x
         for axis, periodic in reversed(list(enumerate(self.periodic))):
-            means = means @ mean_weights(x.shape[2 + axis], periodic).to(x)
+            means = means @ mean_weights(x.shape[2 + axis], periodic, self.cells).to(x)
         if self.kind == "group":
             means = means.mean(1, keepdim=True)
         return means.view(*means.shape, *[1] * (x.ndim - 2))
 
 
 @cached_table
-def mean_weights(count: int, periodic: bool) -> Float[Tensor, " n"]:
-    """Weights of the nodes in a mean over an axis, float64.
+def mean_weights(count: int, periodic: bool, cells: bool = False) -> Float[Tensor, " n"]:
+    """Weights of the nodes or cells in a mean over an axis, float64.
 
     Args:
-        count: Number n of nodes, both ends included.
+        count: Number n of nodes, both ends included, or of cells.
         periodic: Whether the last node equals the first.
+        cells: Whether fields are averages over cells.
     """
     weights = torch.ones(count, dtype=torch.float64)
-    for node, factor in enumerate((0.5,) if periodic else DomainFourier().end_weights(count)):
+    ends = () if cells else (0.5,) if periodic else DomainFourier().end_weights(count)
+    for node, factor in enumerate(ends):
         weights[[node, count - 1 - node]] = factor
     return weights / weights.sum()

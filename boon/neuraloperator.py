@@ -29,7 +29,7 @@ from boon.corrections.mixed import MixedBasis
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve, half_refused
-from boon.transforms import NodeFourier
+from boon.transforms import CellFourier, NodeFourier
 from solvers.recording import are_readable
 
 
@@ -56,14 +56,16 @@ class NeuralOperatorFNO:
 
     Args:
         operator: The FNO; it is not changed.
+        cells: Whether fields are averages over cells, else at nodes.
 
     Raises:
         InvalidArgumentError: If an option makes its layers other than real convolutions on one grid followed by
             pointwise maps.
     """
 
-    def __init__(self, operator: nn.Module) -> None:
+    def __init__(self, operator: nn.Module, cells: bool = False) -> None:
         self.operator: Any = operator
+        self.transform = CellFourier() if cells else NodeFourier()
         for option, fits in _needed(self.operator).items():
             if not fits:
                 raise InvalidArgumentError(
@@ -82,7 +84,7 @@ class NeuralOperatorFNO:
             modes=(*(count // 2 + 1 for count in kept[:-1]), kept[-1]),
             depth=self.operator.n_layers,
             padding=0.0,
-            transform=NodeFourier(),
+            transform=self.transform,
         )
 
     @property

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real
 from boon.conditions.functionals import Boundary, read
+from boon.domain import positions
 from boon.errors import InvalidArgumentError
+from boon.fno import FNO
 from boon.spectral import along_axis
 
 _STENCIL = 4  # nodes of a cubic polynomial
@@ -36,6 +38,7 @@ class Normalised(nn.Module):
         input_scale: σ of every input channel, in the units of the channel.
         output_mean: ū of every output channel on the nodes of the training set, both ends of every axis included.
         output_scale: s of every output channel, in the units of the channel.
+        cells: Whether fields are averages over cells, else at nodes; an ``FNO`` says this itself.
 
     Raises:
         InvalidArgumentError: If shapes do not match or a scale is not positive.
@@ -53,6 +56,8 @@ class Normalised(nn.Module):
         input_scale: Float[Tensor, " in_channels"],
         output_mean: Float[Tensor, " out_channels *space"],
         output_scale: Float[Tensor, " out_channels"],
+        *,
+        cells: bool = False,
     ) -> None:
         super().__init__()
         shapes = [tuple(each.shape) for each in (input_mean, input_scale, output_mean, output_scale)]
@@ -65,7 +70,7 @@ class Normalised(nn.Module):
         for name, scale in (("input_scale", input_scale), ("output_scale", output_scale)):
             if not bool(((scale > 0) & scale.isfinite()).all()):
                 raise InvalidArgumentError(f"{name} must be positive and finite, got {scale.tolist()}.")
-        self.operator = operator
+        self.operator, self._cells = operator, cells
         self.register_buffer("input_mean", input_mean)
         self.register_buffer("input_scale", input_scale)
         self.register_buffer("output_mean", output_mean)
@@ -77,6 +82,8 @@ class Normalised(nn.Module):
         operator: nn.Module,
         inputs: Float[Tensor, "samples in_channels *space"],
         outputs: Float[Tensor, "samples out_channels *space"],
+        *,
+        cells: bool = False,
     ) -> Self:
         """Takes the numbers from training fields.
 
@@ -87,6 +94,7 @@ class Normalised(nn.Module):
             operator: An operator, usually not trained yet.
             inputs: Input fields of the training set.
             outputs: Output fields of the training set.
+            cells: Whether fields are averages over cells, else at nodes; an ``FNO`` says this itself.
 
         Raises:
             InvalidArgumentError: If the fields have no samples, differ in shape, are not finite, or are no tensors of
@@ -108,7 +116,12 @@ class Normalised(nn.Module):
         mean, field = a.flatten(1).mean(1), u.mean(1)
         spread, left = a.flatten(1) - mean[:, None], (u - field[:, None]).flatten(1)
         numbers = (mean, _scale(spread, a, inputs.dtype), field, _scale(left, u, outputs.dtype))
-        return cls(operator, *(each.to(like) for each in numbers))
+        return cls(operator, *(each.to(like) for each in numbers), cells=cells)
+
+    @property
+    def cells(self) -> bool:
+        """Whether fields are averages over cells."""
+        return self.operator.config.transform.cells if isinstance(self.operator, FNO) else self._cells
 
     def forward(self, x: Float[Tensor, "batch in_channels *space"], *arguments: Any) -> Tensor:
         """Maps physical input fields to physical output fields, on any grid.
@@ -134,7 +147,7 @@ class Normalised(nn.Module):
 
     def restore(self, u: Float[Tensor, "batch out_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
         """ū + s u."""
-        mean = interpolate(self.output_mean, u.shape[2:])
+        mean = interpolate(self.output_mean, u.shape[2:], self.cells)
         return mean + self.output_scale.view(-1, *[1] * (u.ndim - 2)) * u
 
     def inside(self, boundary: Boundary, shape: tuple[int, ...]) -> Boundary:
@@ -144,7 +157,7 @@ class Normalised(nn.Module):
             boundary: Conditions of the physical field.
             shape: Nodes along every axis.
         """
-        mean = interpolate(self.output_mean.to(torch.float64), shape)[None]
+        mean = interpolate(self.output_mean.to(torch.float64), shape, boundary.cells)[None]
         data = []
         for side, values in zip(boundary.sides, boundary.data, strict=True):
             scale = self.output_scale.to(torch.float64).view(-1, *[1] * (values.ndim - 2))
@@ -152,28 +165,33 @@ class Normalised(nn.Module):
         return replace(boundary, data=tuple(data))
 
 
-def interpolate(field: Float[Tensor, " channels *nodes"], shape: tuple[int, ...]) -> Float[Tensor, " channels *space"]:
+def interpolate(
+    field: Float[Tensor, " channels *nodes"], shape: tuple[int, ...], cells: bool = False
+) -> Float[Tensor, " channels *space"]:
     """A field on equally spaced nodes, both ends included, as values on another such grid: cubic along every axis.
 
     Args:
         field: The field.
         shape: Nodes of the other grid along every axis; a field on this grid is returned as it is. Autocast leaves the
             result in the dtype of the field.
+        cells: Whether both grids are of cells, whose centres then are the nodes.
     """
     if torch.is_autocast_enabled(field.device.type):
         with torch.autocast(field.device.type, enabled=False):
-            return interpolate(field, shape)
+            return interpolate(field, shape, cells)
     for axis, (stored, count) in enumerate(zip(field.shape[1:], shape, strict=True)):
         if stored != count:
-            field = along_axis(_interpolation(stored, count).to(field), field, 1 + axis)
+            field = along_axis(_interpolation(stored, count, cells).to(field), field, 1 + axis)
     return field
 
 
 @cached_table
-def _interpolation(stored: int, count: int) -> Float[Tensor, "count stored"]:
+def _interpolation(stored: int, count: int, cells: bool) -> Float[Tensor, "count stored"]:
     """Weights of Lagrange polynomials through the four nodes around each point (three intervals), float64."""
     width = min(_STENCIL, stored)
     position = torch.linspace(0, stored - 1, count, dtype=torch.float64)
+    if cells:
+        position = stored * positions(count, cells) - 0.5
     start = (position.floor().long() - (width - 1) // 2).clamp(0, stored - width)
     local = position - start
     matrix = torch.zeros(count, stored, dtype=torch.float64)

@@ -8,17 +8,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.values import check_tensor
-from boon.conditions.discretisation import SideValues, check_conditions, check_lengths, discretise, sides
+from boon.conditions.discretisation import AxisCondition, SideValues, check_conditions, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
 from boon.conditions.response import homogeneous, response
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
+from boon.domain import domain_of
 from boon.errors import InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO
 from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuraloperator
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
+from boon.transforms import CellFourier, DomainFourier, NodeFourier
 from solvers import Periodic
 from solvers.grids import Grid
 from solvers.recording import check_recording
@@ -50,7 +52,9 @@ class BOON(nn.Module):
 
     This package's ``FNO`` and that of neuraloperator (``neuralop.models.FNO``) can be corrected in every kernel,
     other field-to-field Modules at the output. Fields are given at nodes, both ends of every axis included:
-    spacing = length/(n − 1).
+    spacing = length/(n − 1). With a ``CellGrid`` they are averages over n cells, and conditions hold at outer faces:
+    values and derivatives there are extrapolated from the next cells, (3 u₀ − u₁)/2 and (−2 u₀ + 3 u₁ − u₂)/h for
+    order 2. An ``FNO`` around such fields needs ``FNOConfig(transform=CellFourier())``.
 
     Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of position
     and time, called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
@@ -69,7 +73,10 @@ class BOON(nn.Module):
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
         correction: The correction; None means ``MixedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
-        order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
+        order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions, and of values at the sides of
+            cells.
+        grid: In place of lengths, a ``NodeGrid`` or ``CellGrid``: its ends are those of the domain, also for
+            coordinates, which else begin at 0. Fields may have other numbers of nodes or cells.
 
     Warns:
         TrainedWeightsWarning: If the correction acts inside the layers of an operator that is trained already.
@@ -87,17 +94,20 @@ class BOON(nn.Module):
         lengths: Sequence[float] | None = None,
         correction: Correction | None = None,
         order: int = 2,
+        *,
+        grid: Grid | None = None,
     ) -> None:
         super().__init__()
         _check_order(order)
         self.operator = operator
         self.conditions = check_conditions(conditions)
-        self.lengths = check_lengths(lengths, len(self.conditions))
+        self.domain = domain_of(lengths, grid, len(self.conditions))
         self.correction = default_correction(operator) if correction is None else correction
         check_correction(self.correction)
         self.order = int(order)
         layered = self._layered()
         self._check_operator(layered)
+        self._check_domain()
         if layered and self._inside and layered.is_trained:
             warnings.warn(
                 f"The weights of the {type(_core(operator)).__name__} are trained already, and {self.correction} "
@@ -108,13 +118,14 @@ class BOON(nn.Module):
                 stacklevel=2,
             )
         config = layered.config if layered else None
-        step = self.correction.step(self.conditions, config.out_channels if config else 1)
+        conditions = [pair if self._asks(pair) else None for pair in self.conditions]
+        step = self.correction.step(conditions, config.out_channels if config else 1)
         self.step = step.for_increments() if predicts_changes(operator) else step
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
             if sides(self.conditions):
                 self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
-            self.hidden_steps.extend(self.correction.step(self.conditions, config.width) for _ in range(config.depth))
+            self.hidden_steps.extend(self.correction.step(conditions, config.width) for _ in range(config.depth))
 
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
@@ -122,7 +133,7 @@ class BOON(nn.Module):
         """Maps input fields to output fields that meet the conditions.
 
         Args:
-            x: Input fields, both ends of every axis included.
+            x: Input fields, at nodes or in cells as the grid says.
             boundary: Values of the sides whose condition has none: one (first, last) pair or None per axis.
 
         Raises:
@@ -190,7 +201,7 @@ class BOON(nn.Module):
         """
         order = self.order if order is None else order
         _check_order(order)
-        return discretise(self.conditions, self.lengths, boundary, u, order)
+        return discretise(self.conditions, self.domain, boundary, u, order)
 
     def response(self, grid: Grid | None, fields: Float[Tensor, "..."] | None = None) -> Tensor:
         """How a field moves when its total changes and what it meets at the sides does not: r with B r = 0.
@@ -198,7 +209,7 @@ class BOON(nn.Module):
         ``probconserv.Rollout`` and other updates of the output add multiples of it, so that the conditions still hold.
 
         Args:
-            grid: Grid of the field, of which the shape is used.
+            grid: Grid of the field, of which location and shape are used.
             fields: Changes of fields ``(*batch, channels, *space)``, for which B is made 0: the nodes that a side sets
                 follow the others.
 
@@ -207,14 +218,19 @@ class BOON(nn.Module):
             ``conditions.response``; or the ``fields`` with new boundary nodes, linear in them.
 
         Raises:
-            InvalidArgumentError: If coefficients of Robin differ between samples, or no r has one sign.
+            InvalidArgumentError: If the grid has cells and fields of the operator are at nodes, or the reverse, if
+                coefficients of Robin differ between samples, or no r has one sign.
         """
         if fields is None:
             assert grid is not None
-            boundary = homogeneous(self.conditions, self.lengths, grid.shape, self.order, torch.empty(()))
-            return response(boundary, self.lengths, grid.shape)
+            if (grid.location == "cell") != self.domain.cells:
+                raise InvalidArgumentError(
+                    f"The walls of BOON are those of fields {self._place}, but the grid is a {type(grid).__name__}; "
+                    "build BOON(..., grid=...) with the grid of the fields."
+                )
+            return response(self.conditions, self.domain, grid.shape, self.order)
         axes = len(self.conditions) + 1
-        boundary = homogeneous(self.conditions, self.lengths, fields.shape[1 - axes :], self.order, fields)
+        boundary = homogeneous(self.conditions, self.domain, fields.shape[1 - axes :], self.order, fields)
         return prescribe(fields.reshape(-1, *fields.shape[-axes:]), boundary).reshape(fields.shape)
 
     def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
@@ -235,6 +251,14 @@ class BOON(nn.Module):
         return next(each.dtype for each in self.operator.parameters() if each.is_floating_point())
 
     @property
+    def _place(self) -> str:
+        return "in cells" if self.domain.cells else "at nodes"
+
+    def _asks(self, pair: AxisCondition) -> bool:
+        """Whether something is to be set on an axis; in cells a periodic axis has no two values at one point."""
+        return pair is not None and not (self.domain.cells and isinstance(pair[0], Periodic))
+
+    @property
     def _inside(self) -> bool:
         return self.correction.hidden or self.correction.acts_on_kernels
 
@@ -243,7 +267,7 @@ class BOON(nn.Module):
         core = _core(self.operator)
         if isinstance(core, FNO):
             return core
-        return NeuralOperatorFNO(core) if self._inside and is_neuraloperator(core) else None
+        return NeuralOperatorFNO(core, self.domain.cells) if self._inside and is_neuraloperator(core) else None
 
     def _corrected(self, boundary: Boundary) -> CorrectedLayers:
         same = [boundary] * len(self.hidden_steps)
@@ -254,6 +278,24 @@ class BOON(nn.Module):
             boundary=boundary,
             hidden=tuple(zip(hidden, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
         )
+
+    def _check_domain(self) -> None:
+        """Refuses parts that take fields at nodes where they are in cells, or the reverse."""
+        cells, core = self.domain.cells, _core(self.operator)
+        if cells and self.correction.needs_nodes:
+            raise InvalidArgumentError(f"{self.correction} needs fields at nodes; in cells take another correction.")
+        transform = core.config.transform if isinstance(core, FNO) else None
+        if transform is not None and (transform.cells != cells and not isinstance(transform, NodeFourier)):
+            other = DomainFourier() if transform.cells else CellFourier()
+            raise InvalidArgumentError(
+                f"BOON has fields {self._place}, but the FNO has transform={transform}; build it with "
+                f"FNOConfig(transform={other}), or give BOON the grid of the fields: grid=CellGrid(...) for cells."
+            )
+        if isinstance(self.operator, Normalised) and self.operator.cells != cells:
+            raise InvalidArgumentError(
+                f"BOON has fields {self._place}, its Normalised has cells={not cells}; give both the same: "
+                "Normalised.fit(..., cells=True) and BOON(..., grid=CellGrid(...)) for cells."
+            )
 
     def _check_operator(self, layered: FNO | NeuralOperatorFNO | None) -> None:
         if not layered:

@@ -20,6 +20,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
+from boon.domain import intervals
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.transforms import DomainFourier, FourierTransform
 from solvers.recording import is_transformed
@@ -62,18 +63,19 @@ def fourier_basis(
     """Cosines and sines along one axis.
 
     Args:
-        count: Number n of nodes, both ends included.
+        count: Number n of nodes, both ends included, or of cells.
         modes: Frequencies 0 … modes − 1 are kept.
         padding: Length by which the axis is extended, as a fraction of its length.
-        periodic: Whether the last node equals the first: the period is n − 1 nodes and each end has weight ½.
+        periodic: Whether the last node equals the first: the period is n − 1 nodes and each end has weight ½. In cells
+            the period is n.
         like: Tensor of the dtype and device.
         transform: Period and weights of an axis that is not periodic.
 
     Raises:
         TooManyModesError: If the highest frequency is aliased to its negative.
     """
-    period = count - 1 if periodic else transform.period(count, padding)
-    ends = (0.5,) if periodic else transform.end_weights(count)
+    period = intervals(count, transform.cells) if periodic else transform.period(count, padding)
+    ends = (0.5,) if periodic and not transform.cells else transform.end_weights(count)
     if 2 * (modes - 1) >= period:
         raise TooManyModesError(
             f"modes={modes} needs an axis whose period has more than {2 * modes - 2} intervals between nodes, got "

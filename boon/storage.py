@@ -1,7 +1,7 @@
 """Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata.
 
 Format boon-2 names the Fourier transform of an ``FNO``. Version 0.1 wrote boon-1, which does not: its operators have
-``NodeFourier()``, and are read as such.
+``NodeFourier()``, and are read as such. Operators that are given a grid are in boon-3, which versions below 0.4 refuse.
 """
 
 import dataclasses
@@ -23,18 +23,21 @@ from boon.corrections.correction import Correction
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.without_schur import EliminationWithoutSchur
+from boon.domain import Domain
 from boon.errors import DataFileError, InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
 from boon.transforms import FourierTransform, NodeFourier
-from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from solvers.grids import Grid
 from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors, write_atomically
 
-FORMAT, OLDER = "boon-2", "boon-1"
+FORMAT, OLDER, WITH_GRID = "boon-2", "boon-1", "boon-3"
 _AXES = 3
 _KEEP_STATE = "keep operator.state_dict() with torch.save and load it into an operator that is built alike"
 _FOREIGN, _INSIDE = "Module", "operator."
+_GRID = '"cells": '  # in the description of an operator with a grid
 _UNLISTED: dict[str, type] = {
     cls.__name__: cls for cls in (Dirichlet, Neumann, Robin, Periodic, EliminationWithoutSchur)
 }
@@ -62,7 +65,9 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
         DataFileError: If the file cannot be written.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": encode_notes(notes or {})}
+    description = json.dumps(_describe(operator))
+    kind = WITH_GRID if _GRID in description else FORMAT
+    metadata = {"format": kind, "operator": description, "notes": encode_notes(notes or {})}
     state = _state(operator)
     for name, entry in state.items():
         if not bool(torch.isfinite(entry).all()):
@@ -132,7 +137,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         file = parse_tensors(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    if file.metadata.get("format") not in (FORMAT, OLDER):
+    if file.metadata.get("format") not in (FORMAT, OLDER, WITH_GRID):
         raise DataFileError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
     if file.infinite:
         raise DataFileError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
@@ -146,7 +151,8 @@ def _describe(operator: nn.Module, inside: bool = False) -> dict[str, Any]:
     if type(operator) is FNO:
         return {"class": "FNO", "config": _describe_config(operator.config)}
     if type(operator) is Normalised:
-        return {"class": "Normalised", "operator": _describe(operator.operator, inside=True)}
+        inner = _describe(operator.operator, inside=True)
+        return {"class": "Normalised", "operator": inner, **({"cells": True} if operator.cells else {})}
     if type(operator) in (BOON, ChannelBOON) and inside:
         raise InvalidArgumentError(
             f"A {type(operator).__name__} inside another operator is not written; conditions come last: "
@@ -160,11 +166,25 @@ def _describe(operator: nn.Module, inside: bool = False) -> dict[str, Any]:
             "class": "BOON",
             "operator": _describe(operator.operator, inside=True),
             "conditions": [pair and [side and _encode_side(side) for side in pair] for pair in operator.conditions],
-            "lengths": operator.lengths,
+            "lengths": operator.domain.lengths,
             "correction": _encode(operator.correction),
             "order": operator.order,
+            **_describe_grid(operator.domain),
         }
     return {"class": _FOREIGN, "name": f"{type(operator).__module__}.{type(operator).__qualname__}"}
+
+
+def _describe_grid(domain: Domain) -> dict[str, Any]:
+    """The grid of an operator; nothing for nodes from 0 on, as in versions below 0.4."""
+    plain = not domain.cells and not any(domain.low)
+    return {} if plain else {"grid": dataclasses.asdict(domain)}
+
+
+def _grid_of(description: dict[str, Any] | None) -> Grid | None:
+    if description is None:
+        return None
+    low, high, kind = description["low"], description["high"], CellGrid if description["cells"] else NodeGrid
+    return kind(low, high, [2] * len(low))
 
 
 def _describe_config(config: FNOConfig) -> dict[str, Any]:
@@ -198,12 +218,14 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
     hidden = (
         beside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
     )
+    grid = _grid_of(description.get("grid"))
     return BOON(
         _build_inside(description["operator"], inside, module, hidden),
         [pair and tuple(side and _decode_side(side) for side in pair) for pair in description["conditions"]],
-        description["lengths"],
+        description["lengths"] if grid is None else None,
         correction,
         description["order"],
+        grid=grid,
     )
 
 
@@ -229,7 +251,8 @@ def _build_inside(
     """An operator without conditions; ``hidden`` numbers beside it, if it has conditions of hidden features."""
     if description["class"] == "Normalised":
         numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
-        return Normalised(_build_inside(description["operator"], _of_inside(tensors), module, hidden), *numbers)
+        inner = _build_inside(description["operator"], _of_inside(tensors), module, hidden)
+        return Normalised(inner, *numbers, cells=bool(description.get("cells")))
     if description["class"] == _FOREIGN:
         return module
     return _build_fno(description, tensors, hidden)

@@ -1,4 +1,4 @@
-"""Fourier series on axes that are not periodic: their period, and the weights of the nodes in their coefficients.
+"""Fourier series: where the values of a field are, the period on axes that are not periodic, and weights of the values.
 
 A field on an interval of length L is extended by zero to a period P > L. Its coefficients are integrals over the
 interval, which a grid with n nodes turns into sums. Period and sums decide whether a trained network gives the same
@@ -7,12 +7,19 @@ answer on another grid.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 _GREGORY = (3 / 8, 7 / 6, 23 / 24)
 
 
 class FourierTransform(ABC):
-    """How the Fourier series of an axis that is not periodic follows from its grid."""
+    """How the Fourier series of an axis that is not periodic follows from its grid.
+
+    Attributes:
+        cells: Whether fields are averages over cells, else at nodes.
+    """
+
+    cells: ClassVar[bool] = False
 
     @abstractmethod
     def period(self, count: int, padding: float) -> float:
@@ -42,6 +49,19 @@ class DomainFourier(FourierTransform):
 
     def end_weights(self, count: int) -> tuple[float, ...]:
         return _GREGORY if count >= 2 * len(_GREGORY) else (0.5,)
+
+
+@dataclass(frozen=True)
+class CellFourier(FourierTransform):
+    """For averages over n cells: as ``DomainFourier``, with sums over the cells as integrals, of order 2."""
+
+    cells: ClassVar[bool] = True
+
+    def period(self, count: int, padding: float) -> float:
+        return (1.0 + padding) * count
+
+    def end_weights(self, count: int) -> tuple[float, ...]:  # noqa: ARG002
+        return ()
 
 
 @dataclass(frozen=True)

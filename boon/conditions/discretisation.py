@@ -1,7 +1,6 @@
 """Discretisation of boundary conditions: functionals and data on the grid of a field."""
 
 from collections.abc import Callable, Sequence
-from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -11,9 +10,10 @@ from torch import Tensor
 
 from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
-from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
+from boon.conditions.functionals import Boundary, SideCondition, functional, harmonise, stencil
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
+from boon.domain import Domain
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.recording import are_readable
@@ -54,19 +54,6 @@ def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
     )
 
 
-def check_lengths(lengths: Sequence[float] | None, dimension: int) -> tuple[float, ...]:
-    """One length per axis, 1 by default.
-
-    Raises:
-        InvalidArgumentError: If a length is missing, not finite or not positive.
-    """
-    given = () if isinstance(lengths, Real) else lengths
-    result = (1.0,) * dimension if given is None else tuple(float(length) for length in given)
-    if len(result) != dimension or not all(isfinite(length) and length > 0 for length in result):
-        raise InvalidArgumentError(f"lengths needs one positive number per axis ({dimension}), got {lengths}.")
-    return result
-
-
 def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideEntry]]:
     """(axis, last, condition) of every side that is not periodic, in order of priority at corners."""
     result = [
@@ -90,36 +77,23 @@ def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
     return tuple(axis for axis, pair in enumerate(conditions) if pair is not None and isinstance(pair[0], Periodic))
 
 
-def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int) -> None:
-    """Raises an error if an axis has too few nodes for its conditions."""
+def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int, cells: bool) -> None:
+    """Raises an error if an axis has too few nodes or cells for its conditions."""
     for axis, pair in enumerate(conditions):
         inside = [] if pair is None else [part for side in pair for part in conditions_of(side)]
-        least = order + 2 if any(isinstance(side, Neumann | Robin) for side in inside) else 2
+        derivative = any(isinstance(side, Neumann | Robin) for side in inside)
+        valued = cells and any(isinstance(side, Dirichlet) for side in inside)
+        least = order + 2 if derivative else order + 1 if valued else 2
         if pair is not None and shape[axis] < least:
             raise InvalidArgumentError(
-                f"Axis {axis} needs at least {least} nodes for its conditions, got {shape[axis]}."
+                f"Axis {axis} needs at least {least} {'cells' if cells else 'nodes'} for its conditions, got "
+                f"{shape[axis]}."
             )
-
-
-def functionals(
-    conditions: Sequence[AxisCondition], lengths: Sequence[float], shape: Sequence[int], order: int
-) -> tuple[Functional, ...]:
-    """The functional of every side on a grid of ``shape`` nodes, both ends included.
-
-    Raises:
-        InvalidArgumentError: If an axis has too few nodes for the stencil or a Robin condition cannot be solved.
-    """
-    check_nodes(conditions, shape, order)
-    return tuple(
-        functional(side, axis, last, lengths[axis] / (shape[axis] - 1), order)
-        for axis, last, side in sides(conditions)
-        if not isinstance(side, tuple)
-    )
 
 
 def discretise(
     conditions: Sequence[AxisCondition],
-    lengths: Sequence[float],
+    domain: Domain,
     values: SideValues | None,
     u: Tensor,
     order: int,
@@ -128,7 +102,7 @@ def discretise(
 
     Args:
         conditions: One pair per axis, or None.
-        lengths: One length per axis.
+        domain: The domain, and whether fields are at nodes or in cells.
         values: Values given at the call, one (first, last) pair or None per axis.
         u: A field ``(batch, channels, *space)`` of the shape, dtype and device; its values are not used.
         order: Order of one-sided differences.
@@ -138,7 +112,8 @@ def discretise(
 
     Raises:
         MissingBoundaryError: If a side has no value, or both one in the condition and one at the call.
-        InvalidArgumentError: If the field is not real, or a value has the wrong shape, is complex or not finite.
+        InvalidArgumentError: If the field is not real or has too few values along an axis, a value has the wrong shape,
+            is complex or not finite, or a Robin condition cannot be solved.
         IncompatibleCornersError: If Dirichlet sides disagree where they meet.
     """
     shape = tuple(u.shape[2:])
@@ -149,58 +124,67 @@ def discretise(
         )
     check_real(u)
     at_call = _values_at_call(values, conditions)
+    check_nodes(conditions, shape, order, domain.cells)
     if any(_varies(side) for _, _, side in sides(conditions)):
-        return _discretise_varying(conditions, lengths, at_call, u, order)
-    data = []
+        return _discretise_varying(conditions, domain, at_call, u, order)
+    functionals, data = [], []
     for axis, last, side in sides(conditions):
-        name = _name(axis, last)
-        value = _one_value(_built_value(_whole(side)), at_call.get((axis, last)), name)
-        coordinates = _coordinates(axis, lengths, u) if callable(value) else ()
+        name, whole = _name(axis, last), _whole(side)
+        value = _one_value(_built_value(whole), at_call.get((axis, last)), name)
+        coordinates = _coordinates(axis, domain, u) if callable(value) else ()
+        functionals.append(functional(whole, axis, last, domain.spacing(axis, shape[axis]), order, domain.cells))
         data.append(_on_side(value, coordinates, axis, u, name))
     boundary = Boundary(
-        functionals=functionals(conditions, lengths, shape, order),
+        functionals=tuple(functionals),
         data=tuple(data),
-        periodic=periodic_axes(conditions),
+        periodic=_closed_axes(conditions, domain),
         grid=shape,
+        cells=domain.cells,
     )
     return harmonise(boundary, tolerance=tolerance_of(u.dtype))
 
 
 def _discretise_varying(
     conditions: Sequence[AxisCondition],
-    lengths: Sequence[float],
+    domain: Domain,
     at_call: dict[tuple[int, bool], Any],
     u: Tensor,
     order: int,
 ) -> Boundary:
     """``discretise`` where a condition varies along a side: every side then has coefficients on its nodes."""
-    check_nodes(conditions, u.shape[2:], order)
     pairs = [
-        _varying_side(axis, last, side, at_call.get((axis, last)), lengths, u, order)
+        _varying_side(axis, last, side, at_call.get((axis, last)), domain, u, order)
         for axis, last, side in sides(conditions)
     ]
     varying, data = settle(
         [side for side, _ in pairs],
         [data for _, data in pairs],
-        periodic_axes(conditions),
+        _closed_axes(conditions, domain),
         tolerance_of(u.dtype),
     )
     return Boundary(
         functionals=(),
         data=data,
-        periodic=periodic_axes(conditions),
+        periodic=_closed_axes(conditions, domain),
         varying=varying,
         grid=tuple(u.shape[2:]),
+        cells=domain.cells,
     )
 
 
+def _closed_axes(conditions: Sequence[AxisCondition], domain: Domain) -> tuple[int, ...]:
+    """The periodic axes whose first and last values are at one point."""
+    return () if domain.cells else periodic_axes(conditions)
+
+
 def _varying_side(
-    axis: int, last: bool, side: SideEntry, given: Any, lengths: Sequence[float], u: Tensor, order: int
+    axis: int, last: bool, side: SideEntry, given: Any, domain: Domain, u: Tensor, order: int
 ) -> tuple[Varying, Tensor]:
     """A side with its data, each part on its own nodes."""
-    name, spacing = _name(axis, last), lengths[axis] / (u.shape[2 + axis] - 1)
-    gradient = tuple(weight / spacing for weight in DIFFERENCES[order, last])
-    coordinates = _coordinates(axis, lengths, u)
+    name, spacing = _name(axis, last), domain.spacing(axis, u.shape[2 + axis])
+    of_value, difference = stencil(order, last, domain.cells)
+    gradient = tuple(weight / spacing for weight in difference)
+    coordinates = _coordinates(axis, domain, u)
     face = tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
     parts = side if isinstance(side, tuple) else (Part(side),)
     values = _values_of_parts(given, parts, isinstance(side, tuple), name)
@@ -210,13 +194,14 @@ def _varying_side(
     for part, value in zip(parts, values, strict=True):
         here = free & (nodes_of(part, coordinates, name) if coordinates else True)
         free, own = free & ~here, _inside(coordinates, here)
-        own_a, own_b = coefficients(part.condition, own, here, gradient[0], u, name)
+        own_a, own_b = coefficients(part.condition, own, here, (of_value[0], gradient[0]), u, name)
         value = _one_value(_built_value(part.condition), value, name)
         a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
         data = torch.where(here, _on_side(value, own, axis, u, name, here), data)
         valued = valued | here if isinstance(part.condition, Dirichlet) else valued
-    data = data.expand(*u.shape[:2], *face)
-    return Varying(axis=axis, last=last, a=a, b=b, gradient=gradient, holds=~free, given=valued), data
+    weights = {"stencil": of_value, "gradient": gradient, "cells": domain.cells}
+    side_here = Varying(axis=axis, last=last, a=a, b=b, holds=~free, given=valued, **weights)
+    return side_here, data.expand(*u.shape[:2], *face)
 
 
 def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -329,13 +314,10 @@ def _one_value(built: Any, given: Value, name: str) -> Any:
     return given if built is None else built
 
 
-def _coordinates(axis: int, lengths: Sequence[float], u: Tensor) -> Sequence[Tensor]:
+def _coordinates(axis: int, domain: Domain, u: Tensor) -> Sequence[Tensor]:
     """Coordinates of the nodes of a side ``(*face)``, one tensor per other axis, float64."""
-    along = [
-        torch.linspace(0.0, length, count, dtype=torch.float64, device=u.device)
-        for other, (length, count) in enumerate(zip(lengths, u.shape[2:], strict=True))
-        if other != axis
-    ]
+    counts = enumerate(u.shape[2:])
+    along = [domain.coordinates(other, count, u.device) for other, count in counts if other != axis]
     return torch.meshgrid(*along, indexing="ij") if along else ()
 
 

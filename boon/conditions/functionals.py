@@ -3,22 +3,29 @@
 A side's condition reads B u = g with B u = Σ_j w_j u_j over the boundary node (j = 0) and the nodes next to it
 (as in Hansen et al. 2023, whose functionals are integrals):
 
-* Dirichlet u = g: w = (1).
-* Neumann ∂u/∂x = g: w = c/h, c the one-sided difference weights of order 1 to 4.
-* Robin a u + b ∂u/∂x = g: w = b c/h with a added to w_0.
+* Dirichlet u = g: w = v, the weights of the value.
+* Neumann ∂u/∂x = g: w = c/h, c the weights of a one-sided difference.
+* Robin a u + b ∂u/∂x = g: w = a v + b c/h.
 
-Prescription solves B u = g for the boundary node, u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). On a periodic
-axis both ends are set to their average.
+At nodes v = (1) and c is of order p = 1 to 4. In cells u_j is the average over [j h, (j + 1) h], and value and
+derivative at the wall are the first and second derivatives of the primitive U(j h) = h Σ_{i<j} u_i, by one-sided
+differences of order p on its values at faces: (3 u_0 − u_1)/2 and (−2 u_0 + 3 u_1 − u_2)/h for p = 2.
+
+Prescription solves B u = g for the boundary node (or cell), u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). On a
+periodic axis of nodes both ends are set to their average; on one of cells nothing is to be set.
 
 **Corners.** Functionals of different axes commute, so two sides with data g₁ and g₂ are compatible where they meet if
 and only if B₂ g₁ = B₁ g₂ there. Periodic axes come first, then Dirichlet sides, then Neumann and Robin sides, each in
 the order of the axes; the later side's data are changed at the corner nodes so that the earlier side holds. Two
 Dirichlet sides (or a Dirichlet side along a periodic axis) that disagree are an error; a derivative is only accurate
-to the order of its stencil, so there the earlier side takes priority.
+to the order of its stencil, so there the earlier side takes priority. In cells a value at the corner is accurate to
+that order as well, and two Dirichlet sides disagree if they differ by more than the data vary in the last cells.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import zip_longest
 
 import torch
 from jaxtyping import Float
@@ -29,7 +36,7 @@ from boon.conditions.corners import check_gap, name_of
 from boon.conditions.varying import Varying, close_axes, set_varying
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
-from solvers.stencils import one_sided_gradient
+from solvers.stencils import difference_weights, one_sided_gradient
 
 SideCondition = Dirichlet | Neumann | Robin
 
@@ -41,6 +48,17 @@ DIFFERENCES = {
 """Weights c of one-sided differences, boundary node first, by order and side, for a distance of 1 between nodes."""
 
 
+@lru_cache
+def stencil(order: int, last: bool, cells: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The weights v of the value and c of the derivative at a wall, from there inward, for a distance of 1."""
+    if not cells:
+        return (1.0,), DIFFERENCES[order, last]
+    value, derivative = (
+        difference_weights(tuple(range(order + number)), number)[1:].flip(0).cumsum(0).flip(0) for number in (1, 2)
+    )
+    return tuple(value.tolist()), tuple((-derivative if last else derivative).tolist())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Functional:
     """B u = Σ_j w_j u_j on one side.
@@ -49,18 +67,17 @@ class Functional:
         axis: Axis of the side, 0 … d − 1.
         last: Whether it is the last node of the axis, else the first.
         weights: w_0 … w_p, boundary node first, then inward.
+        is_value: Whether it is the value itself (Dirichlet).
+        cells: Whether fields are averages over cells.
         margin: Nodes of padding in the array beyond the side (and as many beyond the opposite one).
     """
 
     axis: int
     last: bool
     weights: tuple[float, ...]
+    is_value: bool = False
+    cells: bool = False
     margin: int = 0
-
-    @property
-    def is_value(self) -> bool:
-        """Whether it is the value itself (Dirichlet)."""
-        return len(self.weights) == 1
 
     @property
     def of_one(self) -> float:
@@ -105,9 +122,10 @@ class Boundary:
     Args:
         functionals: One per side, in order of priority at corners.
         data: g of each of them, ``(batch, channels, *face)``, float64.
-        periodic: The periodic axes.
+        periodic: The periodic axes, whose ends are one point; none in cells.
         varying: In place of the functionals where a condition varies along a side.
         grid: Nodes along every axis of the fields that the conditions are for; None leaves them unchecked.
+        cells: Whether fields are averages over cells.
     """
 
     functionals: tuple[Functional, ...]
@@ -115,6 +133,7 @@ class Boundary:
     periodic: tuple[int, ...] = ()
     varying: tuple[Varying, ...] = ()
     grid: tuple[int, ...] | None = None
+    cells: bool = False
 
     @property
     def has_any(self) -> bool:
@@ -158,7 +177,9 @@ class Boundary:
         return replace(self, functionals=tuple(replace(side, margin=margins[side.axis]) for side in self.functionals))
 
 
-def functional(condition: SideCondition, axis: int, last: bool, spacing: float, order: int) -> Functional:
+def functional(
+    condition: SideCondition, axis: int, last: bool, spacing: float, order: int, cells: bool = False
+) -> Functional:
     """The functional of a condition on a grid.
 
     Args:
@@ -167,27 +188,30 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
         last: Whether it is the last side of the axis.
         spacing: Distance h between nodes.
         order: Order 1 to 4 of the one-sided difference.
+        cells: Whether fields are averages over cells.
 
     Raises:
-        InvalidArgumentError: If a Robin condition does not depend on the boundary node: |a + b c₀/h| below 1e-6 of
-            |a| + |b c₀/h|.
+        InvalidArgumentError: If a Robin condition does not depend on the boundary node: |a v₀ + b c₀/h| below 1e-6 of
+            |a v₀| + |b c₀/h|.
     """
+    value, difference = stencil(order, last, cells)
     if isinstance(condition, Dirichlet):
-        return Functional(axis=axis, last=last, weights=(1.0,))
-    gradient = [weight / spacing for weight in DIFFERENCES[order, last]]
+        return Functional(axis=axis, last=last, weights=value, is_value=True, cells=cells)
+    gradient = [weight / spacing for weight in difference]
     if isinstance(condition, Neumann):
-        return Functional(axis=axis, last=last, weights=tuple(gradient))
+        return Functional(axis=axis, last=last, weights=tuple(gradient), cells=cells)
     assert not callable(condition.a)
     assert not callable(condition.b)
     a, b = float(condition.a), float(condition.b)
-    first, *others = (b * weight for weight in gradient)
-    if abs(a + first) < 1e-6 * (abs(a) + abs(first)):
+    pairs = zip_longest(value, gradient, fillvalue=0.0)
+    first, *others = (a * weight + b * slope for weight, slope in pairs)
+    if abs(first) < 1e-6 * (abs(a * value[0]) + abs(b * gradient[0])):
         raise InvalidArgumentError(
             f"Robin(a={condition.a}, b={condition.b}) on the {name_of(axis, last)} cannot "
-            f"be solved for the boundary node: a + b·c₀/h = {a + first:.3g} at spacing h={spacing:.3g}. "
+            f"be solved for the boundary node: a + b·c₀/h = {first:.3g} at spacing h={spacing:.3g}. "
             "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
         )
-    return Functional(axis=axis, last=last, weights=(a + first, *others))
+    return Functional(axis=axis, last=last, weights=(first, *others), cells=cells)
 
 
 def read(
@@ -224,7 +248,9 @@ def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         adjusted = set_nodes(data, _on_face(side, boundary, done))
         if side.is_value:
-            check_gap(data - adjusted, values, tolerance, name_of(side.axis, side.last))
+            gaps = _gaps_in_cells(side, data, boundary, done) if boundary.cells else [data - adjusted]
+            for gap in gaps:
+                check_gap(gap, values, tolerance, name_of(side.axis, side.last))
         done.append(adjusted)
     return replace(boundary, data=tuple(done))
 
@@ -254,7 +280,7 @@ def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
     order = sorted(range(len(boundary.functionals)), key=lambda index: boundary.functionals[index].is_value)
     for side, data in ((boundary.functionals[index], boundary.data[index]) for index in order):
         dim, face = 2 + side.axis, data.to(u.dtype)
-        if not side.is_value:
+        if len(side.weights) > 1:
             inner = read_strip(side, u.narrow(*side.strip(u.shape[dim], inner=True)), inner=True)
             face = (face - inner) / side.weights[0]
         shape = (*u.shape[:dim], *u.shape[dim + 1 :])
@@ -272,6 +298,22 @@ def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Bo
         data=tuple(read(_without(side, other.axis), data) for other, data in earlier),
         periodic=tuple(axis - (axis > side.axis) for axis in boundary.periodic),
     )
+
+
+def _gaps_in_cells(side: Functional, data: Tensor, boundary: Boundary, done: Sequence[Tensor]) -> list[Tensor]:
+    """How far values on a side are from those of earlier sides where they meet, less twice what both change from the
+    last cell to the corner."""
+    gaps = []
+    for other, others in zip(boundary.functionals, done, strict=False):
+        if other.is_value and other.axis != side.axis:
+            ends = (_without(other, side.axis), data), (_without(side, other.axis), others)
+            here, there = (each.read(values) for each, values in ends)
+            changes = [
+                each.read(values) - values.select(2 + each.axis, each.node(0, values.shape[2 + each.axis]))
+                for each, values in ends
+            ]
+            gaps.append(((here - there).abs() - 2 * sum(change.abs() for change in changes)).clamp_min(0.0))
+    return gaps
 
 
 def _without(side: Functional, axis: int) -> Functional:

@@ -2,8 +2,8 @@
 
 Where no condition varies along its side, r is a product of solutions along the axes, 1 − Σ_s α_s (exp(−κ d_s) +
 exp(−κ (2L − d_s))) with the distance d_s from side s: B of a product vanishes where that of a factor does. Else one
-sparse system has κ² − Δ at the nodes that no side sets and B at the others. Sides without conditions reflect. κ is as
-small as r ≥ 0 allows: r is constant between given gradients, nearly a parabola between given values.
+sparse system has κ² − Δ at the nodes or cells that no side sets and B at the others. Sides without conditions reflect.
+κ is as small as r ≥ 0 allows: r is constant between given gradients, nearly a parabola between given values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boon.conditions.discretisation import AxisCondition, conditions_of, discretise
+from boon.conditions.discretisation import AxisCondition, conditions_of, discretise, periodic_axes
 from boon.conditions.functionals import Boundary, Functional, prescribe
 from boon.conditions.varying import Varying
+from boon.domain import Domain, intervals, positions
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 
@@ -26,7 +27,7 @@ _NEGATIVE = 1e-6  # how far r may fall below 0, relative to its largest value, b
 
 
 def homogeneous(
-    conditions: Sequence[AxisCondition], lengths: Sequence[float], shape: Sequence[int], order: int, like: Tensor
+    conditions: Sequence[AxisCondition], domain: Domain, shape: Sequence[int], order: int, like: Tensor
 ) -> Boundary:
     """The conditions with data 0 on a grid, for fields with the device of ``like``; coefficients may have channels.
 
@@ -49,24 +50,28 @@ def homogeneous(
         )
     without = [None if pair is None else (_without_data(pair[0]), _without_data(pair[1])) for pair in conditions]
     channels = max([1, *(each.shape[1] for each in tensors)])
-    return discretise(without, lengths, None, like.new_zeros((1, channels, *shape), dtype=torch.float64), order)
+    return discretise(without, domain, None, like.new_zeros((1, channels, *shape), dtype=torch.float64), order)
 
 
-def response(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...]) -> Tensor:
+def response(conditions: Sequence[AxisCondition], domain: Domain, shape: tuple[int, ...], order: int) -> Tensor:
     """r ≥ 0 with B r = 0 to round-off ``(channels|1, *space)``, float64, with the largest value 1.
 
     Args:
-        boundary: Conditions with data 0, as ``homogeneous`` gives them.
-        lengths: Length of every axis.
-        shape: Nodes along every axis.
+        conditions: The conditions; their data count as 0.
+        domain: The domain.
+        shape: Nodes or cells along every axis.
+        order: Order of one-sided differences.
 
     Raises:
-        InvalidArgumentError: If no r has one sign, since a Robin side is a strong source.
+        InvalidArgumentError: If coefficients of Robin differ between samples, or no r has one sign, since a Robin side
+            is a strong source.
     """
+    boundary = homogeneous(conditions, domain, shape, order, torch.empty(()))
     channels = max([1, *(data.shape[1] for data in boundary.data)])
     r = torch.ones(1, channels, *shape, dtype=torch.float64)
     if boundary.varying:
-        solved = [_solved(boundary, lengths, shape, channel) for channel in range(channels)]
+        rings = periodic_axes(conditions)
+        solved = [_solved(boundary, domain, shape, channel, rings) for channel in range(channels)]
         r = torch.stack(solved)[None]
     else:
         for axis, numbers in boundary.by_axis().items():
@@ -77,7 +82,7 @@ def response(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...
 
 def _along(sides: Sequence[Functional], axis: int, shape: tuple[int, ...]) -> Tensor:
     """The factor of r that varies along an axis ``(1, 1, *space)``, constant along the others."""
-    x = torch.linspace(0.0, 1.0, shape[axis], dtype=torch.float64)
+    x = positions(shape[axis], sides[0].cells)
     one = torch.ones_like(x).reshape(1, 1, *[-1 if other == axis else 1 for other in range(len(shape))])
     of_one = torch.stack([side.read(one).flatten() for side in sides])
     size = torch.stack([side.scale(one).flatten() for side in sides])
@@ -94,23 +99,26 @@ def _along(sides: Sequence[Functional], axis: int, shape: tuple[int, ...]) -> Te
     raise _no_sign()
 
 
-def _solved(boundary: Boundary, lengths: Sequence[float], shape: tuple[int, ...], channel: int) -> Tensor:
+def _solved(
+    boundary: Boundary, domain: Domain, shape: tuple[int, ...], channel: int, periodic: Sequence[int]
+) -> Tensor:
     """r of a channel by one sparse system, where conditions vary along sides."""
     from scipy.sparse import coo_array, diags_array
     from scipy.sparse.linalg import LinearOperator, bicgstab, spilu, spsolve
 
-    nodes = np.arange(np.prod(shape)).reshape(shape)
+    nodes, lengths = np.arange(np.prod(shape)).reshape(shape), domain.lengths
     triples = list(_side_rows(boundary.varying, nodes, channel))
     free = np.ones(nodes.size)
     free[np.concatenate([row for row, _, _ in triples])] = 0.0
     inside = free.reshape(shape) == 1
     for axis, count in enumerate(shape):
-        ends = [-2, 1] if axis in boundary.periodic else [1, -2]  # beyond an end: round the axis, or reflected
+        inward = 0 if domain.cells else 1  # what is beyond an end: round the axis, or reflected
+        ends = [-1 - inward, inward] if axis in periodic else [inward, -1 - inward]
         before, after = (nodes.take(np.arange(count) + step, axis, mode="clip") for step in (-1, 1))
         for neighbours, end, beyond in ((before, 0, ends[0]), (after, -1, ends[1])):
             np.moveaxis(neighbours, axis, 0)[end] = nodes.take(beyond, axis)
         for to, weight in ((nodes, 2.0), (before, -1.0), (after, -1.0)):
-            value = np.full(int(free.sum()), weight * ((count - 1) / lengths[axis]) ** 2)
+            value = np.full(int(free.sum()), weight * (intervals(count, domain.cells) / lengths[axis]) ** 2)
             triples.append((nodes[inside], to[inside], value))
     rows, columns, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
     scale = 1.0 / np.bincount(rows, np.abs(values), nodes.size)
@@ -132,12 +140,11 @@ def _side_rows(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Rows, columns and weights of B at the nodes that sides set."""
     for side in sides:
-        a, b = (each[0, min(channel, each.shape[1] - 1)].cpu().numpy() for each in (side.a, side.b))
         holds = side.holds.cpu().numpy()
         strip = [np.asarray(nodes.take(-1 - j if side.last else j, side.axis)) for j in range(len(side.gradient))]
-        for j, (at, weight) in enumerate(zip(strip, side.gradient, strict=True)):
-            values = b * weight + (a if j == 0 else 0.0)
-            yield strip[0][holds], at[holds], np.asarray(values)[holds]
+        for at, weights in zip(strip, side.weights, strict=True):
+            values = weights[0, min(channel, weights.shape[1] - 1)].cpu().numpy()
+            yield strip[0][holds], at[holds], values[holds]
 
 
 def _no_sign() -> InvalidArgumentError:

@@ -1,17 +1,17 @@
 """Boundary conditions that vary along a side: parts with conditions of their own, Robin coefficients as fields.
 
 On a side a u + b ∂u/∂x = g with a, b and g functions of the place on it; a = 1 and b = 0 on a Dirichlet part. A node
-of a side may also have no condition.
+(or cell) of a side may also have no condition.
 
 **Corners.** A node has one value, so of the conditions that meet at it one sets it: values first, then sides in the
 order of the axes. Functionals whose coefficients vary do not commute, so no change of data could make the others hold
 as well; they do where coefficients are constant and data compatible (``functionals``). Two values that disagree are an
-error.
+error at nodes; in cells, where no value is at a corner, they are not compared.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Any
 
 import torch
@@ -27,14 +27,16 @@ from solvers.recording import are_readable
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Varying:
-    """B u = a u + b Σ_j (c_j/h) u_j on one side, with a and b that vary along it.
+    """B u = a Σ_j v_j u_j + b Σ_j (c_j/h) u_j on one side, with a and b that vary along it.
 
     Args:
         axis: Axis of the side, 0 … d − 1.
         last: Whether it is the last node of the axis, else the first.
         a: ``(batch|1, channels|1, *face)``, float64, 0 where there is no condition.
         b: The same.
-        gradient: c_0/h … c_p/h, boundary node first, then inward.
+        stencil: v_0 … of the value, (1) at nodes, boundary node first, then inward.
+        gradient: c_0/h … c_p/h of the derivative.
+        cells: Whether fields are averages over cells.
         holds: Where the side sets its node, ``(*face)``.
         given: Where it gives the value itself (Dirichlet), ``(*face)``.
     """
@@ -43,7 +45,9 @@ class Varying:
     last: bool
     a: Float[Tensor, "batch channels *face"]
     b: Float[Tensor, "batch channels *face"]
+    stencil: tuple[float, ...]
     gradient: tuple[float, ...]
+    cells: bool
     holds: Bool[Tensor, "*face"]
     given: Bool[Tensor, "*face"]
 
@@ -52,22 +56,23 @@ class Varying:
         dim = 2 + self.axis
         return [u.select(dim, -1 - j if self.last else j) for j in range(len(self.gradient))]
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """w_j = a v_j + b c_j/h ``(batch|1, channels|1, *face)``, float64."""
+        pairs = zip_longest(self.stencil, self.gradient, fillvalue=0.0)
+        return [self.a * value + self.b * slope for value, slope in pairs]
+
     def value(self, u: Tensor) -> Tensor:
-        """a u, in the dtype of u."""
-        return self.a.to(u.dtype) * self.nodes(u)[0]
+        """a u at the wall, in float64."""
+        return self.a * _sum(self.stencil, self.nodes(u.to(torch.float64)))
 
     def read(self, u: Tensor) -> Tensor:
         """B u, in float64."""
-        u = u.to(torch.float64)
-        return self.value(u) + self.b * self._sum(self.nodes(u))
+        return self.value(u) + self.b * _sum(self.gradient, self.nodes(u.to(torch.float64)))
 
     def scale(self, u: Tensor) -> Tensor:
-        """Σ_j |w_j u_j| of the weights w of B, in float64."""
-        first, *others = (node.to(torch.float64).abs() for node in self.nodes(u))
-        total = (self.a + self.b * self.gradient[0]).abs() * first
-        for weight, node in zip(self.gradient[1:], others, strict=True):
-            total = total + (self.b * weight).abs() * node
-        return total
+        """Σ_j |w_j u_j|, in float64."""
+        return _sum([weight.abs() for weight in self.weights], [node.abs() for node in self.nodes(u.to(torch.float64))])
 
     def of_one_on(self, data: Tensor) -> Float[Tensor, "batch 1 nodes"]:
         """B 1 on the nodes of the side, for features, which are sums over the channels of the data.
@@ -84,18 +89,13 @@ class Varying:
 
     def set(self, u: Tensor, data: Tensor) -> Tensor:
         """The field with its boundary nodes such that B u = g where the side holds."""
-        first, *others = self.nodes(u)
-        rest = sum((weight * node for weight, node in zip(self.gradient[1:], others, strict=True)), 0.0 * first)
-        pivot = torch.where(self.holds, self.a + self.b * self.gradient[0], 1.0).to(u.dtype)
-        solved = (data.to(u.dtype) - self.b.to(u.dtype) * rest) / pivot
-        new = torch.where(self.holds, torch.where(self.given, data.to(u.dtype), solved), first)
+        (first, *others), (pivot, *weights) = self.nodes(u), (weight.to(u.dtype) for weight in self.weights)
+        data = data.to(u.dtype)
+        solved = (data - _sum(weights, others)) / torch.where(self.holds, pivot, 1.0)
+        if len(self.stencil) == 1:
+            solved = torch.where(self.given, data, solved)
+        new = torch.where(self.holds, solved, first)
         return u.select_scatter(new, 2 + self.axis, u.shape[2 + self.axis] - 1 if self.last else 0)
-
-    def _sum(self, nodes: Sequence[Tensor]) -> Tensor:
-        total = self.gradient[0] * nodes[0]
-        for weight, node in zip(self.gradient[1:], nodes[1:], strict=True):
-            total = total + weight * node
-        return total
 
     def where(self, holds: Tensor) -> "Varying":
         """The same condition on fewer nodes."""
@@ -108,15 +108,25 @@ class Varying:
         )
 
 
+def _sum(weights: Sequence[float] | Sequence[Tensor], nodes: Sequence[Tensor]) -> Tensor:
+    """Σ_j w_j u_j."""
+    total = weights[0] * nodes[0]
+    for weight, node in zip(weights[1:], nodes[1:], strict=False):  # a value has fewer weights than a derivative
+        total = total + weight * node
+    return total
+
+
 def coefficients(
     condition: Dirichlet | Neumann | Robin,
     coordinates: Sequence[Tensor],
     here: Bool[Tensor, "*face"],
-    first: float,
+    first: tuple[float, float],
     u: Tensor,
     name: str,
 ) -> tuple[Tensor, Tensor]:
     """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64, as they are given also beside ``here``.
+
+    ``first`` are the weights of the boundary node in u and ∂u/∂x.
 
     Raises:
         InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
@@ -130,7 +140,8 @@ def coefficients(
         _coefficient(value, letter, coordinates, (*u.shape[:2], *face), u, name)
         for letter, value in (("a", condition.a), ("b", condition.b))
     )
-    pivot, size = (a + b * first).abs(), a.abs() + (b * first).abs()
+    of_value, of_slope = a * first[0], b * first[1]
+    pivot, size = (of_value + of_slope).abs(), of_value.abs() + of_slope.abs()
     if are_readable(pivot) and bool((here & (pivot < 1e-6 * size)).any()):
         raise InvalidArgumentError(
             f"{name}: Robin cannot be solved for the boundary node where a + b·c₀/h is small, here "
@@ -222,7 +233,7 @@ def settle(
                 holds[here] = holds[here] & ~wins
         result.append(side.where(holds))
     for (side, values), (other, others) in combinations(zip(sides, data, strict=True), 2):
-        if other.axis != side.axis:
+        if other.axis != side.axis and not side.cells:
             _check_corner(side, values, other, others, tolerance)
     masked = (torch.where(side.holds, values, 0.0) for side, values in zip(result, data, strict=True))
     return tuple(result), tuple(masked)

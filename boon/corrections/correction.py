@@ -43,10 +43,12 @@ class Correction(ABC):
         hidden: Whether hidden features are corrected as well.
         acts_on_kernels: Whether the kernels of the layers are changed, which requires the ``FNO`` of this package or of
             neuraloperator.
+        needs_nodes: Whether fields must be given at nodes, of which two lie on the walls.
     """
 
     hidden: bool
     acts_on_kernels: ClassVar[bool]
+    needs_nodes: ClassVar[bool] = False
 
     @property
     def amplifies_rounding(self) -> bool:

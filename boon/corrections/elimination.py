@@ -46,6 +46,7 @@ class Elimination(Correction):
 
     hidden: bool = True
     acts_on_kernels: ClassVar[bool] = True
+    needs_nodes: ClassVar[bool] = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "block" in state:

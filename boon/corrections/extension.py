@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
-from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
+from boon.conditions.functionals import Boundary, Functional, read, stencil
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
+from boon.domain import intervals, positions
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.fno import LATER
 from boon.spectral import along_axis
@@ -124,8 +125,9 @@ class ExtensionStep(Step):
                 return self(u, boundary)
         lengths = self.log_length.to(torch.float64).exp()
         if self.floor:
-            counts = [u.shape[2 + axis] for axis in (*(side.axis for side in boundary.sides), *boundary.periodic)]
-            lengths = torch.maximum(lengths, self.floor / (lengths.new_tensor(counts)[:, None] - 1))
+            axes = (*(side.axis for side in boundary.sides), *boundary.periodic)
+            counts = [intervals(u.shape[2 + axis], boundary.cells) for axis in axes]
+            lengths = torch.maximum(lengths, self.floor / lengths.new_tensor(counts)[:, None])
         if boundary.varying:
             u = self._extend_varying(u, boundary, lengths)
         for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
@@ -169,7 +171,7 @@ class ExtensionStep(Step):
 
         def made() -> Tensor:
             rows = torch.stack([functional_row(side, count) for side in sides]).to(lengths.device)
-            return extension_columns(rows, lengths)
+            return extension_columns(rows, lengths, sides[0].cells)
 
         if self.training or is_transformed() or (torch.is_grad_enabled() and lengths.requires_grad):
             return made()
@@ -195,25 +197,26 @@ class ExtensionStep(Step):
 
 def smooth_profiles(side: Varying, lengths: Float[Tensor, " channels"], count: int) -> Profiles:
     """K V and K D under the squared-exponential kernel with length ℓ for every channel."""
-    points = torch.linspace(0.0, 1.0, count, dtype=torch.float64, device=lengths.device)
+    points = positions(count, side.cells).to(lengths.device)
     kernel = torch.exp(-0.5 * ((points[:, None] - points) / lengths[:, None, None]).square())
     value, gradient = varying_rows(side, count)
     return Profiles(kernel @ value, kernel @ gradient)
 
 
 def extension_columns(
-    rows: Float[Tensor, "sides n"], lengths: Float[Tensor, "sides channels"]
+    rows: Float[Tensor, "sides n"], lengths: Float[Tensor, "sides channels"], cells: bool = False
 ) -> Float[Tensor, "channels n sides"]:
     """E = A (B A)⁻¹ with A_s = Σ_{ℓ_s} b_s, so that B E = I.
 
     Args:
         rows: B, one functional per row, float64.
         lengths: ℓ of every functional and channel as a fraction of the axis, float64.
+        cells: Whether fields are averages over cells.
 
     Raises:
         SingularKernelError: If the functionals are numerically dependent under these lengths.
     """
-    points = torch.linspace(0.0, 1.0, rows.shape[1], dtype=torch.float64, device=rows.device)
+    points = positions(rows.shape[1], cells).to(rows.device)
     columns = []
     for row, length in zip(rows, lengths, strict=True):
         used = row.nonzero().squeeze(1) if are_readable(row) else slice(None)
@@ -268,40 +271,41 @@ def read_smoothly(side: Functional | Varying, u: Float[Tensor, "batch channels *
         reach: Length of the stretch as a fraction of the length of the axis.
     """
     if isinstance(side, Varying):
-        return side.value(u.to(torch.float64)) + side.b * smooth_derivative(side, u, reach, side.gradient)
+        return side.value(u) + side.b * smooth_derivative(side, u, reach, side.gradient)
     if side.is_value:
         return read(side, u)
     return read(_value_part(side), u) + smooth_derivative(side, u, reach, side.weights)
 
 
 def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weights: tuple[float, ...]) -> Tensor:
-    """b ∂u/∂x on a side, with the factor b of a one-sided difference among the weights of its inner nodes."""
+    """b ∂u/∂x on a side, with the factor b of a one-sided difference in its innermost weight."""
     dim, count = 2 + side.axis, u.shape[2 + side.axis]
-    smooth = derivative_weights(count, reach)
-    difference = DIFFERENCES[len(weights) - 1, side.last]
-    factor = weights[1] / (difference[1] * (count - 1))  # b/L
+    smooth = derivative_weights(count, reach, side.cells)
+    _, difference = stencil(len(weights) - 1, side.last, side.cells)
+    factor = weights[-1] / (difference[-1] * intervals(count, side.cells))  # b/L
     strip = u.narrow(dim, count - len(smooth) if side.last else 0, len(smooth)).to(torch.float64)
     row = (factor * (-smooth.flip(0) if side.last else smooth)).to(u.device)
     return along_axis(row[None], strip, dim).squeeze(dim)
 
 
 @cached_table
-def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
-    """Weights of the first nodes of the interval [0, 1] for the derivative at 0, exact for cubic polynomials.
+def derivative_weights(count: int, reach: float, cells: bool = False) -> Float[Tensor, " k"]:
+    """Weights of the first nodes or cells of the interval [0, 1] for the derivative at 0, exact for cubic polynomials.
 
     The weighted least-squares fit with weights (1 − x/r)² times those of an integral: it converges to one functional as
     the grid is refined. The stretch r has at least six intervals, or all there are.
 
     Args:
-        count: Number n of nodes.
+        count: Number n of nodes or cells.
         reach: r.
+        cells: Whether fields are averages over cells.
     """
-    x = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-    stretch = max(reach, 2 * _DEGREE / (count - 1))
+    x, steps = positions(count, cells), intervals(count, cells)
+    stretch = max(reach, 2 * _DEGREE / steps)
     window = (1.0 - x / stretch).clamp(min=0.0).square()
-    for node, factor in enumerate(DomainFourier().end_weights(count)):
+    for node, factor in enumerate(() if cells else DomainFourier().end_weights(count)):
         window[node] *= factor
-    used = max(sum(node / (count - 1) < stretch for node in range(count)), min(_DEGREE + 1, count))
+    used = max(sum((node + 0.5 * cells) / steps < stretch for node in range(count)), min(_DEGREE + 1, count))
     window, monomials = window[:used], torch.stack([x[:used] ** power for power in range(min(_DEGREE + 1, used))], 1)
     moments = monomials.mT @ (window[:, None] * monomials)
     first = torch.zeros(len(moments), dtype=torch.float64)
@@ -310,7 +314,9 @@ def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
 
 
 def _value_part(side: Functional) -> Functional:
-    """The part a u of a functional a u + b ∂u/∂x, which reads one node; its weight is 0 for a given gradient."""
+    """The part a u of a functional a u + b ∂u/∂x; its weights are 0 for a given gradient."""
     total = side.of_one
-    negligible = abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights)
-    return replace(side, weights=(0.0 if negligible else total,))
+    if abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights):
+        total = 0.0
+    of_value, _ = stencil(len(side.weights) - 1, side.last, side.cells)
+    return replace(side, weights=tuple(total * weight for weight in of_value))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, has_free_side
+from boon.domain import intervals
 from boon.errors import TooManyModesError
 from boon.fno import FNOConfig, fourier_bases
 from boon.spectral import Basis, fourier_axes, fourier_basis, mirror
@@ -48,11 +49,13 @@ def matched_bases(
         if pair is None or has_free_side(pair):
             continue
         if isinstance(pair[0], Periodic):
-            bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
+            bases[axis] = fourier_basis(
+                shape[axis], config.modes[axis], periodic=True, like=like, transform=config.transform
+            )
             continue
         odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
         count = min(2 * config.modes[axis] - 1, _below(config.modes[axis], config.paddings[axis], odd))
-        bases[axis] = matched_basis(shape[axis], count, odd, like)
+        bases[axis] = matched_basis(shape[axis], count, odd, like, config.transform.cells)
     return tuple(bases)
 
 
@@ -66,45 +69,46 @@ def _shift(odd: tuple[bool, bool]) -> float:
     return 0.5 if odd[0] != odd[1] else float(odd[0])
 
 
-def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) -> Basis:
-    """Sines or cosines on n nodes, orthogonal under the trapezoid rule.
+def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor, cells: bool = False) -> Basis:
+    """Sines or cosines on n nodes, orthogonal under the trapezoid rule, or on the centres of n cells.
 
     Args:
-        count: Number n of nodes, both ends included.
+        count: Number n of nodes, both ends included, or of cells.
         modes: Number m of functions.
         odd: Whether the functions vanish at the first and at the last end; else their derivative does.
         like: Tensor of the dtype and device.
+        cells: Whether fields are averages over cells.
 
     Raises:
         TooManyModesError: If the highest function is aliased to a lower one on the grid.
     """
-    intervals = count - 1
-    shift = _shift(odd)
-    if modes - 1 + shift >= intervals:
+    steps, shift = intervals(count, cells), _shift(odd)
+    if modes - 1 + shift >= steps:
         raise TooManyModesError(
-            f"{modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got {intervals}; "
+            f"{modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got {steps}; "
             "keep fewer modes or use a finer grid."
         )
-    return _matched_matrices(count, modes, odd, like.dtype, like.device)
+    return _matched_matrices(count, modes, odd, cells, like.dtype, like.device)
 
 
 @cached_table
 def _matched_matrices(
-    count: int, modes: int, odd: tuple[bool, bool], dtype: torch.dtype, device: torch.device
+    count: int, modes: int, odd: tuple[bool, bool], cells: bool, dtype: torch.dtype, device: torch.device
 ) -> Basis:
-    intervals, shift = count - 1, _shift(odd)
-    nodes = torch.arange(count, dtype=torch.float64)
-    angle = (pi / intervals) * (torch.arange(modes, dtype=torch.float64)[:, None] + shift) * nodes
+    steps, shift = intervals(count, cells), _shift(odd)
+    nodes = torch.arange(count, dtype=torch.float64) + 0.5 * cells
+    angle = (pi / steps) * (torch.arange(modes, dtype=torch.float64)[:, None] + shift) * nodes
     rows = angle.sin() if odd[0] else angle.cos()
-    for end, vanishes in zip((0, -1), odd, strict=True):
-        rows[:, end] *= 0.0 if vanishes else 1.0
-    scale = torch.full((modes, 1), 2.0 / intervals, dtype=torch.float64)
+    scale = torch.full((modes, 1), 2.0 / steps, dtype=torch.float64)
     if shift == 0.0:
         scale[0] *= 0.5
+    if not cells:
+        rows[:, [0, -1]] *= torch.tensor([not odd[0], not odd[1]])
     synthesis = (scale * rows).mT.contiguous()
-    rows[:, [0, -1]] *= 0.5
+    if not cells:
+        rows[:, [0, -1]] *= 0.5
     analysis, synthesis = rows.to(device, dtype), synthesis.to(device, dtype)
-    return Basis(analysis=analysis, synthesis=synthesis, modes=modes, period=2 * intervals, fourier=False)
+    return Basis(analysis=analysis, synthesis=synthesis, modes=modes, period=2 * steps, fourier=False)
 
 
 def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:

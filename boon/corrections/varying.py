@@ -2,7 +2,7 @@
 
     u' = u + Σ_s A_s m_s,   Σ_s B_t A_s m_s = r_t,   A_s = K b_s,
 
-at every place of the face, with the functionals b_s = a V_s + b D_s of the value V and the one-sided difference D, and
+at every place of the face, with the functionals b_s = a V_s + b D_s of the value V and the derivative D, and
 a kernel K on the nodes of the axis. K V and K D do not vary, so A_s is two profiles, and each place solves a system of
 the size of the number of sides.
 """
@@ -33,10 +33,10 @@ class Profiles:
 
 
 def varying_rows(side: Varying, count: int) -> tuple[Tensor, Tensor]:
-    """V and D of a side on all ``count`` nodes of its axis, float64."""
+    """V and D of a side on all ``count`` nodes or cells of its axis, float64."""
     rows = torch.zeros(2, count, dtype=torch.float64, device=side.a.device)
     nodes = [count - 1 - j if side.last else j for j in range(len(side.gradient))]
-    rows[0, nodes[0]] = 1.0
+    rows[0, nodes[: len(side.stencil)]] = torch.tensor(side.stencil, dtype=torch.float64, device=side.a.device)
     rows[1, nodes] = torch.tensor(side.gradient, dtype=torch.float64, device=side.a.device)
     return rows[0], rows[1]
 

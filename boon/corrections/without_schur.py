@@ -36,6 +36,7 @@ class EliminationWithoutSchur(Correction):
 
     hidden: bool = True
     acts_on_kernels: ClassVar[bool] = True
+    needs_nodes: ClassVar[bool] = True
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         check_both_sides(conditions)

@@ -13,6 +13,7 @@ from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, r
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional, prescribe
 from boon.corrections.lifting import lift as lift_polynomials
+from boon.domain import domain_of
 from boon.scores import relative_residual, slope_error
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, PrincipalComponents
 from experiments.boundary.baselines.layout import Layout, Sensors
@@ -125,11 +126,11 @@ class ConditionedOperator(nn.Module):
 
 def discretise_case(case: BoundaryCase, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
     """The conditions of a case with their data on the grid of a field: one for all channels, or one for each."""
-    lengths, order = (1.0,) * (like.ndim - 2), case.sizes.network.order
+    domain, order = domain_of(None, None, like.ndim - 2), case.sizes.network.order
     output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
     if case.shared:
-        return discretise(_over_time(case.conditions, case), lengths, values, output, order)
-    return [discretise(each, lengths, None, output[:, :1], order) for each in _of_channels(case)]
+        return discretise(_over_time(case.conditions, case), domain, values, output, order)
+    return [discretise(each, domain, None, output[:, :1], order) for each in _of_channels(case)]
 
 
 def with_channels(a: Tensor, values: Values | None, treatment: Treatment, case: BoundaryCase) -> Tensor:

@@ -12,7 +12,7 @@ from boon.conditions.functionals import prescribe
 from boon.errors import InvalidArgumentError
 from boon.scores import boundary_error, noise_gain, relative_l2, relative_residual, slope_error
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import EVERY
+from tests.boon.cases import EVERY, nodes_on
 
 
 def test_relative_l2_is_the_mean_over_samples():
@@ -24,15 +24,15 @@ def test_relative_l2_is_the_mean_over_samples():
 def test_boundary_error_of_a_known_field():
     u = torch.zeros(1, 1, 5, dtype=torch.float64)
     u[..., 0] = 1.0
-    boundary = discretise([(Dirichlet(4.0), Dirichlet(0.0))], (1.0,), None, u, 1)
+    boundary = discretise([(Dirichlet(4.0), Dirichlet(0.0))], nodes_on(1.0), None, u, 1)
     error = boundary_error(u, boundary)
     assert (error.maximum, error.relative_maximum, error.relative_l2) == (3.0, 3 / 5, 3 / 5)
 
 
 def test_boundary_error_of_periodic_ends_and_of_free_axes():
     u = torch.tensor([[[1.0, 0.0, 3.0]]])
-    assert boundary_error(u, discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)).maximum == 2.0
-    assert boundary_error(u, discretise([None], (1.0,), None, u, 1)).maximum == 0.0
+    assert boundary_error(u, discretise([(Periodic(), Periodic())], nodes_on(1.0), None, u, 1)).maximum == 2.0
+    assert boundary_error(u, discretise([None], nodes_on(1.0), None, u, 1)).maximum == 0.0
 
 
 def test_another_order_measures_a_slope_that_was_not_enforced():
@@ -85,7 +85,7 @@ def test_slope_error_at_insulated_sides_is_measured_by_slopes_inside():
 
 
 def test_arrays_are_refused_by_name():
-    boundary = discretise([(Dirichlet(0.0), None)], (1.0,), None, torch.zeros(1, 1, 9), 2)
+    boundary = discretise([(Dirichlet(0.0), None)], nodes_on(1.0), None, torch.zeros(1, 1, 9), 2)
     array: Any = torch.zeros(1, 1, 9).numpy()
     for call in (lambda: boundary_error(array, boundary), lambda: noise_gain(lambda a: a, array)):
         with pytest.raises(InvalidArgumentError, match="are tensors, got ndarray"):
@@ -116,7 +116,7 @@ def test_relative_l2_refuses(u, truth, message):
     ],
 )
 def test_conditions_of_another_grid_are_refused(use, conditions, grid, other):
-    boundary = discretise(conditions, (1.0,) * len(grid), None, torch.rand(2, 1, *grid), 2)
+    boundary = discretise(conditions, nodes_on(*[1.0] * len(grid)), None, torch.rand(2, 1, *grid), 2)
     use(torch.rand(2, 1, *grid), boundary)
     match = rf"grid of {re.escape(str(grid))} nodes but the field has {re.escape(str(other))}"
     with pytest.raises(InvalidArgumentError, match=match):

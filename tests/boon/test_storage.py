@@ -71,7 +71,7 @@ def test_an_operator_around_a_module_of_another_library(tmp_path, normalised, do
     operator(a, [(0.1, None)])  # changes the statistics of the batch norm
     save(operator, tmp_path / "x")
     stored = load(tmp_path / "x", Foreign())
-    assert (stored.conditions, stored.lengths, stored.order) == (operator.conditions, (2.0,), 3)
+    assert (stored.conditions, stored.domain.lengths, stored.order) == (operator.conditions, (2.0,), 3)
     assert torch.equal(stored.eval()(a, [(0.1, None)]), operator.eval()(a, [(0.1, None)]))
 
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from boon import Part
-from boon.conditions.discretisation import boundary_channels, check_conditions, check_lengths, discretise
+from boon.conditions.discretisation import boundary_channels, check_conditions, discretise
+from boon.domain import domain_of
 from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
+from tests.boon.cases import nodes_on
 
 U = torch.zeros(3, 2, 5, 6)
 
 
 def data_of(conditions, values=None, u=U, lengths=(1.0, 2.0)):
-    return discretise(check_conditions(conditions), lengths, values, u, 2).data
+    return discretise(check_conditions(conditions), domain_of(lengths, None, len(conditions)), values, u, 2).data
 
 
 @pytest.mark.parametrize(
@@ -55,19 +57,19 @@ def test_values_with_clear_axes_are_taken_at_any_size_of_the_batch():
 def test_functions_of_two_coordinates_see_them_in_the_order_of_the_axes():
     u = torch.zeros(1, 1, 4, 5, 6)
     condition = (Dirichlet(lambda x, t: x + 100 * t), Dirichlet(lambda x, t: 0 * x * t))
-    (data, _) = discretise([None, condition, None], (1.0, 1.0, 1.0), None, u, 2).data
+    (data, _) = discretise([None, condition, None], nodes_on(1.0, 1.0, 1.0), None, u, 2).data
     assert data.shape == (1, 1, 4, 6)
     assert data[0, 0, 3, 0].item() == pytest.approx(1.0)
     assert data[0, 0, 0, 5].item() == pytest.approx(100.0)
 
 
 def test_functions_without_remaining_axes_take_no_argument():
-    data = discretise([(Dirichlet(lambda: 3.0), Dirichlet(0.0))], (1.0,), None, torch.zeros(2, 1, 5), 2).data
+    data = discretise([(Dirichlet(lambda: 3.0), Dirichlet(0.0))], nodes_on(1.0), None, torch.zeros(2, 1, 5), 2).data
     assert (data[0] == 3.0).all()
 
 
 def test_data_are_rounded_to_the_precision_of_the_field():
-    data = discretise([(Dirichlet(0.1), Dirichlet(0.1))], (1.0,), None, torch.zeros(1, 1, 5), 2).data
+    data = discretise([(Dirichlet(0.1), Dirichlet(0.1))], nodes_on(1.0), None, torch.zeros(1, 1, 5), 2).data
     assert data[0].item() == torch.tensor(0.1).double().item()
 
 
@@ -88,7 +90,7 @@ def test_conditions_an_operator_cannot_meet(side, message):
 @pytest.mark.parametrize("lengths", [(1.0,), (1.0, 0.0), (1.0, float("nan"))])
 def test_lengths_must_be_positive_and_one_per_axis(lengths):
     with pytest.raises(InvalidArgumentError, match="lengths needs one positive number per axis"):
-        check_lengths(lengths, 2)
+        domain_of(lengths, None, 2)
 
 
 ONES, OPEN = (Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(1.0), Dirichlet())
@@ -135,7 +137,7 @@ def test_conditions_and_values_that_do_not_fit(conditions, values, u, error, mes
 def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():
     u = torch.zeros(2, 1, 5, 6)
     right = torch.arange(12.0).view(2, 1, 6)
-    boundary = discretise([(Dirichlet(3.0), Neumann()), None], (1.0, 1.0), [(None, right), None], u, 2)
+    boundary = discretise([(Dirichlet(3.0), Neumann()), None], nodes_on(1.0, 1.0), [(None, right), None], u, 2)
     channels = boundary_channels(boundary, (5, 6), torch.float32)
     assert channels.shape == (2, 2, 5, 6)
     assert (channels[:, 0] == 3.0).all()
@@ -150,6 +152,6 @@ def test_messages():
         data_of(conditions, lengths=(1.0, 1.0))
     lid = Part(Dirichlet(1.0), where=lambda x: (x > 0) & (x < 1))
     data_of([conditions[0], (Dirichlet(0.0), lid)], lengths=(1.0, 1.0))
-    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, torch.zeros(2, 1, 5), 2)
+    boundary = discretise([(Periodic(), Periodic())], nodes_on(1.0), None, torch.zeros(2, 1, 5), 2)
     with pytest.raises(MissingBoundaryError, match="needs a side with data"):
         boundary_channels(boundary, (5,), torch.float32)

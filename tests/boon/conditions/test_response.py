@@ -6,7 +6,7 @@ from torch import nn
 
 from boon import BOON, ChannelBOON, Part, Prescription, boundary_error
 from boon.errors import InvalidArgumentError
-from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from tests.strategies import normal
 
 VALUE, SLOPE, ROUND = Dirichlet(0.7), Neumann(0.3), Periodic()
@@ -91,7 +91,7 @@ def test_parts_of_a_side_give_a_smooth_response():
 
 def test_every_channel_has_the_response_of_its_own_conditions():
     model = ChannelBOON(nn.Identity(), [[(VALUE, VALUE)], [(SLOPE, SLOPE)]])
-    response = model.response(CellGrid(0.0, 1.0, 31))
+    response = model.response(NodeGrid(0.0, 1.0, 31))
     assert response.shape == (2, 31)
     assert response[0, 0] == 0
     torch.testing.assert_close(response[1], torch.ones_like(response[1]), rtol=0, atol=1e-15)

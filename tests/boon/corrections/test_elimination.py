@@ -15,6 +15,7 @@ from boon.spectral import SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.stencils import one_sided_gradient
+from tests.boon.cases import nodes_on
 from tests.recording import records
 
 NODES, DOMAIN = NodeFourier(), DomainFourier()
@@ -90,7 +91,7 @@ def test_200_random_kernels_are_those_of_the_paper_and_neither_end_sees_the_inte
 def test_the_interior_is_that_of_both_ends_eliminated_and_the_walls_keep_the_functional_of_the_input(seed, pair):
     layer, bases, kernel = random_kernel(seed)
     x = torch.randn(3, 1, len(kernel), dtype=torch.float64)
-    boundary = discretise([pair], (1.0,), None, x, 3)
+    boundary = discretise([pair], nodes_on(1.0), None, x, 3)
     expected = x.numpy() @ by_the_paper(kernel).T
     for side, condition in zip((0, -1), pair, strict=True):
         step = 1 if side == 0 else -1
@@ -110,7 +111,7 @@ def test_on_a_circle_both_ends_are_the_average_and_no_end_is_eliminated(periodic
     x = torch.randn(3, 1, len(kernel), dtype=torch.float64)
     expected = x.numpy() @ kernel.T
     expected[..., [0, -1]] = expected[..., [0, -1]].mean(-1, keepdims=True)
-    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, x, 2)
+    boundary = discretise([(Periodic(), Periodic())], nodes_on(1.0), None, x, 2)
     assert np.allclose(Elimination().kernel(layer, x, bases, boundary).numpy(), expected, rtol=0, atol=1e-13)
 
 

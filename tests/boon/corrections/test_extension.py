@@ -25,6 +25,7 @@ from boon.corrections.extension import (
 from boon.errors import InvalidArgumentError, SingularKernelError
 from probconserv import LinearConstraint, condition
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import nodes_on
 from tests.strategies import seeds
 
 PAIRS = [
@@ -42,7 +43,7 @@ def rows_of(boundary, axis, count):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_columns_reproduce_the_functionals_for_any_lengths(pair):
     u = torch.zeros(1, 3, 40, dtype=torch.float64)
-    rows = rows_of(discretise([pair], (2.0,), None, u, 3), 0, 40)
+    rows = rows_of(discretise([pair], nodes_on(2.0), None, u, 3), 0, 40)
     lengths = torch.tensor([[0.02, 0.1, 0.5], [0.05, 0.01, 0.3]], dtype=torch.float64)
     columns = extension_columns(rows, lengths)
     # B E is a sum of at most 4 products of entries as large as |w| ~ 1/h = 40.
@@ -54,7 +55,7 @@ def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pai
     n, length = 25, 0.15
     torch.manual_seed(0)
     u = torch.randn(1, 1, n, dtype=torch.float64)
-    boundary = discretise([pair], (1.0,), None, u, 2)
+    boundary = discretise([pair], nodes_on(1.0), None, u, 2)
     rows = rows_of(boundary, 0, n)
     positions = torch.linspace(0, 1, n, dtype=torch.float64)
     covariance = torch.exp(-0.5 * ((positions[:, None] - positions) / length).square())
@@ -70,7 +71,7 @@ def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pai
 def test_residual_spreads_evenly_at_periodic_ends():
     u = torch.zeros(1, 1, 21, dtype=torch.float64)
     u[..., 0] = 1.0
-    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)
+    boundary = discretise([(Periodic(), Periodic())], nodes_on(1.0), None, u, 1)
     result = ExtensionStep(1, 1, 0.1).double()(u, boundary)
     change = (result - u)[0, 0]
     assert result[0, 0, 0].item() == pytest.approx(result[0, 0, -1].item(), abs=1e-14)
@@ -83,10 +84,10 @@ def test_a_later_axis_does_not_break_an_earlier_one(first, second, seed):
     generator = torch.Generator().manual_seed(seed)
     source, u = torch.randn(2, 2, 1, 9, 11, dtype=torch.float64, generator=generator)
     bare = [tuple(_without_value(side) for side in pair) for pair in (first, second)]
-    sides = discretise(bare, (1.0, 1.0), [(0.0, 0.0), (0.0, 0.0)], u, 2).functionals
+    sides = discretise(bare, nodes_on(1.0, 1.0), [(0.0, 0.0), (0.0, 0.0)], u, 2).functionals
     data = {(side.axis, side.last): read(side, source) for side in sides}
     values = [(data[axis, False], data[axis, True]) for axis in range(2)]
-    boundary = discretise(bare, (1.0, 1.0), values, u, 2)
+    boundary = discretise(bare, nodes_on(1.0, 1.0), values, u, 2)
     result = ExtensionStep(4, 1, 0.1).double()(u, boundary)
     for side in boundary.functionals:
         assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-9)
@@ -202,7 +203,7 @@ def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkey
     columns = lambda *arguments: made.append(1) or extension_columns(*arguments)  # noqa: E731
     monkeypatch.setattr("boon.corrections.extension.extension_columns", columns)
     u = torch.randn(2, 1, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
+    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], nodes_on(1.0), None, u, 2)
     step = SmoothExtension().step([(Dirichlet(1.0), Neumann(0.5))], 1).eval()
     assert isinstance(step, ExtensionStep)
     with torch.inference_mode():
@@ -224,7 +225,7 @@ def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkey
 def test_a_floor_is_the_smallest_length_in_steps_of_the_grid(pair):
     for count in (17, 65):
         u = torch.randn(1, 1, count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        boundary = discretise([pair], (1.0,), None, u, 2)
+        boundary = discretise([pair], nodes_on(1.0), None, u, 2)
         floored = SmoothExtension(length=1e-3, floor=2.0).step([pair], 1)
         longer = SmoothExtension(length=2.0 / (count - 1)).step([pair], 1)
         torch.testing.assert_close(floored(u, boundary), longer(u, boundary), rtol=1e-6, atol=1e-8)

@@ -10,6 +10,7 @@ from boon.conditions.functionals import read
 from boon.corrections.lifting import lift, polynomial_columns
 from boon.errors import SingularKernelError
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import nodes_on
 
 POWERS = [
     ((Dirichlet(), Dirichlet()), (0, 1)),
@@ -25,7 +26,7 @@ POWERS = [
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_columns_are_polynomials_of_the_lowest_powers_that_carry_one_datum_each(pair, powers, order):
     zero = torch.zeros(1, 1, 30, dtype=torch.float64)
-    sides = discretise([pair], (1.0,), [(0.0, 0.0)], zero, order).functionals
+    sides = discretise([pair], nodes_on(1.0), [(0.0, 0.0)], zero, order).functionals
     columns = polynomial_columns(sides, 30)
     x = torch.linspace(0, 1, 30, dtype=torch.float64)
     span = torch.stack([x**power for power in powers], 1)
@@ -42,7 +43,7 @@ def test_two_values_are_joined_by_straight_lines_along_their_axis(axis):
     u = torch.zeros(2, 3, *shape, dtype=torch.float64)
     conditions = [(Dirichlet(), Dirichlet()) if other == axis else None for other in range(3)]
     values = [(first, last) if other == axis else None for other in range(3)]
-    result = lift(u, discretise(conditions, (1.0,) * 3, values, u, 2))
+    result = lift(u, discretise(conditions, nodes_on(1.0, 1.0, 1.0), values, u, 2))
     x = torch.linspace(0, 1, shape[axis], dtype=torch.float64)
     lines = torch.stack([first, last], -1) @ torch.stack([1 - x, x])
     assert torch.allclose(result, lines.movedim(-1, 2 + axis), atol=1e-13)
@@ -56,7 +57,7 @@ def test_lifted_fields_meet_their_conditions(conditions):
     shape = (9, 8)[: len(conditions)]
     u, source = torch.randn(2, 2, 2, *shape, dtype=torch.float64)
     values = [None if isinstance(pair[0], Periodic) else (0.0, 0.0) for pair in conditions]
-    boundary = discretise(conditions, (1.0,) * len(shape), values, u, 2)
+    boundary = discretise(conditions, nodes_on(*[1.0] * len(shape)), values, u, 2)
     boundary = replace(boundary, data=tuple(read(side, source) for side in boundary.functionals))  # fit at corners
     result = lift(u, boundary)
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
@@ -65,6 +66,6 @@ def test_lifted_fields_meet_their_conditions(conditions):
 
 def test_conditions_that_are_one():
     u = torch.zeros(1, 1, 20, dtype=torch.float64)
-    (side, _) = discretise([(Dirichlet(), Dirichlet())], (1.0,), [(0.0, 0.0)], u, 2).functionals
+    (side, _) = discretise([(Dirichlet(), Dirichlet())], nodes_on(1.0), [(0.0, 0.0)], u, 2).functionals
     with pytest.raises(SingularKernelError, match="conditions of axis 0 are dependent on parabolas with 20 nodes"):
         polynomial_columns((side, side), 20)

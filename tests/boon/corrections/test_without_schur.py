@@ -12,6 +12,7 @@ from boon.operator import BOON
 from boon.spectral import SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, NodeFourier
 from solvers import Dirichlet, Neumann, Robin
+from tests.boon.cases import nodes_on
 from tests.oracles import eliminate_densely
 
 NODES, DOMAIN = NodeFourier(), DomainFourier()
@@ -71,7 +72,7 @@ def test_elimination_equals_the_dense_kernel(shape, modes, padding, axes, transf
 def test_boundary_functionals_are_carried_through():
     x, weight, bases = setting((9, 8), (3, 3), (0.25, 0.25), 2, seed=5)
     conditions = [(Neumann(0.0), Dirichlet(0.0)), (Robin(1.0, -0.3, 0.0), Neumann(0.0))]
-    boundary = discretise(conditions, (1.0, 1.0), None, x, 3)
+    boundary = discretise(conditions, nodes_on(1.0, 1.0), None, x, 3)
     convolution = SpectralConvolution(2, 2, (3, 3)).double()
     with torch.no_grad():
         convolution.weight.copy_(weight)

@@ -19,6 +19,7 @@ from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests import neuralop_stub
+from tests.boon.cases import nodes_on
 from tests.neuralop_stub import FNO, SpectralConv
 from tests.oracles import eliminate_densely
 from tests.strategies import seeds
@@ -98,7 +99,7 @@ def test_elimination_equals_the_dense_kernel(shape, n_modes, axes, margin):
     layer, bases, x = layer_and_bases(shape, n_modes, margin)
     conditions = [(Dirichlet(0.0), Dirichlet(0.0)) if axis in axes else None for axis in range(len(shape))]
     inner = x[(..., *(slice(margin, n - margin) for n in shape))]
-    boundary = discretise(conditions, [1.0] * len(shape), None, inner, 2).inside([margin] * len(shape))
+    boundary = discretise(conditions, nodes_on(*[1.0] * len(shape)), None, inner, 2).inside([margin] * len(shape))
     result = EliminationWithoutSchur().kernel(kernel_of(layer, x.dtype), x, bases, boundary)
 
     def convolution(unit, weight, _):
@@ -115,7 +116,7 @@ def test_elimination_in_a_padded_array_carries_boundary_functionals():
     layer, bases, x = layer_and_bases((12, 13), (4, 6))
     bases = tuple(replace(basis, margin=margin) for basis, margin in zip(bases, (2, 1), strict=True))
     conditions = [(Neumann(0.0), Dirichlet(0.0)), (Robin(1.0, -0.3, 0.0), Neumann(0.0))]
-    boundary = discretise(conditions, (1.0, 1.0), None, x[..., 2:-2, 1:-1], 3)
+    boundary = discretise(conditions, nodes_on(1.0, 1.0), None, x[..., 2:-2, 1:-1], 3)
     result = EliminationWithoutSchur().kernel(kernel_of(layer, x.dtype), x, bases, boundary.inside((2, 1)))
     for side in boundary.functionals:
         domain, before = (field[..., 2:-2, 1:-1] for field in (result, x))

@@ -8,6 +8,7 @@ import torch
 
 from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
 from boon.conditions.discretisation import discretise
+from boon.domain import domain_of
 from boon.scores import relative_residual, residuals, slope_error
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
@@ -166,7 +167,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def test_lifting_with_values_at_both_ends_is_interpolation_plus_envelope() -> None:
     n, left, right = random(3, 2, 11), random(3, 2), random(3, 2)
-    boundary = discretise([(Dirichlet(), Dirichlet())], (1.0,), [(left, right)], n, 2)
+    boundary = discretise([(Dirichlet(), Dirichlet())], domain_of((1.0,), None, 1), [(left, right)], n, 2)
     x = torch.linspace(0, 1, 11, dtype=torch.float64)
     expected = left[..., None] * (1 - x) + right[..., None] * x + 4 * x * (1 - x) * n
     assert torch.allclose(lift(n, boundary), expected, rtol=0, atol=1e-13)  # values of order 1, a few roundings
@@ -177,6 +178,6 @@ def test_lifting_with_values_at_both_ends_is_interpolation_plus_envelope() -> No
 def test_lifting_meets_every_kind_of_sides(pair: tuple, space: tuple[int, ...]) -> None:
     n, free = random(2, 1, *space), [None] * (len(space) - 1)
     values = [(random(2, 1, *space[1:]), random(2, 1, *space[1:])), *free]
-    boundary = discretise([pair, *free], (1.0,) * len(space), values, n, 3)
+    boundary = discretise([pair, *free], domain_of(None, None, len(space)), values, n, 3)
     for residual, scale in residuals(lift(n, boundary), boundary):
         assert bool((residual.abs() <= 1e-13 * scale.clamp(min=1.0)).all())
