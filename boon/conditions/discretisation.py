@@ -10,7 +10,7 @@ from torch import Tensor
 
 from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
-from boon.conditions.functionals import Boundary, SideCondition, functional, harmonise, stencil
+from boon.conditions.functionals import STENCILS, Boundary, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
 from boon.domain import Domain
@@ -182,7 +182,7 @@ def _varying_side(
 ) -> tuple[Varying, Tensor]:
     """A side with its data, each part on its own nodes."""
     name, spacing = _name(axis, last), domain.spacing(axis, u.shape[2 + axis])
-    of_value, difference = stencil(order, last, domain.cells)
+    of_value, difference = STENCILS[order, last, domain.cells]
     gradient = tuple(weight / spacing for weight in difference)
     coordinates = _coordinates(axis, domain, u)
     face = tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)

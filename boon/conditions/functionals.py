@@ -24,7 +24,6 @@ that order as well, and two Dirichlet sides disagree if they differ by more than
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import zip_longest
 
 import torch
@@ -48,15 +47,18 @@ DIFFERENCES = {
 """Weights c of one-sided differences, boundary node first, by order and side, for a distance of 1 between nodes."""
 
 
-@lru_cache
-def stencil(order: int, last: bool, cells: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The weights v of the value and c of the derivative at a wall, from there inward, for a distance of 1."""
-    if not cells:
-        return (1.0,), DIFFERENCES[order, last]
-    value, derivative = (
-        difference_weights(tuple(range(order + number)), number)[1:].flip(0).cumsum(0).flip(0) for number in (1, 2)
-    )
-    return tuple(value.tolist()), tuple((-derivative if last else derivative).tolist())
+def _in_cells(order: int, last: bool, derivative: int) -> tuple[float, ...]:
+    """Weights of averages in a derivative of their primitive at a wall: sums of those of its values at faces."""
+    weights = difference_weights(tuple(range(order + derivative)), derivative)[1:].flip(0).cumsum(0).flip(0)
+    return tuple((-weights if last and derivative == 2 else weights).tolist())
+
+
+STENCILS = {
+    (*key, cells): (_in_cells(*key, 1), _in_cells(*key, 2)) if cells else ((1.0,), difference)
+    for key, difference in DIFFERENCES.items()
+    for cells in (False, True)
+}
+"""Weights v of the value and c of the derivative at a wall, from there inward, by order, side and whether in cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ def functional(
         InvalidArgumentError: If a Robin condition does not depend on the boundary node: |a v₀ + b c₀/h| below 1e-6 of
             |a v₀| + |b c₀/h|.
     """
-    value, difference = stencil(order, last, cells)
+    value, difference = STENCILS[order, last, cells]
     if isinstance(condition, Dirichlet):
         return Functional(axis=axis, last=last, weights=value, is_value=True, cells=cells)
     gradient = [weight / spacing for weight in difference]

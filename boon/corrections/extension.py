@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
-from boon.conditions.functionals import Boundary, Functional, read, stencil
+from boon.conditions.functionals import STENCILS, Boundary, Functional, read
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
@@ -281,7 +281,7 @@ def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weigh
     """b ∂u/∂x on a side, with the factor b of a one-sided difference in its innermost weight."""
     dim, count = 2 + side.axis, u.shape[2 + side.axis]
     smooth = derivative_weights(count, reach, side.cells)
-    _, difference = stencil(len(weights) - 1, side.last, side.cells)
+    _, difference = STENCILS[len(weights) - 1, side.last, side.cells]
     factor = weights[-1] / (difference[-1] * intervals(count, side.cells))  # b/L
     strip = u.narrow(dim, count - len(smooth) if side.last else 0, len(smooth)).to(torch.float64)
     row = (factor * (-smooth.flip(0) if side.last else smooth)).to(u.device)
@@ -318,5 +318,5 @@ def _value_part(side: Functional) -> Functional:
     total = side.of_one
     if abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights):
         total = 0.0
-    of_value, _ = stencil(len(side.weights) - 1, side.last, side.cells)
+    of_value, _ = STENCILS[len(side.weights) - 1, side.last, side.cells]
     return replace(side, weights=tuple(total * weight for weight in of_value))

@@ -23,7 +23,7 @@ from boon import (
     load,
     save,
 )
-from boon.conditions.functionals import stencil
+from boon.conditions.functionals import STENCILS
 from boon.corrections.matched import matched_basis
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, IncompatibleCornersError, InvalidArgumentError
@@ -103,7 +103,7 @@ def test_values_and_slopes_at_walls_of_averages_are_of_the_order(order, last):
     for count in (16, 32, 64, 128):
         u = averages(lambda x: -np.cos(2 * x + 0.3) / 2, count)  # of sin(2x + .3)
         near = u[::-1][: order + 1] if last else u[: order + 1]
-        value, slope = (np.array(weights) for weights in stencil(order, last, True))
+        value, slope = (np.array(weights) for weights in STENCILS[order, last, True])
         x = 1.0 if last else 0.0
         missed = [value @ near[: len(value)] - np.sin(2 * x + 0.3), count * slope @ near - 2 * np.cos(2 * x + 0.3)]
         errors.append(np.abs(missed))
