@@ -9,6 +9,7 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.bounds import Bounds
 from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
+from probconserv.rollout.learned_response import LearnedResponse, ResponseOfField
 from probconserv.rollout.run import RolloutState, Run, totals_of
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
@@ -66,6 +68,8 @@ class Rollout(nn.Module):
         source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
             volume and time; by the trapezoid rule, solved for the new field.
         update: How what is missing is spread; uniformly by default, but for walls that the operator meets.
+        response: Where in the field it belongs, by what ``fit_response`` has learnt from errors of single steps, in
+            place of the update's way; the update's variances still say how far the law is to be trusted.
         bounds: Inequalities that fields meet after every step as ``condition`` does it, such as ``NonNegative()``, on
             all values of a field ``(c·points)``: the nearest field with the same totals, in the metric of the variances
             of ``update``. Around an operator that meets walls, fields move along its response where they are off
@@ -85,6 +89,7 @@ class Rollout(nn.Module):
         flux: AllFluxes = None,
         source: Callable[[Tensor, Tensor], Tensor] | None = None,
         update: StepUpdate | None = None,
+        response: LearnedResponse | None = None,
         bounds: Inequality | None = None,
         conserved: tuple[int, ...] | None = None,
         tolerance: float = 1e-12,
@@ -98,7 +103,7 @@ class Rollout(nn.Module):
             raise InvalidArgumentError(f"conserved must name different channels, at least one, got {conserved}.")
         check_flux(flux, grid)
         self.operator, self.grid, self.flux, self.source = operator, grid, flux, source
-        self.update = StepUpdate() if update is None else update
+        self.update, self.response = StepUpdate() if update is None else update, response
         if bounds is not None and (not isinstance(bounds, Inequality) or bounds.joined().law is not None):
             raise InvalidArgumentError(
                 "bounds must be inequalities, such as NonNegative(), without a law, since the balance is the law; got "
@@ -108,7 +113,7 @@ class Rollout(nn.Module):
         self.wall_response = wall_response(operator, grid)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"bounds": None, **state})
+        super().__setstate__({"bounds": None, "response": None, **state})
         if "wall_response" not in state:  # of release 0.3
             self.wall_response = wall_response(self.operator, self.grid)
 
@@ -143,8 +148,8 @@ class Rollout(nn.Module):
         run = self.run(first, times, walls, breakpoints)
         states, axis = [first, *self.follow(run, first, inputs)], first.total.ndim - 1
         fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
-        under_bounds = [state.moved for state in states if state.moved is not None]
-        moved = torch.stack(under_bounds, dim=axis) if under_bounds else run.moved(changed)
+        each_moved = [state.moved for state in states if state.moved is not None]
+        moved = torch.stack(each_moved, dim=axis) if run.moves_vary else run.moved(changed)
         return Trajectory(fields, totals, moved.to(fields.dtype), states[-1])
 
     def steps(
@@ -193,7 +198,8 @@ class Rollout(nn.Module):
         if are_readable(start):
             refuse_missing(start, "start holds")
         total = self.totals_of(start)
-        still = None if self.bounds is None else total.new_zeros(start.shape[: 1 - axes])
+        varies = self.bounds is not None or self.response is not None
+        still = total.new_zeros(start.shape[: 1 - axes]) if varies else None
         return RolloutState(start, total, torch.zeros_like(total), 0, moved=still)
 
     def diagnose(
@@ -265,6 +271,7 @@ class Rollout(nn.Module):
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)
         response, covariance, variance = self.update.response(weights, self._channels(count), count, self.wall_response)
+        learned = self._learned(weights, count)
         noise = None if exact else self.update.noise(exchange.noise, state.total)
         trust = None
         if noise is not None:  # Σ_M (Σ_M + σ²)⁻¹
@@ -283,9 +290,53 @@ class Rollout(nn.Module):
             exchange=exchange,
             weights=weights,
             response=response,
+            learned=learned,
             trust=trust,
             bounds=bounds,
         )
+
+    def fit_response(self, fields: Float[Tensor, "..."], *inputs: Tensor, largest: int = 2000) -> LearnedResponse:
+        """Where in the field a missing total belongs, from the operator's errors in single steps from true fields.
+
+        Args:
+            fields: True fields of validation functions ``(*batch, t, c, *space)``.
+            inputs: As for ``forward``.
+            largest: About how many steps are read, evenly spaced.
+
+        Returns:
+            A response for ``Rollout(…, response=…)``, in place of the uniform one or that of the walls, whose data are
+            met all the same.
+        """
+        lead = fields.ndim - self.grid.dimension - 2
+        if lead < 1 or fields.shape[lead] < 2 or tuple(fields.shape[lead + 2 :]) != self.grid.shape:
+            raise InvalidArgumentError(
+                f"fields must be trajectories (*batch, t, c, {', '.join(map(str, self.grid.shape))}) with at least one "
+                f"batch axis and two times, got {tuple(fields.shape)}."
+            )
+        count, steps, weights = fields.shape[lead + 1], fields.shape[lead] - 1, self.grid.weights.to(fields.device)
+        every = slice(None, None, max(1, fields.shape[:lead].numel() * steps // largest))
+        before, after = (fields.narrow(lead, first, steps).flatten(0, lead)[every] for first in (0, 1))
+        with torch.no_grad():
+            predicted = self.operator(before, *(part.flatten(0, lead)[every] for part in inputs))
+        channels = list(self._channels(count))
+        shape = self._shape(weights, count)[channels]
+        return LearnedResponse.fit(predicted[:, channels], after[:, channels], shape, weights)
+
+    def _shape(self, weights: Tensor, count: int) -> Tensor:
+        """How every channel moves without a covariance ``(c, *space)``, float64; 0 where it has no total."""
+        plain = replace(self.update, covariance=None, noise_variance=0.0)
+        response = plain.response(weights, self._channels(count), count, self.wall_response)[0]
+        return response.sum(dim=0).view(count, *weights.shape)
+
+    def _learned(self, weights: Tensor, count: int) -> ResponseOfField | None:
+        if self.response is None:
+            return None
+        channels, learned = list(self._channels(count)), self.response
+        if len(learned.coefficients) != len(channels):
+            raise InvalidArgumentError(
+                f"The response was learnt for {len(learned.coefficients)} channels, but {len(channels)} are conserved."
+            )
+        return learned.within(self._shape(weights, count), channels, weights, self.wall_response)
 
     def _channels(self, count: int) -> tuple[int, ...]:
         return tuple(range(count)) if self.conserved is None else self.conserved

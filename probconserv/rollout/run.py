@@ -1,7 +1,7 @@
 """The steps of a rollout: what the operator predicts, brought to the totals of the balance and within bounds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from probconserv._linalg.checks import are_finite, refuse_missing
 from probconserv._linalg.values import cached, square_root
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.bounds import Bounds
+from probconserv.rollout.learned_response import ResponseOfField
 from probconserv.rollout.walls import Exchange, integrated
 from solvers.recording import are_readable
 
@@ -58,6 +59,7 @@ class Run:
     exchange: Exchange
     weights: Tensor  # of the quadrature ``(*space)``
     response: Tensor  # how fields move when a total changes by one ``(k, c·points)``
+    learned: ResponseOfField | None  # the same by the predicted field
     trust: tuple[Tensor, ...] | None  # the part of what is missing that is corrected ``(*batch, k, k)``; None for all
     bounds: Bounds | None
 
@@ -76,10 +78,19 @@ class Run:
         """The weights of a mean over the domain."""
         return self.weights / self.weights.sum()
 
+    @property
+    def moves_vary(self) -> bool:
+        """Whether fields move by more than a multiple of one response."""
+        return self.bounds is not None or self.learned is not None
+
     @cached
-    def responses(self) -> list[Tensor]:
-        """``response`` of what the rates depend on ``(k, …)``."""
-        return [part.flatten(1) for part in self._read(self.response.unflatten(-1, (-1, *self.weights.shape)))]
+    def _read_responses(self) -> list[Tensor]:
+        return self._responses(self.response)
+
+    def _responses(self, response: Tensor) -> list[Tensor]:
+        """A response of what the rates depend on ``(*batch, k, …)``."""
+        read, lead = self._read(response.unflatten(-1, (-1, *self.weights.shape))), response.ndim - 1
+        return [part.flatten(lead) for part in read]
 
     def corrected(self, state: RolloutState, predicted: Tensor) -> RolloutState:
         """The state after a step whose field the operator has predicted."""
@@ -95,21 +106,29 @@ class Run:
             target = sum((wall.gain(state.field, state.step) for wall in self.exchange.before), target)
             if are_readable(target):
                 refuse_missing(target, f"The totals that the flux model demands at step {state.step} hold")
+        response, bounds = self.response, self.bounds
+        if self.learned is not None:
+            response, variance = self.learned(given)
+            bounds = bounds and replace(bounds, variance=variance)
         if self.exchange.during or self.source is not None:
-            target, rate = self._implicit(state, given, target, of_given)
+            target, rate = self._implicit(state, given, target, of_given, response, bounds)
         change = self._trusted(target - of_given, state.step)
-        field = self._moved(given, of_given, change, state.step)
-        moved = None if self.bounds is None else square_root(integrated((field - given).square(), self._mean))
+        field = self._moved(given, of_given, change, response, bounds, state.step)
+        moved = None
+        if self.moves_vary:
+            moved = square_root(integrated((field - given).square(), self._mean))
         total = target if self.trust is None else of_given + change
         return RolloutState(field.to(predicted.dtype), total, change, state.step + 1, rate, moved)
 
-    def _moved(self, given: Tensor, of_given: Tensor, change: Tensor, step: int) -> Tensor:
+    def _moved(
+        self, given: Tensor, of_given: Tensor, change: Tensor, response: Tensor, bounds: Bounds | None, step: int
+    ) -> Tensor:
         """The predicted field, float64, with its totals changed, and within bounds."""
-        field = given + (change @ self.response).view(given.shape)
-        if self.bounds is None:
+        field = given + _times(change, response).view(given.shape)
+        if bounds is None:
             return field
         try:
-            return self.bounds.nearest(field, of_given + change)
+            return bounds.nearest(field, of_given + change)
         except InfeasibleConstraintError as error:
             raise InfeasibleConstraintError(f"Law and bounds contradict each other at step {step}: {error}") from error
 
@@ -126,7 +145,15 @@ class Run:
             return missing
         return (self.trust[step % len(self.trust)] @ missing[..., None])[..., 0]
 
-    def _implicit(self, state: RolloutState, given: Tensor, known: Tensor, of_given: Tensor) -> tuple[Tensor, Tensor]:
+    def _implicit(
+        self,
+        state: RolloutState,
+        given: Tensor,
+        known: Tensor,
+        of_given: Tensor,
+        response: Tensor,
+        bounds: Bounds | None,
+    ) -> tuple[Tensor, Tensor]:
         """The totals that agree with the rates of the field that has them, and these rates ``(*batch, k)``.
 
         Ends where the next iteration would change the totals less than the tolerance, as the last two have done.
@@ -137,13 +164,13 @@ class Run:
         known, target = known + half * rate, known + 2 * half * rate
         tolerance = max(self.tolerance, 0.01 * torch.finfo(state.field.dtype).eps)
         allowed = tolerance * (totals_of(given.abs(), self.weights, self.conserved) + known.abs())
-        before = allowed
+        before, responses = allowed, self._read_responses if self.learned is None else self._responses(response)
         for iteration in range(_ITERATIONS if readable else _RECORDED):
             last, change = target, self._trusted(target - of_given, step)
             if self.bounds is None:
-                moved = [part + (change @ by).view(part.shape) for part, by in zip(parts, self.responses, strict=True)]
+                moved = [part + _times(change, by).view(part.shape) for part, by in zip(parts, responses, strict=True)]
             else:
-                moved = self._read(self._moved(given, of_given, change, step))
+                moved = self._read(self._moved(given, of_given, change, response, bounds, step))
             rate = self._rate(moved, step + 1)
             target = known + half * rate
             changed = (target - last).abs()
@@ -182,3 +209,7 @@ class Run:
         if are_readable(predicted) and not are_finite(totals if self.conserved is None else predicted):
             time = float(self.times[state.step])
             refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")
+
+
+def _times(change: Float[Tensor, "*batch k"], response: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch n"]:
+    return change @ response if response.ndim == 2 else (change[..., None, :] @ response)[..., 0, :]

@@ -14,6 +14,7 @@ from boon.scores import residuals
 from probconserv import Rollout, fit_covariance
 from probconserv.errors import InvalidArgumentError
 from probconserv.rollout import StepUpdate, with_errors
+from probconserv.rollout.learned_response import LearnedResponse
 from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from tests.strategies import normal
 
@@ -48,7 +49,7 @@ def setting(kind: str, dimension: int, dtype: torch.dtype) -> tuple[BOON, NodeGr
 
 
 def update_of(response: str, grid: NodeGrid) -> StepUpdate | None:
-    if response == "uniform":
+    if response != "fitted":
         return None
     errors = normal(12, grid.weights.numel()) * torch.linspace(0.1, 1.0, grid.weights.numel())
     return StepUpdate(covariance=fit_covariance(errors, shrinkage=0.3))
@@ -77,7 +78,8 @@ def check_rollout(kind: str, dimension: int, response: str, dtype: torch.dtype, 
         sizes.append(float(predicted.abs().max()))
         return predicted
 
-    rollout = Rollout(measured, grid, update=update_of(response, grid))
+    learned = LearnedResponse(coefficients=torch.tensor([[0.2, 0.5, 0.3]])) if response == "learned" else None
+    rollout = Rollout(measured, grid, update=update_of(response, grid), response=learned)
     times = torch.linspace(0.0, 1.0, steps + 1)
     with torch.no_grad():
         for state in rollout.steps(normal(2, 1, *grid.shape).to(dtype), times, walls):
@@ -90,7 +92,7 @@ def check_rollout(kind: str, dimension: int, response: str, dtype: torch.dtype, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("response", ["uniform", "fitted"])
+@pytest.mark.parametrize("response", ["uniform", "fitted", "learned"])
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 @pytest.mark.parametrize("kind", [*AXIS, "parts"])
 def test_what_an_operator_meets_at_walls_is_met_after_every_step(
@@ -102,7 +104,7 @@ def test_what_an_operator_meets_at_walls_is_met_after_every_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("response", ["uniform", "fitted"])
+@pytest.mark.parametrize("response", ["uniform", "fitted", "learned"])
 @pytest.mark.parametrize("dimension", [1, 2])
 @pytest.mark.parametrize("kind", [*AXIS, "parts"])
 def test_walls_are_met_after_two_hundred_steps(kind: str, dimension: int, response: str):
