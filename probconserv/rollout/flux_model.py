@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -126,40 +127,45 @@ class FluxModel(nn.Module):
         self,
         fields: Float[Tensor, "..."],
         walls: Sequence[tuple[Tensor, Tensor] | None],
-        passed: Sequence[tuple[Tensor, Tensor] | None],
+        passed: Sequence[tuple[Tensor, Tensor] | None] | Float[Tensor, "functions steps k"],
         *,
         times: Float[Tensor, " t"],
         steps: int = 4000,
         disturbance: float = 0.02,
         seed: int = 0,
         progress: bool = False,
+        folder: Path | None = None,
     ) -> float:
         """Trains on true trajectories; half of the batches are disturbed smoothly, as fields of a rollout are.
 
         Args:
             fields: u at the times ``(functions, t, c, *space)``.
             walls: Given values of every side at the times ``(functions, t, m, *face)``, as for ``Rollout``.
-            passed: Fluxes of the same sides, integrated over the steps ``(functions, t − 1, k, *face)``.
+            passed: Fluxes of the same sides, integrated over the steps ``(functions, t − 1, k, *face)``; or, where
+                these are not measured, what all sides together gave to the totals in every step
+                ``(functions, t − 1, k)``.
             times: Times of the fields, in equal steps.
             steps: Steps of the training, with 128 fields each.
             disturbance: Its root mean square, relative to the standard deviation of the fields.
             seed: Of the batches and disturbances.
             progress: Whether a progress bar is shown.
+            folder: Folder of the checkpoint, from which an interrupted training goes on.
 
         Returns:
-            Mean absolute error in the last twentieth of the steps, relative to the root mean square of the fluxes.
+            Mean absolute error in the last twentieth of the steps, relative to the root mean square of the fluxes, or
+            of what they gave to the totals.
         """
-        sides = [
-            (axis, last, walls[axis][last], passed[axis][last])  # type: ignore[index]
+        start, together = fields[:, :-1].flatten(0, 1), passed if isinstance(passed, Tensor) else None
+        sides: list[tuple[int, bool, Tensor, Tensor]] = [
+            (axis, last, walls[axis][last], passed[axis][last] if together is None else together)  # type: ignore[index]
             for axis, pair in enumerate(walls)
             for last in (False, True)
             if pair is not None
         ]
-        start = fields[:, :-1].flatten(0, 1)
         if not sides or any(flux.shape[:2].numel() != len(start) for *_, flux in sides):
             raise InvalidArgumentError(
-                f"passed needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), got "
-                f"{[tuple(flux.shape) for *_, flux in sides]}."
+                f"passed needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), or of "
+                f"every step what they gave together, got {[tuple(flux.shape) for *_, flux in sides]}."
             )
         lengths = as_tensor(times).diff()
         step = lengths.mean()
@@ -185,7 +191,10 @@ class FluxModel(nn.Module):
             chosen = torch.randint(len(start), (context.rows(_BATCH),), generator=context.generator)
             u = start[chosen]
             u = u + disturbance * spread * self._disturbance(u, context.generator) if context.step % 2 else u
-            missed = [model(u, old[chosen], new[chosen], a, b) - flux[chosen] for a, b, old, new, flux in parts]
+            given = [(model(u, old[chosen], new[chosen], a, b), flux[chosen], a, b) for a, b, old, new, flux in parts]
+            missed = [flux - true for flux, true, *_ in given]
+            if together is not None:
+                missed = [sum(self._gain(flux, a, b) for flux, _, a, b in given) - given[0][1]]
             return torch.stack([part.abs().mean() for part in missed]).mean() / size
 
         config = TrainingConfig(
@@ -196,8 +205,15 @@ class FluxModel(nn.Module):
             seed=seed,
             validate_every=max(1, steps // 20),
         )
-        state = train(Task(self, loss, title="flux model"), config, progress=progress)
+        identity = {"fields": list(fields.shape), "sum": float(fields.double().sum())}
+        state = train(Task(self, loss, config=identity, title="flux model"), config, folder, progress)
         return state.history[-1]["loss"]
+
+    def _gain(self, flux: Tensor, axis: int, last: bool) -> Tensor:
+        """What a flux ``(batch, k, *face)`` gives to the totals ``(batch, k)``."""
+        for along in reversed([each for other, each in enumerate(self.grid.axis_weights) if other != axis]):
+            flux = flux @ along.to(flux)
+        return -flux if last else flux
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "step" not in state["_buffers"]:
