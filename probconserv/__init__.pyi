@@ -4,6 +4,7 @@ from probconserv.calibration.conformal import fit_band as fit_band
 from probconserv.constraints import LinearConstraint as LinearConstraint
 from probconserv.constraints import boundary_value as boundary_value
 from probconserv.constraints import integral as integral
+from probconserv.emulator import Emulator as Emulator
 from probconserv.fitted.covariance import fit_covariance as fit_covariance
 from probconserv.fitted.law import fit_law as fit_law
 from probconserv.inequalities.inequality import Bounded as Bounded

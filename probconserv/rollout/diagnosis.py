@@ -111,12 +111,13 @@ class RolloutBand:
     totals: Tensor
     bounds: Inequality | None = None
 
-    def ends(self, trajectory: "Trajectory") -> tuple[Tensor, Tensor]:
+    def ends(self, trajectory: "Trajectory | Tensor") -> tuple[Tensor, Tensor]:
         """Lower and upper end of the fields ``(*batch, t, c, *space)``, within the bounds of values after the start."""
-        ends = trajectory.fields - self.fields, trajectory.fields + self.fields
+        fields = trajectory if isinstance(trajectory, Tensor) else trajectory.fields
+        ends = fields - self.fields, fields + self.fields
         if self.bounds is None:
             return ends
-        joined, shape = self.bounds.joined(), trajectory.fields.shape[-self.fields.ndim + 1 :]
+        joined, shape = self.bounds.joined(), fields.shape[-self.fields.ndim + 1 :]
         for bound, nearest in ((joined.lower, torch.maximum), (joined.upper, torch.minimum)):
             along = bound.to(ends[0])
             along = along.reshape(*along.shape[:-1], 1, *shape) if along.ndim and along.shape[-1] > 1 else along

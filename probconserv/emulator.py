@@ -1,0 +1,473 @@
+"""From trajectories to an emulator: steps that meet the data of the walls and the balance, with bands.
+
+The one module of ``probconserv`` that imports ``boon``: conditions at walls inside, the balance outside.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boon import BOON, FNO, FNOConfig, Prescription
+from probconserv.calibration.conformal import conformal_rank
+from probconserv.errors import ConvergenceError, DataFileError, InvalidArgumentError
+from probconserv.fitted.covariance import fit_covariance
+from probconserv.rollout.diagnosis import RolloutBand
+from probconserv.rollout.flux_model import FluxModel
+from probconserv.rollout.functions import (
+    Candidate,
+    Functions,
+    Setting,
+    Walls,
+    errors_of,
+    given_sides,
+    number_of,
+    predict,
+)
+from probconserv.rollout.increments import EmulatorConfig, Increments, StepOperator, train_steps
+from probconserv.rollout.learned_response import LearnedResponse
+from probconserv.rollout.regression import ComponentRegression, Kernel
+from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.step_update import with_errors
+from solvers.grids import Grid
+from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
+
+Chosen = tuple[StepOperator, Rollout | None]
+Network = nn.Module | Callable[[int, int], nn.Module]
+_FORMAT = "emulator-1"
+_REGRESSED = 1000  # steps that a regression is fitted to
+_RESIDUALS, _RANK = 200, 20  # errors of single steps that draws are made of
+
+
+class Forecast(NamedTuple):
+    """A rollout with its band.
+
+    Attributes:
+        fields: u at the start and after every step ``(functions, t, c, *space)``.
+        lower: Lower end of the pointwise band; None without.
+        upper: Upper end.
+        totals: ∫ u of the channels that have a balance ``(functions, t, k)``, float64.
+    """
+
+    fields: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+    totals: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Emulator:
+    """Steps that were learnt from trajectories, meet the data of walls and the balance, and have bands.
+
+    Build it with ``fit``.
+
+    Args:
+        setting: Grid, conditions and law.
+        operator: One step.
+        under_law: The operator under the law; None where there is none, or it does not help.
+        flux: What passes walls whose fluxes are not given; None where it is not needed.
+        band: Half widths by validation functions; None without.
+        residuals: Errors of single steps ``(samples, c, *space)``, of which draws are made.
+        report: One sentence: what was chosen, and why.
+        errors: Mean error of the validation's rollouts by base and law.
+        described: What a file says of it.
+    """
+
+    setting: Setting
+    operator: StepOperator
+    under_law: Rollout | None
+    flux: FluxModel | None
+    band: RolloutBand | None
+    residuals: Tensor
+    report: str
+    errors: Mapping[str, float]
+    described: Mapping[str, Any]
+
+    @classmethod
+    def fit(
+        cls,
+        trajectories: Float[Tensor, "functions t c *space"],
+        walls: Walls,
+        times: Float[Tensor, " t"],
+        grid: Grid,
+        conditions: Sequence[Any] | None = None,
+        *,
+        law: Mapping[str, Any] | None = None,
+        media: Float[Tensor, "functions m *space"] | None = None,
+        validation: int | tuple[Any, ...] | None = None,
+        base: Network | None = None,
+        config: EmulatorConfig | None = None,
+        level: float | None = 0.9,
+        folder: str | Path | None = None,
+        progress: bool = True,
+    ) -> "Emulator":
+        """Trains a network of increments and fits a regression, and takes what has the least error in rollouts.
+
+        The network learns changes in single steps, and in the second half of the training steps after several of its
+        own (pushforward; Brandstetter et al. 2022), with the walls prescribed. Beside it a kernel regression between
+        principal components. Each is tried without the law, under it by the walls' response, and by a response that is
+        learnt from errors of single steps; half of the validation functions choose, the others give the bands.
+
+        Args:
+            trajectories: True fields at the times, in equal steps.
+            walls: A pair (first, last) per axis, None for a periodic one. A side is a tensor of values at the times
+                ``(functions, t, m, *face)`` or of fluxes integrated over the steps ``(functions, t − 1, k, *face)``, a
+                number for a constant, or None where its condition has the value.
+            times: Times of the fields.
+            grid: Nodes or cells of the fields.
+            conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``walls``; on nodes.
+            law: Arguments of ``Rollout``: flux, source, bounds, conserved, tolerance; an empty one where fluxes are
+                given. Without ``flux`` a ``FluxModel`` is trained for walls with conditions, from the totals. None for
+                no law.
+            media: Coefficients of every function, further channels of what operators see.
+            validation: How many of the last functions choose and calibrate, two fifths by default; or further
+                trajectories, their walls, and media, perhaps with more steps.
+            base: In place of the FNO: a module from normalised channels, field, then data of sides (of values at both
+                ends of the step) and media, to changes in units of their standard deviation; or a function that makes
+                one of the numbers of channels in and out; or a trained ``Increments``.
+            config: Sizes and training.
+            level: Probability of the bands; None for none.
+            folder: Folder of checkpoints, from which an interrupted ``fit`` goes on.
+            progress: Whether progress bars are shown on standard error.
+
+        Raises:
+            InvalidArgumentError: If shapes do not match, steps differ, or there are too few validation functions.
+            ConvergenceError: If every base diverges on the validation functions.
+            TrainingInterruptedError: If it was interrupted by SIGINT; with a folder the same call goes on.
+        """
+        config, folder = EmulatorConfig() if config is None else config, None if folder is None else Path(folder)
+        times = torch.as_tensor(times, dtype=torch.float64)
+        setting = Setting.of(grid, conditions, law, float(times.diff().mean()))
+        setting.check_times(times)
+        known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
+        if len(times) != known.steps + 1:
+            raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
+        training, choice, calibration = _parts(known, validation, level)
+        candidates, flux = _candidates(training, choice, base, config, folder, progress)
+        errors = {name: errors_of(each, choice) for name, each in candidates.items()}
+        best = min(errors, key=lambda name: float(errors[name].mean()))
+        if not bool(errors[best].mean().isfinite()):
+            raise ConvergenceError(
+                f"Every base diverges in {choice.steps} steps from some validation function, under the law and not; "
+                "train on more or longer trajectories, or validate on fewer steps."
+            )
+        operator, rollout = candidates[best]
+        single = choice.single.thinned(_RESIDUALS)
+        with torch.no_grad():
+            residuals = single.after - operator(single.before, *single.data)
+        return cls(
+            setting=setting,
+            operator=operator,
+            under_law=rollout,
+            flux=flux,
+            band=None if level is None else _band(candidates[best], calibration, level),
+            residuals=residuals,
+            report=_report(best, errors, choice.steps),
+            errors={"/".join(name): float(error.mean()) for name, error in errors.items()},
+            described=_described(config, training, operator.base, flux),
+        )
+
+    def rollout(
+        self,
+        start: Float[Tensor, "functions c *space"],
+        walls: Walls,
+        times: Float[Tensor, " t"],
+        media: Tensor | None = None,
+    ) -> Forecast:
+        """The fields at all times, with their bands; ``walls`` and ``media`` as for ``fit``.
+
+        Raises:
+            InvalidArgumentError: If shapes do not match, or steps are not those of the training, or there are more
+                than in the validation, for which there is no band; ``under_law`` and ``operator`` go on.
+        """
+        fields, totals = predict(self.operator, self.under_law, self._functions(start, walls, times, media))
+        if self.band is None:
+            return Forecast(fields, None, None, totals)
+        count, held = fields.shape[1], len(self.band.fields)
+        if count > held:
+            raise InvalidArgumentError(
+                f"The band holds for {held - 1} steps, those of the validation functions, got {count - 1}; give fit "
+                "longer validation functions, or level=None for no band."
+            )
+        band = replace(self.band, fields=self.band.fields[:count])
+        lower, upper = band.ends(fields)
+        return Forecast(fields, lower, upper, totals)
+
+    def draw(
+        self,
+        start: Float[Tensor, "functions c *space"],
+        walls: Walls,
+        times: Float[Tensor, " t"],
+        members: int,
+        media: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "members functions t c *space"]:
+        """Rollouts with a new error in every step, of the covariance of those in single steps; all meet the law."""
+        functions = self._functions(start, walls, times, media).repeated(members)
+        errors = fit_covariance(self.residuals.flatten(1).double(), rank=_RANK)
+        drawn = with_errors(self.operator, errors.around(torch.zeros_like(errors.bias)), generator)
+        rollout = self.under_law and self.setting.rollout(drawn, self.flux, self.under_law.response)
+        return predict(drawn, rollout, functions)[0].unflatten(0, (members, len(start)))
+
+    def _functions(self, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None) -> Functions:
+        self.setting.check_times(times)
+        fields = start[:, None].expand(-1, len(times), *start.shape[1:])
+        return Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything but grid, conditions and law to a safetensors file, atomically."""
+        tensors = {f"operator.{name}": each for name, each in self.operator.base.state_dict().items()}
+        if self.flux is not None:
+            tensors |= {f"flux.{name}": each for name, each in self.flux.state_dict().items()}
+        if self.under_law is not None and self.under_law.response is not None:
+            tensors["response"] = self.under_law.response.coefficients
+        if self.band is not None:
+            tensors |= {"band.fields": self.band.fields, "band.totals": self.band.totals}
+        content = dict(self.described) | {"report": self.report, "errors": dict(self.errors)}
+        content |= {"law": self.under_law is not None, "level": self.band and self.band.level}
+        metadata = {"format": _FORMAT, "content": json.dumps(content)}
+        write_atomically(Path(path), encode_tensors(tensors | {"residuals": self.residuals}, metadata))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        grid: Grid,
+        conditions: Sequence[Any] | None = None,
+        *,
+        law: Mapping[str, Any] | None = None,
+        base: Network | None = None,
+    ) -> "Emulator":
+        """Reads an emulator that ``save`` wrote; grid, conditions, law and base are those of ``fit``.
+
+        Raises:
+            DataFileError: If the file is damaged, no emulator, or of another grid.
+        """
+        try:
+            tensors, metadata = decode_tensors(Path(path).read_bytes())
+            content = json.loads(metadata["content"])
+        except (OSError, LookupError, ValueError) as error:
+            raise DataFileError(f"'{path}' cannot be read as an emulator ({error}); save it again.") from error
+        if metadata.get("format") != _FORMAT or content["grid"] != repr(grid):
+            raise DataFileError(
+                f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
+                f"{content.get('grid')}; load it on its grid."
+            )
+        setting = Setting.of(grid, conditions, law, content["interval"])
+        parts = {name: _below(tensors, name) for name in ("operator", "flux", "band")}
+        if content["kernel"] is None:
+            layout = content["layout"]
+            inner = _network(base, EmulatorConfig(**content["config"]), setting, *layout["counts"])
+            network = Increments(inner, **layout)
+            network.load_state_dict(parts["operator"])
+        else:
+            network = ComponentRegression(Kernel(**content["kernel"]), **parts["operator"])
+        operator = met(network.requires_grad_(False).eval(), setting, content["sides"])
+        flux = None
+        if parts["flux"]:
+            flux = FluxModel(grid, **content["flux"])
+            flux.load_state_dict(parts["flux"])
+        response = LearnedResponse(coefficients=tensors["response"]) if "response" in tensors else None
+        bounds = (law or {}).get("bounds") if content["law"] else None
+        return cls(
+            setting=setting,
+            operator=operator,
+            under_law=setting.rollout(operator, flux, response) if content["law"] else None,
+            flux=flux,
+            band=RolloutBand(level=content["level"], **parts["band"], bounds=bounds) if parts["band"] else None,
+            residuals=tensors["residuals"],
+            report=content["report"],
+            errors=content["errors"],
+            described=content,
+        )
+
+
+def _candidates(
+    training: Functions,
+    choice: Functions,
+    base: Network | None,
+    config: EmulatorConfig,
+    folder: Path | None,
+    progress: bool,
+) -> tuple[dict[tuple[str, str], Chosen], FluxModel | None]:
+    """Operators alone and under the law, by name of base and law, and the model of fluxes."""
+    setting, sides = training.setting, given_sides(training.walls)
+    increments = met(increments_of(training, config, base), setting, sides)
+    if not isinstance(base, Increments):
+        train_steps(increments, training, config, folder and folder / "increments", progress)
+    operators = {"regression": met(fit_regression(training, choice), setting, sides), "increments": increments}
+    candidates: dict[tuple[str, str], Chosen] = {(name, "alone"): (each, None) for name, each in operators.items()}
+    if setting.law is None:
+        return candidates, None
+    flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
+    for name, operator in operators.items():
+        rollout = setting.rollout(operator, flux)
+        candidates[name, "law"] = operator, rollout
+        response = rollout.fit_response(choice.fields, *choice.inputs)
+        candidates[name, "law, learnt response"] = operator, setting.rollout(operator, flux, response)
+    return candidates, flux
+
+
+def fit_regression(training: Functions, choice: Functions) -> ComponentRegression:
+    """A regression of changes, whose kernel is chosen on other functions."""
+    return ComponentRegression.fit(training.single.thinned(_REGRESSED), choice.single.thinned(_RESIDUALS))
+
+
+def increments_of(known: Functions, config: EmulatorConfig, base: Network | None = None) -> Increments:
+    """A network of increments, scaled by true steps; its weights are drawn by the seed of the config."""
+    if isinstance(base, Increments):
+        return base
+    setting, inputs, out = known.setting, known.inputs, known.fields.shape[2]
+    axes = [axis for axis, pair in enumerate(given_sides(known.walls)) for given in pair or () if given]
+    axes = [*axes, *[None] * (len(inputs) - len(axes))]
+    count = out + sum(part.shape[2] for part in inputs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = _network(base, config, setting, count, out)
+    repeated = [axis for axis, each in enumerate(setting.periodic) if each and setting.grid.location == "cell"]
+    return Increments(network, setting.grid.shape, axes, repeated, (count, out)).scaled_by(known.single)
+
+
+def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = None, progress: bool = False) -> FluxModel:
+    """The model of fluxes through walls with conditions, from what they gave to the totals.
+
+    Raises:
+        InvalidArgumentError: If walls have different numbers of values at a point.
+    """
+    setting, gained = known.setting, known.gained(known.setting.modelled)
+    walls = [pair if of_model else None for pair, of_model in zip(known.of_law(), setting.modelled, strict=True)]
+    data = {side.shape[2] for pair in walls for side in pair or () if isinstance(side, Tensor)} or {1}
+    if len(data) > 1:
+        raise InvalidArgumentError(
+            f"Walls whose fluxes are modelled need as many values at a point each, got {sorted(data)}; give law a flux."
+        )
+    sizes = {"channels": known.fields.shape[2], "data": data.pop(), "totals": gained.shape[2]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = FluxModel(setting.grid, **sizes)
+    for axis, pair in enumerate(walls):
+        face = [n for other, n in enumerate(setting.grid.shape) if other != axis]
+        constant = known.fields.new_ones(*known.fields.shape[:2], sizes["data"], *face)
+        walls[axis] = pair and tuple(side if isinstance(side, Tensor) else side * constant for side in pair)
+    model.fit(
+        known.fields.float(),
+        walls,
+        gained.float(),
+        times=known.times,
+        steps=config.flux_steps,
+        seed=config.seed,
+        progress=progress,
+        folder=folder,
+    )
+    return model.requires_grad_(False).eval()
+
+
+def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
+    """What a file says to build an emulator again."""
+    return {
+        "config": asdict(config),
+        "grid": repr(known.setting.grid),
+        "interval": known.setting.interval,
+        "sides": given_sides(known.walls),
+        "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
+        "layout": base.layout if isinstance(base, Increments) else None,
+        "flux": flux and dict(zip(("channels", "data", "totals"), flux.counts, strict=True)),
+    }
+
+
+def _network(base: Network | None, config: EmulatorConfig, setting: Setting, count: int, out: int) -> nn.Module:
+    """The network of the user, or an FNO, from so many channels."""
+    if isinstance(base, nn.Module):
+        return base
+    if base is not None:
+        return base(count, out)
+    d = setting.grid.dimension
+    return FNO(
+        FNOConfig(
+            in_channels=count,
+            out_channels=out,
+            width=config.width,
+            modes=(config.modes if d == 1 else max(1, config.modes // 2),) * d,
+            depth=config.depth,
+            periodic=setting.periodic,
+        )
+    )
+
+
+def _parts(
+    known: Functions, validation: int | tuple[Any, ...] | None, level: float | None
+) -> tuple[Functions, Functions, Functions]:
+    """Functions to train on, to choose by, and to calibrate on."""
+    if isinstance(validation, tuple):
+        fields, walls, *media = validation
+        training, unseen = known, replace(known, fields=fields, walls=walls, media=media[0] if media else None)
+    else:
+        count = max(2, 2 * len(known.fields) // 5) if validation is None else validation
+        if not 2 <= count < len(known.fields):
+            raise InvalidArgumentError(
+                f"validation must leave functions to train on, of {len(known.fields)}, got {count}."
+            )
+        training, unseen = known.take(slice(-count)), known.take(slice(-count, None))
+    choice, calibration = unseen.take(slice(0, None, 2)), unseen.take(slice(1, None, 2))
+    if level is not None:
+        try:
+            conformal_rank(len(calibration.fields), 1, level)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(
+                f"{error} Half of the validation functions are for it: give twice as many, or level=None for no band."
+            ) from error
+    return training, choice, calibration
+
+
+def _band(candidate: Candidate, part: Functions, level: float) -> RolloutBand:
+    """Split conformal half widths at every time and point."""
+    fields, totals = predict(*candidate, part)
+    counted = Rollout(nn.Identity(), part.setting.grid, conserved=(part.setting.law or {}).get("conserved"))
+    true = torch.stack([counted.totals_of(field) for field in part.fields.unbind(dim=1)], dim=1)
+    rank = conformal_rank(len(fields), 1, level)
+    widths = [each.abs().kthvalue(rank, dim=0).values for each in (fields - part.fields, totals - true)]
+    bounds = None if candidate[1] is None else candidate[1].bounds
+    return RolloutBand(level=level, fields=widths[0], totals=widths[1], bounds=bounds)
+
+
+def _report(best: tuple[str, str], errors: Mapping[tuple[str, str], Tensor], steps: int) -> str:
+    """One sentence: what was chosen, and why."""
+    means = {name: float(error.mean()) for name, error in errors.items()}
+    base, law = best
+    text = f"Over {steps} steps of {len(errors[best])} validation functions, {base}"
+    text += " without the law" if law == "alone" else f" under the {law}"
+    text += f" has the least error, {means[best]:.2g}"
+    if law != "alone":
+        better = int((errors[best] < errors[base, "alone"]).sum())
+        text += f"; without the law it has {means[base, 'alone']:.2g}, more in {better} of the functions"
+    elif (base, "law") in means:
+        under = min(mean for name, mean in means.items() if name[0] == base and name[1] != "alone")
+        text += f"; under the law it has {under:.2g}"
+    others = {name: mean for name, mean in means.items() if name[0] != base}
+    other = min(others, key=lambda name: others[name])
+    return f"{text}; the best of {other[0]} is {others[other]:.2g}."
+
+
+def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with this one, without it."""
+    return {key.removeprefix(f"{name}."): each for key, each in tensors.items() if key.startswith(f"{name}.")}
+
+
+def met(base: nn.Module, setting: Setting, sides: Sequence[Sequence[bool] | None]) -> StepOperator:
+    """A base with the conditions of its walls prescribed; ``sides`` says which have data."""
+    if not any(setting.conditions):
+        return StepOperator(base, None, ())
+    count, given = 0, []
+    for pair, conditions in zip(sides, setting.conditions, strict=True):
+        places: list[int | None] = []
+        for has_data, condition in zip(pair or (), conditions or (), strict=False):
+            places.append(count if has_data and number_of(condition) is None else None)
+            count += has_data
+        given.append(tuple(places) if any(place is not None for place in places) else None)
+    lengths = [high - low for low, high in zip(setting.grid.low, setting.grid.high, strict=True)]
+    return StepOperator(base, BOON(nn.Identity(), setting.conditions, lengths, Prescription()), given)

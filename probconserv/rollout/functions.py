@@ -1,0 +1,259 @@
+"""Trajectories with the data of their walls, as operators and laws take them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.rollout.flux_model import FluxModel
+from probconserv.rollout.learned_response import LearnedResponse
+from probconserv.rollout.regression import Steps
+from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.walls import exchange_of, integrated
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers.grids import Grid
+
+Side = Tensor | float | None
+Walls = Sequence[tuple[Side, Side] | None]
+LAW = ("flux", "source", "bounds", "conserved", "tolerance")
+"""Arguments of ``Rollout`` that a law has."""
+_SAME_STEP = 1e-3  # relative difference of equal steps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """Grid, conditions and law of an emulator."""
+
+    grid: Grid
+    conditions: Sequence[Any]
+    law: Mapping[str, Any] | None
+    interval: float
+
+    def data_of(self, walls: Walls, steps: int, media: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What operators see in every step ``(functions, steps, …)``: of sides data at both ends, or mean fluxes."""
+        parts = []
+        for side in _sides(walls):
+            at_times = side.shape[1] == steps + 1
+            parts.append(torch.cat([side[:, :-1], side[:, 1:]], dim=2) if at_times else side / self.interval)
+        return tuple(parts) if media is None else (*parts, media[:, None].expand(-1, steps, *media.shape[1:]))
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Which axes are periodic."""
+        return tuple(pair is not None and isinstance(pair[0], Periodic) for pair in self.conditions)
+
+    @property
+    def modelled(self) -> tuple[bool, ...]:
+        """Whether each axis has walls whose fluxes a ``FluxModel`` gives."""
+        if self.law is None or self.law.get("flux") is not None:
+            return (False,) * self.grid.dimension
+        return tuple(any(map(is_condition, pair or ())) for pair in self.conditions)
+
+    def rollout(
+        self, operator: Callable[..., Tensor], flux: FluxModel | None, response: LearnedResponse | None = None
+    ) -> Rollout:
+        """The operator under the law."""
+        law = dict(self.law or {})
+        if flux is not None:
+            law["flux"] = [(flux, flux) if modelled else None for modelled in self.modelled]
+        return Rollout(operator, self.grid, response=response, **law)
+
+    @classmethod
+    def of(
+        cls, grid: Grid, conditions: Sequence[Any] | None, law: Mapping[str, Any] | None, interval: float
+    ) -> "Setting":
+        """Checks conditions and law."""
+        conditions = (None,) * grid.dimension if conditions is None else tuple(conditions)
+        if len(conditions) != grid.dimension:
+            raise InvalidArgumentError(
+                f"conditions needs one pair (first, last) or None per axis, {grid.dimension} in all, got "
+                f"{len(conditions)}."
+            )
+        if grid.location == "cell" and any(is_condition(each) for pair in conditions for each in pair or ()):
+            raise InvalidArgumentError(
+                "conditions are met at nodes; a CellGrid has none at its walls: leave conditions out, and give fluxes."
+            )
+        if law is not None and (unknown := set(law) - set(LAW)):
+            raise InvalidArgumentError(f"law takes {', '.join(LAW)}, got {', '.join(sorted(unknown))}.")
+        return cls(grid=grid, conditions=conditions, law=law, interval=interval)
+
+    def check_times(self, times: Tensor) -> None:
+        """Refuses times in other steps."""
+        lengths = times.diff()
+        if len(lengths) < 1 or bool(((lengths - self.interval).abs() > _SAME_STEP * self.interval).any()):
+            raise InvalidArgumentError(
+                f"times must be at least two, in equal steps of {self.interval:.6g}, got {len(times)} with the steps "
+                f"{[float(f'{length:.6g}') for length in lengths[:3]]} first."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Functions:
+    """Trajectories with the data of their walls, checked."""
+
+    fields: Tensor
+    walls: Walls
+    media: Tensor | None
+    setting: Setting
+    first: float = 0.0  # time of the first field
+
+    def __post_init__(self) -> None:
+        grid, fields = self.setting.grid, self.fields
+        if fields.ndim != grid.dimension + 3 or tuple(fields.shape[3:]) != grid.shape or fields.shape[1] < 2:
+            raise InvalidArgumentError(
+                f"Trajectories must be (functions, times, channels, {', '.join(map(str, grid.shape))}) on this grid, "
+                f"at two times or more, got {tuple(fields.shape)}."
+            )
+        if not fields.is_floating_point() or not bool(fields.isfinite().all()):
+            raise InvalidArgumentError(
+                "Trajectories must be finite floating-point numbers; leave out functions that are not."
+            )
+        if not isinstance(self.walls, Sequence) or len(self.walls) != grid.dimension:
+            raise InvalidArgumentError(
+                f"walls needs one pair (first, last) per axis, None for a periodic one, {grid.dimension} in all, got "
+                f"{len(self.walls) if isinstance(self.walls, Sequence) else type(self.walls).__name__}."
+            )
+        for axis, pair in enumerate(self.walls):
+            if pair is not None and (not isinstance(pair, Sequence) or len(pair) != 2):
+                raise InvalidArgumentError(f"walls[{axis}] must be a pair (first, last) or None, got {pair!r:.60}.")
+            face = tuple(n for other, n in enumerate(grid.shape) if other != axis)
+            for side in pair or ():
+                self._check_side(side, axis, face)
+        shape = None if self.media is None else tuple(self.media.shape)
+        if shape is not None and (
+            len(shape) != grid.dimension + 2 or (shape[0], *shape[2:]) != (len(fields), *grid.shape)
+        ):
+            wanted = ", ".join(map(str, (len(fields), "m", *grid.shape)))
+            raise InvalidArgumentError(f"media must be ({wanted}), of every function, got {shape}.")
+
+    def _check_side(self, side: Side, axis: int, face: tuple[int, ...]) -> None:
+        count, times = self.fields.shape[:2]
+        if side is None or isinstance(side, int | float):
+            return
+        shape = tuple(getattr(side, "shape", ()))
+        if len(shape) != 3 + len(face) or shape[0] != count or shape[1] not in (times, times - 1) or shape[3:] != face:
+            wanted = ", ".join(map(str, (count, f"{times} or {times - 1}", "channels", *face)))
+            raise InvalidArgumentError(
+                f"A side of walls[{axis}] must be a tensor ({wanted}), values at the times or fluxes integrated over "
+                f"the steps, or a number, or None if its condition has one, got {shape or type(side).__name__}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.fields.shape[1] - 1
+
+    @property
+    def times(self) -> Tensor:
+        """The times of the fields."""
+        return self.first + self.setting.interval * torch.arange(self.steps + 1, dtype=torch.float64)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What operators see in every step ``(functions, steps, …)``."""
+        return self.setting.data_of(self.walls, self.steps, self.media)
+
+    @property
+    def single(self) -> Steps:
+        """All single steps."""
+        data = tuple(part.flatten(0, 1) for part in self.inputs)
+        return Steps(self.fields[:, :-1].flatten(0, 1), self.fields[:, 1:].flatten(0, 1), data)
+
+    def take(self, rows: slice) -> "Functions":
+        """Some of the functions."""
+        media = None if self.media is None else self.media[rows]
+        return replace(self, fields=self.fields[rows], walls=_each(self.walls, lambda side: side[rows]), media=media)
+
+    def of_law(self) -> list[Any]:
+        """The walls as ``Rollout`` takes them: a side without data has the number of its condition."""
+        full: list[Any] = []
+        for pair, conditions in zip(self.walls, self.setting.conditions, strict=True):
+            sides = conditions or (None, None)
+            full.append(pair and tuple(number_of(c) if s is None else s for s, c in zip(pair, sides, strict=True)))
+        return full
+
+    def gained(self, modelled: Sequence[bool]) -> Tensor:
+        """What those sides that are modelled gave to the totals in every step ``(functions, steps, k)``."""
+        setting, law = self.setting, self.setting.law or {}
+        rollout, times = Rollout(nn.Identity(), setting.grid, conserved=law.get("conserved")), self.times
+        totals = torch.stack([rollout.totals_of(field) for field in self.fields.unbind(dim=1)], dim=1)
+        known = [None if of_model else pair for pair, of_model in zip(self.of_law(), modelled, strict=True)]
+        gained = totals.diff(dim=1) - exchange_of(setting.grid, totals[:, 0], known, times, None, ()).gained
+        if (source := law.get("source")) is not None:
+            fields = self.fields.double().unbind(dim=1)
+            rates = [integrated(source(u, t), setting.grid.weights) for u, t in zip(fields, times, strict=True)]
+            both = torch.stack(rates, dim=1)
+            gained = gained - 0.5 * setting.interval * (both[:, 1:] + both[:, :-1])
+        return gained
+
+    def repeated(self, members: int) -> "Functions":
+        """The functions so many times, all after each other."""
+
+        def repeat(part: Tensor) -> Tensor:
+            return part.repeat(members, *[1] * (part.ndim - 1))
+
+        media = None if self.media is None else repeat(self.media)
+        return replace(self, fields=repeat(self.fields), walls=_each(self.walls, repeat), media=media)
+
+
+def given_sides(walls: Walls) -> list[tuple[bool, bool] | None]:
+    """Which sides of the axes have data of every function."""
+    sides: list[tuple[bool, bool] | None] = []
+    for pair in walls:
+        first, last = pair or (None, None)
+        sides.append(None if pair is None else (isinstance(first, Tensor), isinstance(last, Tensor)))
+    return sides
+
+
+def is_condition(side: Any) -> bool:
+    """Whether a side has a condition, or several on its parts."""
+    return isinstance(side, Dirichlet | Neumann | Robin | Sequence) or hasattr(side, "condition")
+
+
+def number_of(condition: Any) -> Any:
+    """The value of a condition; None where it has none."""
+    return condition.gradient if isinstance(condition, Neumann) else getattr(condition, "value", None)
+
+
+def _sides(walls: Walls) -> list[Tensor]:
+    return [side for pair in walls if pair is not None for side in pair if isinstance(side, Tensor)]
+
+
+def _each(walls: Walls, change: Callable[[Tensor], Tensor]) -> Walls:
+    changed: list[Any] = []
+    for pair in walls:
+        changed.append(pair and tuple(change(side) if isinstance(side, Tensor) else side for side in pair))
+    return changed
+
+
+Candidate = tuple[Callable[..., Tensor], Rollout | None]
+"""An operator of one step, and itself under the law; None for the operator alone."""
+
+
+@torch.no_grad()
+def predict(operator: Callable[..., Tensor], rollout: Rollout | None, part: Functions) -> tuple[Tensor, Tensor]:
+    """Fields and totals ``(functions, t, …)`` from the starts of functions."""
+    inputs, start = part.inputs, part.fields[:, 0]
+    if rollout is not None:
+        made = rollout(start, part.times, part.of_law(), *inputs)
+        return made.fields, made.totals
+    fields = [start]
+    for step in range(part.steps):
+        fields.append(operator(fields[-1], *(each[:, step] for each in inputs)))
+    law = part.setting.law or {}
+    counted = Rollout(nn.Identity(), part.setting.grid, conserved=law.get("conserved"))
+    return torch.stack(fields, dim=1), torch.stack([counted.totals_of(field) for field in fields], dim=1)
+
+
+def errors_of(candidate: Candidate, part: Functions) -> Tensor:
+    """Error of every function relative to its size, root mean square, mean over steps; infinite where it diverges."""
+    try:
+        fields = predict(*candidate, part)[0]
+    except (ConvergenceError, InfeasibleConstraintError, InvalidArgumentError):
+        return torch.full((len(part.fields),), torch.inf, dtype=torch.float64)
+    error = (fields - part.fields).double().flatten(2).square().mean(dim=-1).sqrt()[:, 1:].mean(dim=1)
+    size = part.fields.double().flatten(1).square().mean(dim=1).sqrt()
+    return torch.where(error.isfinite(), error / size, torch.inf)

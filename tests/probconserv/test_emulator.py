@@ -1,0 +1,252 @@
+"""Emulators: what they are made of, choose and keep."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from boon import BOON, Prescription, boundary_error
+from probconserv import Emulator, NonNegative
+from probconserv.emulator import EmulatorConfig, fit_flux
+from probconserv.errors import DataFileError, InvalidArgumentError, TrainingInterruptedError
+from probconserv.rollout.functions import Functions, Setting
+from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
+
+TINY = EmulatorConfig(width=6, modes=4, depth=1, steps=8, flux_steps=20, unrolled=3, batch=4)
+GRID, FUNCTIONS, STEPS, STEP = NodeGrid(0.0, 1.0, 33), 12, 10, 0.02
+TIMES = STEP * torch.arange(STEPS + 1, dtype=torch.float64)
+CONDITIONS = {
+    "values": (Dirichlet(), Dirichlet()),
+    "slopes": (Neumann(), Neumann()),
+    "Robin": (Robin(1.0, -0.2), Robin(1.0, 0.2)),
+    "mixed": (Dirichlet(), Robin(1.0, 0.2)),
+}
+
+
+def conduction(u: Tensor, gradient: Tensor) -> Tensor:
+    return -0.1 * gradient + 0 * u
+
+
+def heat(functions: int = FUNCTIONS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Closed solutions of u_t = .1 u_xx, with their slopes ``(functions, t, 1, 33)``, and totals gained a step."""
+    generator = Generator().manual_seed(seed)
+    amplitude = torch.randn(functions, 1, 4, 1, generator=generator, dtype=torch.float64)
+    phase = torch.rand(functions, 1, 4, 1, generator=generator, dtype=torch.float64)
+    k = torch.arange(1.0, 5.0, dtype=torch.float64)[:, None]
+    decay, angle = torch.exp(-0.1 * k.square() * TIMES[:, None, None]), k * GRID.points + phase
+    u = (amplitude / k * decay * torch.sin(angle)).sum(dim=2)[:, :, None]
+    slope = (amplitude * decay * torch.cos(angle)).sum(dim=2)[:, :, None]
+    return u.float(), slope.float(), (u[:, :, 0] @ GRID.weights).diff(dim=1)
+
+
+def walls_of(kind: str, u: Tensor, slope: Tensor) -> list:
+    data = []
+    for condition, end in zip(CONDITIONS[kind], (0, -1), strict=True):
+        value, gradient = u[..., end], slope[..., end]
+        if isinstance(condition, Robin):
+            data.append(condition.a * value + condition.b * gradient)
+        else:
+            data.append(value if isinstance(condition, Dirichlet) else gradient)
+    return [tuple(data)]
+
+
+def fitted(kind: str = "slopes", **more: object) -> tuple[Emulator, Tensor, list]:
+    u, slope, _ = heat()
+    walls = walls_of(kind, u, slope)
+    options = {"law": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False} | more
+    return Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS[kind]], **options), u, walls
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_walls_and_balance_hold_in_every_step(kind: str) -> None:
+    """Values to 1e-6 of the field, slopes and Robin conditions to 4 ε |u|/h; under a law whose fluxes are modelled."""
+    emulator, u, walls = fitted(kind)
+    assert emulator.flux is not None
+    operator = BOON(nn.Identity(), [CONDITIONS[kind]], correction=Prescription())
+    for dtype, most in ((torch.float32, 4 * torch.finfo(torch.float32).eps * 32), (torch.float64, 1e-12)):
+        made = emulator.rollout(u[:, 0].to(dtype), walls, TIMES)
+        assert made.fields.dtype == dtype
+        for step in range(1, STEPS + 1):
+            after = made.fields[:, step]
+            data = operator.discretise(after, [tuple(side[:, step].to(dtype) for side in walls[0])])
+            assert boundary_error(after, data).maximum <= most * float(after.abs().max())
+            if isinstance(CONDITIONS[kind][0], Dirichlet):
+                assert torch.equal(after[..., 0], walls[0][0][:, step].to(dtype))
+        totals = made.fields.double()[:, :, 0] @ GRID.weights
+        torch.testing.assert_close(totals, made.totals[..., 0], rtol=0, atol=8 * torch.finfo(dtype).eps)
+
+
+def test_the_report_says_what_has_the_least_error_on_the_validation() -> None:
+    emulator, u, walls = fitted(law={"flux": conduction})
+    best = min(emulator.errors, key=emulator.errors.get)
+    base, law = best.split("/")
+    assert base in emulator.report
+    assert (emulator.under_law is None) == (law == "alone")
+    assert len(emulator.errors) == 6
+    assert f"{emulator.errors[best]:.2g}" in emulator.report
+    made = emulator.rollout(u[6:, 0], [tuple(side[6:] for side in walls[0])], TIMES)
+    error = (made.fields - u[6:]).square().mean(dim=(2, 3)).sqrt()[:, 1:].mean(dim=1)
+    error = error / u[6:].square().mean(dim=(1, 2, 3)).sqrt()
+    assert float(error[::2].mean()) == pytest.approx(emulator.errors[best], abs=1e-6)  # rounding of float32
+
+
+def test_bands_hold_and_draws_meet_the_law() -> None:
+    emulator, u, walls = fitted()
+    made = emulator.rollout(u[:, 0], walls, TIMES)
+    assert bool((made.lower[:, 0] == made.upper[:, 0]).all())
+    inside = (u >= made.lower) & (u <= made.upper)
+    assert float(inside[7::2].double().mean()) >= 0.6  # those that the band is of
+    few = [tuple(side[:2] for side in walls[0])]
+    drawn = emulator.draw(u[:2, 0], few, TIMES, 5, generator=Generator().manual_seed(0))
+    assert drawn.shape == (5, 2, STEPS + 1, 1, 33)
+    assert float(drawn[:, :, -1].std(dim=0).mean()) > 0
+    if emulator.under_law is not None:
+        totals = drawn.double()[:, :, :, 0] @ GRID.weights
+        assert float(totals.std(dim=0).max()) < 1e-6
+
+
+@pytest.mark.parametrize("base", ["regression", "increments"])
+def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if base == "increments":
+        monkeypatch.setattr("probconserv.emulator.fit_regression", lambda *_: Zero())
+    emulator, u, walls = fitted("values", level=None if base == "increments" else 0.6)
+    assert emulator.report.split("functions, ")[1].startswith(base)
+    emulator.save(tmp_path / "e.safetensors")
+    again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["values"]], law={})
+    for one, two in zip(emulator.rollout(u[:, 0], walls, TIMES), again.rollout(u[:, 0], walls, TIMES), strict=True):
+        assert (one is None and two is None) or torch.equal(one, two)
+    assert again.report == emulator.report
+    with pytest.raises(DataFileError, match="load it on its grid"):
+        Emulator.load(tmp_path / "e.safetensors", NodeGrid(0.0, 1.0, 17), [CONDITIONS["values"]])
+
+
+class Zero(nn.Module):
+    """A base that is far from the field."""
+
+    def forward(self, field: Tensor, *_: Tensor) -> Tensor:
+        return 1e3 + 0 * field
+
+
+def test_networks_of_the_user_are_trained_as_bases() -> None:
+    made: list[tuple[int, int]] = []
+
+    def network(channels: int, out: int) -> nn.Module:
+        made.append((channels, out))
+        return nn.Conv1d(channels, out, 3, padding=1)
+
+    fitted(base=network)
+    assert made == [(5, 1)]  # the field, and gradients at both walls at both ends of the step
+    emulator, *_ = fitted(base=nn.Conv1d(5, 1, 1))
+    assert emulator.errors["increments/alone"] > 0
+
+
+def test_periodic_fields_in_two_axes_keep_their_total() -> None:
+    torch.manual_seed(0)
+    for grid, conditions in (
+        (CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8)), [None, None]),
+        (NodeGrid((0.0, 0.0), (1.0, 1.0), (9, 9)), [(Periodic(), Periodic())] * 2),
+    ):
+        phase = torch.rand(12, 1, 1, 1, 1)
+        x, y = grid.points.float().unbind(dim=-1)
+        t = torch.arange(5)[:, None, None, None] * 0.1
+        u = torch.sin(2 * torch.pi * (x + phase - t)) + torch.cos(2 * torch.pi * (y - phase)) + 3.0
+        options = {"law": {"bounds": NonNegative()}, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
+        emulator = Emulator.fit(u, [None, None], 0.1 * torch.arange(5), grid, conditions, **options)
+        made = emulator.rollout(u[:, 0], [None, None], 0.1 * torch.arange(5))
+        assert made.fields.shape == u.shape
+        if emulator.under_law is not None:
+            totals = (made.fields.double() * grid.weights).sum(dim=(2, 3, 4))
+            torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-5)
+
+
+def test_media_and_faces_are_channels() -> None:
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (6, 5))
+    u, media = torch.randn(12, 5, 1, 6, 5), torch.randn(12, 2, 6, 5)
+    closed = torch.zeros(12, 4, 1, 5)
+    heated = 0.1 * torch.randn(12, 4, 1, 6)
+    walls = [(closed, 0.0), (heated, heated)]
+    channels: list[int] = []
+
+    def network(count: int, out: int) -> nn.Module:
+        channels.append(count)
+        return nn.Conv2d(count, out, 1)
+
+    times = 0.1 * torch.arange(5)
+    emulator = Emulator.fit(
+        u, walls, times, grid, law={}, media=media, base=network, config=TINY, validation=6, level=0.6, progress=False
+    )
+    assert channels == [1 + 3 + 2]
+    assert emulator.rollout(u[:, 0], walls, times, media).fields.shape == u.shape
+
+
+def test_fluxes_are_learnt_from_what_they_gave_to_totals() -> None:
+    """Of both walls together, better than no fluxes; no flux was measured."""
+    u, slope, gained = heat(40)
+    setting = Setting.of(GRID, [CONDITIONS["values"]], {}, STEP)
+    known = Functions(fields=u, walls=walls_of("values", u, slope), media=None, setting=setting)
+    torch.testing.assert_close(known.gained((True,))[..., 0], gained, rtol=0, atol=1e-6)
+    model = fit_flux(known, EmulatorConfig(flux_steps=400))
+    first, last = (
+        model(u[:, 0], side[:, 0], side[:, 1], 0, at) for side, at in zip(known.walls[0], (False, True), strict=True)
+    )
+    missed = (first - last)[:, 0].double() - gained[:, 0]
+    assert float(missed.square().mean()) < 0.1 * float(gained[:, 0].square().mean())
+
+
+def test_an_interrupted_fit_goes_on(tmp_path: Path) -> None:
+    class Interrupting(nn.Conv1d):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Interrupting.calls += 1
+            if Interrupting.calls == 3:
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(x)
+
+    def network(channels: int, out: int) -> nn.Module:
+        return Interrupting(channels, out, 1)
+
+    with pytest.raises(TrainingInterruptedError, match="holds its checkpoint"):
+        fitted(base=network, folder=tmp_path)
+    Interrupting.calls = 10
+    resumed, *_ = fitted(base=network, folder=tmp_path)
+    whole, *_ = fitted(base=network)
+    assert resumed.errors == whole.errors
+
+
+def test_invalid_arguments_raise_with_reason() -> None:
+    u, slope, _ = heat()
+    walls = walls_of("slopes", u, slope)
+    conditions = [CONDITIONS["slopes"]]
+
+    def fit(fields: Tensor = u, sides: object = walls, times: Tensor = TIMES, **more: object) -> Emulator:
+        options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False} | more
+        return Emulator.fit(fields, sides, times, GRID, more.pop("conditions", conditions), **options)
+
+    with pytest.raises(InvalidArgumentError, match="Trajectories must be"):
+        fit(u[:, :, 0])
+    with pytest.raises(InvalidArgumentError, match="in equal steps"):
+        fit(times=TIMES.square())
+    with pytest.raises(InvalidArgumentError, match=r"one pair \(first, last\) per axis"):
+        fit(sides=[*walls, None])
+    with pytest.raises(InvalidArgumentError, match=r"A side of walls\[0\] must be a tensor \(12, 11 or 10, channels"):
+        fit(sides=[(walls[0][0][:, :5], walls[0][1])])
+    with pytest.raises(InvalidArgumentError, match="law takes flux"):
+        fit(law={"fluxes": None})
+    with pytest.raises(InvalidArgumentError, match="level=None for no band"):
+        fit(level=0.9)
+    with pytest.raises(InvalidArgumentError, match="must leave functions to train on"):
+        fit(validation=12)
+    with pytest.raises(InvalidArgumentError, match="media must be"):
+        fit(media=torch.zeros(12, 33))
+    cells = CellGrid(0.0, 1.0, 33)
+    with pytest.raises(InvalidArgumentError, match="a CellGrid has none at its walls"):
+        Emulator.fit(u, walls, TIMES, cells, conditions, config=TINY)
+    emulator = fit(law={"flux": conduction})
+    longer = [tuple(torch.cat([side, side[:, :1]], dim=1) for side in walls[0])]
+    with pytest.raises(InvalidArgumentError, match="The band holds for 10 steps"):
+        emulator.rollout(u[:, 0], longer, STEP * torch.arange(12))
+    with pytest.raises(InvalidArgumentError, match=r"in equal steps of 0\.02"):
+        emulator.rollout(u[:, 0], walls, 2 * TIMES)
