@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from probconserv.rollout.functions import Functions
 from probconserv.rollout.regression import Steps
-from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, pushforward, train
+from probconserv.training import StepContext, Task, TrainingConfig, pushforward, train
+from probconserv.training.checkpoint import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)

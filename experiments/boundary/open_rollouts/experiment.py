@@ -10,32 +10,42 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
+from boon import BOON, Prescription, boundary_error
 from boon.conditions.functionals import DIFFERENCES
 from experiments import plots
-from experiments.boundary.open_rollouts.methods import METHODS, NAME, Case, Method, Predicted, predict, training_of
+from experiments.boundary.open_rollouts.methods import (
+    NAME,
+    Case,
+    Method,
+    Predicted,
+    methods_of,
+    predicted,
+    training_of,
+)
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
-from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem, Trajectories
+from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem
 from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over
+from probconserv.rollout.functions import Functions
+from probconserv.training import say_once
 from solvers import Neumann
 
 SIZES: Mapping[Preset, Sizes] = {
     "smoke": Sizes(
-        training=6, validation=10, test=3, steps=24, trained_steps=24, width=8, modes=6, depth=2, optimiser_steps=20
+        training=6, validation=18, test=3, steps=24, trained_steps=24, width=8, modes=6, depth=2, optimiser_steps=20
     ),
     "laptop": Sizes(),
     "paper": Sizes(training=200, validation=200, test=200, width=64, optimiser_steps=20_000),
 }
 _SMALL = {1: 32, 2: 12}
 """Intervals along an axis in a trial, by the number of axes."""
-SEEDS = (0, 1, 2, 3, 4)
 LONG = ("heat", "channel")
 """Systems of which long rollouts are made, too."""
 EARLY = 20
 """Step at which bands are looked at, besides the last."""
-DRAWN = ("", "uniform")
-"""Treatments in figures."""
+DRAWN = ("regression", "fno", "increments", "regression-walls-response", "increments-walls-response", "emulator")
+"""Rows in figures, with the uniform balance where there are no conditions."""
 PANELS = {"error_by_step": "error relative to the field", "drift_by_step": "error of the total, in spreads of u"}
 
 
@@ -63,49 +73,43 @@ class OpenRolloutExperiment(Experiment):
             systems = [replace(each, intervals=_SMALL[each.dimension]) for each in systems]
         sizes, groups = self.sizes[options.preset], ((False, systems), (True, [s for s in systems if s.name in LONG]))
         return [
-            Case(system=each, sizes=sizes, seed=options.seed, folder=context.data_folder, long=long)
+            Case(system=each, sizes=sizes, folder=context.data_folder, long=long)
             for long, group in groups
             for each in group
         ]
 
     @override
     def methods(self, case: Case) -> tuple[Method, ...]:
-        """All rows; operators that meet conditions where these are given at nodes."""
-        return tuple(each for each in METHODS if not each.kind.walls or case.system.given in each.kind.walls)
+        return methods_of(case.system)
 
     @override
     def reference(self, case: Case) -> str:
         return "fno"
 
     @override
-    def seeds(self, case: Case, context: RunContext) -> Sequence[int]:
-        return SEEDS[:1] if context.options.preset == "smoke" else SEEDS
-
-    @override
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
-        return [training_of(method.kind, case, seed)] if method.kind.network else []
+        return [training_of(method, case, seed)] if method.architecture else []
 
     @override
     def train(self, training: Training, context: RunContext) -> None:
         case = next(case for case in self.cases(context) if case.system == training.config.system)
-        unseen = case.trajectories("validation").take(10, min(100, case.sizes.steps))
-        train_operator(training, case.trajectories("training"), unseen, context)
+        train_operator(training, case.functions("training"), context)
 
     @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        return score(predict(case, method, seed, weights), case.trajectories("test"), case.system)
+        return score(predicted(case, method, seed, weights), case.functions("test"), case.system)
 
     @override
     def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
-        shown = ("regression", "fno", "boon")
-        return [each.key for each in METHODS if each.kind.key in shown and each.treatment != "fitted"], self.shown
+        rows = [each for each in methods_of(case.system) if each.law != "uniform" or case.system.conditions is None]
+        return [each.key for each in rows], self.shown
 
     @override
     def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
         return draw_over_time(case, self.methods(case), stored)
 
 
-def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Arrays:
+def score(predicted: Predicted, test: Functions, system: OpenSystem) -> Arrays:
     """Scores per function; for the figures root mean squares over functions by step."""
     truth, u = test.fields.double(), predicted.fields.double()
     size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
@@ -120,26 +124,42 @@ def score(predicted: Predicted, test: Trajectories, system: OpenSystem) -> Array
         "error_by_step": error.mean(dim=0),
         "drift_by_step": total.square().mean(dim=0).sqrt(),
     }
-    if system.given is Neumann:
-        arrays["slope_error"] = _slope_error(u[:, 1:, 0], test)
-    if predicted.helps is not None:
-        arrays["law_helps"] = torch.tensor([float(predicted.helps)])
+    if system.conditions is not None:
+        arrays["boundary"] = enforced(predicted.fields, test)
+        if isinstance(system.conditions[0][0], Neumann):
+            arrays["slope_error"] = _slope_error(u[:, 1:, 0], test)
+    if predicted.chosen:
+        say_once(f"{system.name}: {predicted.chosen}")
     if predicted.band is not None:
         arrays |= _coverage(predicted, test, system, first)
     values = {name: np.asarray(value) for name, value in arrays.items()}
     return {name: np.where(np.isfinite(value), value, np.inf) for name, value in values.items()}
 
 
-def _slope_error(u: Tensor, test: Trajectories) -> Tensor:
+def enforced(fields: Tensor, test: Functions) -> Tensor:
+    """max |B u − g| of every function over all steps, by the differences that are prescribed, over max |u| ``(b,)``."""
+    operator, found = BOON(torch.nn.Identity(), test.setting.conditions, correction=Prescription()), []
+    for u, *sides in zip(fields[:, 1:], *_given(test), strict=True):
+        first, last = (side[1:].to(u) for side in sides)
+        found.append(boundary_error(u, operator.discretise(u, [(first, last)])).maximum / float(u.abs().max()))
+    return torch.tensor(found)
+
+
+def _given(test: Functions) -> list[Tensor]:
+    """The data at both ends of an interval."""
+    return [side for side in test.walls[0] or () if isinstance(side, Tensor)]
+
+
+def _slope_error(u: Tensor, test: Functions) -> Tensor:
     """Of u ``(b, t, n)``: ∂u/∂x at the walls against what is given, over the steps."""
     stencil = torch.tensor(DIFFERENCES[ORDER, False], dtype=u.dtype) * (u.shape[-1] - 1)
     nodes = len(stencil)
     slopes = torch.stack([u[..., :nodes] @ stencil, -(u[..., -nodes:].flip(-1) @ stencil)], dim=-1)
-    given = torch.cat([side.double() for side in test.walls[0]], dim=-1)[:, 1:]
+    given = torch.cat([side.double() for side in _given(test)], dim=-1)[:, 1:]
     return (slopes - given).square().mean(dim=(1, 2)).sqrt() / given.square().mean(dim=(1, 2)).sqrt()
 
 
-def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, channel: int) -> dict[str, Tensor]:
+def _coverage(predicted: Predicted, test: Functions, system: OpenSystem, channel: int) -> dict[str, Tensor]:
     """Parts of values in the conformal band at an early step and at the last: at walls, near them, and of totals."""
     assert predicted.band is not None
     error = (predicted.fields - test.fields).abs()
@@ -159,7 +179,8 @@ def _coverage(predicted: Predicted, test: Trajectories, system: OpenSystem, chan
 
 def draw_over_time(case: Case, methods: Sequence[Method], stored: Stored) -> dict[str, Figure]:
     """Mean error of a field, and root mean square of the total's, after every step of the first seed."""
-    shown = [method for method in methods if method.treatment in DRAWN and (method.key, 0) in stored]
+    drawn = {key if case.system.conditions else key.replace("-walls-response", "-uniform") for key in DRAWN}
+    shown = [method for method in methods if method.key in drawn and (method.key, 0) in stored]
     if not shown:
         return {}
     figure, axes = plots.panels(len(PANELS), case.label, share_y=False, width=1.2)

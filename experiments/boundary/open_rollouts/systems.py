@@ -17,16 +17,19 @@ from experiments.errors import require_at_least
 from experiments.records.release import data_version
 from experiments.records.store import as_json, config_hash
 from experiments.storage import cached_arrays, writable_folder
+from probconserv.rollout.functions import Setting
 from solvers import (
     Burgers,
     CellGrid,
     ConvectionDiffusion,
     Diffusion,
     Dirichlet,
+    Field,
     GaussianField,
     Matern,
     Neumann,
     NodeGrid,
+    Robin,
     ScalarLaw,
     ShallowWater,
     solve,
@@ -49,25 +52,12 @@ class Trajectories(NamedTuple):
         fields: u ``(b, t, c, *space)``.
         walls: Per axis what ``Rollout`` takes for (first, last): values ``(b, t, m, *face)`` at the times, or fluxes
             that are integrated over the steps ``(b, t − 1, k, *face)``.
-        passed: Per axis the fluxes that passed the sides in every step ``(b, t − 1, k, *face)``.
+        media: Coefficients ``(b, m, *space)``; None where all functions have the same.
     """
 
     fields: Tensor
     walls: tuple[Pair, ...]
-    passed: tuple[Pair, ...]
-
-    def take(self, count: int, steps: int) -> "Trajectories":
-        """The first trajectories, and the first steps of them."""
-        shorter = [
-            tuple(tuple(side[:count, : side.shape[1] - self.steps + steps] for side in pair) for pair in pairs)
-            for pairs in (self.walls, self.passed)
-        ]
-        return Trajectories(self.fields[:count, : steps + 1], *shorter)  # type: ignore[arg-type]
-
-    @property
-    def steps(self) -> int:
-        """Number of steps."""
-        return self.fields.shape[1] - 1
+    media: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class OpenSystem(ABC):
         refinement: Cells of the reference solution in each of them.
 
     Attributes:
-        given: Kind of condition that an operator at nodes can meet at all walls; None at cells.
+        conditions: What an operator at nodes can meet at the walls; None at cells.
         conserved: Channels that have a balance.
         open_axes: Axes whose sides are open.
     """
@@ -112,7 +102,7 @@ class OpenSystem(ABC):
     refinement: int = 2
 
     dimension: ClassVar[int] = 1
-    given: ClassVar[type[Dirichlet] | type[Neumann] | None] = None
+    conditions: ClassVar[tuple[Any, ...] | None] = None
     channels: ClassVar[int] = 1
     conserved: ClassVar[tuple[int, ...] | None] = None
     open_axes: ClassVar[tuple[int, ...]] = (0,)
@@ -128,7 +118,7 @@ class OpenSystem(ABC):
     def grid(self) -> Grid:
         """Points of the fields."""
         d, n = self.dimension, self.intervals
-        if self.given is None:
+        if self.conditions is None:
             return CellGrid((0.0,) * d, (1.0,) * d, (n,) * d)
         return NodeGrid((0.0,) * d, (1.0,) * d, (n + 1,) * d)
 
@@ -139,14 +129,21 @@ class OpenSystem(ABC):
         return CellGrid((0.0,) * d, (1.0,) * d, (n,) * d)
 
     @property
-    def flux(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """The flux by the value at a wall and its data; None where the data are fluxes."""
+    def flux(self) -> Any:
+        """The flux by the value at a wall and its data; None where the data are fluxes, or values."""
         return None
 
     @property
     def source(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """The source by field and time."""
         return None
+
+    @property
+    def setting(self) -> Setting:
+        """Grid, conditions and law, as emulators take them."""
+        law = {"flux": self.flux, "source": self.source, "conserved": self.conserved}
+        known = {name: part for name, part in law.items() if part is not None}
+        return Setting.of(self.grid, self.conditions, known, self.interval)
 
     def times(self, steps: int) -> Tensor:
         """The start and the ends of steps."""
@@ -157,25 +154,19 @@ class OpenSystem(ABC):
         key = {"system": as_json(self), "split": split, "count": count, "steps": steps, "seed": seed}
         name = config_hash({**key, "data_version": data_version("open_rollouts")})
         path = writable_folder(folder) / f"open-{self.name}-{split}-{name}.safetensors"
-        names = ("walls", "passed")
 
         def build() -> dict[str, Any]:
             drawn = self.draw(count, self.times(steps), Generator().manual_seed(10 * seed + STREAMS[split]))
             sides = {
-                f"{name}_{axis}_{last}": side
-                for name in names
-                for axis, pair in enumerate(getattr(drawn, name))
-                for last, side in enumerate(pair)
+                f"walls_{axis}_{last}": side for axis, pair in enumerate(drawn.walls) for last, side in enumerate(pair)
             }
-            return {key: value.float().numpy() for key, value in ({"fields": drawn.fields} | sides).items()}
+            parts = {"fields": drawn.fields, **sides, **({} if drawn.media is None else {"media": drawn.media})}
+            return {key: value.float().numpy() for key, value in parts.items()}
 
         notes = {"location": self.grid.location, "axes": "function, t, channel, x", "units": "dimensionless"}
         arrays = {key: torch.from_numpy(value) for key, value in cached_arrays(path, build, notes).items()}
-        walls, passed = (
-            tuple((arrays[f"{name}_{axis}_0"], arrays[f"{name}_{axis}_1"]) for axis in range(self.dimension))
-            for name in names
-        )
-        return Trajectories(arrays["fields"], walls, passed)
+        walls = tuple((arrays[f"walls_{axis}_0"], arrays[f"walls_{axis}_1"]) for axis in range(self.dimension))
+        return Trajectories(arrays["fields"], walls, arrays.get("media"))
 
     def _smooth(self, count: int, deviation: float, generator: Generator) -> Tensor:
         """Gaussian fields at the cells ``(count, *cells)`` of this deviation."""
@@ -204,7 +195,7 @@ class Heat(OpenSystem):
     rise: float = 1.0
     growth: float = 0.0
 
-    given: ClassVar = Neumann
+    conditions: ClassVar = ((Neumann(), Neumann()),)
 
     def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
         start = self._smooth(count, 0.7, generator)
@@ -219,7 +210,7 @@ class Heat(OpenSystem):
         at_times = (Neumann(gradient=data[0]), Neumann(gradient=data[1]))
         fields = restrict(torch.cat([start[:, None], solution.values], dim=1), (at_times,), self.intervals)
         walls = (data[0][..., None], data[1][..., None])
-        return Trajectories(fields[:, :, None], (walls,), (_passed(solution.boundary_flux),))
+        return Trajectories(fields[:, :, None], (walls,))
 
     @property
     def flux(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -232,15 +223,11 @@ class Heat(OpenSystem):
 
 @dataclass(frozen=True, kw_only=True)
 class ViscousBurgers(OpenSystem):
-    """u_t + (u²/2)ₓ = viscosity·uₓₓ, u is given at both walls.
-
-    ``passed`` closes the balance of the nodes: the flux of the reference solution, and what the trapezoid rule misses
-    in the half of the domain next to the wall.
-    """
+    """u_t + (u²/2)ₓ = viscosity·uₓₓ, u is given at both walls."""
 
     viscosity: float = 0.01
 
-    given: ClassVar = Dirichlet
+    conditions: ClassVar = ((Dirichlet(), Dirichlet()),)
 
     def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
         random, x = self._smooth(count, 0.7, generator), self.cells.points
@@ -254,14 +241,44 @@ class ViscousBurgers(OpenSystem):
         )
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = restrict(averages, ((Dirichlet(data[0]), Dirichlet(data[1])),), self.intervals)
-        half, middle = averages.shape[-1] // 2, self.intervals // 2
-        missed = []
-        for first, of_cells in ((0, averages[..., :half]), (middle, averages[..., half:])):
-            nodes = fields[..., first : first + middle + 1]
-            missed.append((torch.trapezoid(nodes) / self.intervals - of_cells.mean(dim=-1) / 2).diff(dim=1)[..., None])
-        first, last = _passed(solution.boundary_flux)
-        walls = (data[0][..., None], data[1][..., None])
-        return Trajectories(fields[:, :, None], (walls,), ((first + missed[0], last - missed[1]),))
+        return Trajectories(fields[:, :, None], ((data[0][..., None], data[1][..., None]),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobinRod(OpenSystem):
+    """u_t = (k uₓ)ₓ in random media; u ∓ length·uₓ is given at the walls, where k is ``conductivity``.
+
+    Media are k = conductivity·exp(s), s Gaussian of deviation ``deviation`` inside and 0 at the walls.
+    """
+
+    intervals: int = 64
+    conductivity: float = 0.03
+    deviation: float = 0.7
+
+    length: ClassVar = 0.2
+    conditions: ClassVar[tuple[Any, ...]] = ((Robin(1.0, -0.2), Robin(1.0, 0.2)),)
+
+    def draw(self, count: int, times: Tensor, generator: Generator) -> Trajectories:
+        start, inside = self._smooth(count, 0.7, generator), torch.sin(torch.pi * self.cells.points).square()
+        exponent = self._smooth(count, self.deviation, generator) * inside
+        outside = [Signals.drawn(count, 1.0, generator) for _ in range(2)]
+        data = [signal(times[:, None]).mT for signal in outside]
+        conditions = tuple(replace(side, value=v) for side, v in zip(self.conditions[0], outside, strict=True))
+        law = Diffusion(Field(self.conductivity * exponent.exp()))
+        solution = solve(law, self.cells, conditions, start, times=times[1:])
+        averages, part = torch.cat([start[:, None], solution.values], dim=1), self.cells.spacing[0] / (3 * self.length)
+        slopes = []
+        for sign, beside, g in ((1, averages, data[0]), (-1, averages.flip(-1), data[1])):  # of the parabola that fits
+            wall = ((7 * beside[..., 0] - beside[..., 1]) / 6 + part * g) / (1 + part)
+            slopes.append(Neumann(gradient=sign * (wall - g) / self.length))
+        fields = restrict(averages, ((slopes[0], slopes[1]),), self.intervals)
+        media = restrict(exponent, ((Neumann(gradient=0.0), Neumann(gradient=0.0)),), self.intervals)
+        return Trajectories(fields[:, :, None], ((data[0][..., None], data[1][..., None]),), media[:, None])
+
+    @property
+    def flux(self) -> Any:
+        k = self.conductivity / self.length
+        return ((lambda u, g: -k * (u - g), lambda u, g: -k * (g - u)),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +298,7 @@ class Channel(OpenSystem):
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = averages.unflatten(-1, (self.intervals, self.refinement)).mean(dim=-1)
         passed = _passed(solution.boundary_flux[..., :1])
-        return Trajectories(fields, (passed,), (passed,))
+        return Trajectories(fields, (passed,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +327,7 @@ class Plate(OpenSystem):
         closed = torch.zeros(count, len(times) - 1, 1, n, dtype=torch.float64)
         sides = tuple(heater.passed(times, n) for heater in heaters)
         passed = ((closed, closed), (sides[0], sides[1]))
-        return Trajectories(fields[:, :, None], passed, passed)
+        return Trajectories(fields[:, :, None], passed)
 
 
 @dataclass(frozen=True)
@@ -337,6 +354,7 @@ SYSTEMS: tuple[OpenSystem, ...] = (
     ViscousBurgers(name="burgers"),
     Channel(name="channel"),
     Plate(name="plate"),
+    RobinRod(name="robin"),
 )
 
 
