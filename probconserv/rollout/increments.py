@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from probconserv.rollout.functions import Functions
 from probconserv.rollout.regression import Steps
-from probconserv.training import StepContext, Task, TrainingConfig, pushforward, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
+from probconserv.training.loop import pushforward
 
 
 @dataclass(frozen=True, kw_only=True)

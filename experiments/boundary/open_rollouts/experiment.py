@@ -28,7 +28,7 @@ from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over
 from probconserv.rollout.functions import Functions
-from probconserv.training import say_once
+from probconserv.training.distributed import say_once
 from solvers import Neumann
 
 SIZES: Mapping[Preset, Sizes] = {
