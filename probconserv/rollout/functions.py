@@ -126,14 +126,14 @@ class Functions:
         if shape is not None and (
             len(shape) != grid.dimension + 2 or (shape[0], *shape[2:]) != (len(fields), *grid.shape)
         ):
-            wanted = ", ".join(map(str, (len(fields), "m", *grid.shape)))
+            wanted = ", ".join(map(str, [len(fields), "m", *grid.shape]))
             raise InvalidArgumentError(f"media must be ({wanted}), of every function, got {shape}.")
 
     def _check_side(self, side: Side, axis: int, face: tuple[int, ...]) -> None:
         count, times = self.fields.shape[:2]
         if side is None or isinstance(side, int | float):
             return
-        shape = tuple(getattr(side, "shape", ()))
+        shape: tuple[int, ...] = tuple(getattr(side, "shape", ()))
         if len(shape) != 3 + len(face) or shape[0] != count or shape[1] not in (times, times - 1) or shape[3:] != face:
             wanted = ", ".join(map(str, (count, f"{times} or {times - 1}", "channels", *face)))
             raise InvalidArgumentError(
