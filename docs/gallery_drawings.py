@@ -117,7 +117,7 @@ def draw_generation() -> Figure:
     flow = FlowMatching(coefficients, ResidualVelocity(12, width=128, blocks=2))
     with TemporaryDirectory() as folder:
         steps = TrainingConfig(steps=600)
-        flow.fit(fields, steps, folder, batch=128, progress=False)
+        flow.fit(fields, config=steps, folder=folder, batch=128, progress=False)
     law = integral(grid, 0.45) & Bounded(0.0, 1.0)
     figure, panels = two_panels()
     for axes, draws, title in (

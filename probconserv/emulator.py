@@ -18,7 +18,7 @@ from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import ConvergenceError, DataFileError, InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 from probconserv.rollout.diagnosis import RolloutBand
-from probconserv.rollout.flux_model import FluxModel
+from probconserv.rollout.flux_model import CONFIG, FluxModel
 from probconserv.rollout.functions import (
     Candidate,
     Functions,
@@ -354,16 +354,10 @@ def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = Non
         face = [n for other, n in enumerate(setting.grid.shape) if other != axis]
         constant = known.fields.new_ones(*known.fields.shape[:2], sizes["data"], *face)
         walls[axis] = pair and tuple(side if isinstance(side, Tensor) else side * constant for side in pair)
-    model.fit(
-        known.fields.float(),
-        walls,
-        gained.float(),
-        times=known.times,
-        steps=config.flux_steps,
-        seed=config.seed,
-        progress=progress,
-        folder=folder,
-    )
+    steps = config.flux_steps
+    how = replace(CONFIG, steps=steps, seed=config.seed, validate_every=max(1, steps // 20))
+    trajectories = known.fields.float(), walls, gained.float()
+    model.fit(trajectories, times=known.times, config=how, folder=folder, progress=progress)
     return model.requires_grad_(False).eval()
 
 

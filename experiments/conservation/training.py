@@ -40,12 +40,18 @@ def train_network(problem: Problem, training: Training, start: Path | None, cont
         stream = _stream(problem, seen, config, context.data_folder, training.data_version)
     options = replace(
         _options(config, problem),
-        validation=lambda model, generator: _validate(model, generator, config, seen),
         config=training.hash,
         title=f"{problem.name} {training.key}",
     )
     how = replace(config.training, device=context.options.device, processes=launched().world_size)
-    state = network.fit(stream, how, training.path(context.options.out), options, context.progress).state
+    state = network.fit(
+        stream,
+        lambda model, generator: _validate(model, generator, config, seen),
+        config=how,
+        folder=training.path(context.options.out),
+        options=options,
+        progress=context.progress,
+    ).state
     notes = {"training": asdict(config), "seconds": state.seconds, "last": state.history[-1]}
     with first_before_others() as ranks:
         if ranks.first:

@@ -70,7 +70,9 @@ def train_flow(training: Training, context: RunContext) -> None:
         fields = config.fields()
         flow = config.untrained(fields)
         flow.velocity.to(context.options.device)
-        state = flow.fit(fields, config.training, path.parent, batch=config.batch, progress=context.progress)
+        state = flow.fit(
+            fields, config=config.training, folder=path.parent, batch=config.batch, progress=context.progress
+        )
     flow.velocity.to("cpu")
     if launched().first:
         flow.save(

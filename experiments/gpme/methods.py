@@ -171,7 +171,7 @@ def fitted_empirical(case: Case, seed: int) -> EmpiricalGP:
     """The same with the bandwidth that suits the validation functions."""
     validation = case.observed("validation", seed)
     given = (validation.context, validation.query, validation.truth)
-    return training_gaussian(case, seed).fit(*given, effective=(None,))
+    return training_gaussian(case, seed).fit(validation=given, effective=(None,))
 
 
 @lru_cache(maxsize=3)
@@ -179,7 +179,7 @@ def local_empirical(case: Case, seed: int) -> EmpiricalGP:
     """The functions near to what is observed, with the number and the bandwidth that suit the validation functions."""
     validation = case.observed("validation", seed)
     given = (validation.context, validation.query, validation.truth)
-    return training_gaussian(case, seed).fit(*given, bandwidths=LOCAL_BANDWIDTHS, effective=EFFECTIVE)
+    return training_gaussian(case, seed).fit(validation=given, bandwidths=LOCAL_BANDWIDTHS, effective=EFFECTIVE)
 
 
 def neural(asked: Asked) -> Mixture:

@@ -93,7 +93,6 @@ def train_network(training: Training, case: Case, seed: int, context: RunContext
     options = FitOptions(
         batch=config.batch,
         patience=config.patience,
-        validation=lambda model, _: validate(model, case, seed),
         config=training.hash,
         title=training.label,
     )
@@ -101,7 +100,11 @@ def train_network(training: Training, case: Case, seed: int, context: RunContext
     def dataset(generator: Generator, count: int) -> Sample:
         return sample(functions, axes, config, generator, count)
 
-    fit = network.fit(dataset, how, training.path(context.options.out), options, context.progress)
+    def validation(model: nn.Module, _: Generator) -> dict[str, float]:
+        return validate(model, case, seed)
+
+    folder, progress = training.path(context.options.out), context.progress
+    fit = network.fit(dataset, validation, config=how, folder=folder, options=options, progress=progress)
     last = {**fit.state.history[-1], "best_step": fit.best_step}
     notes = {"training": as_json(config), "seconds": fit.state.seconds, "last": last}
     network.cpu().save(training.weights(context.options.out), **notes, environment=environment())

@@ -1,9 +1,11 @@
 """Fluxes through walls where values are given, by a network that reads the field at the start of a step."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,9 @@ from torch.nn import functional
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.former import Converted, accepts_former
+from probconserv.training.progress import ProgressHook
 from solvers.grids import Grid
 from solvers.recording import are_readable
 
@@ -22,8 +27,33 @@ _BEYOND = 0.5  # of the width of the range of the training: how far values may l
 _EQUAL = 1e-3  # relative difference of steps that are equal, as times in float32 are
 _OF_RELEASE_3 = (
     "A FluxModel of release 0.3 does not say which steps and values it was trained on; train it again, by "
-    "fit(fields, walls, passed, times=…)."
+    "fit((fields, walls, passed), times=…)."
 )
+
+
+Sides = Sequence[tuple[Tensor, Tensor] | None]
+Trajectories = tuple[Tensor, Sides, Sides | Tensor]
+"""Fields, given values of every side, and the fluxes through it, or what they give to the totals together."""
+CONFIG = TrainingConfig(steps=4000, peak_rate=3e-3, weight_decay=1e-4, precision="32-true", validate_every=200)
+
+
+class _Side(NamedTuple):
+    """A side of the grid, with its data before and after every step and the flux that passes it."""
+
+    axis: int
+    last: bool
+    before: Tensor
+    after: Tensor
+    flux: Tensor
+
+
+def _of_release_3(
+    *, walls: Any = None, fields: Any = None, passed: Any = None, steps: int = 4000, seed: int = 0, **rest: Any
+) -> Converted:
+    if passed is None:
+        return None
+    config = replace(CONFIG, steps=steps, seed=seed, validate_every=max(1, steps // 20))
+    return {"training": (fields, walls, passed), "config": config, "progress": False, **rest}
 
 
 class FluxModel(nn.Module):
@@ -103,7 +133,9 @@ class FluxModel(nn.Module):
             return
         step, lengths = float(self.step), times.diff()
         if math.isnan(step):
-            raise InvalidArgumentError("The flux model has not been trained; call fit(fields, walls, passed, times=…).")
+            raise InvalidArgumentError(
+                "The flux model has not been trained; call fit((fields, walls, passed), times=…)."
+            )
         if bool(((lengths - step).abs() > _EQUAL * step).any()):
             raise InvalidArgumentError(
                 f"The flux model was trained on steps of {step:.6g}, got steps from {float(lengths.min()):.6g} to "
@@ -123,49 +155,81 @@ class FluxModel(nn.Module):
                 "model on such fields and data."
             )
 
+    @accepts_former("fields walls passed", lambda given: _of_release_3(**given))
     def fit(
         self,
-        fields: Float[Tensor, "..."],
-        walls: Sequence[tuple[Tensor, Tensor] | None],
-        passed: Sequence[tuple[Tensor, Tensor] | None] | Float[Tensor, "functions steps k"],
+        training: Trajectories,
+        validation: Trajectories | None = None,
         *,
         times: Float[Tensor, " t"],
-        steps: int = 4000,
+        config: TrainingConfig = CONFIG,
+        folder: str | Path | None = None,
         disturbance: float = 0.02,
-        seed: int = 0,
-        progress: bool = False,
-        folder: Path | None = None,
-    ) -> float:
+        progress: bool | ProgressHook = True,
+    ) -> TrainingState:
         """Trains on true trajectories; half of the batches are disturbed smoothly, as fields of a rollout are.
 
+        The loss is the mean absolute error of the fluxes, relative to their root mean square. ``ANP.fit`` says how a
+        training is interrupted and resumed.
+
         Args:
-            fields: u at the times ``(functions, t, c, *space)``.
-            walls: Given values of every side at the times ``(functions, t, m, *face)``, as for ``Rollout``.
-            passed: Fluxes of the same sides, integrated over the steps ``(functions, t − 1, k, *face)``; or, where
-                these are not measured, what all sides together gave to the totals in every step
-                ``(functions, t − 1, k)``.
+            training: u at the times ``(functions, t, c, *space)``; the given values of every side at the times
+                ``(functions, t, m, *face)``, as for ``Rollout``; and the fluxes of the same sides, integrated over the
+                steps ``(functions, t − 1, k, *face)``, or, where these are not measured, what all sides together gave
+                to the totals in every step ``(functions, t − 1, k)``.
+            validation: The same of other functions, whose loss enters the history as ``validation``.
             times: Times of the fields, in equal steps.
-            steps: Steps of the training, with 128 fields each.
+            config: Steps, with 128 fields each, rate, precision and seed.
+            folder: Folder of the checkpoint; None to keep none.
             disturbance: Its root mean square, relative to the standard deviation of the fields.
-            seed: Of the batches and disturbances.
-            progress: Whether a progress bar is shown.
-            folder: Folder of the checkpoint, from which an interrupted training goes on.
+            progress: See ``ANP.fit``.
 
         Returns:
-            Mean absolute error in the last twentieth of the steps, relative to the root mean square of the fluxes, or
-            of what they gave to the totals.
+            The history, with the loss.
         """
-        start, together = fields[:, :-1].flatten(0, 1), passed if isinstance(passed, Tensor) else None
-        sides: list[tuple[int, bool, Tensor, Tensor]] = [
-            (axis, last, walls[axis][last], passed[axis][last] if together is None else together)  # type: ignore[index]
-            for axis, pair in enumerate(walls)
-            for last in (False, True)
-            if pair is not None
-        ]
-        if not sides or any(flux.shape[:2].numel() != len(start) for *_, flux in sides):
+        start, parts = self._steps(training, times, "training")
+        unseen = None if validation is None else self._steps(validation, times, "validation")
+        fields, together = training[0], isinstance(training[2], Tensor)
+        self.step.copy_(as_tensor(times).diff().mean())
+        of_walls = torch.stack([torch.stack(_ends(data)) for data, _ in _sides(training)])
+        ends = of_walls[:, 0].amin(dim=0), of_walls[:, 1].amax(dim=0)
+        self.ranges.copy_(torch.stack([torch.cat(pair) for pair in zip(_ends(fields), ends, strict=True)]))
+        each = [start], [part.before for part in parts], [part.flux for part in parts]
+        squares = [torch.stack([_mean_squares(part) for part in same]).mean(dim=0) for same in each]
+        self.scales.copy_(torch.cat(squares).sqrt())
+        self.scales.clamp_(min=torch.finfo(self.scales.dtype).tiny)
+        size, spread = self.scales[-self.counts[2] :].mean(), fields.std()
+
+        def loss(model: nn.Module, context: StepContext) -> Tensor:
+            chosen = torch.randint(len(start), (context.rows(_BATCH),), generator=context.generator)
+            u = start[chosen]
+            u = u + disturbance * spread * self._disturbance(u, context.generator) if context.step % 2 else u
+            return self._missed(model, u, parts, chosen, together) / size
+
+        def validate(model: nn.Module, _: torch.Generator) -> dict[str, float]:
+            assert unseen is not None and validation is not None  # noqa: PT018
+            every = torch.arange(len(unseen[0]))
+            return {"validation": float(self._missed(model, *unseen, every, isinstance(validation[2], Tensor)) / size)}
+
+        given = start, *(part for side in parts for part in side[2:])
+        data = b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in given)
+        task = Task(
+            model=self,
+            loss=loss,
+            validate=None if unseen is None else validate,
+            config={"disturbance": disturbance, "data": hashlib.sha256(data).hexdigest()},
+            title="flux model",
+        )
+        return train(task, config, None if folder is None else Path(folder), progress)
+
+    def _steps(self, given: Trajectories, times: Tensor, name: str) -> tuple[Tensor, list[_Side]]:
+        """Fields at the start of all steps ``(functions · (t − 1), c, *space)``, and the data of every side."""
+        fields, walls, _ = given
+        start, sides = fields[:, :-1].flatten(0, 1), _sides(given)
+        if not sides or any(flux.shape[:2].numel() != len(start) for _, flux in sides):
             raise InvalidArgumentError(
-                f"passed needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), or of "
-                f"every step what they gave together, got {[tuple(flux.shape) for *_, flux in sides]}."
+                f"{name} needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), or of "
+                f"every step what they gave together, got {[tuple(flux.shape) for _, flux in sides]}."
             )
         lengths = as_tensor(times).diff()
         step = lengths.mean()
@@ -176,38 +240,22 @@ class FluxModel(nn.Module):
                 f"model then belongs; got {len(lengths) + 1} in steps from {float(lengths.min()):.4g} to "
                 f"{float(lengths.max()):.4g}."
             )
-        self.step.copy_(step)
-        of_walls = torch.stack([torch.stack(_ends(data)) for _, _, data, _ in sides])
-        ends = of_walls[:, 0].amin(dim=0), of_walls[:, 1].amax(dim=0)
-        self.ranges.copy_(torch.stack([torch.cat(pair) for pair in zip(_ends(fields), ends, strict=True)]))
-        parts = [(a, b, g[:, :-1].flatten(0, 1), g[:, 1:].flatten(0, 1), f.flatten(0, 1)) for a, b, g, f in sides]
-        each = [start], [part[2] for part in parts], [part[4] for part in parts]
-        squares = [torch.stack([_mean_squares(part) for part in same]).mean(dim=0) for same in each]
-        self.scales.copy_(torch.cat(squares).sqrt())
-        self.scales.clamp_(min=torch.finfo(self.scales.dtype).tiny)
-        size, spread = self.scales[-self.counts[2] :].mean(), fields.std()
+        which = [(axis, last) for axis, pair in enumerate(walls) if pair is not None for last in (False, True)]
+        return start, [
+            _Side(axis, last, data[:, :-1].flatten(0, 1), data[:, 1:].flatten(0, 1), flux.flatten(0, 1))
+            for (axis, last), (data, flux) in zip(which, sides, strict=True)
+        ]
 
-        def loss(model: nn.Module, context: StepContext) -> Tensor:
-            chosen = torch.randint(len(start), (context.rows(_BATCH),), generator=context.generator)
-            u = start[chosen]
-            u = u + disturbance * spread * self._disturbance(u, context.generator) if context.step % 2 else u
-            given = [(model(u, old[chosen], new[chosen], a, b), flux[chosen], a, b) for a, b, old, new, flux in parts]
-            missed = [flux - true for flux, true, *_ in given]
-            if together is not None:
-                missed = [sum(self._gain(flux, a, b) for flux, _, a, b in given) - given[0][1]]
-            return torch.stack([part.abs().mean() for part in missed]).mean() / size
-
-        config = TrainingConfig(
-            steps=steps,
-            peak_rate=3e-3,
-            weight_decay=1e-4,
-            precision="32-true",
-            seed=seed,
-            validate_every=max(1, steps // 20),
-        )
-        identity = {"fields": list(fields.shape), "sum": float(fields.double().sum())}
-        state = train(Task(self, loss, config=identity, title="flux model"), config, folder, progress)
-        return state.history[-1]["loss"]
+    def _missed(self, model: nn.Module, fields: Tensor, sides: list[_Side], chosen: Tensor, together: bool) -> Tensor:
+        """Mean absolute error of the fluxes through all sides, or of their sum, from fields ``(chosen, c, *space)``."""
+        fluxes = [model(fields, side.before[chosen], side.after[chosen], side.axis, side.last) for side in sides]
+        true = [side.flux[chosen] for side in sides]
+        if together:
+            gains = [self._gain(flux, side.axis, side.last) for flux, side in zip(fluxes, sides, strict=True)]
+            errors = [sum(gains) - true[0]]
+        else:
+            errors = [flux - known for flux, known in zip(fluxes, true, strict=True)]
+        return torch.stack([error.abs().mean() for error in errors]).mean()
 
     def _gain(self, flux: Tensor, axis: int, last: bool) -> Tensor:
         """What a flux ``(batch, k, *face)`` gives to the totals ``(batch, k)``."""
@@ -233,6 +281,17 @@ class FluxModel(nn.Module):
 def _refuse_release_3(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
     if f"{prefix}scales" in state and f"{prefix}step" not in state:
         raise DataFileError(_OF_RELEASE_3)
+
+
+def _sides(given: Trajectories) -> list[tuple[Tensor, Tensor]]:
+    """Given values and fluxes of every side, first and last of each axis that is not periodic."""
+    _, walls, passed = given
+    return [
+        (pair[last], passed if isinstance(passed, Tensor) else passed[axis][last])  # type: ignore[index]
+        for axis, pair in enumerate(walls)
+        if pair is not None
+        for last in (0, 1)
+    ]
 
 
 def _ends(values: Tensor) -> tuple[Tensor, Tensor]:

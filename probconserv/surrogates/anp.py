@@ -11,16 +11,18 @@ residual with pre-normalisation; target coordinates have fine Fourier features, 
 coordinates have coarse ones, since functions of one family differ smoothly, and observed values have Fourier features.
 """
 
+import math
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
-from torch import Tensor, nn
-from torch.distributions import kl_divergence
+from torch import Generator, Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
@@ -34,11 +36,27 @@ from probconserv.surrogates._anp_parts import (
     coordinate_features,
     feature_count,
 )
-from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, TrainingPrediction, fit_network
+from probconserv.surrogates.fitting import (
+    Fit,
+    FitOptions,
+    FunctionSet,
+    Sampler,
+    Scores,
+    TrainingPrediction,
+    UnderLaw,
+    evidence_loss,
+    moved,
+)
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem, evaluating
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
-from probconserv.training import TrainingConfig
+from probconserv.training import Task, TrainingConfig, train
+from probconserv.training.checkpoint import TrainingState
+from probconserv.training.distributed import launched
+from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.progress import ProgressHook
+
+MONITORED = "NLL"
+"""The score of a validation that early stopping follows; lower is better."""
 
 
 class ANP(Surrogate):
@@ -122,11 +140,14 @@ class ANP(Surrogate):
         components = FieldGaussian(mean.to(dtype), DiagLinearOperator(scale.double().square().to(dtype)))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
 
+    @accepts_former("dataset training folder options progress", data_then_config)
     def fit(
         self,
-        dataset: Sampler,
-        training: TrainingConfig,
-        folder: str | Path,
+        training: Sampler,
+        validation: FunctionSet | Scores | None = None,
+        *,
+        config: TrainingConfig,
+        folder: str | Path | None = None,
         options: FitOptions | None = None,
         progress: bool | ProgressHook = True,
     ) -> Fit:
@@ -136,11 +157,14 @@ class ANP(Surrogate):
         bit, those of a training that was not interrupted.
 
         Args:
-            dataset: Functions to learn from: a ``FunctionSet``, or (generator, count) → random functions.
-            training: Steps, rate, precision, seed and device. The seed is that of the data; initial weights are those
+            training: Functions to learn from: a ``FunctionSet``, or (generator, count) → random functions.
+            validation: Functions that the network is scored on at every validation, the same ones each time, or a
+                function (network, generator) → scores.
+            config: Steps, rate, precision, seed and device. The seed is that of the data; initial weights are those
                 of the network.
-            folder: Folder of the checkpoint, and of the best weights if the training may stop early.
-            options: Loss, validation, early stopping and a law with a learnt precision; see ``FitOptions``.
+            folder: Folder of the checkpoint, and of the best weights if the training may stop early; None for a short
+                training without either.
+            options: Loss, early stopping and a law with a learnt precision; see ``FitOptions``.
             progress: Whether a progress bar is shown on standard error, or a function that is called after every step.
 
         Returns:
@@ -151,12 +175,32 @@ class ANP(Surrogate):
             TrainingDivergedError: If a loss is not finite.
             TrainingInterruptedError: If the training was interrupted.
         """
-        if not callable(dataset):
+        options = options or FitOptions()
+        validation = options.validation if validation is None else validation
+        if not callable(training):
             raise InvalidArgumentError(
-                "dataset must be a FunctionSet or a function (generator, count) → functions, got "
-                f"{type(dataset).__name__}; put tensors into FunctionSet(points=..., values=..., context=...)."
+                "training must be a FunctionSet or a function (generator, count) → functions, got "
+                f"{type(training).__name__}; put tensors into FunctionSet(points=..., values=..., context=...)."
             )
-        return fit_network(self, dataset, training, Path(folder), options or FitOptions(), progress)
+        if options.patience is not None and (validation is None or folder is None):
+            raise InvalidArgumentError(
+                "patience needs validation, functions that the network does not learn from, and a folder for the best "
+                "weights."
+            )
+        model = self if options.law is None else UnderLaw(self, options.law)
+        task = Task(
+            model=model,
+            loss=lambda module, step: evidence_loss(module, step, training, options),
+            validate=None if validation is None else partial(_validate, self, validation, options),
+            config=options.decisive,
+            title=options.title,
+        )
+        folder = None if folder is None else Path(folder)
+        if options.patience is None or folder is None:
+            state = train(task, config, folder, progress)
+            self.eval()
+            return Fit(state, state.step, _noise(model))
+        return _fit_with_patience(self, task, config, folder, options.patience, progress)
 
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes the weights with the config and notes such as seed or steps, as one safetensors file.
@@ -205,6 +249,64 @@ class ANP(Surrogate):
 
     def _normalise(self, values: Tensor) -> Tensor:
         return values.double() / self.config.value_scale
+
+
+def _fit_with_patience(
+    network: ANP, task: Task, config: TrainingConfig, folder: Path, patience: int, progress: bool | ProgressHook
+) -> Fit:
+    """Trains until the last validations were all worse than an earlier one, and takes the weights of that."""
+    best = folder / "best.safetensors"
+
+    def keep(state: TrainingState) -> None:
+        if launched().first and _best_step(state.history) == state.step:
+            network.save(best, step=state.step, noise_variance=_noise(task.model))
+
+    def exhausted(history: list[dict[str, float]]) -> bool:
+        steps = [entry["step"] for entry in history if MONITORED in entry]
+        return len(steps) > patience and _best_step(history) < steps[-patience]
+
+    state = train(replace(task, validated=keep, stop=exhausted), config, folder, progress)
+    network.eval()
+    weights = read_weights(best, "ANP")
+    network.load_state_dict(weights.tensors)
+    return Fit(state, weights.notes["step"], weights.notes["noise_variance"])
+
+
+def _noise(model: nn.Module) -> float | None:
+    return float(model.log_noise_variance.detach().exp()) if isinstance(model, UnderLaw) else None
+
+
+def _best_step(history: list[dict[str, float]]) -> int:
+    """Step of the validation with the lowest score, the first of several; 0 before any."""
+    validated = [entry for entry in history if MONITORED in entry]
+    return int(min(validated, key=lambda entry: entry[MONITORED])["step"]) if validated else 0
+
+
+def _validate(
+    network: ANP, validation: FunctionSet | Scores, options: FitOptions, _: nn.Module, generator: Generator
+) -> dict[str, float]:
+    """Scores of the validation; those of a set of functions are of the mixture at its targets."""
+    if isinstance(validation, FunctionSet):
+        scores = _scores(network, validation, options.validation_functions, generator)
+    else:
+        scores = validation(network, generator)
+    if options.patience is not None and not math.isfinite(scores.get(MONITORED, math.nan)):
+        raise InvalidArgumentError(
+            f"patience follows '{MONITORED}', which validation must return as a finite number; got {scores}."
+        )
+    return scores
+
+
+def _scores(network: ANP, functions: FunctionSet, count: int, generator: Generator) -> dict[str, float]:
+    """Mean squared error, and negative log-likelihood of the mixture at a point."""
+    batch = moved(functions(generator, count), next(network.parameters()).device)
+    few = min(10, network.config.latent_samples)
+    context, query = Context(batch.context_points, batch.context_values), Query(batch.target_points)
+    means, scales = (part.double() for part in network.components(context, query, few))
+    values = batch.target_values.double()
+    likelihood = Normal(means, scales).log_prob(values).logsumexp(dim=0) - math.log(few)
+    error = (means.mean(dim=0) - values).square()
+    return {MONITORED: -float(likelihood.mean()), "MSE": float(error.mean())}
 
 
 def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:

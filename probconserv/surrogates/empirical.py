@@ -32,6 +32,7 @@ from probconserv.surrogates._empirical_posterior import (
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
+from probconserv.training.former import Converted, accepts_former
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 _EFFECTIVE = (None, 60, 200, 600)
@@ -94,11 +95,11 @@ class EmpiricalGP(Surrogate):
         self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
         self._basis = None if rank is None else leading(self.functions, rank)
 
+    @accepts_former("context query values bandwidths", lambda given: _of_release_3(**given))
     def fit(
         self,
-        context: Context,
-        query: Query,
-        values: Float[Tensor, "*batch q"],
+        *,
+        validation: tuple[Context, Query, Float[Tensor, "*batch q"]],
         bandwidths: Sequence[float] = _BANDWIDTHS,
         effective: Sequence[float | None] | None = None,
         law: LinearConstraint | Inequality | None = None,
@@ -106,13 +107,12 @@ class EmpiricalGP(Surrogate):
         """Chooses both numbers, by the CRPS of mean and variance, on functions that are not among the stored ones.
 
         Args:
-            context: Observations of validation functions.
-            query: Points of the same functions.
-            values: Their true values ``(*batch, q)``.
+            validation: Observations of such functions, points of the same functions, and their true values there.
             bandwidths: Candidates.
             effective: Candidates; by default all functions alike, 60, 200 and 600, and with a ``rank`` the first alone.
             law: A law of the validation functions, used as ``predict`` uses it.
         """
+        context, query, values = validation
         values = as_tensor(values).double()
         if effective is None:
             effective = (None,) if self.rank is not None else _EFFECTIVE
@@ -216,6 +216,10 @@ class EmpiricalGP(Surrogate):
         factor = interpolated(basis.to(values.device), index, weights).mT
         left = values.var(dim=1) - factor.square().sum(dim=0)
         return Points(values, mean, factor, left.clamp_min(0.0))
+
+
+def _of_release_3(*, query: Query | None = None, context: Any = None, values: Any = None, **rest: Any) -> Converted:
+    return None if query is None else {"validation": (context, query, values), **rest}
 
 
 def _posteriors(task: Task, bandwidths: Sequence[float], effective: float | None) -> Iterator[Posterior]:

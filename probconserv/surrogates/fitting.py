@@ -5,11 +5,10 @@ conditioned before it is scored, as in Hansen et al. 2023, with noise variance �
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,18 +18,10 @@ from torch.distributions import Normal
 from probconserv._linalg.values import floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.surrogates.surrogate import Context, Query
-from probconserv.surrogates.weights import read_weights
-from probconserv.training import StepContext, Task, TrainingConfig, train
+from probconserv.surrogates.surrogate import Context
+from probconserv.training import StepContext
 from probconserv.training.checkpoint import TrainingState
-from probconserv.training.distributed import launched
 from probconserv.update import condition
-
-if TYPE_CHECKING:
-    from probconserv.surrogates.anp import ANP
-
-MONITORED = "NLL"
-"""The score of a validation that early stopping follows; lower is better."""
 
 
 class TrainingPrediction(NamedTuple):
@@ -143,9 +134,8 @@ class FitOptions:
         batch: Functions in a step.
         tempering: β of ``TrainingPrediction.loss`` at the start; it falls linearly to 0.
         tempering_fraction: Fraction of the steps after which it is 0.
-        validation: Functions that the network is scored on at every validation, the same ones each time, or a function
-            (network, generator) → scores.
-        validation_functions: How many functions of a set.
+        validation: The validation of ``ANP.fit``, which takes it since release 0.4; deprecated.
+        validation_functions: Number of functions of a validation set that the network is scored on.
         patience: Number of validations without a better ``NLL`` after which the training stops; the weights are then
             those of the best validation. None trains to the end and keeps the last weights.
         law: The law that predictions are conditioned on in training.
@@ -176,8 +166,9 @@ class FitOptions:
                 "tempering must lie in [0, 1] and tempering_fraction in (0, 1], got "
                 f"{self.tempering} and {self.tempering_fraction}."
             )
-        if self.patience is not None and self.validation is None:
-            raise InvalidArgumentError("patience needs validation: functions that the network does not learn from.")
+        if self.validation is not None:
+            text = "Pass validation to ANP.fit since release 0.4; that of FitOptions goes with 0.5."
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -208,10 +199,10 @@ class UnderLaw(nn.Module):
         return self.network(*arguments), self.log_noise_variance.exp()
 
 
-def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options: FitOptions) -> Tensor:
+def evidence_loss(model: nn.Module, step: StepContext, training: Sampler, options: FitOptions) -> Tensor:
     """Tempered evidence bound of a fresh batch of functions, under the law if there is one, plus the penalty."""
     device = next(model.parameters()).device
-    batch = moved(dataset(step.generator, step.rows(options.batch)), device)
+    batch = moved(training(step.generator, step.rows(options.batch)), device)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
     if options.law is not None:
         prediction, noise = prediction
@@ -219,76 +210,6 @@ def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options
     tempering = options.tempering * max(0.0, 1.0 - step.progress / options.tempering_fraction)
     loss = prediction.loss(batch.target_values, tempering)
     return loss if options.penalty is None else loss + options.penalty(model, batch, step)
-
-
-def fit_network(
-    network: "ANP", dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any
-) -> Fit:
-    """Trains a network; see ``ANP.fit``. The weights of the best validation are in a file beside the checkpoint."""
-    model = network if options.law is None else UnderLaw(network, options.law)
-    best, stopping = folder / "best.safetensors", options.patience
-
-    def keep(state: TrainingState) -> None:
-        if launched().first and _best_step(state.history) == state.step:
-            network.save(best, step=state.step, noise_variance=_noise(model))
-
-    def exhausted(history: list[dict[str, float]]) -> bool:
-        """Whether the last validations were all worse than an earlier one."""
-        steps = [entry["step"] for entry in history if MONITORED in entry]
-        return stopping is not None and len(steps) > stopping and _best_step(history) < steps[-stopping]
-
-    task = Task(
-        model=model,
-        loss=lambda module, step: evidence_loss(module, step, dataset, options),
-        validate=None if options.validation is None else partial(_validate, network, options),
-        config=options.decisive,
-        title=options.title,
-        validated=None if stopping is None else keep,
-        stop=None if stopping is None else exhausted,
-    )
-    state = train(task, training, folder, progress)
-    network.eval()
-    if stopping is None:
-        return Fit(state, state.step, _noise(model))
-    weights = read_weights(best, "ANP")
-    network.load_state_dict(weights.tensors)
-    return Fit(state, weights.notes["step"], weights.notes["noise_variance"])
-
-
-def _noise(model: nn.Module) -> float | None:
-    return float(model.log_noise_variance.detach().exp()) if isinstance(model, UnderLaw) else None
-
-
-def _best_step(history: list[dict[str, float]]) -> int:
-    """Step of the validation with the lowest score, the first of several; 0 before any."""
-    validated = [entry for entry in history if MONITORED in entry]
-    return int(min(validated, key=lambda entry: entry[MONITORED])["step"]) if validated else 0
-
-
-def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
-    """Scores of the validation; those of a set of functions are of the mixture at its targets."""
-    if isinstance(options.validation, FunctionSet):
-        scores = _scores(network, options.validation(generator, options.validation_functions))
-    else:
-        assert options.validation is not None
-        scores = options.validation(network, generator)
-    if options.patience is not None and not math.isfinite(scores.get(MONITORED, math.nan)):
-        raise InvalidArgumentError(
-            f"patience follows '{MONITORED}', which validation must return as a finite number; got {scores}."
-        )
-    return scores
-
-
-def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
-    """Mean squared error, and negative log-likelihood of the mixture at a point."""
-    batch = moved(sample, next(network.parameters()).device)
-    few = min(10, network.config.latent_samples)
-    context, query = Context(batch.context_points, batch.context_values), Query(batch.target_points)
-    means, scales = (part.double() for part in network.components(context, query, few))
-    values = batch.target_values.double()
-    likelihood = Normal(means, scales).log_prob(values).logsumexp(dim=0) - math.log(few)
-    error = (means.mean(dim=0) - values).square()
-    return {MONITORED: -float(likelihood.mean()), "MSE": float(error.mean())}
 
 
 def _conditioned(prediction: TrainingPrediction, law: LinearConstraint) -> TrainingPrediction:

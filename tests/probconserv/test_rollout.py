@@ -2,6 +2,8 @@
 
 import math
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from probconserv.errors import (
 )
 from probconserv.rollout import FluxModel, StepUpdate, with_errors
 from probconserv.rollout.run import RolloutState
+from probconserv.training import TrainingConfig
 from solvers import CellGrid, NodeGrid
 from tests.strategies import normal
 
@@ -296,23 +299,54 @@ def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
     passed = [tuple(exact(fields[:, :-1], walls[0][-side][:, 1:], -side) for side in (0, 1)), None]
     torch.manual_seed(0)
     model = FluxModel(grid, nodes=3, width=32)
-    assert model.fit(fields, walls, passed, times=EQUAL, steps=300) < 0.2
+    config = TrainingConfig(steps=300, peak_rate=3e-3, weight_decay=1e-4, precision="32-true", validate_every=15)
+    state = model.fit((fields, walls, passed), (fields, walls, passed), times=EQUAL, config=config, progress=False)
+    assert state.history[-1]["loss"] < 0.2
+    assert state.history[-1]["validation"] < 0.2
     result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], EQUAL, walls)
     first, last = (model(fields[:, 0], walls[0][i][:, 0], walls[0][i][:, 1], 0, i == 1) for i in (0, 1))
     gained = ((first.double() - last.double()) * grid.axis_weights[1]).sum(dim=-1)
     torch.testing.assert_close(result.totals[:, 1] - result.totals[:, 0], gained, rtol=0, atol=1e-12)
     assert Rollout(smear, grid, flux=model).flux is model  # a part of the module
     with pytest.raises(InvalidArgumentError, match="flux of every side and step"):
-        model.fit(fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None], times=EQUAL)
+        model.fit((fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None]), times=EQUAL)
 
 
 def trained_flux(**changed) -> FluxModel:
     """A flux model of equal steps, fields and data between −1 and 1."""
     fields, data = normal(20, STEPS + 1, 1, 17).clamp(-1, 1), normal(20, STEPS + 1, 1).clamp(-1, 1)
     model = FluxModel(GRID, width=8)
-    given = {"fields": fields, "walls": [(data, data)], "passed": [(data[:, 1:], data[:, 1:])], "times": EQUAL}
-    model.fit(**(given | changed), steps=2)
+    trajectories = fields, [(data, data)], [(data[:, 1:], data[:, 1:])]
+    given = {"training": trajectories, "times": EQUAL, "config": TrainingConfig(steps=2, precision="32-true")}
+    model.fit(**(given | changed), progress=False)
     return model
+
+
+def test_the_call_of_release_3_fits_the_same_flux_model(tmp_path: Path):
+    fields, data = normal(20, STEPS + 1, 1, 17), normal(20, STEPS + 1, 1)
+    trajectories = fields, [(data, data)], [(data[:, 1:], data[:, 1:])]
+    models = []
+    for _ in range(3):
+        torch.manual_seed(0)
+        models.append(FluxModel(GRID, width=8))
+    config = TrainingConfig(steps=6, peak_rate=3e-3, weight_decay=1e-4, precision="32-true", seed=3, validate_every=1)
+    models[0].fit(trajectories, times=EQUAL, config=config, progress=False)
+    with pytest.warns(DeprecationWarning, match="FluxModel.fit takes training, config, progress, times since"):
+        models[1].fit(*trajectories, times=EQUAL, steps=6, seed=3)
+
+    def stop(step: int, *_: float) -> None:
+        if step == 4:
+            raise RuntimeError
+
+    resumed = replace(config, checkpoint_every=3)
+    with pytest.raises(RuntimeError):
+        models[2].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=stop)
+    models[2].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+    for name, value in models[0].state_dict().items():
+        assert torch.equal(models[1].state_dict()[name], value)
+        assert torch.equal(models[2].state_dict()[name], value)
+    with pytest.raises(DataFileError, match="belongs to another training"):
+        models[2].fit((fields + 1, *trajectories[1:]), times=EQUAL, config=resumed, folder=tmp_path, progress=False)
 
 
 def test_a_flux_model_belongs_to_its_step_and_range():

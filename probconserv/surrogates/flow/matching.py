@@ -33,6 +33,7 @@ from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, Sampling
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
+from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
 
@@ -73,21 +74,24 @@ class FlowMatching(Surrogate):
         self.draws, self.seed = draws, seed
         self.options = options or SamplingOptions()
 
+    @accepts_former("fields training folder", data_then_config)
     def fit(
         self,
-        fields: Float[Tensor, "count ..."],
-        training: TrainingConfig,
-        folder: str | Path,
+        training: Float[Tensor, "count ..."],
+        validation: Float[Tensor, "validation ..."] | None = None,
         *,
+        config: TrainingConfig,
+        folder: str | Path | None = None,
         batch: int = 512,
         progress: bool | ProgressHook = True,
     ) -> TrainingState:
         """Trains the velocity, as ``ANP.fit`` trains a network; initial weights are those of the velocity.
 
         Args:
-            fields: Training fields.
-            training: Steps, rate, precision, seed and device.
-            folder: Folder of the checkpoint.
+            training: Fields to learn from.
+            validation: Fields whose loss enters the history at every validation, as ``validation``.
+            config: Steps, rate, precision, seed and device.
+            folder: Folder of the checkpoint; None for a short training without one.
             batch: Fields in a step, drawn at random.
             progress: See ``ANP.fit``.
 
@@ -96,22 +100,17 @@ class FlowMatching(Surrogate):
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
             TrainingInterruptedError: If the training was interrupted.
         """
-        fields = as_tensor(fields, dtype=None)
-        if tuple(fields.shape[1:]) != self.latent.shape:
-            raise InvalidArgumentError(
-                f"fields must be (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
-            )
-        refuse_missing(fields, "fields hold")
-        with torch.no_grad():
-            z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)]).contiguous()
+        z = self._encoded(training, "training")
+        unseen = None if validation is None else self._encoded(validation, "validation")
         digest = hashlib.sha256(z.numpy().tobytes())
         task = Task(
             model=self.velocity,
             loss=lambda module, step: self._loss(module, step, z, batch),
+            validate=None if unseen is None else lambda module, generator: self._validate(module, generator, unseen),
             config={"batch": batch, "data": digest.hexdigest(), "velocity": type(self.velocity).__name__},
             title="flow matching",
         )
-        state = train(task, training, Path(folder), progress)
+        state = train(task, config, None if folder is None else Path(folder), progress)
         self.eval()
         return state
 
@@ -244,6 +243,22 @@ class FlowMatching(Surrogate):
     def covariance(self) -> LinearOperator:
         """Covariance of the fields ``(n, n)``, low rank plus diagonal: the metric in which exact rows are met."""
         return self.latent.clean_covariance(0.0)
+
+    def _encoded(self, fields: Float[Tensor, "count ..."], name: str) -> Float[Tensor, "count ..."]:
+        """Fields in the coordinates of the flow, float32."""
+        fields = as_tensor(fields, dtype=None)
+        if tuple(fields.shape[1:]) != self.latent.shape:
+            raise InvalidArgumentError(
+                f"{name} must be (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
+            )
+        refuse_missing(fields, f"{name} fields hold")
+        with torch.no_grad():
+            parts = [self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)]
+        return torch.cat(parts).contiguous()
+
+    def _validate(self, module: nn.Module, generator: Generator, z: Tensor) -> dict[str, float]:
+        """The loss on as many draws as there are validation fields."""
+        return {"validation": float(self._loss(module, StepContext(0, 0.0, generator), z, len(z)))}
 
     def _loss(self, module: nn.Module, step: StepContext, z: Tensor, batch: int) -> Tensor:
         """Mean of |v(z_t, t) − (z₁ − z₀)|² over a random batch."""

@@ -234,7 +234,10 @@ def test_the_bandwidth_of_the_smallest_error_is_taken():
     )
     query = Query(at_time(0.4, 11).points.expand(12, -1, -1))
     process = EmpiricalGP(functions, (TIMES, PLACES), 0.1)
-    assert process.fit(context, query, truths[:, 2]) is process
+    with pytest.warns(DeprecationWarning, match="EmpiricalGP.fit takes validation, bandwidths since"):
+        process.fit(context, query, truths[:, 2], (0.3,))  # type: ignore[call-arg]
+    assert process.bandwidth == 0.3
+    assert process.fit(validation=(context, query, truths[:, 2])) is process
     errors = {}
     for bandwidth in (0.1, 0.3, 0.5, 0.7, 0.8, 1.0):
         prediction = EmpiricalGP(functions, (TIMES, PLACES), bandwidth).predict(context, query)
@@ -243,7 +246,7 @@ def test_the_bandwidth_of_the_smallest_error_is_taken():
         normal = torch.distributions.Normal(0.0, 1.0)
         crps = deviation * (z * (2 * normal.cdf(z) - 1) + 2 * normal.log_prob(z).exp() - math.pi**-0.5)
         errors[bandwidth] = float(crps.mean())
-    process.fit(context, query, truths[:, 2], tuple(errors))
+    process.fit(validation=(context, query, truths[:, 2]), bandwidths=tuple(errors))
     assert process.bandwidth == min(errors, key=errors.__getitem__)
     assert process.bandwidth > 0.1
 
@@ -316,6 +319,6 @@ def test_messages_of_a_prediction():
     with pytest.raises(IncompatibleQueryError, match=r"the d = 2 coordinates of the grid, got \(11, 1\)"):
         process.predict(line, Query(PLACES[:, None]))
     with pytest.raises(InvalidArgumentError, match="values must be finite and one per query point"):
-        process.fit(context, at_time(0.3), torch.ones(3))
+        process.fit(validation=(context, at_time(0.3), torch.ones(3)))
     with pytest.raises(InvalidArgumentError, match="got 2"):
-        process.fit(context, at_time(0.3), torch.ones(7), (2,))
+        process.fit(validation=(context, at_time(0.3), torch.ones(7)), bandwidths=(2,))

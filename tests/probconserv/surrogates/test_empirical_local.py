@@ -155,14 +155,15 @@ def test_fit_takes_the_pair_of_the_smallest_error(tmp_path):
     for effective in (None, 10, 30):
         for bandwidth in (0.4, 0.8):
             process = EmpiricalGP(functions, (TIMES, PLACES), bandwidth, effective=effective)
-            process.fit(context, query, values, (bandwidth,), (effective,), law)
+            process.fit(validation=(context, query, values), bandwidths=(bandwidth,), effective=(effective,), law=law)
             prediction = process.predict(context, query, law)
             normal = torch.distributions.Normal(0.0, 1.0)
             deviation = prediction.variance.sqrt()
             z = (values - prediction.mean) / deviation
             crps = deviation * (z * (2 * normal.cdf(z) - 1) + 2 * normal.log_prob(z).exp() - torch.pi**-0.5)
             errors[effective, bandwidth] = float(crps.mean())
-    process.fit(context, query, values, (0.4, 0.8), (None, 10, 30), law)
+    validation = (context, query, values)
+    process.fit(validation=validation, bandwidths=(0.4, 0.8), effective=(None, 10, 30), law=law)
     assert (process.effective, process.bandwidth) == min(errors, key=errors.__getitem__)
     process.effective = 10
     process.save(tmp_path / "process.safetensors")

@@ -44,7 +44,7 @@ def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
     fields = two_groups(400)
     flow = small(fields)
     before = flow.sample(200)[:, N // 2].abs()
-    state = flow.fit(fields, replace(TRAINING, steps=240), tmp_path, batch=128, progress=False)
+    state = flow.fit(fields, config=replace(TRAINING, steps=240), folder=tmp_path, batch=128, progress=False)
     after = flow.sample(200)[:, N // 2].abs()
     assert state.step == 240
     assert not flow.velocity.training
@@ -57,20 +57,20 @@ def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
 def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     fields = two_groups(50)
     whole, broken = small(fields), small(fields)
-    whole.fit(fields, TRAINING, tmp_path / "whole", batch=8, progress=False)
+    whole.fit(fields, config=TRAINING, folder=tmp_path / "whole", batch=8, progress=False)
 
     def interrupt(step: int, *_: float) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken.fit(fields, TRAINING, tmp_path / "broken", batch=8, progress=interrupt)
+        broken.fit(fields, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=interrupt)
     again = small(fields)
-    again.fit(fields, TRAINING, tmp_path / "broken", batch=8, progress=False)
+    again.fit(fields, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=False)
     for name, value in whole.velocity.state_dict().items():
         assert torch.equal(value, again.velocity.state_dict()[name])
     with pytest.raises(DataFileError, match=r"task\.data"):
-        again.fit(fields + 1, TRAINING, tmp_path / "broken", batch=8, progress=False)
+        again.fit(fields + 1, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=False)
 
 
 class Plain(nn.Module):
@@ -312,9 +312,9 @@ def test_single_precision_comes_back_in_single_precision() -> None:
 
 def test_messages(tmp_path: Path) -> None:
     fields = smooth_fields()
-    FlowMatching(Fields(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
+    FlowMatching(Fields(fields, 4), Plain()).fit(fields, config=TRAINING, folder=tmp_path, progress=False)
     with pytest.raises(DataFileError, match=r"task\.velocity"):
-        FlowMatching(Fields(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
+        FlowMatching(Fields(fields, 4), Bent()).fit(fields, config=TRAINING, folder=tmp_path, progress=False)
     with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
         small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
     write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
@@ -324,7 +324,7 @@ def test_messages(tmp_path: Path) -> None:
     flow = small(fields)
     fields[3, 2] = float("nan")
     with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
-        flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
+        flow.fit(fields.numpy(), config=TRAINING, folder=tmp_path)  # type: ignore[arg-type]
     context, query = observed()
     with pytest.raises(IncompatibleQueryError, match="fields are known from 0 to 1; ask within them"):
         predictor(5).predict(context, Query(query.points + 0.5))

@@ -199,7 +199,9 @@ def test_a_learnt_mixture_is_drawn_as_closely(tmp_path: Path) -> None:
     torch.manual_seed(0)
     flow = FlowMatching(coordinates(20, deviations), ResidualVelocity(20, width=128, blocks=3, spread=deviations))
     config = TrainingConfig(steps=7000, peak_rate=2e-3, checkpoint_every=7000, precision="32-true")
-    flow.fit(data.draws(8192, torch.Generator().manual_seed(77)), config, tmp_path, batch=256, progress=False)
+    flow.fit(
+        data.draws(8192, torch.Generator().manual_seed(77)), config=config, folder=tmp_path, batch=256, progress=False
+    )
     start = time.process_time()
     errors = errors_under_laws(data, flow, deviations)
     assert (time.process_time() - start) / 8 <= 1.0

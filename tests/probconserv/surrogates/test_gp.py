@@ -182,7 +182,8 @@ class TestFit:
 
     def test_a_second_fit_starts_again(self, context: Context, query: Query) -> None:
         other = Context(context.points, 1.0 - context.values)
-        twice = GPSurrogate(GPConfig(steps=5)).fit(other).fit(context)
+        with pytest.warns(DeprecationWarning, match="GPSurrogate.fit takes training since"):
+            twice = GPSurrogate(GPConfig(steps=5)).fit(other).fit(context=context)  # type: ignore[call-arg]
         expected = GPSurrogate(GPConfig(steps=5)).predict(context, query).mean
         assert torch.equal(twice.predict(context, query).mean, expected)
 

@@ -59,5 +59,5 @@ def test_training_functions_may_be_whole_numbers(tmp_path) -> None:
     functions = FunctionSet(points=GRID.long(), values=COUNTS.flatten(1), context=5)
     assert functions.values.dtype == double
     training = TrainingConfig(steps=2, precision="32-true")
-    network().float().fit(functions, training, tmp_path / "anp", progress=False)
-    flow().fit(COUNTS, training, tmp_path / "flow", progress=False)
+    network().float().fit(functions, config=training, folder=tmp_path / "anp", progress=False)
+    flow().fit(COUNTS, config=training, folder=tmp_path / "flow", progress=False)

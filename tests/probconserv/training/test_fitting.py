@@ -49,14 +49,14 @@ def rising(_: ANP, generator: Generator) -> dict[str, float]:
 @pytest.fixture
 def worsening() -> FitOptions:
     rising.calls = 0  # type: ignore[attr-defined]
-    return FitOptions(batch=3, validation=rising, patience=2)
+    return FitOptions(batch=3, patience=2)
 
 
 def test_a_fit_lowers_the_error_on_functions_it_has_not_seen(tmp_path: Path) -> None:
-    options = FitOptions(batch=8, validation=waves(seed=1), validation_functions=30)
+    options = FitOptions(batch=8, validation_functions=30)
     training = replace(TRAINING, steps=120, validate_every=60)
     model = network()
-    fit = model.fit(waves(), training, tmp_path, options, progress=False)
+    fit = model.fit(waves(), waves(seed=1), config=training, folder=tmp_path, options=options, progress=False)
     first, last = fit.state.history
     assert (first["step"], last["step"], last["NLL"] < first["NLL"]) == (60, 120, True)
     assert (fit.best_step, fit.noise_variance, model.training) == (120, None, False)
@@ -65,7 +65,7 @@ def test_a_fit_lowers_the_error_on_functions_it_has_not_seen(tmp_path: Path) -> 
 @pytest.mark.parametrize("law", [None, LearntLaw(build=lambda batch: total_of(batch))])
 def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path, law: LearntLaw | None) -> None:
     options, whole, broken = FitOptions(batch=3, law=law), network(), network()
-    expected = whole.fit(waves(), TRAINING, tmp_path / "whole", options, progress=False)
+    expected = whole.fit(waves(), config=TRAINING, folder=tmp_path / "whole", options=options, progress=False)
 
     class Stop(Exception):
         pass
@@ -75,25 +75,31 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path, law: Lea
             raise Stop
 
     with pytest.raises(Stop):
-        broken.fit(waves(), TRAINING, tmp_path / "broken", options, stop)
+        broken.fit(waves(), config=TRAINING, folder=tmp_path / "broken", options=options, progress=stop)
     resumed = network(seed=5)
-    fit = resumed.fit(waves(), TRAINING, tmp_path / "broken", options, progress=False)
+    fit = resumed.fit(waves(), config=TRAINING, folder=tmp_path / "broken", options=options, progress=False)
     assert_equal(weights_of(resumed), weights_of(whole))
     assert fit.noise_variance == expected.noise_variance
 
 
 def test_training_stops_early_and_keeps_the_best_weights(tmp_path: Path, worsening: FitOptions) -> None:
     stopped, short = network(), network()
-    fit = stopped.fit(waves(), TRAINING, tmp_path / "stopped", worsening, progress=False)
+    stopping: Any = {"config": TRAINING, "folder": tmp_path / "stopped", "options": worsening, "progress": False}
+    fit = stopped.fit(waves(), rising, **stopping)
     assert [entry["NLL"] for entry in fit.state.history] == [1.0, 0.0, 1.0, 2.0]
     assert (fit.state.step, fit.best_step) == (8, 4)
     steps = {}
-    plain = replace(worsening, validation=None, patience=None)
-    short.fit(waves(), TRAINING, tmp_path / "short", plain, lambda step, *_: steps.setdefault(step, weights_of(short)))
+    plain = replace(worsening, patience=None)
+    short.fit(
+        waves(),
+        config=TRAINING,
+        options=plain,
+        progress=lambda step, *_: steps.setdefault(step, weights_of(short)),
+    )
     assert_equal(weights_of(stopped), steps[4])
     assert not all(torch.equal(value, steps[8][name]) for name, value in weights_of(stopped).items())
     again = network(seed=3)
-    assert again.fit(waves(), TRAINING, tmp_path / "stopped", worsening, progress=False).state.step == 8
+    assert again.fit(waves(), rising, **stopping).state.step == 8
     assert_equal(weights_of(again), steps[4])
     assert rising.calls == 4, "nothing is trained again"  # type: ignore[attr-defined]
 
@@ -138,18 +144,24 @@ def test_the_loss_under_a_law_is_that_of_the_update_written_out() -> None:
 def test_the_precision_of_a_law_that_holds_rises_and_can_be_kept(tmp_path: Path) -> None:
     training = replace(TRAINING, steps=20, peak_rate=0.1)
     learnt, kept = (LearntLaw(build=total_of, noise_variance=0.5, learnt=learn) for learn in (True, False))
-    first = network().fit(waves(), training, tmp_path / "learnt", FitOptions(batch=3, law=learnt), progress=False)
-    second = network().fit(waves(), training, tmp_path / "kept", FitOptions(batch=3, law=kept), progress=False)
+    first = network().fit(
+        waves(), config=training, folder=tmp_path / "learnt", options=FitOptions(batch=3, law=learnt), progress=False
+    )
+    second = network().fit(
+        waves(), config=training, folder=tmp_path / "kept", options=FitOptions(batch=3, law=kept), progress=False
+    )
     assert first.noise_variance is not None
     assert first.noise_variance < 0.3
     assert second.noise_variance == pytest.approx(0.5, rel=1e-15)
 
 
 def test_other_options_refuse_the_checkpoint(tmp_path: Path) -> None:
-    network().fit(waves(), TRAINING, tmp_path, FitOptions(batch=3, config="waves"), progress=False)
+    network().fit(
+        waves(), config=TRAINING, folder=tmp_path, options=FitOptions(batch=3, config="waves"), progress=False
+    )
     for other in (FitOptions(batch=4, config="waves"), FitOptions(batch=3, config="steps")):
         with pytest.raises(DataFileError, match="belongs to another training"):
-            network().fit(waves(), TRAINING, tmp_path, other, progress=False)
+            network().fit(waves(), config=TRAINING, folder=tmp_path, options=other, progress=False)
 
 
 @given(functions=st.integers(1, 5), n=st.integers(2, 9), d=st.integers(1, 3), shared=st.booleans(), data=st.data())
@@ -182,8 +194,15 @@ def test_a_set_of_functions_splits_points_of_one_function(
         (lambda: LearntLaw(build=total_of, noise_variance=math.nan), "must be positive and finite, got nan"),
         (lambda: FitOptions(batch=0), "batch must be at least 1, got 0"),
         (lambda: FitOptions(tempering=2.0), r"tempering must lie in \[0, 1\]"),
-        (lambda: FitOptions(patience=3), "patience needs validation"),
-        (lambda: network().fit(torch.zeros(3), TRAINING, "x"), "dataset must be a FunctionSet .* got Tensor; put"),  # type: ignore[arg-type]
+        (lambda: network().fit(waves(), config=TRAINING, options=FitOptions(patience=3)), "patience needs validation"),
+        (
+            lambda: network().fit(waves(), waves(seed=1), config=TRAINING, options=FitOptions(patience=3)),
+            "and a folder for the best weights",
+        ),
+        (
+            lambda: network().fit(torch.zeros(3), config=TRAINING),  # type: ignore[arg-type]
+            "training must be a FunctionSet .* got Tensor; put",
+        ),
     ],
 )
 def test_what_is_no_fit_is_refused(build: Any, message: str) -> None:
@@ -192,6 +211,22 @@ def test_what_is_no_fit_is_refused(build: Any, message: str) -> None:
 
 
 def test_validation_without_the_followed_score_is_refused(tmp_path: Path) -> None:
-    options = FitOptions(batch=3, patience=2, validation=lambda *_: {"MSE": 1.0})
+    options = FitOptions(batch=3, patience=2)
     with pytest.raises(InvalidArgumentError, match=r"patience follows 'NLL', .* got \{'MSE': 1.0\}"):
-        network().fit(waves(), TRAINING, tmp_path, options, progress=False)
+        network().fit(
+            waves(), lambda *_: {"MSE": 1.0}, config=TRAINING, folder=tmp_path, options=options, progress=False
+        )
+
+
+def test_the_call_of_release_3_fits_the_same_weights(tmp_path: Path) -> None:
+    options, new, old = FitOptions(batch=3), network(), network()
+    new.fit(waves(), config=TRAINING, options=options, progress=False)
+    with pytest.warns(DeprecationWarning, match=r"ANP.fit takes training, config, folder, options, progress") as caught:
+        old.fit(waves(), TRAINING, tmp_path, options, progress=False)  # type: ignore[call-arg]
+    assert caught[0].filename == __file__
+    assert_equal(weights_of(old), weights_of(new))
+    with pytest.warns(DeprecationWarning, match="Pass validation to ANP.fit"):
+        options = FitOptions(batch=3, validation=waves(seed=1))
+    with pytest.warns(DeprecationWarning, match="ANP.fit takes training, config"):
+        fit = network().fit(dataset=waves(), training=TRAINING, folder=tmp_path / "b", options=options, progress=False)  # type: ignore[call-arg]
+    assert "NLL" in fit.state.history[-1]
