@@ -60,7 +60,11 @@ class Operator:
         span = self.sides.end - self.sides.start
         changes = any(term is not None and term.law.varies_in_time for term in (self.diffusion, self.convection))
         changes = changes or (self.source is not None and self.source.may_vary_in_time)
-        return span / _FEWEST_STEPS if changes or not self.sides.constant else inf
+        return self.sides.part * span / _FEWEST_STEPS if changes or not self.sides.constant else inf
+
+    def refined(self) -> "Operator":
+        """The same with half of the steps' limits that are no tolerance, for an estimate of the error."""
+        return replace(self, sides=replace(self.sides, part=0.5 * self.sides.part))
 
     def take(self, rows: Array) -> "Operator":
         """The operator of some of the rows."""

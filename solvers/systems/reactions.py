@@ -1,7 +1,7 @@
 """Reaction and diffusion of several unknowns, u_t = D ∇²u + f(u), along one to three axes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf, isfinite, prod
 from numbers import Real
@@ -236,7 +236,8 @@ def solve_reactions(
     values, flux, source, steps = (torch.from_numpy(np.array(part)) for part in zip(*runs, strict=True))
     estimate = None
     if options.get("estimate_error"):
-        finer = np.array([_run(entry, each, times, (0.1 * bounds[0], bounds[1]), k)[0] for k, each in enumerate(u)])
+        refined, limits = _Entry(law, grid, replace(sides, part=0.5), term), (0.1 * bounds[0], 0.5 * bounds[1])
+        finer = np.array([_run(refined, each, times, limits, k)[0] for k, each in enumerate(u)])
         estimate = (torch.from_numpy(finer) - values).abs().amax(-1).reshape(*batch, len(output), c)
     count = len(output)
     return SystemSolution(

@@ -50,5 +50,5 @@ def keep_off_end(sides: Any, L: Array, rows: Array) -> None:
 def shorten(sides: Any, L: Array, rows: Array, speed: Array, busy: Array) -> None:
     """Steps in which a signal crosses at most half a cell."""
     fast = busy & (speed > 0.0)
-    L[c.LENGTH][fast] = np.minimum(L[c.LENGTH][fast], _COURANT / speed[fast])
+    L[c.LENGTH][fast] = np.minimum(L[c.LENGTH][fast], sides.part * _COURANT / speed[fast])
     keep_off_end(sides, L, rows)

@@ -60,6 +60,7 @@ class SideData:
         sizes: Size that a source gives the solution over the span ``(rows,)``.
         watched: Laws and sources that change with time, examined with the data.
         scan: What is known of the changing data over the span, or None if there are neither such nor break points.
+        part: Part of the longest step that sees the data which steps may have.
     """
 
     modes: Array
@@ -74,6 +75,7 @@ class SideData:
     sizes: Array
     watched: tuple[Watched, ...] = ()
     scan: Scan | None = None
+    part: float = 1.0
 
     @classmethod
     def build(
@@ -200,7 +202,7 @@ class SideData:
         """``largest_step`` of some of the rows."""
         if self.scan is None:
             return self.end - times
-        return self.scan.panels.step_limits(self.scanned_rows[rows], times)
+        return self.scan.panels.step_limits(self.scanned_rows[rows], times, self.part)
 
     def margins(self, times: Array, rows: Array) -> Array:
         """By how much times of some of the rows must keep off these times, where something may jump there."""

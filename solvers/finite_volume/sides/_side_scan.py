@@ -68,13 +68,15 @@ class Panels(NamedTuple):
             found[i] = a + max(int(self.low[a:b].searchsorted(time, "right")) - 1, 0)
         return found
 
-    def step_limits(self, rows: Array, times: Array) -> Array:
-        """Largest steps: no longer than a panel that they touch, and not beyond a break point."""
+    def step_limits(self, rows: Array, times: Array, part: float = 1.0) -> Array:
+        """Largest steps: no longer than a part of a panel that they touch, and not beyond a break point."""
         panel = self.locate(rows, times + self.margin)
         limits, on = self.high[panel] - times, ~self.ends_at_break[panel]
         after = np.minimum(panel + 1, len(self.low) - 1)
-        longest = np.minimum(self.high[panel] - self.low[panel], self.high[after] - self.low[after])
-        return np.where(on, np.maximum(limits, longest), limits)
+        length = self.high[panel] - self.low[panel]
+        longest = np.minimum(length, self.high[after] - self.low[after])
+        to_break = np.where(limits <= part * length * (1.0 + 1e-9), limits, part * length)
+        return np.where(on, part * np.maximum(limits, longest), to_break)
 
     def at_break(self, rows: Array, times: Array, span: tuple[float, float]) -> Array:
         """Whether the data may jump at the times of rows ``(k,)``."""

@@ -51,13 +51,11 @@ class Stepper(ABC):
         """Whether it can integrate laws with these parts."""
 
     def tightened(self) -> "Stepper":
-        """The same method at a tenth of the tolerance; where that is no limit, with half of the steps."""
+        """The same method at a tenth of the tolerance, with half of the limits on its steps."""
         given: Any = self
-        changes = {"tolerance": 0.1 * given.tolerance}
+        changes = {"tolerance": 0.1 * given.tolerance, "largest_step": 0.5 * given.largest_step}
         if isinstance(given, SSPRK3):
             changes["courant"] = 0.5 * given.courant
-        elif given.tolerance == inf:
-            changes = {"largest_step": 0.5 * given.largest_step}
         return replace(given, **changes)
 
 

@@ -9,10 +9,12 @@ import torch
 from solvers import (
     ESDIRK4,
     RKL2,
+    SSPRK3,
     TRBDF2,
     Advection,
     Burgers,
     CellGrid,
+    ConvectionDiffusion,
     ConvectiveLaw,
     Diffusion,
     DiffusiveLaw,
@@ -234,3 +236,25 @@ def test_the_estimated_error_is_the_error_made(stepper):
     assert result.error_estimate.shape == (2, 2)
     assert bool(((ratio > 0.4) & (ratio < 2.5)).all())
     assert solve(*given, stepper=stepper).error_estimate is None
+
+
+@pytest.mark.parametrize("stepper", [ESDIRK4(1e-3), RKL2(1.0, largest_step=5e-3), SSPRK3()])
+def test_the_error_is_estimated_where_data_limit_the_steps(stepper):
+    """Steps that see sin 30 t hardly follow the tolerance: the second run halves that limit, and a given one."""
+    ends = Dirichlet(lambda t: torch.sin(torch.as_tensor(30.0 * t))), Neumann(flux=0.0)
+    given = Diffusion(0.02), CellGrid(0.0, 1.0, 30), ends, 0.0, [0.3, 1.0]
+    exact = solve(*given, stepper=ESDIRK4(1e-10, largest_step=1e-3)).values
+    result = solve(*given, stepper=stepper, estimate_error=True)
+    ratio = result.error_estimate / (result.values - exact).abs().amax(-1)
+    assert bool(((ratio > 0.4) & (ratio < 2.5)).all()), ratio
+
+
+def test_the_error_is_estimated_where_signals_limit_implicit_steps():
+    """Convection is explicit in implicit steps, half a cell a step at most."""
+    law = ConvectionDiffusion(Advection(5.0), Diffusion(0.1))
+    grid = CellGrid(0.0, 1.0, 40)
+    given = law, grid, (Periodic(), Periodic()), torch.sin(2 * torch.pi * grid.points), [0.1]
+    exact = solve(*given, stepper=SSPRK3(0.02)).values
+    result = solve(*given, stepper=TRBDF2(1e-2), estimate_error=True)
+    ratio = float(result.error_estimate / (result.values - exact).abs().max())
+    assert 0.4 < ratio < 2.5

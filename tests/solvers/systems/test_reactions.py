@@ -221,6 +221,17 @@ def test_few_active_cells_have_the_tolerance_that_all_would_have():
     assert float(result.imbalance.abs().max()) < 1e-12
 
 
+def test_the_error_is_estimated_where_data_limit_the_steps():
+    grid = CellGrid(0.0, 1.0, 20)
+    start = torch.ones(2, 20, dtype=torch.float64)
+    ends = Dirichlet(lambda t: 1.0 + 0.5 * np.sin(10.0 * t)), Neumann(flux=0.0)
+    given = brusselator(diffusivities=(0.02, 0.02)), grid, ends, start, [1.0]
+    exact = solve_system(*given, tolerance=1e-6).values
+    result = solve_system(*given, tolerance=1e-2, estimate_error=True)
+    ratio = result.error_estimate / (result.values - exact).abs().amax(-1)
+    assert bool(((ratio > 0.4) & (ratio < 2.5)).all()), ratio
+
+
 def test_steps_are_of_third_order():
     """Largest errors at fixed steps fall as h³, since a step and its halves are extrapolated."""
     errors, given = [], (brusselator(), CellGrid(0.0, 1.0, 20), (Neumann(flux=0.0),) * 2, bump(CellGrid(0.0, 1.0, 20)))
