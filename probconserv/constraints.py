@@ -6,6 +6,7 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 """
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -177,8 +178,9 @@ def integral(
     noise_variance: float | Float[Tensor, "*batch 1"] = 0.0,
     *,
     rule_variance: float | Float[Tensor, "*batch 1"] | None = None,
+    dim: int | None = None,
 ) -> LinearConstraint:
-    """The conservation law ∫ u dx = total, as one row of quadrature weights.
+    """The conservation law ∫ u dx = total, as one row of quadrature weights, or one row for each of several fields.
 
     Trapezoid rule on a ``NodeGrid`` and on points, cell sum on a ``CellGrid`` (the midpoint rule, if the field holds
     values at the centres); any number of axes, the field flattened in row-major order. For cells of unequal size give
@@ -189,10 +191,19 @@ def integral(
         total: Value of the integral ``(*batch,)``, from a closed form or from ``total_over_time``.
         noise_variance: σ², the variance of the total.
         rule_variance: Variance of the quadrature error, see ``LinearConstraint`` and ``quadrature_variance``.
+        dim: Axis of ``total`` that counts fields of a joint prediction, block by block in one vector: components, or
+            times. None for a single field.
     """
     total = as_tensor(total)
-    rows = quadrature_weights(domain).to(total.device)[..., None, :]
-    return LinearConstraint(rows, total[..., None], noise_variance, _axes_of(domain), rule_variance)
+    weights, axes = quadrature_weights(domain).to(total.device), _axes_of(domain)
+    if dim is None:
+        return LinearConstraint(weights[..., None, :], total[..., None], noise_variance, axes, rule_variance)
+    if not -total.ndim <= dim < total.ndim:
+        raise InvalidArgumentError(f"dim must be an axis of total, which has {total.ndim}, got {dim}.")
+    total = total.movedim(dim, -1)
+    blocks = torch.eye(total.shape[-1], dtype=torch.float64, device=total.device)
+    rows = (blocks[:, :, None] * weights[..., None, None, :]).flatten(-2)
+    return LinearConstraint(rows, total, noise_variance, axes and (total.shape[-1], *axes), rule_variance)
 
 
 def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"]) -> Float[Tensor, " k"]:
@@ -212,18 +223,9 @@ def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"])
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
-    """One conservation law for each of several fields, block by block in one vector: components, or joint times.
-
-    Args:
-        domain: Where each field lives; see ``integral``.
-        totals: Integral of each ``(*batch, blocks)``.
-    """
-    totals = as_tensor(totals)
-    weights = quadrature_weights(domain).to(totals.device)
-    blocks = torch.eye(totals.shape[-1], dtype=torch.float64, device=totals.device)
-    rows = blocks[:, :, None] * weights[..., None, None, :]
-    axes = _axes_of(domain)
-    return LinearConstraint(rows.flatten(-2), totals, shape=axes and (totals.shape[-1], *axes))
+    """The ``integral`` of release 0.3 for several fields; deprecated, it goes with 0.5."""
+    warnings.warn("Write integral(domain, totals, dim=-1).", DeprecationWarning, stacklevel=2)
+    return integral(domain, totals, dim=-1)
 
 
 def boundary_value(

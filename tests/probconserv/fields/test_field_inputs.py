@@ -15,7 +15,6 @@ from probconserv.calibration import displaced
 from probconserv.calibration.conformal import ConformalBand
 from probconserv.calibration.marginals import marginal_crps
 from probconserv.calibration.variance import variance_factor
-from probconserv.constraints import stacked_integrals
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import FieldLayout, block_means, condition_fields, level_totals, region_totals
 from probconserv.fields.laws import block_budgets
@@ -217,12 +216,12 @@ def test_joint_time_and_no_time_give_one_vector():
         assert torch.equal(layout.flatten(field), field.flatten(1))
 
 
-def test_points_run_through_channels_as_stacked_integrals_expect():
+def test_points_run_through_channels_as_integrals_of_several_fields_expect():
     grid = NodeGrid(0.0, 1.0, 6)
     fields = torch.rand(4, 2, 6, dtype=torch.float64)
     points = FieldLayout(channels=2, shape=(6,)).flatten(fields)
     # Sums of six numbers of order one.
-    assert float(stacked_integrals(grid, fields @ grid.weights).residual(points).abs().max()) <= 1e-15
+    assert float(integral(grid, fields @ grid.weights, dim=-1).residual(points).abs().max()) <= 1e-15
 
 
 def test_messages_of_layouts():

@@ -74,12 +74,17 @@ def test_several_components_have_several_totals():
     grid = NodeGrid(0.0, 1.0, 11)
     fields = torch.stack([grid.points, grid.points.square(), torch.ones(11).double()])
     totals = fields @ grid.weights
-    law = stacked_integrals(grid, totals)
+    law = integral(grid, totals, dim=-1)
     assert law.rows.shape == (3, 33)
     assert float(law.residual(fields.flatten()).abs().max()) <= 1e-15
     assert float(law.residual(torch.zeros(33)).abs().min()) > 0
     # Each row leaves the other components alone.
     assert int((law.rows != 0).sum()) == 33
+    law = integral(grid, totals[:, None].expand(3, 2), dim=0)
+    assert (law.rows.shape, law.b.shape) == ((3, 33), (2, 3))
+    assert torch.equal(law.b, totals.expand(2, 3))
+    with pytest.raises(InvalidArgumentError, match="dim must be an axis of total, which has 1, got 1"):
+        integral(grid, totals, dim=1)
 
 
 @pytest.mark.parametrize("side", ["first", "last"])
@@ -177,7 +182,8 @@ def test_arrays_serve_as_tensors():
     assert law.rows.dtype == law.b.dtype == law.noise.dtype == torch.float64
     assert torch.equal(law.residual(points[::-1]), torch.tensor([1.5]).double())
     assert boundary_value(points, np.ones(3), side="first").b.shape == (3, 1)
-    assert stacked_integrals(points, np.ones(2)).points == 10
+    with pytest.warns(DeprecationWarning, match=r"Write integral\(domain, totals, dim=-1\)"):
+        assert stacked_integrals(points, np.ones(2)).points == 10
     s = second_difference_variance(np.ones(5, dtype=np.float32))
     assert s.dtype == torch.float32
     assert torch.equal(smoothness(s.numpy()).noise, s.double())
@@ -289,6 +295,6 @@ def test_full_correlation_is_allowed_and_none_beyond(correlation):
 
 def test_rows_are_float64_and_exact_whatever_is_given():
     third = torch.full((3,), 1 / 3)
-    for law in (stacked_integrals(NodeGrid(0.0, 1.0, 5), third), smoothness(third)):
+    for law in (integral(NodeGrid(0.0, 1.0, 5), third, dim=-1), smoothness(third)):
         assert law.rows.dtype == law.b.dtype == torch.float64
-    assert torch.allclose(stacked_integrals(NodeGrid(0.0, 0.3, 4), third).rows.sum(-1), torch.full((3,), 0.3).double())
+    assert torch.allclose(integral(NodeGrid(0.0, 0.3, 4), third, dim=-1).rows.sum(-1), torch.full((3,), 0.3).double())
