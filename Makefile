@@ -42,7 +42,6 @@ docs: $(VENV)/.installed-docs
 documents: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.documents
 	$(BIN)/python -m docs.drawings
-	$(BIN)/python -m docs.gallery_drawings
 
 install: $(VENV)/.installed-dev
 

@@ -1,4 +1,4 @@
-"""Every tutorial as a notebook, made from its page.
+"""Every guide as a notebook, made from its page.
 
 A block of Python becomes a cell with the output that the page shows below it.
 Figures travel inside the notebook; links to other pages become their text,
@@ -14,7 +14,7 @@ from nbformat import NotebookNode, v4
 
 from docs.blocks import BLOCK
 
-TUTORIALS = Path(__file__).parent / "tutorials"
+GUIDES = Path(__file__).parent / "guides"
 INSTALL = """*To run this notebook: `pip install -e '.[experiments]'` in a
 clone of probconserv-boon, and `pip install jupyterlab` in the same environment.
 The cells run in order, without a network.*"""
@@ -24,10 +24,9 @@ _IMAGE = re.compile(r"!\[([^\]]*)\]\((?!http)([^)]+)\)")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!http)[^)]+\)")
 
 
-def tutorials() -> list[Path]:
+def guides() -> list[Path]:
     """The pages that become notebooks."""
-    pages = sorted(TUTORIALS.glob("*.md"))
-    return [page for page in pages if page.stem != "index"]
+    return sorted(GUIDES.glob("*.md"))
 
 
 def notebook(page: Path) -> NotebookNode:

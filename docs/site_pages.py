@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Link, Navigation, Section
 from mkdocs.structure.pages import Page
 
-from docs.notebooks import notebook, tutorials
+from docs.notebooks import guides, notebook
 from experiments.report.page import write_report
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,8 @@ PATTERNS = (
     "docs/figures/*.png",
     "docs/figures/*.gif",
     "docs/reference/**/*.md",
-    "docs/tutorials/*.md",
+    "docs/guides/*.md",
+    "docs/results/*.md",
     "experiments/report/figures/*.png",
     "experiments/results/**/*.csv",
 )
@@ -42,7 +43,7 @@ PATTERNS = (
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Puts the pages of ``docs`` under ``docs/``, beside those outside it.
 
-    Tutorials are there as notebooks, too.
+    Guides are there as notebooks, too.
 
     Args:
         files: What MkDocs found in ``docs`` and in the theme.
@@ -67,23 +68,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             page.relative_to(ROOT).with_suffix(".ipynb").as_posix(),
             content=nbformat.writes(notebook(page)),
         )
-        for page in tutorials()
+        for page in guides()
     ]
     return Files([*theme, *pages, *notebooks])
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Puts the link to its notebook below the title of a tutorial.
+    """Puts the link to its notebook below the title of a guide.
 
     Args:
         markdown: The page.
         page: Says which one it is.
 
     Returns:
-        The page, with a link if it is a tutorial.
+        The page, with a link if it is a guide.
     """
     source = ROOT / page.file.src_uri
-    if source not in tutorials():
+    if source not in guides():
         return markdown
     title, line_end, rest = markdown.partition("\n")
     file = f"({source.stem}.ipynb){{ download }}"

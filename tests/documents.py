@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 BOUNDARY_PAGE = DOCS / "boundary_conditions.md"
-TUTORIALS = DOCS / "tutorials"
+GUIDES = DOCS / "guides"
 OPTIONAL = ("neuralop", "xarray", "skfem", "huggingface_hub")
 """Packages that a page may show without every reader having them."""
 
@@ -32,9 +32,8 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    guides = ("boundary_conditions", "operators", "concepts", "which", "laws_and_walls", "other_tools")
-    single = [DOCS / f"{name}.md" for name in (*guides, "combined", "observations", "from_0_2_to_0_3")]
-    return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
+    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "baselines")]
+    return [*single, *sorted(GUIDES.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
 
 
 def run_python(page: Path, left_out: Sequence[str] = ()) -> dict[str, object]:

@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
-from docs.gallery_drawings import DRAWINGS
 from tests.documents import (
     DOCS,
+    GUIDES,
     ROOT,
-    TUTORIALS,
     agree,
     missing_packages,
     pages_with_output,
@@ -74,26 +72,6 @@ def test_code_fits_eighty_columns(page: Path) -> None:
     assert not [line for block in blocks for line in block.splitlines() if len(line) > 80]
 
 
-def test_names_that_moved_are_where_the_page_sends_them() -> None:
-    text = (DOCS / "from_0_2_to_0_3.md").read_text(encoding="utf-8")
-    moved = text.partition("| import it from |")[2].partition("\n\n")[0]
-    rows = [re.findall(r"`([\w.]+)`", row) for row in moved.splitlines() if "`" in row]
-    assert len(rows) > 5
-    for *names, module in rows:
-        assert all(hasattr(import_module(module), name) for name in names)
-
-
-def test_pictures_of_the_gallery_are_described_and_lead_to_code() -> None:
-    entries = (DOCS / "gallery.md").read_text(encoding="utf-8").split("\n### ")[1:]
-    shown = set()
-    for entry in entries:
-        (picture,) = re.findall(r"^!\[(.+)\]\((.+)\)$", entry, flags=re.MULTILINE)
-        assert len(picture[0]) > 40
-        assert re.search(r"(Code|Commands|Results): \[", entry), entry
-        shown.add(picture[1])
-    assert {f"figures/gallery-{name}.png" for name in DRAWINGS} == {name for name in shown if "gallery-" in name}
-
-
 def test_the_navigation_has_every_page_once() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     pages = re.findall(r"[\w./]+\.md", navigation)
@@ -101,26 +79,9 @@ def test_the_navigation_has_every_page_once() -> None:
     assert {page.relative_to(ROOT).as_posix() for page in DOCS.rglob("*.md")} <= set(pages)
 
 
-def test_every_figure_of_a_tutorial_is_drawn_by_it(run: Callable[[Path], dict]) -> None:
-    for page in sorted(TUTORIALS.glob("*.md")):
+def test_every_figure_of_a_guide_is_drawn_by_it(run: Callable[[Path], dict]) -> None:
+    for page in sorted(GUIDES.glob("*.md")):
         shown = set(re.findall(r"\(\.\./figures/(tutorial-[\w-]+\.png)\)", page.read_text(encoding="utf-8")))
         if shown:
             assert shown == {path.name for path in run(page)["folder"].glob("*.png")}
             assert all((DOCS / "figures" / name).is_file() for name in shown)
-
-
-def test_the_closed_form_of_the_new_law_is_a_weak_solution(run: Callable[[Path], dict]) -> None:
-    new_law = run(TUTORIALS / "new_law.md")
-    density, cars_before, rear = new_law["density"], new_law["cars_before"], new_law["rear"]
-    x = torch.linspace(0.0, 1.0, 2001, dtype=torch.float64)
-    inner = 0.5 * (x[1:] + x[:-1])
-    for time in (0.1, 0.3, 0.5):
-        contents = cars_before(time, x, 0.2).diff() * 2000
-        # Equal in every interval but that of the last car, since the density is linear in between.
-        assert ((contents - density(time, inner, 0.2)).abs() > 1e-9).sum() <= 2
-        assert float(cars_before(time, x, 0.2)[-1] - cars_before(time, x, 0.2)[0]) == pytest.approx(0.2, abs=1e-12)
-    t = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    position = rear(t, torch.tensor(0.2, dtype=torch.float64))
-    (speed,) = torch.autograd.grad(position, t)
-    behind_the_shock = float(density(0.4, position.detach() + 0.5 + 1e-9, 0.2))
-    assert float(speed) == pytest.approx(1 - behind_the_shock, abs=1e-6)  # Rankine–Hugoniot, nothing behind

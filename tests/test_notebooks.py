@@ -1,4 +1,4 @@
-"""A notebook of the site has the code, the output and the figures of its tutorial, and is valid."""
+"""A notebook of the site has the code, the output and the figures of its guide, and is valid."""
 
 import ast
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from docs.notebooks import notebook, tutorials
+from docs.notebooks import guides, notebook
 from tests.documents import ROOT, shown_output
 
 FENCED = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", tutorials(), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", guides(), ids=lambda page: page.stem)
 def test_cells_are_the_code_of_the_page(page: Path) -> None:
     made, text = notebook(page), page.read_text(encoding="utf-8")
     code = [cell for cell in made.cells if cell.cell_type == "code"]
@@ -29,7 +29,7 @@ def test_cells_are_the_code_of_the_page(page: Path) -> None:
     assert not any(re.search(r"\]\((?!http|attachment)", cell.source) for cell in prose)
 
 
-@pytest.mark.parametrize("page", tutorials(), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", guides(), ids=lambda page: page.stem)
 def test_a_notebook_says_first_what_it_needs_and_needs_no_more(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["experiments"]

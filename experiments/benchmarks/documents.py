@@ -34,7 +34,7 @@ def write(result: Mapping[str, Any], page: Path) -> None:
 
 def between_marks(page: Path, name: str, content: str) -> str:
     """The text of a document with new content between the marks of a benchmark."""
-    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/benchmarks.md -->"
+    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/speed.md -->"
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

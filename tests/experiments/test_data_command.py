@@ -14,7 +14,7 @@ from experiments import data_command as command
 from experiments.cli import main
 from solvers.data_files.files import load
 from solvers.problems.operator_problems import OPERATOR_PROBLEMS, load_samples, operator_samples
-from tests.documents import DOCS, run_python
+from tests.documents import GUIDES, run_python
 
 N = 7
 
@@ -176,9 +176,10 @@ def test_wrong_options_are_refused(words: tuple[str, ...], message: str, capsys:
 
 def test_the_page_runs_and_an_operator_takes_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page: dict[str, Any] = run_python(DOCS / "training_data.md")
-    for output, side in ((page["u"][:, :, 0], page["left"]), (page["u"][:, :, -1], page["right"])):
-        assert torch.equal(output, side.flatten(1, 2))
+    page: dict[str, Any] = run_python(GUIDES / "solvers.md")
+    left, right = page["data"][0]
+    assert torch.equal(page["u"][:, :, 0], left)
+    assert torch.equal(page["u"][:, :, -1], right)
     assert page["problem"].conductivities == (1.0, 100.0)
     assert torch.equal(page["predicted"][:, :, 0], page["outputs"][:, :, 0])
     assert page["solution"].imbalance.abs().max() < 1e-12

@@ -138,7 +138,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("name", "content", "message"),
     [
         ("update", b"", "page.md' needs the marks '<!-- update: written by"),
-        ("boon", b"", "--page docs/benchmarks.md -->' and '<!-- end of boon -->' once each"),
+        ("boon", b"", "--page docs/speed.md -->' and '<!-- end of boon -->' once each"),
         ("update", b"\xff", "page.md' cannot be read as a document"),
         ("another", b"", "--page needs the benchmark update, solver,"),
     ],
@@ -168,7 +168,7 @@ def test_the_result_is_printed_before_the_document_is_written(
 ) -> None:
     words = ("bench update --page", _copied_page(tmp_path))
     assert command(*words).status == 0
-    assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "speed.md").read_text(encoding="utf-8")
 
     def fail(*_: object) -> str:
         raise DataFileError("the disk is full.")
@@ -181,4 +181,4 @@ def test_the_result_is_printed_before_the_document_is_written(
 
 
 def _copied_page(folder: Path) -> Path:
-    return Path(shutil.copy(DOCS / "benchmarks.md", folder / "benchmarks.md"))
+    return Path(shutil.copy(DOCS / "speed.md", folder / "speed.md"))

@@ -80,7 +80,7 @@ def test_tested_intervals_are_those_of_the_page(problem: FieldProblem) -> None:
     assert len(problem.intervals) == 4
     assert float(problem.output_times[problem.times // 2]) == pytest.approx(problem.final_time / 2)
     assert float(problem.output_times[-1]) < problem.problem.final_time
-    page = (ROOT / "docs" / "combined.md").read_text(encoding="utf-8").replace("\\", "")
+    page = (ROOT / "docs" / "results" / "predictions.md").read_text(encoding="utf-8").replace("\\", "")
     first, *others = (f"[{low:g}, {high:g}]" for low, high in problem.intervals)
     assert f"{problem.problem.symbol} in {first} | {', '.join(others)} | {problem.final_time:g} |" in page
 

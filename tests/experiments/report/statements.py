@@ -5,9 +5,8 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from experiments.observations.downscaling import BEST, FIXER, METHODS
+from experiments.observations.downscaling import METHODS
 from experiments.records.release import released_results
 
 
@@ -41,17 +40,10 @@ def percent(value: float) -> str:
 
 def downscaling() -> list[str]:
     name, case = "downscaling", "factor-4"
-    rmse = {method: mean(name, case, method, "RMSE") for method in ("additive", "update-shrunk", "update-low-rank")}
-    ridge, both = ("update-shrunk", "ridge"), ("ridge", "ridge-update")
+    before, after = (mean(name, case, method, "RMSE") for method in ("additive", "update-shrunk"))
     return [
-        f"from {rmse['additive']:.2f} K to {rmse['update-shrunk']:.2f} K",
-        f"alone reach {rmse['update-low-rank']:.2f} K",
-        f"difference {with_error(name, case, ridge, 'RMSE', 4).lstrip('+')} K",
-        f"better by {with_error(name, case, ridge, 'CRPS', 4).lstrip('+')} K",
-        f"log-likelihood by {-paired(name, case, ridge, 'LL').mean():.2f}",
-        f"gains {with_error(name, case, both, 'RMSE', 4).lstrip('+')} K",
-        f"hold {percent(mean(name, case, 'update-shrunk', 'coverage90'))} of the test years, those of the layers "
-        f"{percent(mean(name, case, 'additive', 'coverage90'))}",
+        f"from {before:.2f} K to {after:.2f} K",
+        f"{with_error(name, case, ('ridge', 'ridge-update'), 'RMSE', 4).lstrip('+')} K",
     ]
 
 
@@ -69,27 +61,12 @@ def newey_west(values: pd.Series, lags: int = 8) -> float:
 
 
 def years() -> list[str]:
-    rmse, crps, ll, held = (by_method("downscaling", "factor-4", s) for s in ("RMSE", "CRPS", "LL", "coverage90"))
+    """How much larger standard errors are that respect the correlation of years."""
     methods = [method.key for method in METHODS if method.black_box]
-    off, loss = (score["update-shrunk"] - score["ridge"] for score in (rmse, crps))
-    correlation = [rmse[key].autocorr(1) for key in methods]
     kinds = ("RMSE", "CRPS", "LL", "coverage50", "coverage90")
     every = [by_method("downscaling", "factor-4", kind)[key] for kind in kinds for key in methods]
     larger = [newey_west(each) / (each.std() / len(each) ** 0.5) for each in every]
-    ends = [100 * held[key].iloc[years].mean() for key in (BEST, FIXER) for years in (slice(20), slice(40, 60))]
-    assert newey_west(rmse["ridge"] - rmse["ridge-update"]) == pytest.approx(0.0002, abs=5e-5)
-    return [
-        f"a correlation of {min(correlation):.2f} to {max(correlation):.2f}",
-        f"are {min(larger):.1f} to {max(larger):.1f} times as large",
-        f"± {newey_west(off):.4f} K by Newey–West",
-        f"0.0005 K (± {newey_west(loss):.4f} K)",
-        f"0.04 (± {newey_west(ll['update-shrunk'] - ll['ridge']):.2f})",
-        f"is higher by {off.iloc[:20].mean():.4f} K in 2040–59 and by {off.iloc[20:40].mean():.4f} K in 2060–79",
-        f"and lower by {-off.iloc[40:].mean():.4f} K in 2080–99",
-        f"is higher by {loss.iloc[:30].mean():.4f} K in the first half",
-        f"and by {loss.iloc[30:].mean():.4f} K in the second",
-        "from {:.1f} % in 2040–59 to {:.1f} % in 2080–99, and from {:.1f} % to {:.1f} %".format(*ends),
-    ]
+    return [f"are {min(larger):.1f} to {max(larger):.1f} times as large"]
 
 
 ADVECTION = "advection-calibration"
@@ -153,21 +130,12 @@ def many_parameters() -> list[str]:
     def ahead(case: str) -> float:
         return 100 * (1 - mean(name, case, "ours", "energy") / min(mean(name, case, each, "energy") for each in rivals))
 
-    def moments(method: str) -> str:
-        errors = (mean(name, "values-2", method, score) for score in ("mean_error", "deviation_error"))
-        first, second = (f"{error:.1e}" for error in errors)
-        return f"{first}, {second} and {mean(name, 'values-2', method, 'frechet'):.2f}"
-
     many, with_total = ([ahead(f"{kind}-{count}") for count in (10, 20)] for kind in ("values", "values-total"))
     covered = [mean(name, f"values{kind}-{m}", "ours", "coverage90") for kind in ("", "-total") for m in (2, 5, 10, 20)]
     assert {f"{each:.0f}" for each in many} == {"19"}
     assert 0.86 <= min(covered) < max(covered) <= 0.895
     return [
         f"by {many[0]:.0f} % of the best of them, with the total by {with_total[0]:.0f} to {with_total[1]:.0f} %",
-        f"ahead by {ahead('values-5'):.0f} % (1.8 standard errors), with the total by {ahead('values-total-5'):.0f} %",
-        f"{moments('ours')} for ours, {moments('training-fields')} for the search, "
-        f"{moments('smoother')} for the smoother",
-        f"{moments('truth')} for true draws",
     ]
 
 
@@ -177,9 +145,8 @@ def rounded(value: float) -> str:
 
 
 STATEMENTS: dict[str, tuple[Callable[[], list[str]], ...]] = {
-    "fields": (downscaling, years),
-    "out_of_range": (out_of_range,),
-    "calibration": (calibration,),
-    "generation": (many_parameters, without_flow),
+    "results/predictions": (downscaling, years),
+    "results/out_of_range": (out_of_range, calibration),
+    "guides/generated_fields": (many_parameters, without_flow),
 }
 """What makes sentences of a page from the scores per function."""

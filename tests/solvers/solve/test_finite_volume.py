@@ -224,7 +224,7 @@ def test_orders_on_the_documented_grids(case: OrderCase):
     errors = [case.error(size) for size in case.sizes]
     orders = observed_orders(errors)
     assert sum(orders) / len(orders) >= case.required, orders
-    page = (DOCS / "solver_orders.md").read_text(encoding="utf-8")
+    page = (DOCS / "speed.md").read_text(encoding="utf-8")
     (row,) = (line.split(" | ") for line in page.splitlines() if line.startswith(f"| {case.name} |"))
     assert row[1] == ", ".join(map(str, case.sizes))
     assert errors == pytest.approx([float(error) for error in row[2].split(", ")], rel=0.1), "the page is stale"
