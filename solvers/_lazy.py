@@ -64,12 +64,12 @@ Until 0.5 every package above the module gives them, too, with a deprecation.
 
 REMOVED: dict[str, str] = {
     "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
-    "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/tutorials/own_flow.md.",
+    "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/guides/generated_fields.md.",
     "probconserv.surrogates.flow.ResidualFieldVelocity": "Take any module on fields as the velocity.",
     "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",
-    "probconserv.tools.ExactField": "Build the field around the network as in docs/other_tools.md.",
-    "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/other_tools.md.",
-    "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/other_tools.md.",
+    "probconserv.tools.ExactField": "Build the field around the network as in docs/guides/other_tools.md.",
+    "probconserv.tools.boundary_flux": "Assemble the row with scikit-fem as in docs/guides/other_tools.md.",
+    "probconserv.tools.mesh_total": "Assemble the row with scikit-fem as in docs/guides/other_tools.md.",
     "probconserv.training.process_group": "Start the processes with torchrun; train joins them itself.",
     "solvers.LinearSolver": "Pass a function of matrix and right-hand sides as solver of solve_steady.",
     "solvers.Preconditioner": "Pass a function of the matrix as preconditioner of ConjugateGradients.",
