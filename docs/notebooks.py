@@ -19,6 +19,8 @@ INSTALL = """*To run this notebook: `pip install -e '.[experiments]'` in a
 clone of probconserv-boon, and `pip install jupyterlab` in the same environment.
 The cells run in order, without a network.*"""
 """The cell after the first."""
+OTHER_PACKAGES = ("fields", "other_tools")
+"""Guides to other packages; not everybody has these."""
 
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?!http)([^)]+)\)")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!http)[^)]+\)")
@@ -26,7 +28,8 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!http)[^)]+\)")
 
 def guides() -> list[Path]:
     """The pages that become notebooks."""
-    return sorted(GUIDES.glob("*.md"))
+    pages = sorted(GUIDES.glob("*.md"))
+    return [page for page in pages if page.stem not in OTHER_PACKAGES]
 
 
 def notebook(page: Path) -> NotebookNode:
