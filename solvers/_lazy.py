@@ -30,7 +30,7 @@ RENAMED: dict[str, str] = {
         inequalities.truncated: Truncated   law_evidence: Evidence evidence
         nonlinear.mode: condition_nonlinear nonlinear_mode NonlinearMode   nonlinear.projection: project
         posterior: Posterior   prediction: Prediction   rollout.diagnosis: Diagnosis RolloutBand
-        rollout.rollout: Rollout Trajectory   rollout.run: RolloutState   sampling: draw   surrogates.anp: ANPConfig
+        rollout.rollout: Rollout   rollout.run: RolloutState Trajectory   sampling: draw   surrogates.anp: ANPConfig
         surrogates.fitting: FitOptions FunctionSet LearntLaw
         surrogates.flow: conditioned eci KarhunenLoeve Latent pcfm ResidualVelocity SamplingOptions twisted
         unconstrained   surrogates.flow.observations: DrawnFields   surrogates.flow.particles: Draws Particles

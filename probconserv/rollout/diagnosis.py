@@ -1,24 +1,17 @@
 """What validation trajectories say of a rollout: whether its law helps, and bands that hold with a probability."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probconserv.calibration.conformal import conformal_rank
-from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
+from probconserv.rollout.run import RolloutState, Run, Trajectory, totals_of
 from probconserv.rollout.step_update import StepUpdate
 from probconserv.rollout.walls import integrated
-
-if TYPE_CHECKING:
-    from probconserv.rollout.rollout import Rollout, Trajectory
-    from probconserv.rollout.run import RolloutState
-    from probconserv.rollout.walls import Walls
-
 
 _NO_TRUST = 1e12  # variance of a law that does harm, relative to that of the operator in a step
 
@@ -126,32 +119,31 @@ class RolloutBand:
 
 
 def diagnose(
-    rollout: "Rollout",
-    fields: Tensor,
-    times: Tensor,
-    walls: "Walls",
+    run: Run,
+    states: Sequence[RolloutState],
+    following: Iterator[RolloutState],
+    operator: Callable[..., Tensor],
     inputs: tuple[Tensor, ...],
-    breakpoints: Sequence[float],
 ) -> Diagnosis:
-    """See ``Rollout.diagnose``."""
-    states, lead = _states(rollout, fields, times)
-    run = rollout.run(states[0], times, walls, breakpoints, exact=True)
-    mean, errors, free = run.weights / run.weights.sum(), [], states[0].field
-    for step, (under_law, after) in enumerate(zip(rollout.follow(run, states[0], inputs), states[1:], strict=True)):
+    """See ``Rollout.diagnose``: true states, those that follow from the first under the law, and the operator alone."""
+    mean, errors, free, lead = run.weights / run.weights.sum(), [], states[0].field, states[0].total.ndim - 1
+    for step, (under_law, after) in enumerate(zip(following, states[1:], strict=True)):
         given = [part.select(lead, step) for part in inputs]
-        alone = rollout.totals_of(rollout.operator(states[step].field, *given)) - after.total
-        free = rollout.operator(free, *given)
-        of_totals = [under_law.total - after.total, rollout.totals_of(free) - after.total, alone]
+        single = operator(states[step].field, *given)
+        free = operator(free, *given)
+        alone, freely = (totals_of(field, run.weights, run.conserved) - after.total for field in (single, free))
+        of_totals = [under_law.total - after.total, freely, alone]
         of_fields = [integrated((field - after.field).square(), mean) for field in (free, under_law.field)]
         moved = run.moved(under_law.changed) if under_law.moved is None else under_law.moved
         errors.append([*(error.square() for error in of_totals), *of_fields, moved.square()])
-    law, operator, single, field, corrected, moved = (_root_mean(list(parts)) for parts in zip(*errors, strict=True))
+    law, alone, single, field, corrected, moved = (_root_mean(list(parts)) for parts in zip(*errors, strict=True))
+    fields = torch.stack([state.field for state in states], dim=lead)
     centred = fields - fields.mean(dim=list(range(lead + 1)), keepdim=True)
     return Diagnosis(
         steps=len(states) - 1,
-        conserved=tuple(range(fields.shape[lead + 1])) if rollout.conserved is None else rollout.conserved,
+        conserved=tuple(range(fields.shape[lead + 1])) if run.conserved is None else run.conserved,
         law_error=law,
-        operator_error=operator,
+        operator_error=alone,
         step_error=single,
         field_error=field,
         corrected_error=corrected,
@@ -161,34 +153,17 @@ def diagnose(
 
 
 def fit_band(
-    rollout: "Rollout",
-    fields: Tensor,
-    times: Tensor,
-    walls: "Walls",
-    inputs: tuple[Tensor, ...],
-    level: float,
-    breakpoints: Sequence[float],
+    states: Sequence[RolloutState], result: Trajectory, level: float, bounds: Inequality | None
 ) -> RolloutBand:
-    """See ``Rollout.fit_band``."""
-    states, lead = _states(rollout, fields, times)
-    result = rollout(states[0], times, walls, *inputs, breakpoints=breakpoints)
+    """See ``Rollout.fit_band``: true states and the rollout from the first."""
+    lead = states[0].total.ndim - 1
+    fields = torch.stack([state.field for state in states], dim=lead)
     totals = torch.stack([state.total for state in states], dim=lead)
     errors = [(result.fields - fields).abs(), (result.totals - totals).abs()]
     each = [error.flatten(0, lead - 1) for error in errors]
     rank = conformal_rank(len(each[0]), 1, level)
     widths = [error.kthvalue(rank, dim=0).values for error in each]
-    return RolloutBand(level=level, fields=widths[0], totals=widths[1], bounds=rollout.bounds)
-
-
-def _states(rollout: "Rollout", fields: Tensor, times: Tensor) -> tuple[list["RolloutState"], int]:
-    """True states at all times, and the number of batch axes."""
-    lead = fields.ndim - rollout.grid.dimension - 2
-    if lead < 1 or fields.shape[lead] != len(times):
-        raise InvalidArgumentError(
-            f"fields must be validation trajectories (*batch, {len(times)}, c, *space), at all times and with at least "
-            f"one batch axis, got {tuple(fields.shape)}."
-        )
-    return [rollout.state_of(part) for part in fields.unbind(dim=lead)], lead
+    return RolloutBand(level=level, fields=widths[0], totals=widths[1], bounds=bounds)
 
 
 def _root_mean(squares: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,29 +23,12 @@ from probconserv.inequalities.bounds import Bounds
 from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.learned_response import LearnedResponse, ResponseOfField
-from probconserv.rollout.run import RolloutState, Run, totals_of
+from probconserv.rollout.run import RolloutState, Run, Trajectory, totals_of
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
 from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
-
-
-class Trajectory(NamedTuple):
-    """A rollout.
-
-    Attributes:
-        fields: u at the start and after every step ``(*batch, t, c, *space)``.
-        totals: M at the same times ``(*batch, t, k)``, float64.
-        moved: How far law and bounds moved the field in every step, root mean square over the domain, 0 at the start
-            ``(*batch, t, c)``.
-        state: The last state.
-    """
-
-    fields: Tensor
-    totals: Tensor
-    moved: Tensor
-    state: RolloutState
 
 
 class Rollout(nn.Module):
@@ -223,7 +206,9 @@ class Rollout(nn.Module):
             Errors of both over all steps, the horizon that counts; its text says what they mean.
         """
         with torch.no_grad():
-            return diagnose(self, fields, times, walls, inputs, breakpoints)
+            states = self._states(fields, times)
+            run = self.run(states[0], times, walls, breakpoints, exact=True)
+            return diagnose(run, states, self.follow(run, states[0], inputs), self.operator, inputs)
 
     def fit_band(
         self,
@@ -241,7 +226,19 @@ class Rollout(nn.Module):
         whole field does so less often. For bands of fields see ``fit_band`` of a prediction, ``kind="field"``.
         """
         with torch.no_grad():
-            return fit_band(self, fields, times, walls, inputs, level, breakpoints)
+            states = self._states(fields, times)
+            result = self(states[0], times, walls, *inputs, breakpoints=breakpoints)
+            return fit_band(states, result, level, self.bounds)
+
+    def _states(self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"]) -> list[RolloutState]:
+        """True states of validation functions at all times."""
+        lead = fields.ndim - self.grid.dimension - 2
+        if lead < 1 or fields.shape[lead] != len(times):
+            raise InvalidArgumentError(
+                f"fields must be validation trajectories (*batch, {len(times)}, c, *space), at all times and with at "
+                f"least one batch axis, got {tuple(fields.shape)}."
+            )
+        return [self.state_of(part) for part in fields.unbind(dim=lead)]
 
     def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
         """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""

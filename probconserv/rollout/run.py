@@ -40,6 +40,23 @@ class RolloutState(NamedTuple):
     moved: Tensor | None = None
 
 
+class Trajectory(NamedTuple):
+    """A rollout.
+
+    Attributes:
+        fields: u at the start and after every step ``(*batch, t, c, *space)``.
+        totals: M at the same times ``(*batch, t, k)``, float64.
+        moved: How far law and bounds moved the field in every step, root mean square over the domain, 0 at the start
+            ``(*batch, t, c)``.
+        state: The last state.
+    """
+
+    fields: Tensor
+    totals: Tensor
+    moved: Tensor
+    state: RolloutState
+
+
 def totals_of(
     field: Float[Tensor, "..."], weights: Float[Tensor, "*space"], conserved: tuple[int, ...] | None
 ) -> Tensor:
