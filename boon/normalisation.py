@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real
-from boon.conditions.functionals import Boundary, read
+from boon.conditions.functionals import Boundary
 from boon.domain import positions
 from boon.errors import InvalidArgumentError
 from boon.fno import FNO
@@ -161,7 +161,7 @@ class Normalised(nn.Module):
         data = []
         for side, values in zip(boundary.sides, boundary.data, strict=True):
             scale = self.output_scale.to(torch.float64).view(-1, *[1] * (values.ndim - 2))
-            data.append((values - read(side, mean)) / scale)
+            data.append((values - side.read(mean)) / scale)
         return replace(boundary, data=tuple(data))
 
 

@@ -1,24 +1,18 @@
-"""Scores: relative L2 error and boundary error of predicted fields, and how an operator amplifies noise."""
+"""Scores of predicted fields: relative L2 error and boundary error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from boon._tensors.values import check_real
-from boon.conditions.discretisation import check_conditions, conditions_of
-from boon.conditions.functionals import DIFFERENCES, Boundary
+from boon.conditions.functionals import Boundary
 from boon.errors import InvalidArgumentError
-from solvers import Neumann, Robin
 
 _SMALL = 0.1
 """Of the root mean square of a field: what terms of a residual have at least in a loss."""
-_SLOPES = torch.tensor(
-    [[*DIFFERENCES[order, False], *[0.0] * (4 - order)] for order in (1, 2, 3, 4)], dtype=torch.float64
-)
-"""One-sided differences of order 1 to 4 at the first of five nodes with distance 1, a row each."""
 
 
 @dataclass(frozen=True)
@@ -123,101 +117,6 @@ def relative_residual(
     size = field.square().mean(dim=(0, *range(2, u.ndim)), keepdim=True).sqrt()
     terms = residuals(torch.maximum(field.abs(), _SMALL * size), boundary)
     return _ratio(_of_all_sides(pairs)[0], _of_all_sides(terms)[1]).to(u.dtype)
-
-
-def slope_error(
-    u: Float[Tensor, "batch channels *space"],
-    truth: Float[Tensor, "batch channels *space"],
-    conditions: Sequence[object],
-    orders: Sequence[int] = (1, 2, 3, 4),
-) -> Float[Tensor, ""]:
-    """Mean over p of ‖D_p u − D_p u*‖₂ / ‖D_p u*‖₂ at all sides where a gradient takes part in the condition.
-
-    D_p is the one-sided difference of order p. A correction makes one of them right and leaves the others, and so the
-    slope of the field between the nodes, to the operator: add a tenth of this to a relative L2 error, and they agree.
-    Slopes count as at least a tenth of the root mean square of those inside, since at an insulated side they vanish.
-
-    Args:
-        u: Predicted fields.
-        truth: True fields.
-        conditions: Those of ``BOON``: a side counts where any part of it is ``Neumann`` or ``Robin``.
-        orders: The p.
-
-    Returns:
-        A number, differentiable, in the dtype of u; 0 without such a side.
-
-    Raises:
-        InvalidArgumentError: If an order is none of 1 to 4, the shapes differ, an axis has fewer than five nodes, or
-            the fields are no tensors of real floating-point numbers.
-    """
-    check_real(u)
-    check_real(truth)
-    wanted = [
-        (2 + axis, last)
-        for axis, pair in enumerate(check_conditions(conditions))
-        for last, side in enumerate(pair or ())
-        if any(isinstance(part, Neumann | Robin) for part in conditions_of(side))
-    ]
-    nodes = _SLOPES.shape[1]
-    if u.shape != truth.shape or any(u.shape[dim] < nodes for dim, _ in wanted):
-        raise InvalidArgumentError(
-            f"slope_error needs two fields of one shape with at least {nodes} nodes along an axis, got "
-            f"{tuple(u.shape)} and {tuple(truth.shape)}."
-        )
-    if not orders or not {*orders} <= {1, 2, 3, 4}:
-        raise InvalidArgumentError(f"orders must be among 1, 2, 3, 4, got {tuple(orders)}.")
-    if not wanted:
-        return u.new_zeros(())
-    stencils = _SLOPES[[order - 1 for order in orders]].mT.to(u.device)
-    pairs = torch.stack([(u - truth).to(torch.float64), truth.to(torch.float64)])
-    slopes, inside = [], []
-    for dim, last in wanted:
-        along, intervals = pairs.movedim(1 + dim, -1), u.shape[dim] - 1
-        beside = along[..., -nodes:].flip(-1) if last else along[..., :nodes]
-        slopes.append((beside @ stencils).flatten(1, -2) * intervals)
-        inside.append(along[1].diff(dim=-1).square().mean().sqrt() * intervals)
-    missed, size = torch.cat(slopes, dim=1).square().mean(dim=1).sqrt()
-    least = _SMALL * torch.stack(inside).square().mean().sqrt()
-    return (missed / torch.maximum(size, least).clamp(min=torch.finfo(torch.float64).tiny)).mean().to(u.dtype)
-
-
-def noise_gain(
-    operator: Callable[[Tensor], Tensor],
-    a: Float[Tensor, "batch channels *space"],
-    noise: float = 1e-4,
-    draws: int = 4,
-    generator: Generator | None = None,
-) -> float:
-    """Response to white noise δ: the root mean square of N(a + δ) − N(a) over that of δ, dimensionless.
-
-    For small noise it is ‖J‖/√n_out, J the Jacobian of one sample in the Frobenius norm, n_out the size of its output.
-    An operator that differentiates has a gain that grows with the number of nodes; a sound one has one that does not.
-
-    Args:
-        operator: The operator as a function of its input field alone: ``lambda a: operator(a, boundary)``.
-        a: Input fields.
-        noise: Standard deviation of δ relative to the root mean square of a.
-        draws: Number of fields δ.
-        generator: Source of the random numbers; None means torch's global one.
-
-    Raises:
-        InvalidArgumentError: If the noise is not positive, there are no draws, or a is zero everywhere.
-    """
-    check_real(a)
-    size = a.detach().square().mean().sqrt()
-    if not (noise > 0 and draws >= 1 and bool(size > 0)):
-        raise InvalidArgumentError(
-            f"noise_gain needs noise > 0, at least one draw and a field that is not zero, got noise={noise}, "
-            f"draws={draws} and a field of root mean square {float(size):.3g}."
-        )
-    with torch.no_grad():
-        before, response, given = operator(a), [], []
-        for _ in range(draws):
-            delta = noise * size * torch.randn(a.shape, generator=generator, dtype=a.dtype).to(a.device)
-            disturbed = a + delta
-            response.append((operator(disturbed) - before).double().square().mean())
-            given.append((disturbed - a).double().square().mean())  # in half precision less than delta, or none
-        return float((torch.stack(response).sum() / torch.stack(given).sum()).sqrt())
 
 
 def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:

@@ -39,10 +39,10 @@ RENAMED: dict[str, str] = {
         training.distributed: first_before_others launched Ranks say_once   training.loop: pushforward random_seed
     """,
     "boon": """
-        conditions.functionals: Boundary prescribe   cosine: CosineConfig CosineFNO
+        conditions.functionals: Boundary prescribe
         errors: BoonError=LibraryError DataFileError IncompatibleCornersError InvalidArgumentError LibraryError
         MissingBoundaryError SingularKernelError StoredOperatorError=DataFileError TooManyModesError
-        TrainedWeightsWarning   scores: BoundaryError noise_gain slope_error   storage: Operator
+        TrainedWeightsWarning   scores: BoundaryError   storage: Operator
         transforms: DomainFourier FourierTransform NodeFourier
     """,
     "solvers": """
@@ -63,6 +63,10 @@ Until 0.5 every package above the module gives them, too, with a deprecation.
 """
 
 REMOVED: dict[str, str] = {
+    "boon.CosineConfig": "Let an FNO predict changes, FNOConfig(increment=...), and train it by probconserv.Emulator.",
+    "boon.CosineFNO": "Let an FNO predict changes, FNOConfig(increment=...), and train it by probconserv.Emulator.",
+    "boon.noise_gain": "Write (N(a + noise) - N(a)).norm() / noise.norm().",
+    "boon.slope_error": "Take BOON.with_residual in the loss, and boundary_error of another order as a score.",
     "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
     "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/guides/generated_fields.md.",
     "probconserv.surrogates.flow.ResidualFieldVelocity": "Take any module on fields as the velocity.",

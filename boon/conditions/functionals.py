@@ -216,13 +216,6 @@ def functional(
     return Functional(axis=axis, last=last, weights=(first, *others), cells=cells)
 
 
-def read(
-    side: Functional | Varying, u: Float[Tensor, "batch channels *space"]
-) -> Float[Tensor, "batch channels *face"]:
-    """B u on a side, in float64."""
-    return side.read(u)
-
-
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
     """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their dtype."""
     weights = side.weights[1:] if inner else side.weights
@@ -297,7 +290,7 @@ def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Bo
     ]
     return Boundary(
         functionals=tuple(_without(other, side.axis) for other, _ in earlier),
-        data=tuple(read(_without(side, other.axis), data) for other, data in earlier),
+        data=tuple(_without(side, other.axis).read(data) for other, data in earlier),
         periodic=tuple(axis - (axis > side.axis) for axis in boundary.periodic),
     )
 

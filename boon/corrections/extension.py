@@ -18,9 +18,8 @@ smooth field's residual is of fourth order in that length, and is taken by the b
 increments fields that meet B u = g are left as they are, see ``ExtensionStep``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isfinite, log, prod
 from typing import Any, ClassVar
 
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
-from boon.conditions.functionals import STENCILS, Boundary, Functional, read
+from boon.conditions.functionals import STENCILS, Boundary, Functional
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
@@ -41,7 +40,6 @@ from boon.spectral import along_axis
 from boon.transforms import DomainFourier
 from solvers.recording import are_readable, is_transformed
 
-Read = Callable[[Functional | Varying, Tensor], Tensor]
 _DEGREE = 3
 _GRIDS = 64  # axes, with their sides and nodes, that a step remembers
 
@@ -80,15 +78,7 @@ class SmoothExtension(Correction):
         return self.reach == 0
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        reads = partial(read_smoothly, reach=self.reach) if self.reach else read
-        return extension_step(conditions, channels, self.length, reads, self.floor)
-
-
-def extension_step(
-    conditions: Sequence[AxisCondition], channels: int, length: float, reads: Read, floor: float = 0.0
-) -> "ExtensionStep":
-    """The step for conditions; see ``ExtensionStep``."""
-    return ExtensionStep(len(sides(conditions)) + len(periodic_axes(conditions)), channels, length, reads, floor)
+        return ExtensionStep(self, len(sides(conditions)) + len(periodic_axes(conditions)), channels)
 
 
 def check_length(owner: str, length: float, floor: float = 0.0) -> None:
@@ -103,19 +93,17 @@ class ExtensionStep(Step):
     """``extend`` along every axis, with the lengths as parameters.
 
     Args:
+        options: Initial length, reach and floor.
         count: Number of sides that are not periodic plus number of periodic axes.
         channels: Channels of the fields; 1 uses the same lengths for all channels.
-        length: Initial ℓ as a fraction of the length of the axis.
-        reads: What is read of a field on a side, from the functional and the field.
-        floor: Smallest ℓ in units of the distance between nodes.
     """
 
     of_increments = False
 
-    def __init__(self, count: int, channels: int, length: float, reads: Read = read, floor: float = 0.0) -> None:
+    def __init__(self, options: SmoothExtension, count: int, channels: int) -> None:
         super().__init__()
-        self.reads, self.floor = reads, floor
-        self.log_length = nn.Parameter(torch.full((count, channels), log(length)))
+        self.options = options
+        self.log_length = nn.Parameter(torch.full((count, channels), log(options.length)))
         self._made: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
@@ -124,10 +112,10 @@ class ExtensionStep(Step):
             with torch.autocast(u.device.type, enabled=False):
                 return self(u, boundary)
         lengths = self.log_length.to(torch.float64).exp()
-        if self.floor:
+        if self.options.floor:
             axes = (*(side.axis for side in boundary.sides), *boundary.periodic)
             counts = [intervals(u.shape[2 + axis], boundary.cells) for axis in axes]
-            lengths = torch.maximum(lengths, self.floor / lengths.new_tensor(counts)[:, None])
+            lengths = torch.maximum(lengths, self.options.floor / lengths.new_tensor(counts)[:, None])
         if boundary.varying:
             u = self._extend_varying(u, boundary, lengths)
         for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
@@ -157,10 +145,11 @@ class ExtensionStep(Step):
         extension in every step: errors at walls then grow by a third a step. There the residual by differences counts
         where it is the smaller one, and none where the two differ in sign, so that fields that meet B u = g stay.
         """
-        residual = data - self.reads(side, u)
+        reach = self.options.reach
+        residual = data - (read_smoothly(side, u, reach) if reach else side.read(u))
         if not self.of_increments:
             return residual
-        exact = data - read(side, u)
+        exact = data - side.read(u)
         smaller = torch.where(exact.abs() < residual.abs(), exact, residual)
         return torch.where(exact * residual > 0, smaller, 0.0)
 
@@ -273,8 +262,8 @@ def read_smoothly(side: Functional | Varying, u: Float[Tensor, "batch channels *
     if isinstance(side, Varying):
         return side.value(u) + side.b * smooth_derivative(side, u, reach, side.gradient)
     if side.is_value:
-        return read(side, u)
-    return read(_value_part(side), u) + smooth_derivative(side, u, reach, side.weights)
+        return side.read(u)
+    return _value_part(side).read(u) + smooth_derivative(side, u, reach, side.weights)
 
 
 def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weights: tuple[float, ...]) -> Tensor:

@@ -12,14 +12,15 @@ import boon
 from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, relative_l2
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional, prescribe
-from boon.corrections.lifting import lift as lift_polynomials
 from boon.domain import domain_of
-from boon.scores import relative_residual, slope_error
+from boon.scores import relative_residual
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, PrincipalComponents
 from experiments.boundary.baselines.layout import Layout, Sensors
 from experiments.boundary.baselines.pca import blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
+from experiments.boundary.lifting import lift as lift_polynomials
+from experiments.boundary.slopes import slope_error
 from experiments.errors import InvalidArgumentError
 
 
@@ -35,7 +36,7 @@ class Treatment:
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none. Under a correction u
             is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
-        slopes: λ of a further term λ · ``boon.scores.slope_error`` of the loss; 0 for none.
+        slopes: λ of a further term λ · ``slope_error`` of the loss; 0 for none.
     """
 
     architecture: Architecture = field(default_factory=FourierOperator)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtension, boundary_error
-from boon.conditions.functionals import read
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
 from boon.errors import InvalidArgumentError
@@ -184,13 +183,13 @@ def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():
     u = torch.randn(2, 3, 8, 9, dtype=torch.float64)
     conditions = [(Robin(2.0, 0.3), Neumann()), (Dirichlet(), Robin(-1.0, 0.2))]
     sides = BOON(nn.Identity(), conditions).discretise(u, [(0.0, 0.0), (0.0, 0.0)])
-    of_solution = replace(sides, data=tuple(read(side, u) for side in sides.functionals))
+    of_solution = replace(sides, data=tuple(side.read(u) for side in sides.functionals))
     hidden = HiddenConditions(2, 3, 5).double()
     nn.init.normal_(hidden.bias)
     for layer, boundary in enumerate(hidden(of_solution)):
         image = torch.einsum("wc,bcij->bwij", hidden.weight[layer, 0], u) + hidden.bias[layer, 0, :, :, None]
         for side, data in zip(sides.functionals, boundary.data, strict=True):
-            assert torch.allclose(data, read(side, image), atol=1e-12)
+            assert torch.allclose(data, side.read(image), atol=1e-12)
 
 
 @pytest.mark.parametrize("operator", [FNO(FNOConfig()), nn.Identity()])

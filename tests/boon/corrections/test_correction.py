@@ -9,13 +9,13 @@ from torch.func import functional_call
 
 from boon import BOON, FNO, FNOConfig, Prescription, SmoothExtension
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, read, set_nodes
+from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, set_nodes
 from boon.corrections.correction import Correction
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import ONE_OF_A_KIND
+from tests.boon.cases import ONE_OF_A_KIND, nodes_on
 
 
 def field(*shape, seed=0):
@@ -23,7 +23,7 @@ def field(*shape, seed=0):
 
 
 def corrected(u, conditions, lengths=None, values=None, order=2):
-    boundary = discretise(conditions, lengths or (1.0,) * len(conditions), values, u, order)
+    boundary = discretise(conditions, nodes_on(*(lengths or [1.0] * len(conditions))), values, u, order)
     return prescribe(u, boundary), boundary
 
 
@@ -61,13 +61,13 @@ def test_corners_of_two_neumann_axes_hold_when_the_data_come_from_one_field():
     u, source = field(2, 1, 7, 8), field(2, 1, 7, 8, seed=1)
     sides = [(Neumann(), Robin(1.0, 1.0)), (Robin(2.0, -1.0), Neumann())]
     zero = [(0.0, 0.0), (0.0, 0.0)]
-    functionals = discretise(sides, (1.0, 2.0), zero, u, 2).functionals
-    data = {(side.axis, side.last): read(side, source) for side in functionals}
+    functionals = discretise(sides, nodes_on(1.0, 2.0), zero, u, 2).functionals
+    data = {(side.axis, side.last): side.read(source) for side in functionals}
     values = [(data[0, False], data[0, True]), (data[1, False], data[1, True])]
     result, boundary = corrected(u, sides, (1.0, 2.0), values)
     for side, kept in zip(boundary.functionals, boundary.data, strict=True):
         assert torch.allclose(kept, data[side.axis, side.last], atol=1e-12)
-        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-12)
+        assert torch.allclose(side.read(result), data[side.axis, side.last], atol=1e-12)
 
 
 def test_dirichlet_wins_over_neumann_at_the_corner_whatever_the_order_of_axes():
@@ -75,7 +75,7 @@ def test_dirichlet_wins_over_neumann_at_the_corner_whatever_the_order_of_axes():
     result, boundary = corrected(u, [(Neumann(5.0), Neumann(5.0)), (Dirichlet(1.0), Dirichlet(2.0))])
     assert (result[..., 0] == 1.0).all()
     assert (result[..., -1] == 2.0).all()
-    gradient = read(boundary.functionals[2], result)
+    gradient = boundary.functionals[2].read(result)
     assert boundary.functionals[2].axis == 0
     assert torch.allclose(gradient[..., 1:-1], torch.full((1, 1, 5), 5.0, dtype=torch.float64), atol=1e-12)
     assert gradient[..., 0].item() == pytest.approx(0.0, abs=1e-12)  # along a constant side the gradient is 0
@@ -115,7 +115,7 @@ def test_residuals_and_their_scales_in_float64_whatever_the_field(axis):
     turned = field(2, 2, 6, 7).float()
     u, order = (turned, slice(None)) if axis == 0 else (turned.mT.contiguous(), slice(None, None, -1))
     conditions, lengths = [(Neumann(0.25), Dirichlet(-0.5)), (Periodic(), Periodic())], (1.0, 2.0)
-    boundary = discretise(conditions[order], lengths[order], None, u, 1)
+    boundary = discretise(conditions[order], nodes_on(*lengths[order]), None, u, 1)
     wide = turned.double()
     (value, value_scale), (slope, slope_scale), (gap, gap_scale) = residuals(u, boundary)
     assert torch.allclose(value, wide[:, :, -1] + 0.5, rtol=1e-14, atol=0)
@@ -128,10 +128,10 @@ def test_residuals_and_their_scales_in_float64_whatever_the_field(axis):
 
 def test_float32_fields_are_prescribed_in_float64_and_set_in_float32():
     u = field(2, 2, 6, 7, 5).float()
-    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
+    boundary = discretise(SIDES, nodes_on(1.0, 2.0, 0.5), None, u, 3)
     assert torch.equal(prescribe(u, boundary), prescribe(u.double(), boundary).float())
     assert set_nodes(u, boundary).dtype == torch.float32
-    assert read(boundary.functionals[1], u).dtype == torch.float64
+    assert boundary.functionals[1].read(u).dtype == torch.float64
 
 
 @pytest.mark.parametrize("before", [(), (4,)])
@@ -158,7 +158,7 @@ def test_dirichlet_values_hold_to_the_last_bit_beside_derivatives(seed):
 
 def test_the_tolerance_of_corners_is_relative_to_the_values():
     sides = [(Dirichlet(1000.0), Neumann(0.0)), (Dirichlet(1000.5), Neumann(0.0))]
-    raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], (1.0, 1.0), None, field(1, 1, 6, 7), 2)
+    raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], nodes_on(1.0, 1.0), None, field(1, 1, 6, 7), 2)
     other = functional(sides[1][0], axis=1, last=False, spacing=1.0, order=2)
     both = Boundary(
         functionals=(raw.functionals[0], other), data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64))

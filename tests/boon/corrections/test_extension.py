@@ -13,7 +13,7 @@ from linear_operator.operators import DenseLinearOperator
 
 from boon import BOON, FNO, ChannelBOON, FNOConfig, Normalised, Part, boundary_error
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import functional, read
+from boon.conditions.functionals import functional
 from boon.corrections.extension import (
     ExtensionStep,
     SmoothExtension,
@@ -62,7 +62,7 @@ def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pai
     data = torch.cat([part.flatten() for part in boundary.data])
     prior = MultivariateNormal(u[0, 0], DenseLinearOperator(covariance))
     expected = condition(prior, LinearConstraint(rows, data)).mean
-    step = ExtensionStep(2, 1, length).double()
+    step = ExtensionStep(SmoothExtension(length=length, reach=0.0), 2, 1).double()
     with torch.no_grad():
         step.log_length.fill_(math.log(length))  # it was made in float32
     assert torch.allclose(step(u, boundary)[0, 0], expected, rtol=0, atol=1e-9)
@@ -72,7 +72,7 @@ def test_residual_spreads_evenly_at_periodic_ends():
     u = torch.zeros(1, 1, 21, dtype=torch.float64)
     u[..., 0] = 1.0
     boundary = discretise([(Periodic(), Periodic())], nodes_on(1.0), None, u, 1)
-    result = ExtensionStep(1, 1, 0.1).double()(u, boundary)
+    result = ExtensionStep(SmoothExtension(length=0.1, reach=0.0), 1, 1).double()(u, boundary)
     change = (result - u)[0, 0]
     assert result[0, 0, 0].item() == pytest.approx(result[0, 0, -1].item(), abs=1e-14)
     assert torch.allclose(change, -change.flip(0), atol=1e-14)
@@ -85,12 +85,12 @@ def test_a_later_axis_does_not_break_an_earlier_one(first, second, seed):
     source, u = torch.randn(2, 2, 1, 9, 11, dtype=torch.float64, generator=generator)
     bare = [tuple(_without_value(side) for side in pair) for pair in (first, second)]
     sides = discretise(bare, nodes_on(1.0, 1.0), [(0.0, 0.0), (0.0, 0.0)], u, 2).functionals
-    data = {(side.axis, side.last): read(side, source) for side in sides}
+    data = {(side.axis, side.last): side.read(source) for side in sides}
     values = [(data[axis, False], data[axis, True]) for axis in range(2)]
     boundary = discretise(bare, nodes_on(1.0, 1.0), values, u, 2)
-    result = ExtensionStep(4, 1, 0.1).double()(u, boundary)
+    result = ExtensionStep(SmoothExtension(length=0.1, reach=0.0), 4, 1).double()(u, boundary)
     for side in boundary.functionals:
-        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-9)
+        assert torch.allclose(side.read(result), data[side.axis, side.last], atol=1e-9)
 
 
 def _without_value(side):

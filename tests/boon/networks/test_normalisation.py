@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from boon import BOON, FNO, FNOConfig, Normalised, boundary_error, load, save
-from boon.conditions.functionals import read
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import interpolate
@@ -100,10 +99,10 @@ def test_hidden_conditions_are_those_of_the_normalised_field():
     a, u = fields()
     normalised = Normalised.fit(nn.Identity(), a, u)
     of_field = BOON(nn.Identity(), [(Robin(2.0, 0.3, 0.0), Dirichlet(0.0))]).discretise(u)
-    boundary = replace(of_field, data=tuple(read(side, u) for side in of_field.functionals))
+    boundary = replace(of_field, data=tuple(side.read(u) for side in of_field.functionals))
     inside = (u - normalised.restore(torch.zeros_like(u))) / normalised.output_scale
     for side, values in zip(boundary.functionals, normalised.inside(boundary, (17,)).data, strict=True):
-        assert torch.allclose(values, read(side, inside), atol=1e-11)
+        assert torch.allclose(values, side.read(inside), atol=1e-11)
 
 
 @settings(deadline=None, max_examples=25)

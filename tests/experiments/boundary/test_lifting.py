@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import read
-from boon.corrections.lifting import lift, polynomial_columns
 from boon.errors import SingularKernelError
+from experiments.boundary.lifting import lift, polynomial_columns
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import nodes_on
 
@@ -31,7 +30,7 @@ def test_columns_are_polynomials_of_the_lowest_powers_that_carry_one_datum_each(
     x = torch.linspace(0, 1, 30, dtype=torch.float64)
     span = torch.stack([x**power for power in powers], 1)
     assert torch.allclose(span @ torch.linalg.lstsq(span, columns).solution, columns, atol=1e-12)
-    carried = torch.stack([read(side, columns.mT[:, None])[:, 0] for side in sides])
+    carried = torch.stack([side.read(columns.mT[:, None])[:, 0] for side in sides])
     assert torch.allclose(carried, torch.eye(2, dtype=torch.float64), atol=1e-11)
 
 
@@ -58,10 +57,10 @@ def test_lifted_fields_meet_their_conditions(conditions):
     u, source = torch.randn(2, 2, 2, *shape, dtype=torch.float64)
     values = [None if isinstance(pair[0], Periodic) else (0.0, 0.0) for pair in conditions]
     boundary = discretise(conditions, nodes_on(*[1.0] * len(shape)), values, u, 2)
-    boundary = replace(boundary, data=tuple(read(side, source) for side in boundary.functionals))  # fit at corners
+    boundary = replace(boundary, data=tuple(side.read(source) for side in boundary.functionals))  # fit at corners
     result = lift(u, boundary)
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
-        assert torch.allclose(read(side, result), data, atol=1e-11)
+        assert torch.allclose(side.read(result), data, atol=1e-11)
 
 
 def test_conditions_that_are_one():

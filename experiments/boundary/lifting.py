@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.tables import cached_table
-from boon.conditions.functionals import Boundary, Functional, read
+from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.extension import extend, functional_row
 from boon.errors import SingularKernelError
 
@@ -28,7 +28,7 @@ def lift(u: Tensor, boundary: Boundary) -> Tensor:
     """Adds the polynomials of the residual, one axis after the other; periodic axes are not changed."""
     for axis, numbers in boundary.by_axis().items():
         sides = tuple(boundary.functionals[index] for index in numbers)
-        missing = [boundary.data[index] - read(side, u) for index, side in zip(numbers, sides, strict=True)]
+        missing = [boundary.data[index] - side.read(u) for index, side in zip(numbers, sides, strict=True)]
         columns = polynomial_columns(sides, u.shape[2 + axis]).to(u.device)
         u = extend(u, columns[None], torch.stack(missing, dim=2 + axis), axis)
     return u
