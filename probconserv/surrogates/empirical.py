@@ -270,15 +270,16 @@ def _gaussian(posteriors: list[Posterior], batch: torch.Size, dtype: torch.dtype
         apart = ((each.centres - each.mean) * each.weights.sqrt()[:, None]).mT
         root = torch.cat([each.root, apart], dim=1)  # and one with no more columns than rows
         roots.append(root if root.shape[1] <= root.shape[0] else torch.linalg.qr(root.mT, mode="r")[1].mT)
-    width = max(root.shape[1] for root in roots)
-    covariance = _covariance([pad(root, (0, width - root.shape[1])) for root in roots], posteriors, batch)
+    covariance = _covariance(roots, posteriors, batch)
     mean = torch.stack([each.mean for each in posteriors]).reshape(*batch, -1)
     return FieldGaussian(mean.to(dtype), covariance.to(dtype))
 
 
 def _covariance(roots: list[Tensor], posteriors: list[Posterior], batch: Sequence[int]) -> LinearOperator:
-    """Root Rootᵀ + D ``(*batch, q, q)``."""
-    root, independent = torch.stack(roots), torch.stack([each.independent for each in posteriors])
+    """Root Rootᵀ + D ``(*batch, q, q)``; of functions with fewer columns the missing ones are zero."""
+    width = max(root.shape[1] for root in roots)
+    root = torch.stack([pad(root, (0, width - root.shape[1])) for root in roots])
+    independent = torch.stack([each.independent for each in posteriors])
     low_rank = RootLinearOperator(root.reshape(*batch, *root.shape[1:]))
     return PsdSumLinearOperator(low_rank, DiagLinearOperator(independent.reshape(*batch, independent.shape[-1])))
 

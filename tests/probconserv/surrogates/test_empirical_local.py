@@ -125,6 +125,22 @@ def test_every_query_has_a_law_of_its_own():
         assert torch.allclose(together.variance[entry], alone.variance, atol=1e-10)
 
 
+def test_fields_with_neighbourhoods_of_different_sizes_are_predicted_together():
+    functions, truths = waves(50), waves(4, seed=2)
+    contexts = [observed(truth, 4, seed) for seed, truth in enumerate(truths)]
+    context = Context(
+        *(torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values")),
+        noise_variance=torch.stack([each.noise for each in contexts]),
+    )
+    query = at_time(0.2, 61)  # more points than functions, whose number is the rank of the covariance
+    process = EmpiricalGP(functions, (TIMES, PLACES), 0.6, effective=12)
+    together = process.predict(context, Query(query.points.expand(4, -1, -1)))
+    for entry, each in enumerate(contexts):
+        alone = process.predict(each, query)
+        assert torch.allclose(together.mean[entry], alone.mean, atol=1e-10)
+        assert torch.allclose(together.variance[entry], alone.variance, atol=1e-10)
+
+
 def test_values_at_which_no_two_functions_differ_carry_no_weight():
     functions = waves(40)
     functions[:, :, 0] = 0.0
