@@ -111,7 +111,7 @@ def search(asked: Asked) -> Tensor:
     fields = functions[:, case.member.wanted].flatten(1)
 
     def draws(data: Observed, width: float, slack: float | None, stream: int, points: slice) -> Tensor:
-        missed = _seen(case, functions, data.context) - data.context.values  # (training, functions, M)
+        missed = functions_at(case, functions, data.context) - data.context.values  # (training, functions, M)
         likelihood = -0.5 * (missed / width).square().sum(dim=-1)
         if slack is not None:
             likelihood = likelihood - 0.5 * (data.law.residual(fields[:, None])[..., 0] / slack).square()
@@ -138,7 +138,7 @@ def smoother(asked: Asked) -> Tensor:
     assert context.noise is not None
     for number in range(len(observed.truth)):
         one = Context(context.points[[number]], context.values[[number]])
-        seen = _seen(case, functions, one)[:, 0]
+        seen = functions_at(case, functions, one)[:, 0]
         apart, deviation = (part - part.mean(dim=0) for part in (seen, fields))
         noise = context.noise[number]
         covariance = apart.mT @ apart / (len(seen) - 1) + noise.diag()
@@ -312,7 +312,7 @@ def _independent(draws: Tensor) -> Normal:
     return Normal(draws, (draws.std(dim=0) + SPREAD).expand_as(draws))
 
 
-def _seen(case: Case, functions: Tensor, context: Context) -> Tensor:
+def functions_at(case: Case, functions: Tensor, context: Context) -> Tensor:
     """Functions at observed points, which are points of theirs: ``(training, functions, M)``."""
     index = torch.zeros(context.values.shape, dtype=torch.int64)
     for axis, coordinates in enumerate(case.axes):

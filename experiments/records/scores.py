@@ -79,6 +79,7 @@ SCORES: dict[str, Score] = {
     "draws_coverage50": _neither("draws cover 50 %", "fraction of the truth between the quartiles of such draws"),
     "draws_coverage90": _neither("draws cover 90 %", "the same for 90 %"),
     "energy": Score(heading="energy", meaning="energy score"),
+    "Brier": Score(heading="Brier", meaning="(probability − outcome)², of the mass in a region above a threshold"),
     "shock": Score(heading="front error", meaning="mean absolute error of the front in samples"),
     "spread": _neither("front std", "standard deviation of the front in samples"),
     "shockless": _neither("no front", "fraction of samples without a front, left out of both"),
