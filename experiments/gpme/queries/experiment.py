@@ -96,7 +96,11 @@ class QueryLawExperiment(Experiment):
         """Networks of the functions of seed 0, whatever functions are asked for."""
         preset = context.options.preset
         if method.missing:
-            return [Training(key=method.key, label=method.label, folder="", config="", data_version=0, missing=method.missing)]
+            return [
+                Training(
+                    key=method.key, label=method.label, folder="", config="", data_version=0, missing=method.missing
+                )
+            ]
         return [
             window_training(case, preset) if name == "windows" else network_training(name, case.base, 0, preset)
             for name in method.networks
@@ -112,9 +116,7 @@ class QueryLawExperiment(Experiment):
             train_process(training, next(base for base in bases if base.member == training.config.member), 0, context)
 
     @override
-    def score(
-        self, case: QueryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
-    ) -> Arrays:
+    def score(self, case: QueryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         draws, observed, milliseconds = drawn(case, method, seed, weights)
         truth, positive = observed.truth, observed.truth > POSITIVE
         lower, upper = scores.interval_of_samples(draws, 0.9)
@@ -151,22 +153,22 @@ class QueryLawExperiment(Experiment):
     def overview(self, cases: Sequence[QueryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
         """CRPS and Brier score over the number of windows, a line per rival."""
         own = {case.key: case.laws for case in cases if case.rows is windows and not (case.error or case.empty)}
-        means = records.set_index(["score", "method", "case"])["mean"]
+        means = records.set_index(["score", "method", "case"])["mean"].sort_index()
         if len(own) < 2:
             return {}
+        present = means.index.droplevel("case")
         figure, axes = plots.panels(2, "Laws known only with the query", share_y=False, width=1.15)
         labels = {method.key: method for method in METHODS}
         for panel, score in zip(axes, ("CRPS", "Brier"), strict=True):
-            for key in (key for key in DRAWN if (score, key) in means.index):
-                values, method = means[score, key].reindex(own), labels[key]
+            for key in (key for key in DRAWN if (score, key) in present):
+                values, method = means.xs((score, key)).reindex(list(own)), labels[key]
                 thick = 2.4 if key == OURS else 1.2
                 panel.plot(
                     list(own.values()), values, "o-", ms=4, lw=thick, color=method.style.colour, label=method.label
                 )
-            panel.set(xlabel="window masses known with the query", ylabel=score, xscale="log", yscale="log")
+            panel.set(xlabel="window masses known with the query", ylabel=score, xscale="log")
+            panel.set_yscale("log" if (means[score] > 0).all() else "linear")
             panel.set_xticks(list(own.values()), [str(count) for count in own.values()])
             panel.minorticks_off()
         plots.legend_below(figure, *axes)
         return {"over-laws": figure}
-
-

@@ -3,8 +3,8 @@
 no law        the local EmpiricalGP from the values alone, and the neural process
 identity      its draws taken to the nearest fields that meet the laws, in the identity's metric
 HardC         the mean taken there, the variances kept (Hansen et al. 2023)
-told          the laws are given as observations: to a search among the functions, to the ensemble smoother ES-MDA, to the
-              weights of the local EmpiricalGP, as inputs to a network trained on windows
+told          the laws are observations: of a search among the functions, of the ensemble smoother ES-MDA, in the
+              weights of the local EmpiricalGP; or inputs of a network trained on windows
 update        the prediction conditioned on the laws, by its own covariance
 u ≥ 0         draws of another row taken to the nearest fields under the laws that are not negative
 """
@@ -159,8 +159,8 @@ def _search(
     fields = functions[:, case.base.member.wanted].flatten(1)
     missed = functions_at(case.base, functions, observed.context) - observed.context.values  # (training, queries, M)
     off = torch.einsum("fn,qkn->fqk", fields, law.rows) - law.b
-    likelihood = -0.5 * sum((each / width).square().sum(dim=-1) for each, width in zip((missed, off), settings))
-    chosen = torch.multinomial(likelihood.mT.softmax(dim=-1), case.base.sizes.draws, True, generator=generator)
+    likelihood = (missed / settings[0]).square().sum(dim=-1) + (off / settings[1]).square().sum(dim=-1)
+    chosen = torch.multinomial((-0.5 * likelihood.mT).softmax(dim=-1), case.base.sizes.draws, True, generator=generator)
     return fields[chosen].movedim(1, 0)
 
 
@@ -238,11 +238,7 @@ def _moved(generator: Generator, draws: Tensor, law: LinearConstraint) -> Tensor
 
 
 def bounded(draws: Tensor, law: LinearConstraint, *, alike: bool = False) -> Tensor:
-    """Draws taken to the nearest fields under the laws that are not negative, in the metric of their variances.
-
-    Args:
-        alike: Whether all points count alike in the metric.
-    """
+    """Draws taken to the nearest non-negative fields under the laws, in the metric of their variances or alike."""
 
     def of_query(u: Tensor, one: LinearConstraint) -> Tensor:
         around = _alike(u) if alike else Normal(u, (u.std(dim=0) + SPREAD).expand_as(u))

@@ -48,6 +48,8 @@ class WindowConfig:
 class WindowNetwork(nn.Module):
     """From values and window masses to mean, factors and deviations of the field at the cells."""
 
+    x: Tensor
+
     def __init__(self, cells: int, width: int, layers: int, rank: int) -> None:
         super().__init__()
         self.register_buffer("x", (torch.arange(cells) + 0.5) / cells, persistent=False)
@@ -131,7 +133,7 @@ def train_network(training: Training, case: QueryCase, context: RunContext) -> N
     base, grid = case.base, case.base.member.grid
     functions, unseen = (base.functions(split, 0) for split in ("training", "validation"))
     torch.manual_seed(config.training.seed)
-    model = WindowNetwork(*grid.shape, config.width, config.layers, config.rank)
+    model = WindowNetwork(len(grid.axes[0]), config.width, config.layers, config.rank)
 
     def batch(chosen: Tensor, count: int, generator: Generator) -> tuple[tuple[Tensor, ...], Tensor]:
         seen = observe(chosen, base.axes, config.points, base.member.noise, generator)
@@ -190,5 +192,3 @@ def validation_curve(file: Path) -> dict[str, Tensor]:
     history = read_weights(file, KIND).notes["history"]
     curves = [[entry[f"CRPS, {count} windows"] for count in COUNTS] for entry in history]
     return {"curve_steps": torch.tensor([entry["step"] for entry in history]), "curve": torch.tensor(curves)}
-
-

@@ -44,7 +44,9 @@ def test_windows_average_over_their_widths_and_rays_over_their_lengths() -> None
     assert bool(touched.all()), "a ray goes from side to side"
     linear = torch.einsum("rxy,xy->r", plane, x[:, None] + 2 * y)
     middles = [(row > 0).nonzero().double().add(0.5).div(64) for row in plane]
-    ends = torch.stack([0.5 * (points.amin(0) + points.amax(0)) @ torch.tensor([1.0, 2.0]).double() for points in middles])
+    ends = torch.stack(
+        [0.5 * (points.amin(0) + points.amax(0)) @ torch.tensor([1.0, 2.0]).double() for points in middles]
+    )
     assert float((linear - ends).abs().max()) < 2 * 3 / 64, "the mean of a linear field is that of the middle"
 
 
@@ -129,7 +131,9 @@ def test_a_run_trains_the_network_scores_and_draws(tmp_path: Path, monkeypatch: 
     assert {"over-laws.png", "validation-windows-2.png"} <= files
 
 
-def test_the_smoother_is_left_out_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # noqa: ANN001
+def test_the_smoother_is_left_out_without_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(methods.importlib.util, "find_spec", lambda _: None)
     jobs = driver.plan(QueryLawExperiment(), RunContext(options=RunOptions(out=tmp_path)))
     assert not [job for job in jobs if "esmda" in job.method.key]
