@@ -38,9 +38,9 @@ from probconserv import (
     NonNegative,
     condition,
     from_samples,
-    project_uniformly,
     scores,
 )
+from probconserv.baselines import project_uniformly
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 
