@@ -196,10 +196,10 @@ class Experiment(ABC):
         return ()
 
     def refuse_idle(self, options: RunOptions) -> None:
-        """Raises InvalidArgumentError if an option is given that plays no part here."""
+        """Raises InvalidArgumentError if an option is given that has no effect here."""
         given = (name for name in ("data", "files", "workers") if getattr(options, name) is not None)
         for option in (name for name in given if name not in self.takes()):
-            raise InvalidArgumentError(f"--{option} plays no part in {self.name}; leave it out.")
+            raise InvalidArgumentError(f"--{option} has no effect on {self.name}; remove it.")
 
     def title(self, cases: Sequence[Any]) -> str:
         """Title of the table: problem, sizes, what is reconstructed."""

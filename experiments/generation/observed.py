@@ -23,11 +23,11 @@ from typing_extensions import override
 from experiments import plots
 from experiments.experiment import Preset, RunContext, Stored
 from experiments.generation.cases import Case
+from experiments.generation.conditioning import ManyFields, OneField
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.methods import OURS, TOLD_METHODS, Method
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.scoring import drawn_by, frechet, outside
-from experiments.generation.told import ManyFields, OneField
 from experiments.records.record import TRUTH, Arrays
 from experiments.records.store import config_hash
 from experiments.storage import cached_arrays, writable_folder
@@ -41,7 +41,7 @@ POOL: Mapping[Preset, int] = {"smoke": 500, "laptop": 100_000, "paper": 1_000_00
 ENOUGH = 100.0
 """Effective number of solutions from which a posterior counts as known."""
 _POOL_SEED, _COEFFICIENTS, _OF_PRIOR, _REFERENCES = 9, 10, 8192, 1000
-_LEAST = 1e-6  # weight of a solution, relative to the largest, that plays no part
+_LEAST = 1e-6  # weight of a solution, relative to the largest, that is left out
 OF_POSTERIOR = ("mean_error", "deviation_error", "frechet", "effective_size")
 OF_FIELD = ("energy", "CRPS", "MSE", "coverage90", "outside", "draw_milliseconds")
 

@@ -13,7 +13,7 @@ from probconserv.training.loop import random_seed
 
 _GRID = 400  # parameters along every axis
 _PART = 256  # fields made at a time
-_LEAST = 1e-9  # weight of a parameter, relative to the largest, that plays no part
+_LEAST = 1e-9  # weight of a parameter, relative to the largest, that is left out
 
 
 @dataclass(frozen=True, kw_only=True)

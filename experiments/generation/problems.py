@@ -17,12 +17,12 @@ from torch import Tensor
 from experiments import media
 from experiments.generation import laws
 from experiments.generation.cases import RANDOM_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
+from experiments.generation.conditioning import Told
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.observed import ObservedExperiment
 from experiments.generation.posterior import Seen
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.studies import StepsStudy
-from experiments.generation.told import Told
 from probconserv import NonlinearLaw
 from solvers import CellGrid, Diffusion, Logistic, Neumann, solve
 from solvers.problems import exact

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from experiments.generation.cases import Case, Sizes
+from experiments.generation.conditioning import OneField
 from experiments.generation.problem import GenerationProblem
-from experiments.generation.told import OneField
 from experiments.generation.training import training_of
 from probconserv import FlowMatching, LinearConstraint
 from probconserv.nonlinear.projection import project

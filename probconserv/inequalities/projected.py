@@ -105,7 +105,7 @@ class Projected(Drawable):
     def project(self, fields: Tensor) -> Tensor:
         """What becomes of draws of the prior: fields ``(s, n)`` on law and inequalities, float64.
 
-        They are for the only batch entry, or one for every entry; the mean of the prior plays no part.
+        They are for the only batch entry, or one for every entry; the mean of the prior has no effect.
         """
         batched = bool(self.batch_shape) and self.batch_shape.numel() > 1
         stacked = fields.to(torch.float64).reshape(*([1] if batched else [len(fields)]), *self.prior.mean.shape)

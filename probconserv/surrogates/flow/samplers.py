@@ -150,7 +150,7 @@ def _refuse(options: SamplingOptions, sampler: str, *names: str) -> None:
     usual = SamplingOptions()
     for name in names:
         if getattr(options, name) != getattr(usual, name):
-            raise InvalidArgumentError(f"{name} plays no part in {sampler}; leave it out, or take another sampler.")
+            raise InvalidArgumentError(f"{name} has no effect on {sampler}; remove it, or take another sampler.")
 
 
 def _without_state(correct: Correction | None) -> StateCorrection | None:

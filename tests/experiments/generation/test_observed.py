@@ -12,11 +12,11 @@ from experiments import driver
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunOptions
 from experiments.generation import EXPERIMENTS
+from experiments.generation.conditioning import ManyFields, OneField, Told
 from experiments.generation.methods import TOLD_METHODS
 from experiments.generation.observed import posterior
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.problems import RANDOM_MEDIA
-from experiments.generation.told import ManyFields, OneField, Told
 from experiments.generation.training import training_of
 from experiments.generation.without_flow import gaussian_fields, likely_fields, smoothed_fields
 from probconserv import LinearConstraint, condition

@@ -405,8 +405,8 @@ def test_fields_as_coordinates_are_left_to_conditioned() -> None:
         (None, {}, "linear rows and bounds, not for NoneType"),
         (Monotone(), {}, "not for an order"),
         (LinearConstraint(UNIT[:1], torch.zeros(3, 1)), {}, "one law of all draws"),
-        (SEEN, {"local": True}, "local plays no part in twisted"),
-        (SEEN, {"resample": 2}, "resample plays no part in twisted"),
+        (SEEN, {"local": True}, "local has no effect on twisted"),
+        (SEEN, {"resample": 2}, "resample has no effect on twisted"),
     ],
 )
 def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Many fields of one problem, each with a law of its own: values with noise, and totals."""
+"""Many fields of one problem, each with its own law: values with noise, and totals."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +23,7 @@ TRIED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Told(Condition):
-    """What is told of a field.
+    """Observations, totals and bounds given for a field.
 
     Args:
         values: Number of values at random times and cells, with noise.
@@ -47,7 +47,7 @@ class Told(Condition):
         return True
 
     def law_of(self, u: Float[Tensor, "t x"], number: int) -> LinearConstraint | None:
-        """The law of field ``number``; None if nothing is told but the bounds."""
+        """The law of field ``number``; None if bounds alone are given."""
         if self.values > u.numel():
             raise InvalidArgumentError(f"values must be at most the {u.numel()} of a field, got {self.values}.")
         if not (self.values or self.totals):
@@ -67,7 +67,7 @@ class Told(Condition):
 
 @dataclass(frozen=True, kw_only=True)
 class OneField(Case):
-    """One of ``among`` true fields of a seed, and what is told of it."""
+    """One of ``among`` true fields of a seed, and what is given of it."""
 
     number: int
     among: int
@@ -90,13 +90,13 @@ class OneField(Case):
         return bounds if law is None else law & bounds
 
     def validation(self) -> list[Self]:
-        """Other fields of which as much is told, to choose settings on."""
+        """Other fields of which as much is given, to choose settings on."""
         return [replace(self, number=number, among=TRIED, seed=VALIDATION) for number in range(TRIED)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManyFields(Case):
-    """A problem whose true fields are all told of in one way."""
+    """A problem whose true fields are all given in one way."""
 
     fields: int
 
