@@ -258,3 +258,20 @@ def test_the_error_is_estimated_where_signals_limit_implicit_steps():
     result = solve(*given, stepper=TRBDF2(1e-2), estimate_error=True)
     ratio = float(result.error_estimate / (result.values - exact).abs().max())
     assert 0.4 < ratio < 2.5
+
+
+@pytest.mark.long
+def test_the_final_error_falls_as_the_square_of_the_steps_also_in_a_front():
+    """As docs/speed.md says of TRBDF2: tolerance^(2/3), and the estimate knows the front's few cells."""
+    grid, walls = CellGrid(0.0, 1.0, 200), (Neumann(flux=0.0), Neumann(flux=0.0))
+    given = Diffusion(1e-3), grid, walls, 1.0 * (grid.points < 0.1), [0.2]
+    source = lambda u, *_: 1e3 * u * (1.0 - u) * (u - 0.3)  # noqa: E731
+    exact = solve(*given, source=source, stepper=ESDIRK4(1e-9)).values
+    errors = []
+    for tolerance in (1e-4, 1e-5, 1e-6, 1e-7):
+        result = solve(*given, source=source, stepper=TRBDF2(tolerance), estimate_error=True)
+        errors.append(float((result.values - exact).abs().max()))
+        assert errors[-1] < 2.0 * float(result.error_estimate)
+    slopes = np.diff(np.log10(errors))
+    assert errors[0] > 50 * 1e-4
+    assert ((slopes > -0.9) & (slopes < -0.5)).all(), errors
