@@ -116,9 +116,10 @@ def local(asked: Asked, *, told: bool) -> Predicted:
 @lru_cache
 def _local_settings(case: QueryCase, told: bool) -> tuple[float, float | None]:
     validation = part_of(case.observed("validation", 0), slice(VALIDATED))
-    given = (validation.context, validation.query, validation.truth, BANDWIDTHS, EFFECTIVE)
+    given = (validation.context, validation.query, validation.truth)
     model = EmpiricalGP(case.base.functions("training", 0), case.base.axes)
-    model.fit(*given, law=validation.law if told else None)
+    law = validation.law if told else None
+    model.fit(validation=given, bandwidths=BANDWIDTHS, effective=EFFECTIVE, law=law)
     return model.bandwidth, model.effective
 
 
