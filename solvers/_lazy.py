@@ -82,7 +82,7 @@ REMOVED: dict[str, str] = {
     "solvers.WENO": "Take MUSCL(), the default, on more cells.",
     "solvers.power": "max(u, 0.0) ** m is compiled as well.",
 }
-"""Public names that only release 0.3 has, and what to use instead."""
+"""Public names that only release 0.3 has, there and in the packages above, and what to use instead."""
 
 
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -101,14 +101,16 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     imports = [line for line in ast.parse(stub).body if isinstance(line, ast.ImportFrom)]
     modules = {name.name: str(line.module) for line in imports for name in line.names}
     former = renamed_names(package)
+    removed = {old.rpartition(".")[2]: text for old, text in REMOVED.items() if old.startswith(f"{package}.")}
     namespace = vars(sys.modules[package])
 
     def load(name: str) -> Any:
-        old = f"{package}.{name}"
         if name in former and name not in modules:
             return _renamed(package, name, *former[name])
-        if old in REMOVED:  # an AttributeError would lose its text in ``from package import name``
-            raise ImportError(f"{old} left the library with release 0.4: {REMOVED[old]} Release 0.3 has it.")
+        if name in removed:  # an AttributeError would lose its text in ``from package import name``
+            raise ImportError(
+                f"{package}.{name} left the library with release 0.4: {removed[name]} Release 0.3 has it."
+            )
         try:
             if name in modules:
                 namespace[name] = getattr(importlib.import_module(modules[name]), name)
