@@ -1,7 +1,8 @@
-"""One figure of a whole experiment from its records: a method per row for a few cases, a line per method for many.
+"""One figure of a whole experiment from its records: a method per row for a few cases, a case per row for many.
 
-Blue is better than the reference by more than both standard errors, red worse, grey neither; the reference is black.
-The title says who is closest, and where.
+Methods per row: blue is better than the reference by more than both standard errors, red worse, grey neither; the
+reference is black. Cases that are values of one parameter are joined by lines, others are not. The title says who is
+closest, and where.
 """
 
 import re
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_box
+from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, legend_below, open_box
 from experiments.records.description import Description, title
 from experiments.records.record import TRUTH, beyond_errors
 from experiments.records.scores import SCORES, Better, Score
@@ -48,7 +49,7 @@ def draw_overview(described: Description, records: pd.DataFrame) -> Figure | Non
         figure = _dots(described, values, errors)
         figure.supxlabel(score.heading, fontsize=TEXT)
     else:
-        figure = _lines(described, values, frame.get(COVERAGE), score)
+        figure = _many(described, values, errors, frame.get(COVERAGE), score)
     figure.suptitle(conclusion(described, values, score), fontsize=11)
     return figure
 
@@ -100,38 +101,54 @@ def _finish(panel: Axes, values: pd.Series, title: str) -> None:
         panel.locator_params(axis="x", nbins=4)
 
 
-def _lines(described: Description, values: pd.Series, coverage: pd.Series | None, score: Score) -> Figure:
-    """The score over the reference's, and coverage where it was scored, over the cases."""
-    table = values.unstack("method").reindex(_in_order(described, list(values.index.unique("case"))))
+def _many(
+    described: Description, values: pd.Series, errors: pd.Series, coverage: pd.Series | None, score: Score
+) -> Figure:
+    """The score over the reference's, and coverage where it was scored, of every case."""
+    cases = list(values.index.unique("case"))
+    numbered = _by_parameter(described, cases)
+    table = values.unstack("method").reindex(numbered or cases)
     references = pd.Series({case: values.get((case, described.references.get(case)), np.nan) for case in table.index})
     relative = table.div(references, axis=0).dropna(axis=1, how="all")
     kept = _kept(described, relative)
-    count = 1 if coverage is None else 2
-    figure = Figure(figsize=(WIDTH, 2.4 + 1.6 * count), layout="constrained")
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    colours = dict(zip([key for key in kept if key not in set(described.references.values())], _LINES, strict=False))
-    _curves(panels[0], relative[kept], colours, described)
-    shown = relative[kept].to_numpy()
-    if np.nanmax(shown) > _LOGARITHMIC * np.nanmin(shown):
-        panels[0].set(yscale="log")
-    else:
-        panels[0].set_ylim(bottom=0.0)
-    panels[0].set_title(f"{score.heading} / that of the reference", fontsize=TEXT)
+    shown = {f"{score.heading} / that of the reference": relative[kept]}
+    deviations = [errors.unstack("method").reindex(table.index).div(references, axis=0).reindex(columns=kept)]
     if coverage is not None:
-        _curves(panels[1], coverage.unstack("method").reindex(table.index)[kept], colours, described)
-        panels[1].axhline(0.9, color=GREY, lw=1.0)
-        panels[1].set(ylim=(0, 1.03))
-        panels[1].set_title("truth inside the 90 % band", fontsize=TEXT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=TEXT)
+        shown["truth inside the 90 % band"] = coverage.unstack("method").reindex(table.index)[kept]
+        deviations.append(0.0 * deviations[0])
+    others = [key for key in kept if key not in set(described.references.values())]
+    colours = dict(zip(others, _LINES, strict=False))
+    size = (WIDTH, 2.4 + 1.6 * len(shown)) if numbered else (WIDTH, (0.1 + 0.06 * len(kept)) * len(cases) + 1.7)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = {"nrows": len(shown), "sharex": True} if numbered else {"ncols": len(shown), "sharey": True}
+    panels = figure.subplots(**grid, squeeze=False).ravel()
+    for panel, (heading, entries), deviation in zip(panels, shown.items(), deviations, strict=True):
+        draw = _curves if numbered else _rows
+        draw(panel, entries, deviation, colours, described)
+        panel.set_title(heading, fontsize=TEXT)
+    axis = "y" if numbered else "x"
+    _scale(panels[0], axis, relative[kept].to_numpy())
+    if coverage is not None:
+        (panels[1].axhline if numbered else panels[1].axvline)(0.9, color=GREY, lw=1.0)
+        lowest = float(np.nanmin(shown["truth inside the 90 % band"].to_numpy()))
+        panels[1].set(**{f"{axis}lim": (max(0.0, min(0.6, lowest - 0.05)), 1.03)})
+    legend_below(figure, panels[0])
     return figure
 
 
-def _in_order(described: Description, cases: list[str]) -> list[str]:
-    """Cases that are values of one parameter, in its order; others as they stand."""
+def _scale(panel: Axes, axis: str, shown: np.ndarray) -> None:
+    """A logarithmic axis for ratios that differ by an order of magnitude; a linear one of lines starts at 0."""
+    if np.nanmax(shown) > _LOGARITHMIC * np.nanmin(shown):
+        panel.set(**{f"{axis}scale": "log"})
+    elif axis == "y":
+        panel.set_ylim(bottom=0.0)
+
+
+def _by_parameter(described: Description, cases: list[str]) -> list[str]:
+    """Cases that are values of one parameter, in its order; an empty list for others."""
     parsed = [re.fullmatch(r"(.+)=([-\d.]+)", described.cases[case]) for case in cases]
     if None in parsed or len({match[1] for match in parsed if match}) > 1:
-        return cases
+        return []
     return sorted(cases, key=lambda case: float(described.cases[case].rpartition("=")[2]))
 
 
@@ -142,11 +159,32 @@ def _kept(described: Description, relative: pd.DataFrame) -> list[str]:
     return [key for key in described.methods if key in ranked[:MANY]]
 
 
-def _curves(panel: Axes, table: pd.DataFrame, colours: Mapping[str, str], described: Description) -> None:
+def _curves(
+    panel: Axes, table: pd.DataFrame, _: pd.DataFrame, colours: Mapping[str, str], described: Description
+) -> None:
+    """A line per method over the values of a parameter."""
     for key in table:
         colour = colours.get(str(key), BLACK)
         panel.plot(range(len(table)), table[key], "o-", color=colour, ms=4, lw=1.6, label=described.methods[str(key)])
     labels: Sequence[str] = [described.cases[str(case)] for case in table.index]
     panel.set_xticks(range(len(table)), labels, rotation=35, ha="right", rotation_mode="anchor", fontsize=TEXT)
+    panel.tick_params(labelsize=TEXT)
+    open_box(panel)
+
+
+def _rows(
+    panel: Axes, table: pd.DataFrame, errors: pd.DataFrame, colours: Mapping[str, str], described: Description
+) -> None:
+    """A row per case, the methods a little above each other, with their errors."""
+    heights = np.arange(len(table))
+    for height in heights[1:] - 0.5:
+        panel.axhline(height, color=GREY, lw=0.4, alpha=0.6)
+    for number, key in enumerate(table):
+        shift = 0.7 * ((number + 0.5) / len(table.columns) - 0.5)
+        style = {"fmt": "o", "ms": 4.5, "lw": 1.0, "color": colours.get(str(key), BLACK)}
+        panel.errorbar(table[key], heights + shift, xerr=errors[key], label=described.methods[str(key)], **style)
+    labels = [textwrap.fill(_unbroken(described.cases[str(case)]), 26) for case in table.index]
+    panel.set_yticks(heights, labels, fontsize=TEXT)
+    panel.set_ylim(len(table) - 0.5, -0.5)
     panel.tick_params(labelsize=TEXT)
     open_box(panel)
