@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import SideValues
 from boon.conditions.functionals import Boundary, prescribe
+from boon.conditions.walls import warn_off_walls
 from boon.corrections.correction import Correction, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
+from boon.normalisation import Normalised
 from boon.operator import BOON, predicts_changes
 from boon.scores import relative_residual
 from solvers.grids import Grid
@@ -60,6 +62,9 @@ class ChannelBOON(nn.Module):
         self.channels = nn.ModuleList(
             BOON(nn.Identity(), each, lengths, correction, order, grid=grid) for each in conditions
         )
+        if isinstance(operator, Normalised):
+            for mean, channel in zip(operator.output_mean.split(1), self.channels, strict=False):
+                warn_off_walls(mean, channel.conditions, channel.domain)  # type: ignore[arg-type]
         for channel in self.channels if predicts_changes(operator) else ():
             channel.step = channel.step.for_increments()  # type: ignore[operator]
 

@@ -11,6 +11,7 @@ from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import AxisCondition, SideValues, check_conditions, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
 from boon.conditions.response import homogeneous, response
+from boon.conditions.walls import warn_off_walls
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
@@ -80,6 +81,7 @@ class BOON(nn.Module):
 
     Warns:
         TrainedWeightsWarning: If the correction acts inside the layers of an operator that is trained already.
+        UserWarning: If the mean field of a ``Normalised`` has a given value half a step or a step away from its side.
 
     Raises:
         MissingBoundaryError: If neither side of a pair has a condition.
@@ -108,6 +110,8 @@ class BOON(nn.Module):
         layered = self._layered()
         self._check_operator(layered)
         self._check_domain()
+        if isinstance(operator, Normalised):
+            warn_off_walls(operator.output_mean, self.conditions, self.domain)
         if layered and self._inside and layered.is_trained:
             warnings.warn(
                 f"The weights of the {type(_core(operator)).__name__} are trained already, and {self.correction} "

@@ -24,7 +24,7 @@ from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.domain import Domain
-from boon.errors import DataFileError, InvalidArgumentError, TrainedWeightsWarning
+from boon.errors import DataFileError, InvalidArgumentError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
@@ -107,7 +107,7 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
         raise DataFileError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainedWeightsWarning)  # the stored weights replace those of the Module
+            warnings.simplefilter("ignore")  # of weights that are replaced, and of what was said when it was built
             operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error

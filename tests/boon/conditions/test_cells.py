@@ -243,6 +243,31 @@ def test_operators_in_cells_are_stored_with_their_grid(tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("channels", [False, True])
+@pytest.mark.parametrize("cells", [False, True])
+def test_training_fields_that_miss_the_walls_are_noticed(cells, channels):
+    """By their mean, on sides with one number as value; not by fields that are on the walls, or by noise."""
+    amplitudes = normal(20, 1, 1).abs()
+    nodes = torch.sin(pi * torch.linspace(0, 1, 33, dtype=torch.float64))
+    averages_ = torch.sin(pi * (torch.arange(32, dtype=torch.float64) + 0.5) / 32)
+
+    def build(field):
+        outputs = field if field.ndim == 3 else 2 + amplitudes * field
+        walls = [(Dirichlet(2.0), Dirichlet(2.0))]
+        grid = CellGrid(0.0, 1.0, 32) if cells else None
+        inner = Normalised.fit(nn.Identity(), outputs, outputs, cells=cells)
+        return ChannelBOON(inner, [walls], grid=grid) if channels else BOON(inner, walls, grid=grid)
+
+    right, wrong = (averages_, nodes) if cells else (nodes, averages_)
+    build(right)
+    build(2 + 0.1 * normal(20, 1, 32))
+    with pytest.warns(UserWarning, match=r"not 2.0 on the (first|last) side of axis 0.* 0\.5 steps"):
+        build(wrong)
+    if not cells:
+        with pytest.warns(UserWarning, match=r"not 2.0 on the last side of axis 0.* 1\.0 steps.*append its nodes"):
+            build(nodes[:-1])
+
+
 CELLS, NODES = CellGrid(0.0, 1.0, 24), NodeGrid(0.0, 1.0, 24)
 WALLS = [(VALUE, SLOPE)]
 REFUSED = {

@@ -1,0 +1,37 @@
+"""Whether the first and last values of fields lie where conditions hold, judged by the mean of training fields."""
+
+import warnings
+from collections.abc import Sequence
+from numbers import Real
+
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.conditions.corners import name_of
+from boon.conditions.discretisation import AxisCondition, sides
+from boon.domain import Domain
+from solvers import Dirichlet
+
+_LEAST, _MOST, _BENT = 0.25, 1.5, 0.5
+"""Distances to the wall, in steps, that are no error of extrapolation, and how far a smooth field bends in a step."""
+
+
+def warn_off_walls(
+    mean: Float[Tensor, " channels *space"], conditions: Sequence[AxisCondition], domain: Domain, stacklevel: int = 3
+) -> None:
+    """Warns if a mean field reaches a given value about half a step, or a step, away from where it is given."""
+    for axis, last, side in sides(conditions):
+        given = side.value if isinstance(side, Dirichlet) else None
+        if not isinstance(given, Real) or mean.shape[1 + axis] < 3:
+            continue
+        first, second, third = (mean.select(1 + axis, -1 - j if last else j).double() for j in range(3))
+        step, bend = (second - first).norm(), (third - 2 * second + first).norm()
+        missed = ((1.5 * first - 0.5 * second if domain.cells else first) - float(given)).norm()
+        if bool((bend < _BENT * step) & (_LEAST * step < missed) & (missed < _MOST * step)):
+            warnings.warn(
+                f"The mean of the training outputs is not {given} on the {name_of(axis, last)}, where the condition "
+                f"says so, but would be {float(missed / step):.1f} steps of the grid away from there. Averages over "
+                "cells need BOON(..., grid=CellGrid(...)), values at nodes none; to fields that end one step before "
+                "the wall append its nodes.",
+                stacklevel=stacklevel,
+            )
