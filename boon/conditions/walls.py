@@ -29,9 +29,9 @@ def warn_off_walls(
         missed = ((1.5 * first - 0.5 * second if domain.cells else first) - float(given)).norm()
         if bool((bend < _BENT * step) & (_LEAST * step < missed) & (missed < _MOST * step)):
             warnings.warn(
-                f"The mean of the training outputs is not {given} on the {name_of(axis, last)}, where the condition "
-                f"says so, but would be {float(missed / step):.1f} steps of the grid away from there. Averages over "
-                "cells need BOON(..., grid=CellGrid(...)), values at nodes none; to fields that end one step before "
-                "the wall append its nodes.",
+                f"The condition on the {name_of(axis, last)} says {given}; the mean of the training outputs has that "
+                f"value about {float(missed / step):.1f} grid steps away. Averages over cells need BOON(..., "
+                "grid=CellGrid(...)), fields at nodes must not have it; where fields end one step before the wall, "
+                "append its nodes.",
                 stacklevel=stacklevel,
             )

@@ -261,10 +261,10 @@ def test_training_fields_that_miss_the_walls_are_noticed(cells, channels):
     right, wrong = (averages_, nodes) if cells else (nodes, averages_)
     build(right)
     build(2 + 0.1 * normal(20, 1, 32))
-    with pytest.warns(UserWarning, match=r"not 2.0 on the (first|last) side of axis 0.* 0\.5 steps"):
+    with pytest.warns(UserWarning, match=r"on the (first|last) side of axis 0 says 2.0; .* about 0\.5 grid steps"):
         build(wrong)
     if not cells:
-        with pytest.warns(UserWarning, match=r"not 2.0 on the last side of axis 0.* 1\.0 steps.*append its nodes"):
+        with pytest.warns(UserWarning, match=r"on the last side of axis 0 says 2.0; .* 1\.0 grid steps.*append its nodes"):
             build(nodes[:-1])
 
 
