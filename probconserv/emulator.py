@@ -120,7 +120,7 @@ class Emulator:
                 number for a constant, or None where its condition has the value.
             times: Times of the fields.
             grid: Nodes or cells of the fields.
-            conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``walls``; on nodes.
+            conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``walls``.
             law: Arguments of ``Rollout``: flux, source, bounds, conserved, tolerance; an empty one where fluxes are
                 given. Without ``flux`` a ``FluxModel`` is trained for walls with conditions, from the totals. None for
                 no law.
@@ -463,5 +463,5 @@ def met(base: nn.Module, setting: Setting, sides: Sequence[Sequence[bool] | None
             places.append(count if has_data and number_of(condition) is None else None)
             count += has_data
         given.append(tuple(places) if any(place is not None for place in places) else None)
-    lengths = [high - low for low, high in zip(setting.grid.low, setting.grid.high, strict=True)]
-    return StepOperator(base, BOON(nn.Identity(), setting.conditions, lengths, Prescription()), given)
+    walls = BOON(nn.Identity(), setting.conditions, correction=Prescription(), grid=setting.grid)
+    return StepOperator(base, walls, given)

@@ -72,10 +72,6 @@ class Setting:
                 f"conditions needs one pair (first, last) or None per axis, {grid.dimension} in all, got "
                 f"{len(conditions)}."
             )
-        if grid.location == "cell" and any(is_condition(each) for pair in conditions for each in pair or ()):
-            raise InvalidArgumentError(
-                "conditions are met at nodes; a CellGrid has none at its walls: leave conditions out, and give fluxes."
-            )
         if law is not None and (unknown := set(law) - set(LAW)):
             raise InvalidArgumentError(f"law takes {', '.join(LAW)}, got {', '.join(sorted(unknown))}.")
         return cls(grid=grid, conditions=conditions, law=law, interval=interval)

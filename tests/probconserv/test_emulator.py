@@ -59,6 +59,20 @@ def fitted(kind: str = "slopes", **more: object) -> tuple[Emulator, Tensor, list
     return Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS[kind]], **options), u, walls
 
 
+def test_conditions_hold_at_the_faces_of_cells() -> None:
+    """Half a cell beside the first and last value."""
+    u, slope, _ = heat()
+    cells, averages = CellGrid(0.0, 1.0, 32), (u[..., 1:] + u[..., :-1]) / 2
+    for kind in ("values", "mixed"):
+        walls = walls_of(kind, u, slope)
+        options = {"law": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
+        emulator = Emulator.fit(averages, walls, TIMES, cells, [CONDITIONS[kind]], **options)
+        made = emulator.rollout(averages[:, 0].double(), walls, TIMES).fields[:, -1]
+        operator = BOON(nn.Identity(), [CONDITIONS[kind]], correction=Prescription(), grid=cells)
+        data = operator.discretise(made, [tuple(side[:, -1].double() for side in walls[0])])
+        assert boundary_error(made, data).relative_maximum < 1e-12
+
+
 @pytest.mark.parametrize("kind", CONDITIONS)
 def test_walls_and_balance_hold_in_every_step(kind: str) -> None:
     """Values to 1e-6 of the field, slopes and Robin conditions to 4 ε |u|/h; under a law whose fluxes are modelled."""
@@ -241,9 +255,6 @@ def test_invalid_arguments_raise_with_reason() -> None:
         fit(validation=12)
     with pytest.raises(InvalidArgumentError, match="media must be"):
         fit(media=torch.zeros(12, 33))
-    cells = CellGrid(0.0, 1.0, 33)
-    with pytest.raises(InvalidArgumentError, match="a CellGrid has none at its walls"):
-        Emulator.fit(u, walls, TIMES, cells, conditions, config=TINY)
     emulator = fit(law={"flux": conduction})
     longer = [tuple(torch.cat([side, side[:, :1]], dim=1) for side in walls[0])]
     with pytest.raises(InvalidArgumentError, match="The band holds for 10 steps"):
