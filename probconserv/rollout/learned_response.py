@@ -56,14 +56,14 @@ class LearnedResponse:
             shape: How fields move without it ``(k, *space)``, as at walls.
             weights: Quadrature weights.
         """
-        predicted, errors = predicted.double(), true.double() - predicted.double()
-        missing = (errors * weights).flatten(2).sum(dim=-1)
-        moves = _terms(predicted, shape, weights) * missing[..., None, None].unflatten(-1, (1,) * weights.ndim)
-        scaled = weights.sqrt()
-        coefficients = []
-        for move, error in zip((moves * scaled).unbind(1), (errors * scaled).unbind(1), strict=True):
-            columns = move.transpose(0, 1).flatten(1)
-            gram, right = (columns @ columns.mT).numpy(), (columns @ error.flatten()).numpy()
+        predicted, errors = predicted.double().flatten(2), (true.double() - predicted.double()).flatten(2)
+        w = weights.flatten()
+        parts = _parts(predicted, shape.flatten(1), w)
+        missing, coefficients = errors @ w, []
+        for channel, error in enumerate((errors * w.sqrt()).unbind(dim=1)):
+            columns = [(part[:, channel] * missing[:, channel, None] * w.sqrt()).flatten() for part in parts]
+            moves = torch.stack(columns)
+            gram, right = (moves @ moves.mT).cpu().numpy(), (moves @ error.flatten()).cpu().numpy()
             coefficients.append(_on_simplex(gram, right))
         return cls(coefficients=torch.tensor(np.stack(coefficients)))
 
@@ -78,35 +78,35 @@ class LearnedResponse:
             weights: Quadrature weights.
             walls: What moves without leaving the walls that the operator meets; None if it meets none.
         """
-        d, own = weights.ndim, torch.eye(len(shape), dtype=torch.float64, device=weights.device)[channels]
-        a = self.coefficients.to(own)[(...,) + (None,) * d]
+        d, w = weights.ndim, weights.flatten()
+        own = torch.eye(len(shape), dtype=torch.float64, device=weights.device)[channels]
+        a = self.coefficients.to(own)[..., None].unbind(dim=1)
+        of_channels = shape[channels].flatten(1)
 
         def response(field: Tensor) -> tuple[Tensor, Tensor]:
-            chosen = field[(..., channels) + (slice(None),) * d]
-            r = (_terms(chosen, shape[channels], weights) * a).sum(dim=-1 - d).flatten(-d)
-            r, w = own.mT @ r, weights.flatten()
+            parts = _parts(field.flatten(-d)[..., channels, :], of_channels, w)
+            r = own.mT @ sum(each * part for each, part in zip(a, parts, strict=True))
             moves = r
             if walls is not None:
                 moves = walls.homogeneous(r.view(field.shape)).flatten(-d)
-                totals = (moves * w).sum(dim=-1, keepdim=True)
+                totals = (moves @ w)[..., None]
                 moves = moves / torch.where(totals == 0, 1.0, totals)
             return (own[..., None] * moves.unsqueeze(-3)).flatten(-2), (r / w).flatten(-2)
 
         return response
 
 
-def _terms(field: Tensor, shape: Tensor, weights: Tensor) -> Float[Tensor, "..."]:
-    """φₖ / ∫φₖ; the first where a field is zero."""
-    axes = tuple(range(-weights.ndim, 0))
-    size = field.abs().amax(dim=axes, keepdim=True)
-    unit = field / torch.where(size > 0, size, 1.0)
-    terms = torch.stack([torch.ones_like(unit), unit.abs(), unit.square()], dim=-1 - weights.ndim)
-    terms = terms * shape.unsqueeze(-1 - weights.ndim)
-    totals = (terms * weights).sum(dim=axes, keepdim=True)
-    first = terms.narrow(-1 - weights.ndim, 0, 1)
-    empty = totals <= 0
-    terms = torch.where(empty, first, terms)
-    return terms / torch.where(empty, totals.narrow(-1 - weights.ndim, 0, 1), totals)
+def _parts(field: Tensor, shape: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """φₖ / ∫ φₖ ``(*batch, k, points)`` each, where a field is zero all the first."""
+    size = field.abs()
+    largest = size.amax(dim=-1, keepdim=True)
+    size = size / torch.where(largest > 0, largest, 1.0)
+    first, first_power = shape / (shape @ w)[:, None], size * shape
+    each = [first]
+    for power in (first_power, first_power * size):
+        total = (power @ w)[..., None]
+        each.append(torch.where(total > 0, power / torch.where(total > 0, total, 1.0), first))
+    return each[0].expand_as(size), each[1], each[2]
 
 
 def _on_simplex(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
