@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 _ALONE = ("hardc-anp", "softc-anp", "ensemble", "gp", "hardc-gp", "search", "empirical", "total-inverted")
 _MEDIA = tuple(f"bounded-{each}" for each in ("search", "matern", "smoother", "anp", "ensemble", "gaussian"))
-_REGRESSION = ("regression", "regression-uniform", "fno", "fno-increments")
+_FREE = (*(f"{base}{way}" for base in ("regression", "fno", "increments") for way in ("", "-walls")), "fno-default")
 _OBSERVED = ("uniform", "ratio", "regression", "mint")
 _DRAWN = ("training-fields", "gaussian", "smoother", "eci", "pcfm")
 _BEYOND = ("conformal", "displaced", "tempered", "total-inverted", "anp")
@@ -55,9 +55,9 @@ LAWS = (
     Line("Burgers shock, a = 3", "burgers_shock", "a=3", "anp", "probconserv-anp", _ALONE),
 )
 ROLLED = (
-    Line("heat with fluxes given, 200 steps", "open_rollouts", "heat", "boon", "boon-uniform", _REGRESSION),
-    Line("Burgers, 200 steps", "open_rollouts", "burgers", "boon", "boon-fitted", _REGRESSION),
-    Line("heated plate, 200 steps", "open_rollouts", "plate", "fno", "fno-uniform", _REGRESSION[:2]),
+    Line("heat with fluxes given, 200 steps", "open_rollouts", "heat", "fno", "emulator", _FREE),
+    Line("the same, 2,000 steps", "open_rollouts", "heat-long", "fno", "emulator", _FREE),
+    Line("rod in random media, 200 steps", "open_rollouts", "robin", "fno", "emulator", _FREE),
 )
 OPERATORS = (
     Line("Darcy's flow in two phases", "darcy", "single", "fno", "boon-default", _OPERATORS),

@@ -103,7 +103,15 @@ TABLES = {
     "observations": Table(experiment="observations", score="CRPS"),
     "open systems": Table(
         experiment="open_rollouts",
-        columns=tuple(f"{kind}{way}" for kind in ("regression", "fno", "boon", "cosine") for way in ("", "-uniform")),
+        columns=(
+            *("fno", "fno-uniform", "fno-walls", "fno-walls-response", "fno-default", "fno-default-response"),
+            *("increments", "increments-uniform", "increments-walls", "increments-walls-response"),
+        ),
+        score="open_error",
+    ),
+    "regressions in open systems": Table(
+        experiment="open_rollouts",
+        columns=(*(f"regression{way}" for way in ("", "-uniform", "-walls", "-walls-response")), "emulator"),
         score="open_error",
     ),
     "random media": Table(
