@@ -27,6 +27,7 @@ from probconserv.rollout.functions import (
     errors_of,
     given_sides,
     number_of,
+    parts_of,
     predict,
 )
 from probconserv.rollout.increments import EmulatorConfig, Increments, StepOperator, train_steps
@@ -98,6 +99,7 @@ class Emulator:
         conditions: Sequence[Any] | None = None,
         *,
         law: Mapping[str, Any] | None = None,
+        impose: bool = False,
         media: Float[Tensor, "functions m *space"] | None = None,
         validation: int | tuple[Any, ...] | None = None,
         base: Network | None = None,
@@ -124,6 +126,7 @@ class Emulator:
             law: Arguments of ``Rollout``: flux, source, bounds, conserved, tolerance; an empty one where fluxes are
                 given. Without ``flux`` a ``FluxModel`` is trained for walls with conditions, from the totals. None for
                 no law.
+            impose: Whether the law holds even where rollouts are better without it; one with bounds always does.
             media: Coefficients of every function, further channels of what operators see.
             validation: How many of the last functions choose and calibrate, two fifths by default; or further
                 trajectories, their walls, and media, perhaps with more steps.
@@ -147,10 +150,12 @@ class Emulator:
         known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
-        training, choice, calibration = _parts(known, validation, level)
+        training, choice, calibration = parts_of(known, validation, level)
         candidates, flux = _candidates(training, choice, base, config, folder, progress)
         errors = {name: errors_of(each, choice) for name, each in candidates.items()}
-        best = min(errors, key=lambda name: float(errors[name].mean()))
+        imposed = impose or (law or {}).get("bounds") is not None
+        open_to = [name for name in errors if law is None or not imposed or name[1] != "alone"]
+        best = min(open_to, key=lambda name: float(errors[name].mean()))
         if not bool(errors[best].mean().isfinite()):
             raise ConvergenceError(
                 f"Every base diverges in {choice.steps} steps from some validation function, under the law and not; "
@@ -391,31 +396,6 @@ def _network(base: Network | None, config: EmulatorConfig, setting: Setting, cou
             periodic=setting.periodic,
         )
     )
-
-
-def _parts(
-    known: Functions, validation: int | tuple[Any, ...] | None, level: float | None
-) -> tuple[Functions, Functions, Functions]:
-    """Functions to train on, to choose by, and to calibrate on."""
-    if isinstance(validation, tuple):
-        fields, walls, *media = validation
-        training, unseen = known, replace(known, fields=fields, walls=walls, media=media[0] if media else None)
-    else:
-        count = max(2, 2 * len(known.fields) // 5) if validation is None else validation
-        if not 2 <= count < len(known.fields):
-            raise InvalidArgumentError(
-                f"validation must leave functions to train on, of {len(known.fields)}, got {count}."
-            )
-        training, unseen = known.take(slice(-count)), known.take(slice(-count, None))
-    choice, calibration = unseen.take(slice(0, None, 2)), unseen.take(slice(1, None, 2))
-    if level is not None:
-        try:
-            conformal_rank(len(calibration.fields), 1, level)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(
-                f"{error} Half of the validation functions are for it: give twice as many, or level=None for no band."
-            ) from error
-    return training, choice, calibration
 
 
 def _band(candidate: Candidate, part: Functions, level: float) -> RolloutBand:

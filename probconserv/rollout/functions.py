@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.learned_response import LearnedResponse
@@ -253,3 +254,28 @@ def errors_of(candidate: Candidate, part: Functions) -> Tensor:
     error = (fields - part.fields).double().flatten(2).square().mean(dim=-1).sqrt()[:, 1:].mean(dim=1)
     size = part.fields.double().flatten(1).square().mean(dim=1).sqrt()
     return torch.where(error.isfinite(), error / size, torch.inf)
+
+
+def parts_of(
+    known: Functions, validation: int | tuple[Any, ...] | None, level: float | None
+) -> tuple[Functions, Functions, Functions]:
+    """Functions to train on, to choose by, and to calibrate on."""
+    if isinstance(validation, tuple):
+        fields, walls, *media = validation
+        training, unseen = known, replace(known, fields=fields, walls=walls, media=media[0] if media else None)
+    else:
+        count = max(2, 2 * len(known.fields) // 5) if validation is None else validation
+        if not 2 <= count < len(known.fields):
+            raise InvalidArgumentError(
+                f"validation must leave functions to train on, of {len(known.fields)}, got {count}."
+            )
+        training, unseen = known.take(slice(-count)), known.take(slice(-count, None))
+    choice, calibration = unseen.take(slice(0, None, 2)), unseen.take(slice(1, None, 2))
+    if level is not None:
+        try:
+            conformal_rank(len(calibration.fields), 1, level)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(
+                f"{error} Half of the validation functions are for it: give twice as many, or level=None for no band."
+            ) from error
+    return training, choice, calibration

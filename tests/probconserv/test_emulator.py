@@ -106,6 +106,18 @@ def test_the_report_says_what_has_the_least_error_on_the_validation() -> None:
     assert float(error[::2].mean()) == pytest.approx(emulator.errors[best], abs=1e-6)  # rounding of float32
 
 
+def test_a_law_that_is_imposed_holds_whatever_the_validation_says() -> None:
+    for impose in (False, True):
+        emulator, *_ = fitted(law={"flux": leak}, impose=impose)
+        assert (emulator.under_law is not None) == impose
+        assert not impose or "without the law it has" in emulator.report
+
+
+def leak(u: Tensor, gradient: Tensor) -> Tensor:
+    """A wrong flux, which differs between the walls."""
+    return 5.0 * u + 0 * gradient
+
+
 def test_bands_hold_and_draws_meet_the_law() -> None:
     emulator, u, walls = fitted()
     made = emulator.rollout(u[:, 0], walls, TIMES)
@@ -170,9 +182,9 @@ def test_periodic_fields_in_two_axes_keep_their_total() -> None:
         emulator = Emulator.fit(u, [None, None], 0.1 * torch.arange(5), grid, conditions, **options)
         made = emulator.rollout(u[:, 0], [None, None], 0.1 * torch.arange(5))
         assert made.fields.shape == u.shape
-        if emulator.under_law is not None:
-            totals = (made.fields.double() * grid.weights).sum(dim=(2, 3, 4))
-            torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-5)
+        assert float(made.fields.min()) >= 0
+        totals = (made.fields.double() * grid.weights).sum(dim=(2, 3, 4))
+        torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-5)
 
 
 def test_media_and_faces_are_channels() -> None:

@@ -133,19 +133,34 @@ def media() -> list[str]:
 
 
 def open_systems() -> list[str]:
-    errors = results_of("open_rollouts").numbers["open_error"].unstack()
-    gain = {kind: errors[kind] / errors[f"{kind}-uniform"] for kind in ("regression", "fno", "fno-increments", "boon")}
-    rivals = errors[["fno", "fno-increments", "boon", "cosine"]].div(errors["regression"], axis=0)
-    cases = ["heat", "reaction", "burgers", "channel", "plate"]
-    assert all((each[cases].dropna() > 1).all() for each in gain.values())
-    assert gain["regression"][["heat", "reaction"]].min() > 2
-    assert rivals.loc["burgers"].max() < 1
-    assert rivals.loc[["channel", "plate"], "fno"].max() < 1
+    numbers = results_of("open_rollouts").numbers
+    errors = numbers["open_error"].unstack()
+    heat, rod = (errors.loc[case] for case in ("heat", "robin"))
+    bases = "regression", "fno", "increments"
+
+    def gains(way: str, base: str = "fno", bare: str = "") -> list[float]:
+        return [each[f"{base}{bare}"] / each[f"{base}{way}"] for each in (heat, rod)]
+
+    slopes = [numbers[SLOPE]["heat", key] for key in ("fno", "fno-walls")]
+    best = errors.drop(columns="emulator").min(axis=1)
+    ratio, long = errors["emulator"] / best, errors.loc["heat-long"]
+    met = numbers["boundary"].unstack().loc["robin"]
+    assert met[[key for key in met.index if key.endswith("-walls-uniform")]].between(5e-4, 6e-3).all()
+    assert met["fno-walls-response"] < 3e-6
+    assert numbers["boundary"].unstack().loc["heat", [f"{base}-walls-response" for base in bases]].max() < 2e-5
     return [
-        "of an FNO {:.1f} times on heat, {:.1f} on reaction".format(*gain["fno"][["heat", "reaction"]]),
-        "of BOON {:.1f}, {:.1f} and {:.1f} times".format(*gain["boon"][cases[:3]]),
-        f"has {to(rivals.loc[['heat', 'reaction']].stack())} times smaller errors than the networks",
-        "**The best rival is no network** on heat and on reaction and diffusion",
+        f"it is {to([x for base in bases for x in gains('-walls', base)], 2)} times that with them",
+        "off by {:.1f} times their size, with the walls prescribed by {:.2f}".format(*slopes),
+        "of an FNO {:.1f} times on heat and {:.1f} times on the rod".format(*gains("-uniform")),
+        "of a regression {:.1f} and {:.1f} times".format(*gains("-uniform", "regression")),
+        "of increments {:.1f} times on heat".format(*gains("-uniform", "increments")),
+        f"it *raises* that of increments, {1 / gains('-uniform', 'increments')[1]:.1f} times",
+        "{:.1f} and {:.1f} times for an FNO".format(*gains("-walls-response")),
+        "{:.1f} times on heat, {:.1f} times on the rod".format(*gains("-default-response")),
+        "{:.2f} becomes {:.3f}".format(*long[["fno", "fno-walls-response"]]),
+        f"gets worse, {long['regression-walls-response'] / long['regression']:.1f} times",
+        f"has {ratio['heat']:.2f} times the least error of all rows on heat and {ratio['robin']:.2f} times on the rod",
+        f"it has {ratio['heat-long']:.1f} times the least",
     ]
 
 
