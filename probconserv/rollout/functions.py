@@ -130,7 +130,7 @@ class Functions:
         count, times = self.fields.shape[:2]
         if side is None or isinstance(side, int | float):
             return
-        shape: tuple[int, ...] = tuple(getattr(side, "shape", ()))
+        shape = tuple(int(n) for n in getattr(side, "shape", ()))
         if len(shape) != 3 + len(face) or shape[0] != count or shape[1] not in (times, times - 1) or shape[3:] != face:
             wanted = ", ".join(map(str, (count, f"{times} or {times - 1}", "channels", *face)))
             raise InvalidArgumentError(
