@@ -7,6 +7,7 @@ from probconserv.constraints import integral as integral
 from probconserv.emulator import Emulator as Emulator
 from probconserv.fitted.covariance import fit_covariance as fit_covariance
 from probconserv.fitted.law import fit_law as fit_law
+from probconserv.fitted.members import from_samples as from_samples
 from probconserv.inequalities.inequality import Bounded as Bounded
 from probconserv.inequalities.inequality import LinearInequality as LinearInequality
 from probconserv.inequalities.inequality import Monotone as Monotone
@@ -23,5 +24,4 @@ from probconserv.surrogates.gp import GPSurrogate as GPSurrogate
 from probconserv.surrogates.surrogate import Context as Context
 from probconserv.surrogates.surrogate import Query as Query
 from probconserv.update import condition as condition
-from probconserv.update import from_samples as from_samples
 from probconserv.update import truncate as truncate

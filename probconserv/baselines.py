@@ -14,7 +14,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
-from probconserv.update import Gaussian, as_multivariate_normal
+from probconserv.prior import Gaussian, as_multivariate_normal
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
 
 

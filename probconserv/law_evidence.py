@@ -14,10 +14,10 @@ from probconserv._linalg.structured import variance_of_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, moments_of
-from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
+from probconserv.prior import Gaussian, Prior, as_multivariate_normal, as_prior
 from probconserv.redundancy import posterior_of
-from probconserv.update import Gaussian, as_multivariate_normal, check_axes_of_law, check_mixture_batch
+from probconserv.update import check_axes_of_law, check_mixture_batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class Evidence:
         return torch.special.gammaincc(half.expand(self.chi_square.shape), self.chi_square.detach() / 2)
 
 
-def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Evidence:
+def evidence(prior: Prior, law: LinearConstraint) -> Evidence:
     """The evidence of a law, one observation that costs nothing: it warns where a prediction is out of its range.
 
     Of a mixture, log Σ_c π_c N(b; G μ_c, S_c), and the residual in units of the mixture's standard deviation of
@@ -64,12 +64,11 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
         InvalidArgumentError: If prediction or law has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.
     """
-    if isinstance(prior, NEIGHBOURS):
-        return evidence(as_known(prior), law)
     if not isinstance(law, LinearConstraint):
         raise InvalidArgumentError(
             f"evidence takes a LinearConstraint, got {type(law).__name__}: inequalities do not enter it; give the rows."
         )
+    prior = as_prior(prior)
     check_axes_of_law(prior, law)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, law)

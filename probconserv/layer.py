@@ -7,16 +7,15 @@ from typing import Any, Self
 from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
-from probconserv.constraints import LinearConstraint
 from probconserv.fields.prediction import FieldLayout, FieldPrediction, check_axes, points_of
+from probconserv.fitted.members import from_samples
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import with_draws
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
-from probconserv.update import condition, from_samples
+from probconserv.update import condition
 from solvers.recording import check_recording
-
-Constraint = LinearConstraint | Inequality
 
 
 class ProbConserv(Surrogate):
@@ -45,7 +44,7 @@ class ProbConserv(Surrogate):
     def __init__(
         self,
         surrogate: nn.Module,
-        constraint: Constraint | Callable[..., Constraint],
+        constraint: AnyLaw | Callable[..., AnyLaw],
         *,
         layout: FieldLayout | None = None,
         draws: int = 500,
@@ -60,7 +59,7 @@ class ProbConserv(Surrogate):
         self.validate = validate
         self._constraint = constraint
         self._names: tuple[str, ...] = ()
-        if isinstance(constraint, LinearConstraint | Inequality):
+        if isinstance(constraint, AnyLaw):
             self._constraint = _of_tensors(constraint)
             tensors = _tensors(self._constraint)
             self._names = tuple(tensors)
@@ -68,9 +67,9 @@ class ProbConserv(Surrogate):
                 self.register_buffer(f"constraint_{name}", tensor, persistent=False)
 
     @property
-    def constraint(self) -> Constraint | Callable[..., Constraint]:
+    def constraint(self) -> AnyLaw | Callable[..., AnyLaw]:
         """The constraint, on the device of the module, or the function that builds it."""
-        if not isinstance(self._constraint, LinearConstraint | Inequality):
+        if not isinstance(self._constraint, AnyLaw):
             return self._constraint
         tensors = {name: getattr(self, f"constraint_{name}") for name in self._names}
         if all(tensors[name] is tensor for name, tensor in _tensors(self._constraint).items()):
@@ -89,7 +88,7 @@ class ProbConserv(Surrogate):
         """
         check_recording()
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
-        constraint = constraint if isinstance(constraint, LinearConstraint | Inequality) else constraint(*arguments)
+        constraint = constraint if isinstance(constraint, AnyLaw) else constraint(*arguments)
         if self.layout is not None:
             prior = points_of(prior, self.layout)
             check_axes(prior.mean.shape, constraint, self.layout)
@@ -110,11 +109,14 @@ class ProbConserv(Surrogate):
         return self
 
 
-def _of_tensors(constraint: Constraint) -> Constraint:
+def _of_tensors(constraint: AnyLaw) -> AnyLaw:
     """The same constraint as tensors and dataclasses of them."""
     if isinstance(constraint, Inequality):
         joined = constraint.joined()
         return joined if joined.law is None else replace(joined, law=_of_tensors(joined.law))
+    if isinstance(constraint, NonlinearLaw):
+        linear = constraint.linear
+        return constraint if linear is None else replace(constraint, linear=_of_tensors(linear))
     return replace(constraint, G=constraint.rows) if isinstance(constraint.G, LinearOperator) else constraint
 
 

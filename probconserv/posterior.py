@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -34,6 +34,9 @@ from probconserv.errors import DependentConstraintsError, IncompatibleQueryError
 from probconserv.prediction import SINGLE
 from solvers.recording import are_readable
 
+if TYPE_CHECKING:
+    from probconserv.nonlinear.mode import NonlinearMode
+
 AnyGain = Gain | StructuredGain
 MANY = 512
 """Rows above which dependent ones are an error at once."""
@@ -49,13 +52,16 @@ class Posterior(MultivariateNormal):
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: G, b and σ²; ``stated`` is the law as it was given, with its redundant rows.
+        constraint: G, b and σ²; ``stated`` is the law as it was given, with its redundant rows. Those of a nonlinear
+            law are its tangent at the ``mode``, and ``search`` is how this was found; None without one.
         validate: Whether values are checked; see ``condition``.
 
     Raises:
         DependentConstraintsError: If S is singular.
         InfeasibleConstraintError: If exact rows contradict each other.
     """
+
+    search: "NonlinearMode | None" = None
 
     def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint, *, validate: bool = True) -> None:
         batch = _common_batch(prior, constraint)

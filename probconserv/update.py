@@ -1,69 +1,52 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
-import warnings
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, overload
 
-import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
-from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
-from torch.distributions import MultivariateNormal as TorchMultivariateNormal
-from torch.distributions import Normal
 
-from probconserv._linalg.checks import require_tensors
-from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
-from probconserv.fitted.covariance import shrinkage_of
-from probconserv.fitted.members import MemberGaussian, Members, check_shrinkage, condition_members
+from probconserv.fitted.members import MemberGaussian, condition_members
 from probconserv.fitted.rule import warn_of_rule
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
-from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
+from probconserv.nonlinear.mode import condition_on_field_of
 from probconserv.posterior import Posterior
+from probconserv.prior import Gaussian, Prior, as_prior
 from probconserv.redundancy import posterior_of
-from solvers.recording import are_readable, check_recording
-
-Gaussian = TorchMultivariateNormal | Normal
+from solvers.recording import check_recording
 
 
 @overload
-def condition(
-    prior: Mixture, constraint: LinearConstraint | Inequality, *, keep_weights: bool = ..., validate: bool = ...
-) -> Mixture: ...
+def condition(prior: Mixture, constraint: AnyLaw, *, keep_weights: bool = ..., validate: bool = ...) -> Mixture: ...
 @overload
 def condition(prior: Gaussian | Tensor, constraint: LinearConstraint, *, validate: bool = ...) -> Posterior: ...
 @overload
 def condition(prior: Gaussian | Tensor, constraint: Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
-def condition(prior: Projected, constraint: LinearConstraint | Inequality, *, validate: bool = ...) -> Projected: ...
+def condition(prior: Projected, constraint: AnyLaw, *, validate: bool = ...) -> Projected: ...
+@overload
+def condition(prior: Gaussian | Tensor, constraint: NonlinearLaw, *, validate: bool = ...) -> Posterior | Projected: ...
 @overload
 def condition(
-    prior: Gaussian | Mixture | Projected | Neighbour | Tensor,
-    constraint: LinearConstraint | Inequality,
-    *,
-    keep_weights: bool = ...,
-    validate: bool = ...,
+    prior: Prior, constraint: AnyLaw, *, keep_weights: bool = ..., validate: bool = ...
 ) -> Posterior | Mixture | Projected: ...
 def condition(
-    prior: Gaussian | Mixture | Projected | Neighbour | Tensor,
-    constraint: LinearConstraint | Inequality,
-    *,
-    keep_weights: bool = False,
-    validate: bool = True,
+    prior: Prior, constraint: AnyLaw, *, keep_weights: bool = False, validate: bool = True
 ) -> Posterior | Mixture | Projected:
-    """Conditions a prediction on linear constraints, inequalities, or both combined with ``&``.
+    """Conditions a prediction on linear constraints, inequalities, nonlinear laws, or several combined with ``&``.
 
     μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b), Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ, S = G Σ Gᵀ + σ² I (Hansen et al. 2023, sec. 3): with σ = 0 the
     oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Only Σ Gᵀ and diag Σ are needed. With inequalities
     what this gives is projected onto the fields that meet them as well, in the metric of the variances; see
-    ``Projected``.
+    ``Projected``. A nonlinear law is linearised at the most probable field that meets all statements, ``mode`` of the
+    result; covariance and draws are those of the tangent there, and meet the law to first order; see ``NonlinearLaw``.
 
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
@@ -74,16 +57,17 @@ def condition(
             for which ``from_samples`` is the explicit name. A conditioned prediction may be conditioned again, which
             equals conditioning at once.
         constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``,
-            ``LinearInequality``, or several.
+            ``LinearInequality``, ``NonlinearLaw``, or several.
         keep_weights: Whether the components of a mixture keep their weights whatever the law says of them, as Hansen et
             al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
         validate: Whether values are checked (finite, variances not negative, rows independent). Without it a bad input
             gives NaN instead of an error. Values are not checked inside ``torch.compile``, ``torch.export`` and
-            ``torch.func.vmap``; elsewhere inequalities are always checked. ``torch.jit.trace`` cannot record them.
+            ``torch.func.vmap``; elsewhere inequalities and nonlinear laws are always
+            checked. ``torch.jit.trace`` cannot record them.
 
     Returns:
-        The conditioned prediction, in the precision of the prior: a ``Posterior`` under a linear law, a ``Projected``
-        under inequalities or if the prior is one, a ``Mixture`` of them for a mixture.
+        The conditioned prediction, in the precision of the prior: a ``Posterior`` without inequalities, a
+        ``Projected`` under them or if the prior is one, a ``Mixture`` of them for a mixture.
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points, their batch axes do not
@@ -96,40 +80,44 @@ def condition(
             that are met nothing is asked.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
             contradict each other.
+        ConvergenceError: If no field on a nonlinear law is found.
         MissingPackageError: If a PyTorch below 2.11 compiles or exports the call.
     """
     check_recording()
     check_constraint(prior, constraint)
-    if isinstance(prior, NEIGHBOURS):
-        return condition(as_known(prior), constraint, keep_weights=keep_weights, validate=validate)
-    check_axes_of_law(prior, constraint)
-    if isinstance(prior, Mixture):
-        check_mixture_batch(prior, constraint)
-        components = _condition_one(prior.components, constraint, validate)
-        if validate:
-            warn_of_rule(prior, constraint)
-        if keep_weights:
-            return Mixture(components, prior.weights)
-        gained = _log_evidence(components) - _log_evidence(prior.components)
-        return Mixture(components, _reweighed(prior, gained))
-    posterior = _condition_one(prior, constraint, validate)
+    given = as_prior(prior, validate)
+    check_axes_of_law(given, constraint)
+    if isinstance(given, Mixture):
+        conditioned = _condition_mixture(given, constraint, keep_weights, validate)
+    else:
+        conditioned = _condition_one(given, constraint, validate)
     if validate:
-        warn_of_rule(prior, constraint)
-    return posterior
+        warn_of_rule(given, constraint)
+    return conditioned
 
 
-def _condition_one(
-    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality, validate: bool
-) -> Posterior | Projected:
-    if validate and isinstance(prior, Normal):
-        _check_scale(prior.scale)
+def _condition_mixture(prior: Mixture, constraint: AnyLaw, keep_weights: bool, validate: bool) -> Mixture:
+    if isinstance(constraint, NonlinearLaw):
+        raise InvalidArgumentError(
+            "A Mixture has a most probable field on a nonlinear law for every component; condition its components."
+        )
+    check_mixture_batch(prior, constraint)
+    components = as_prior(prior.components, validate)
+    assert not isinstance(components, Mixture)
+    conditioned = _condition_one(components, constraint, validate)
+    if keep_weights:
+        return Mixture(conditioned, prior.weights)
+    return Mixture(conditioned, _reweighed(prior, _log_evidence(conditioned) - _log_evidence(components)))
+
+
+def _condition_one(prior: MultivariateNormal | Projected, constraint: AnyLaw, validate: bool) -> Posterior | Projected:
+    if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
+        return condition_on_field_of(prior, constraint)
     if isinstance(prior, Projected):
         return _projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(prior, Posterior):
         joined = prior.constraint if isinstance(constraint, LinearConstraint) else prior.stated
         prior, constraint = prior.prior, joined & constraint
-    else:
-        prior = as_multivariate_normal(prior)
     if isinstance(constraint, LinearConstraint):
         return condition_members(prior, constraint, validate)
     return _projected(_of_members(prior, constraint.joined().law), constraint.joined())
@@ -154,37 +142,25 @@ def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> Mult
     return condition_members(prior, law, validate=True)
 
 
-def _check_scale(scale: Tensor) -> None:
-    """Refuses negative standard deviations, whose square hides the sign."""
-    if are_readable(scale) and scale.numel() and float(scale.detach().min()) < 0:
-        raise InvalidArgumentError(
-            "The standard deviations of the prior must not be negative, got a smallest entry of "
-            f"{float(scale.detach().min()):g}."
-        )
-
-
 def check_constraint(prior: object, constraint: object) -> None:
     """Raises InvalidArgumentError if a constraint is none, or prior and constraint are swapped."""
-    if isinstance(constraint, LinearConstraint | Inequality):
+    if isinstance(constraint, AnyLaw):
         return
-    swapped = isinstance(prior, LinearConstraint | Inequality)
+    swapped = isinstance(prior, AnyLaw)
     raise InvalidArgumentError(
-        "The constraint must be a LinearConstraint, an inequality or both joined by &, got "
+        "The constraint must be a LinearConstraint, an inequality, a NonlinearLaw or several joined by &, got "
         f"{type(constraint).__name__}; "
         + ("give the prediction first, then the constraint." if swapped else "integral and its like build one.")
     )
 
 
-def check_axes_of_law(prior: Any, constraint: LinearConstraint | Inequality) -> None:
+def check_axes_of_law(prior: Any, constraint: AnyLaw) -> None:
     """Raises IncompatibleQueryError if the batch axes of a law fit the first axes of a prediction as well as the last.
 
     Tensors broadcast along the last axes, so that one total per function would be read as one per channel.
     """
     axes = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
-    if isinstance(prior, Tensor):
-        batch = prior.shape[1:-1]
-    else:
-        batch = prior.batch_shape[:-1] if isinstance(prior, Normal) else getattr(prior, "batch_shape", axes)
+    batch = prior.batch_shape
     if not 0 < len(axes) < len(batch) or axes.numel() == 1:
         return
     ends = batch[: len(axes)], batch[-len(axes) :]
@@ -230,102 +206,8 @@ def _reweighed(prior: Mixture, gained: Tensor) -> Tensor:
     return torch.softmax(prior.field_weights.to(gained.dtype).log() + gained, dim=0)
 
 
-def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
-    """Reads a Gaussian prediction as a gpytorch ``MultivariateNormal`` with lazy covariance.
-
-    Args:
-        prior: As for ``condition``, but no mixture.
-
-    Returns:
-        The same prediction. For a ``Normal`` the covariance is diagonal and in float64, since σ² may underflow in the
-        precision of σ; for samples it has low rank.
-
-    Raises:
-        InvalidArgumentError: If the prior is none of these.
-    """
-    if isinstance(prior, MultivariateNormal):
-        return prior
-    if isinstance(prior, Normal):
-        deviation = prior.scale.to(torch.float64)
-        return FieldGaussian(floating(prior.loc), DiagLinearOperator(deviation.square()), deviation=deviation)
-    if isinstance(prior, TorchMultivariateNormal):
-        return FieldGaussian(prior.loc, prior.covariance_matrix)
-    if isinstance(prior, Tensor):
-        if not torch.compiler.is_compiling():
-            warnings.warn(
-                f"A tensor {tuple(prior.shape)} is read as samples (members, *batch, n), its first axis being the "
-                "members of an ensemble. If that is meant, say so by from_samples(tensor); if the first axis is a "
-                "batch, give a torch.distributions.Normal with your variances.",
-                stacklevel=4,
-            )
-        return from_samples(prior)
-    raise InvalidArgumentError(
-        "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
-        f"(members, *batch, n), got {type(prior).__name__}."
-    )
-
-
-def from_samples(
-    samples: Float[Tensor, "members *batch n"],
-    noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
-    *,
-    shrinkage: float | Literal["auto"] | None = None,
-) -> MultivariateNormal:
-    """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
-
-    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed. With shrinkage λ the first
-    term is (1 − λ) R Rᵀ + λ diag(R Rᵀ), which keeps every variance and lets correlations that few members cannot
-    support fade (Ledoit & Wolf 2004).
-
-    Args:
-        samples: Fields ``(members, *batch, n)``, at least two members, a tensor or an array; whole numbers become
-            float64.
-        noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
-            singular and the distribution has no density.
-        shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
-            law that the members cannot explain: one of as many rows as members or more, or one whose joint χ² is beyond
-            what a further member would have. It says so by a warning. Without "auto" the warning comes alone; a number
-            says that as many rows as members are meant.
-
-    Returns:
-        Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
-
-    Raises:
-        InvalidArgumentError: If samples are no array, there are fewer than two members, a noise variance is negative,
-            or λ is neither in [0, 1] nor "auto".
-    """
-    check_recording()
-    if isinstance(samples, np.ndarray) or hasattr(samples, "to_numpy"):
-        samples = as_tensor(samples, dtype=None)
-    require_tensors(samples=samples)
-    if samples.ndim < 2 or samples.shape[0] < 2:
-        raise InvalidArgumentError(
-            f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
-        )
-    check_shrinkage(shrinkage)
-    samples = floating(samples)
-    noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
-    smallest, noisy = 0.0, True  # where the numbers cannot be read
-    if isinstance(noise_variance, int | float):
-        smallest, noisy = noise_variance, noise_variance != 0
-    elif are_readable(samples, noise) and noise.numel():
-        smallest, noisy = float(noise.detach().min()), bool(noise.any())
-    if not smallest >= 0:
-        raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
-    mean = samples[0] + (samples - samples[0]).mean(dim=0)
-    root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
-    members = Members(
-        root=root,
-        noise=noise if noisy else None,
-        shrinkage=shrinkage_of(root.movedim(-1, 0)) if shrinkage == "auto" else shrinkage or 0.0,
-        stated=shrinkage is not None,
-        automatic=shrinkage == "auto",
-    )
-    return MemberGaussian(mean, members)
-
-
 def truncate(
-    prior: Gaussian | Mixture | Projected | Neighbour,
+    prior: Prior,
     constraint: Inequality,
     *,
     keep_weights: bool = False,
@@ -359,8 +241,7 @@ def truncate(
         raise InvalidArgumentError(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
         )
-    if isinstance(prior, NEIGHBOURS):
-        return truncate(as_known(prior), constraint, keep_weights=keep_weights, draws=draws, thinning=thinning)
+    prior = as_prior(prior)
     check_axes_of_law(prior, constraint)
     if isinstance(prior, Mixture):
         if not keep_weights:
@@ -374,6 +255,6 @@ def truncate(
         return Mixture(components, prior.weights)
     if isinstance(prior, Posterior | Projected):
         return Truncated(prior.prior, prior.constraint & constraint, draws=draws, thinning=thinning)
-    prior = _of_members(as_multivariate_normal(prior), constraint.joined().law)
+    prior = _of_members(prior, constraint.joined().law)
     prior = prior.prior if isinstance(prior, Posterior) else prior
     return Truncated(prior, constraint.joined(), draws=draws, thinning=thinning)

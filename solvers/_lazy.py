@@ -28,7 +28,8 @@ RENAMED: dict[str, str] = {
         fitted.covariance: FittedCovariance   fitted.law: FittedLaw
         inequalities.inequality: Inequality JoinedConstraint   inequalities.projected: Projected
         inequalities.truncated: Truncated   law_evidence: Evidence evidence
-        nonlinear.mode: condition_nonlinear nonlinear_mode NonlinearMode   nonlinear.projection: project
+        nonlinear.deprecated: condition_nonlinear nonlinear_mode   nonlinear.mode: NonlinearMode
+        nonlinear.projection: project
         posterior: Posterior   prediction: Prediction   rollout.diagnosis: Diagnosis RolloutBand
         rollout.rollout: Rollout   rollout.run: RolloutState Trajectory   sampling: draw   surrogates.anp: ANPConfig
         surrogates.fitting: FitOptions FunctionSet LearntLaw

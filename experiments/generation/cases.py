@@ -13,7 +13,7 @@ from experiments.experiment import Preset
 from experiments.generation.posterior import Seen
 from experiments.generation.problem import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw
+from probconserv.nonlinear.law import AnyLaw
 from probconserv.training import TrainingConfig
 
 

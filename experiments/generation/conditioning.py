@@ -12,7 +12,7 @@ from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.generation.cases import Case, Condition
 from experiments.generation.problem import GenerationProblem
 from probconserv import Bounded, LinearConstraint
-from probconserv.nonlinear.projection import AnyLaw
+from probconserv.nonlinear.law import AnyLaw
 from probconserv.training.loop import random_seed
 
 TEST, VALIDATION = 7, 8

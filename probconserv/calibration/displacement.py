@@ -18,7 +18,8 @@ from probconserv.law_evidence import of_gaussian
 from probconserv.mixture import Mixture, moments_of
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
-from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch, condition
+from probconserv.prior import Gaussian, as_multivariate_normal
+from probconserv.update import check_mixture_batch, condition
 
 _COUNTED = 5.0  # largest shift of ``displaced``, in standardised deviations
 _FARTHEST = 3.0  # largest shift of ``displaced_by_law``, in standard deviations

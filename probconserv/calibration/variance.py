@@ -18,8 +18,8 @@ from probconserv.fitted.members import MemberGaussian
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
+from probconserv.prior import as_multivariate_normal
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
-from probconserv.update import as_multivariate_normal
 
 
 def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> MultivariateNormal | Mixture:

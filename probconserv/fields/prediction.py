@@ -18,12 +18,13 @@ from torch.distributions import Normal
 from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import variance_of
 from probconserv._linalg.values import as_tensor
-from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.inequalities.inequality import Inequality
+from probconserv.fitted.members import from_samples
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.mixture import Mixture, with_draws
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw, linear_part
 from probconserv.prediction import SINGLE, Drawable, Prediction
-from probconserv.update import check_constraint, condition, from_samples
+from probconserv.update import check_constraint, condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ class FieldPrediction(Drawable):
 
 def condition_fields(
     prior: Normal | MultivariateNormal | Mixture | Tensor,
-    constraint: LinearConstraint | Inequality,
+    constraint: AnyLaw,
     layout: FieldLayout,
     *,
     noise_variance: float | Float[Tensor, "..."] = 0.0,
@@ -189,15 +190,15 @@ def condition_fields(
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
 
 
-def check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
+def check_axes(shape: torch.Size, constraint: AnyLaw, layout: FieldLayout) -> None:
     """Says how to write an order that names no axis, a law that was built for every channel by itself, where blocks
     must count the channels, or one whose axes are in another order.
     """
-    law = constraint
-    if isinstance(law, Inequality):
-        joined = law.joined()
-        joined.require_axis(layout.point_shape)
-        law = joined.law
+    joined = constraint.joined() if isinstance(constraint, Inequality) else constraint
+    inequalities = joined.inequalities if isinstance(joined, NonlinearLaw) else joined
+    if isinstance(inequalities, JoinedConstraint):
+        inequalities.require_axis(layout.point_shape)
+    law = linear_part(joined)
     if law is None:
         return
     is_per_channel = law.batch_shape == (*shape[:-1], layout.channels) and law.points * layout.channels == shape[-1]

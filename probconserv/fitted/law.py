@@ -14,7 +14,7 @@ from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.update import Gaussian, as_multivariate_normal
+from probconserv.prior import Gaussian, as_multivariate_normal
 
 _STEPS = 80  # halvings of a bracket, and points of the grid that finds one
 

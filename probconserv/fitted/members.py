@@ -8,19 +8,24 @@ members all miss, and the error grows.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian, index_of_axes
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.fitted.covariance import shrinkage_of
 from probconserv.posterior import Posterior
 from probconserv.redundancy import posterior_of
-from solvers.recording import are_readable
+from solvers.recording import are_readable, check_recording
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together
 _REMEDY = 'shrinkage="auto" of from_samples, Ensemble or condition_fields drops their correlations where they do harm'
@@ -143,6 +148,65 @@ def _scaled(members: Members, factor: Tensor) -> Members:
     """Members whose deviations are multiplied by a factor ``(*batch,)``, and the noise by its square."""
     noise = None if members.noise is None else members.noise * factor.square()[..., None]
     return replace(members, root=members.root * factor[..., None, None], noise=noise)
+
+
+def from_samples(
+    samples: Float[Tensor, "members *batch n"],
+    noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
+    *,
+    shrinkage: float | Literal["auto"] | None = None,
+) -> MultivariateNormal:
+    """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
+
+    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed. With shrinkage λ the first
+    term is (1 − λ) R Rᵀ + λ diag(R Rᵀ), which keeps every variance and lets correlations that few members cannot
+    support fade (Ledoit & Wolf 2004).
+
+    Args:
+        samples: Fields ``(members, *batch, n)``, at least two members, a tensor or an array; whole numbers become
+            float64.
+        noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
+            singular and the distribution has no density.
+        shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
+            law that the members cannot explain: one of as many rows as members or more, or one whose joint χ² is beyond
+            what a further member would have. It says so by a warning. Without "auto" the warning comes alone; a number
+            says that as many rows as members are meant.
+
+    Returns:
+        Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
+
+    Raises:
+        InvalidArgumentError: If samples are no array, there are fewer than two members, a noise variance is negative,
+            or λ is neither in [0, 1] nor "auto".
+    """
+    check_recording()
+    if isinstance(samples, np.ndarray) or hasattr(samples, "to_numpy"):
+        samples = as_tensor(samples, dtype=None)
+    require_tensors(samples=samples)
+    if samples.ndim < 2 or samples.shape[0] < 2:
+        raise InvalidArgumentError(
+            f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
+        )
+    check_shrinkage(shrinkage)
+    samples = floating(samples)
+    noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
+    smallest, noisy = 0.0, True  # where the numbers cannot be read
+    if isinstance(noise_variance, int | float):
+        smallest, noisy = noise_variance, noise_variance != 0
+    elif are_readable(samples, noise) and noise.numel():
+        smallest, noisy = float(noise.detach().min()), bool(noise.any())
+    if not smallest >= 0:
+        raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
+    mean = samples[0] + (samples - samples[0]).mean(dim=0)
+    root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
+    members = Members(
+        root=root,
+        noise=noise if noisy else None,
+        shrinkage=shrinkage_of(root.movedim(-1, 0)) if shrinkage == "auto" else shrinkage or 0.0,
+        stated=shrinkage is not None,
+        automatic=shrinkage == "auto",
+    )
+    return MemberGaussian(mean, members)
 
 
 def check_shrinkage(shrinkage: Any) -> None:

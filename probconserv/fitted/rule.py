@@ -14,18 +14,19 @@ from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture, moments_of
+from probconserv.nonlinear.law import NonlinearLaw, linear_part
 from probconserv.prediction import Prediction
 from solvers.recording import are_readable
 
 
-def warn_of_rule(prior: Prediction | Tensor, constraint: LinearConstraint | Inequality) -> None:
+def warn_of_rule(prior: Prediction, constraint: LinearConstraint | Inequality | NonlinearLaw) -> None:
     """Warns where a law is imposed more strictly than its rule is right, on a prediction that knows its total better.
 
     An exact row moves the prediction by the error of its rule. That harms where G u is known better than the rule
     knows it, G Σ Gᵀ below the variance of the rule. Of a mixture that is the variance of G u under all components.
     Nothing is asked of samples, of predictions under inequalities, and of laws without ``rule_variance``.
     """
-    law = constraint.joined().law if isinstance(constraint, Inequality) else constraint
+    law = linear_part(constraint)
     if law is None or law.rule_variance is None:
         return
     parts = prior.components if isinstance(prior, Mixture) else prior

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,9 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._division import Division, divided
 from solvers.recording import are_readable
 
+if TYPE_CHECKING:
+    from probconserv.nonlinear.law import NonlinearLaw
+
 _SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
 
 
@@ -33,8 +37,14 @@ class Inequality(ABC):
     def joined(self) -> "JoinedConstraint":
         """The same statement in the common form."""
 
-    def __and__(self, other: "LinearConstraint | Inequality") -> "JoinedConstraint":
+    @overload
+    def __and__(self, other: "LinearConstraint | Inequality") -> "JoinedConstraint": ...
+    @overload
+    def __and__(self, other: "NonlinearLaw") -> "NonlinearLaw": ...
+    def __and__(self, other: Any) -> Any:
         """Both at once: rows stacked, bounds intersected."""
+        if hasattr(other, "residual_function"):  # a NonlinearLaw takes the inequality
+            return other & self
         return _join(self.joined(), _as_joined(other))
 
     def __rand__(self, other: LinearConstraint) -> "JoinedConstraint":

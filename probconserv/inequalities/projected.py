@@ -1,5 +1,7 @@
 """Predictions whose draws meet a law and inequalities: a conditioned Gaussian, projected onto the inequalities."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
@@ -15,6 +17,9 @@ from probconserv.posterior import AnyGain, Posterior, gain_of
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
+
+if TYPE_CHECKING:
+    from probconserv.nonlinear.mode import NonlinearMode
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 _ROUNDING = 64 * torch.finfo(torch.float64).eps  # relative spread of draws that all have one value
@@ -43,7 +48,7 @@ class Projected(Drawable):
 
     Args:
         prior: N(μ, Σ), or what the law makes of it; results have its dtype; the work is done in float64.
-        constraint: Law and inequalities.
+        constraint: Law and inequalities; of a nonlinear law the tangent, found by ``search``, None without one.
         draws: Number of draws for mean and variance, at least 2.
         seed: Seed of these draws.
 
@@ -51,6 +56,8 @@ class Projected(Drawable):
         InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
         DependentConstraintsError: If rows of the law are redundant under the prior.
     """
+
+    search: "NonlinearMode | None" = None
 
     def __init__(
         self, prior: MultivariateNormal, constraint: JoinedConstraint, *, draws: int = 500, seed: int = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -10,18 +11,17 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import SparseRows
+from probconserv._linalg.rows import Rows
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._whitened import Whitened, Within
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
-from probconserv.update import Gaussian, as_multivariate_normal
+from probconserv.redundancy import posterior_of
 
-ResidualFunction = Callable[[Tensor], Tensor]
 _TOUCHING = 1e-10  # relative distance from a bound within which it counts as active
 
 
@@ -30,6 +30,7 @@ class Problem:
     """A prediction under a law, as the search sees it.
 
     Args:
+        law: All that is stated.
         base: The Gaussian.
         exact: Rows that it meets exactly.
         inequalities: Inequalities that hold.
@@ -37,6 +38,7 @@ class Problem:
         admit: Makes a start admissible.
     """
 
+    law: NonlinearLaw
     base: MultivariateNormal
     exact: LinearConstraint | None
     inequalities: JoinedConstraint | None
@@ -44,55 +46,44 @@ class Problem:
     admit: Callable[[Tensor], Tensor] = lambda start: start
 
 
-def problem_of(
-    prior: Gaussian | Projected | Tensor,
-    law: NonlinearLaw | ResidualFunction,
-    jacobian: Callable[[Tensor], Tensor | SparseRows] | None,
-    tolerance: float,
-) -> Problem:
-    """What prior and law state together; arguments and errors are those of ``condition_nonlinear``."""
+def problem_of(prior: MultivariateNormal | Projected, law: NonlinearLaw) -> Problem:
+    """What prior and law state together; errors are those of ``condition_on_field_of``."""
     base, exact, inequalities = _parts_of(prior)
-    if isinstance(law, NonlinearLaw):
-        _check(law, base, jacobian)
-        if law.inequalities is not None:
-            inequalities = law.inequalities if inequalities is None else inequalities & law.inequalities
-    elif not callable(law):
-        raise InvalidArgumentError(
-            f"law must be a NonlinearLaw or a function from fields to residuals, got {type(law).__name__}; linear rows "
-            "and inequalities belong to condition."
-        )
+    _check(law, base)
+    stated = reduce(NonlinearLaw.__and__, [part for part in (exact, inequalities) if part is not None], law)
+    if law.linear is not None and (exact is not None or not law.has_plain_rows):
+        joined = law.linear if exact is None else exact & law.linear
+        exact, law = posterior_of(base, joined, True).constraint, replace(law, linear=None)
     covariance = as_double(base.lazy_covariance_matrix)
     gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
     gaussian = gaussian if exact is None else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
     diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
     start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
-    if isinstance(law, NonlinearLaw) and diagonal and not gaussian.batch_shape and not _tracked(law, field_of(start)):
-        jacobian = law.jacobian_rows
     space = Whitened(
         centre=start,
         field_of=field_of,
-        residual_function=law.statements if isinstance(law, NonlinearLaw) else law,
-        jacobian_function=jacobian,
+        law=law,
+        is_sparse=diagonal and not gaussian.batch_shape and _has_sparse_rows(law, field_of(start)),
         scale=covariance.diagonal().detach().sqrt() if diagonal else None,
-        tolerance=tolerance,
+        tolerance=law.tolerance,
     )
-    problem = Problem(base=base, exact=exact, inequalities=inequalities, space=space)
-    return problem if inequalities is None else _within(problem, gaussian, inequalities)
+    problem = Problem(law=stated, base=base, exact=exact, inequalities=stated.inequalities, space=space)
+    return problem if stated.inequalities is None else _within(problem, gaussian, stated.inequalities)
 
 
 def _parts_of(
-    prior: Gaussian | Projected | Tensor,
+    prior: MultivariateNormal | Projected,
 ) -> tuple[MultivariateNormal, LinearConstraint | None, JoinedConstraint | None]:
     """The Gaussian, the exact rows and the inequalities of a prediction."""
     if isinstance(prior, Projected):
         return prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
     if isinstance(prior, Posterior):
         return prior.prior, prior.constraint, None
-    return as_multivariate_normal(prior), None, None
+    return prior, None, None
 
 
-def _check(law: NonlinearLaw, base: MultivariateNormal, jacobian: object) -> None:
+def _check(law: NonlinearLaw, base: MultivariateNormal) -> None:
     """Raises unless the law has the size and the batch of the prediction."""
     if law.points != base.mean.shape[-1]:
         raise IncompatibleQueryError(
@@ -103,13 +94,13 @@ def _check(law: NonlinearLaw, base: MultivariateNormal, jacobian: object) -> Non
             f"The linear rows of the law have right-hand sides for a batch {tuple(law.batch_shape)} but the prediction "
             f"has the batch {tuple(base.batch_shape)}; give rows without batch axes, or one entry per prediction."
         )
-    if jacobian is not None:
-        raise InvalidArgumentError("A NonlinearLaw finds its own Jacobian; leave out jacobian.")
 
 
-def _tracked(law: NonlinearLaw, u: Tensor) -> bool:
-    """Whether derivatives of the prediction, or of what the law depends on, are recorded."""
-    return torch.is_grad_enabled() and (u.requires_grad or law.statements(u.detach()).requires_grad)
+def _has_sparse_rows(law: NonlinearLaw, u: Tensor) -> bool:
+    """Whether several statements are linearised at a field of no batch, and no derivatives are recorded."""
+    values = law.statements(u.detach())
+    tracked = torch.is_grad_enabled() and (u.requires_grad or values.requires_grad)
+    return values.shape[-1] > 1 and not tracked
 
 
 def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable[[Tensor], Tensor], int]:
@@ -157,6 +148,11 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
         slack = _TOUCHING * (1 + u.abs().amax(dim=-1, keepdim=True))
         bound = ((u - inequalities.lower).abs() <= slack) | ((u - inequalities.upper).abs() <= slack)
         rows = torch.where(bound[..., None], root, 0.0)
+        if inequalities.rows is not None:
+            A = inequalities.rows.A
+            A = A.to_dense() if isinstance(A, Rows) else A
+            touched = (inequalities.rows.excess(u) >= -slack * A.abs().sum(dim=-1))[..., None]
+            rows = torch.cat([rows, torch.where(touched, A @ root, 0.0)], dim=-2)
         if not inequalities.order:
             return rows
         index = inequalities.split(torch.arange(u.shape[-1], device=u.device))

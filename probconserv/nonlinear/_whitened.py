@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from probconserv._linalg.innovation import innovation_of
-from probconserv._linalg.rows import SparseRows, as_sparse_rows, is_sparse
+from probconserv._linalg.rows import SparseRows
 from probconserv.constraints import rows_applied
 from probconserv.errors import (
     ConvergenceError,
@@ -20,7 +20,7 @@ from probconserv.errors import (
     InvalidArgumentError,
 )
 from probconserv.nonlinear._search import Iterate, Newton, Space
-from probconserv.nonlinear.law import check_residual
+from probconserv.nonlinear.law import NonlinearLaw, check_residual
 
 _NEAR = 0.3  # error in standard deviations from which Newton steps are tried
 _MANY = 8  # values from which their gradients are taken at once
@@ -50,8 +50,8 @@ class Whitened(Space, Newton):
     Args:
         centre: Zeros ``(*batch, r)``.
         field_of: y to u; affine.
-        residual_function: u to g.
-        jacobian_function: u to ∂g/∂u, dense or sparse; by automatic differentiation if None.
+        law: The statements.
+        is_sparse: Whether ∂g/∂u is the law's own sparse one, rather than by automatic differentiation row by row.
         scale: Standard deviations that u − m divided by gives y, if Σ is diagonal; sparse Jacobians stay sparse then.
         tolerance: Of residual and step, in standard deviations.
         within: Inequalities.
@@ -59,8 +59,8 @@ class Whitened(Space, Newton):
 
     centre: Tensor
     field_of: Callable[[Tensor], Tensor]
-    residual_function: Callable[[Tensor], Tensor]
-    jacobian_function: Callable[[Tensor], Tensor | SparseRows] | None
+    law: NonlinearLaw
+    is_sparse: bool
     scale: Tensor | None
     tolerance: float
     within: Within | None = None
@@ -106,36 +106,19 @@ class Whitened(Space, Newton):
                 u = self.field_of(y)
             else:
                 u = y = self.field_of(y).detach().requires_grad_()
-            residual = self.residual_function(u)
+            residual = self.law.statements(u)
             check_residual(residual, u)
-            if self.jacobian_function is None:
-                rows = stacked_gradients(residual, y)
-            else:
-                rows = self.field_rows(u, residual)
-                if self.scale is None:
-                    each = rows.to_dense().unbind(dim=-2)
-                    rows = torch.stack([torch.autograd.grad(u, y, row, retain_graph=True)[0] for row in each], dim=-2)
-        if isinstance(rows, SparseRows):
-            assert self.scale is not None
-            return residual.detach(), replace(rows, entries=rows.entries * self.scale[rows.column])
-        rows = rows.detach()
+            if self.is_sparse:
+                assert self.scale is not None
+                rows = self.law.jacobian_rows(u)
+                return residual.detach(), replace(rows, entries=rows.entries * self.scale[rows.column])
+            rows = stacked_gradients(residual, y).detach()
         return residual.detach(), rows if self.scale is None else rows * self.scale[..., None, :]
-
-    def field_rows(self, u: Tensor, residual: Tensor) -> Tensor | SparseRows:
-        """∂g/∂u by the caller's function."""
-        assert self.jacobian_function is not None
-        given = self.jacobian_function(u.detach())
-        if is_sparse(given):
-            given = as_sparse_rows(given)
-        shape = (*u.shape[:-1], residual.shape[-1], u.shape[-1])
-        if given.shape != shape:
-            raise InvalidArgumentError(f"jacobian must give {shape}, got {tuple(given.shape)}.")
-        return given if isinstance(given, SparseRows) else given.to(torch.float64)
 
     def violation(self, point: Tensor) -> Tensor:
         """See ``Space``."""
         with torch.no_grad():
-            return self.residual_function(self.field_of(point)).abs().sum(dim=-1)
+            return self.law.statements(self.field_of(point)).abs().sum(dim=-1)
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """See ``Space``."""
@@ -210,7 +193,7 @@ class Whitened(Space, Newton):
         """∂²(λᵀ g)/∂y² ``(*batch, r, r)``."""
         y = y.detach().requires_grad_()
         with torch.enable_grad():
-            weighed = (self.residual_function(self.field_of(y)) * multipliers).sum()
+            weighed = (self.law.statements(self.field_of(y)) * multipliers).sum()
             (gradient,) = torch.autograd.grad(weighed, y, create_graph=True)
         if not gradient.requires_grad:
             return y.new_zeros(*y.shape, y.shape[-1])

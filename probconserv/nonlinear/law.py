@@ -8,6 +8,7 @@ when they were found, behind an upwind switch for instance, is noticed and added
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 import scipy.sparse
@@ -26,24 +27,39 @@ _ROUNDING = 1e-9  # of Jᵀ w, relative to its largest entry; the entries of one
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NonlinearLaw:
-    """The k statements g(u) = 0, with linear rows and bounds joined to them by ``&``.
+    """The k statements g(u) = 0, with linear rows, inequalities and further nonlinear laws joined to them by ``&``.
+
+    ``condition(prior, law)`` minimises (u − μ)ᵀ Σ⁻¹ (u − μ) over the fields that meet all statements: the best local
+    minimum that several starts reach by sequential quadratic programming. It is the global one if a start lies in its
+    basin; ``search`` of the result says how many starts agree. The result is the prior under the law linearised there
+    (Laplace's approximation with the Gauss–Newton Hessian): its ``mode`` meets g = 0, its draws meet it to first order.
+    Results can be differentiated once, by the implicit function theorem at the mode; not under inequalities. The mode
+    under inequalities is this field if Σ is diagonal, and else the mean projected in the metric of the variances.
 
     Args:
         residual_function: g, from fields ``(s, n)`` in float64 to residuals ``(s, k)``, by torch operations; fields
-            must not mix.
+            must not mix. Batch axes of a prediction come as one axis.
         points: Number n of values of a field.
-        linear: Linear rows that hold as well, all exact.
-        inequalities: Bounds that hold as well.
+        linear: Linear rows that hold as well.
+        inequalities: Inequalities that hold as well; every step of the search then solves a quadratic programme.
+        starts: Number of starts: the prior mean, then draws of the prior, by turns spread three and ten times as far,
+            with a fixed seed.
+        tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest step, in
+            standard deviations or relative to the field's largest distance from the mean.
+        max_iterations: Largest number of steps from one start.
 
     Raises:
         IncompatibleQueryError: If the linear rows or the bounds are on another number of points.
-        InvalidArgumentError: If linear rows have noise, or an order is asked for.
+        InvalidArgumentError: If tolerance or a number is out of its range.
     """
 
     residual_function: Callable[[Tensor], Tensor]
     points: int
     linear: LinearConstraint | None = None
     inequalities: JoinedConstraint | None = None
+    starts: int = 5
+    tolerance: float = 1e-10
+    max_iterations: int = 200
     _found: list["_Pattern"] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,23 +68,10 @@ class NonlinearLaw:
                 f"The nonlinear law acts on {self.points} points but the linear rows on {self.linear.points}; build "
                 "both on one grid."
             )
-        if self.linear is not None and (bool(self.linear.noise.any()) or len(self.linear.G.shape) > 2):
-            raise InvalidArgumentError("Linear rows beside a nonlinear law must be exact and the same for all fields.")
-        if self.inequalities is not None:
-            self._check_bounds(self.inequalities)
-
-    def _check_bounds(self, bounds: JoinedConstraint) -> None:
-        if bounds.rows is not None:
+        if not self.tolerance > 0 or self.max_iterations < 1 or self.starts < 1:
             raise InvalidArgumentError(
-                "A nonlinear law does not join with a LinearInequality; condition a prediction on it and use "
-                "condition_nonlinear."
-            )
-        widths = {bound.shape[-1] for bound in (bounds.lower, bounds.upper) if bound.ndim} - {1, self.points}
-        if bounds.order or widths or bounds.batch_shape:
-            raise InvalidArgumentError(
-                f"A nonlinear law joins with bounds that are numbers or ({self.points},), without an order; got order "
-                f"{bounds.order} and {tuple(bounds.lower.shape)}, {tuple(bounds.upper.shape)}. For an order, condition "
-                "a prediction on it and use condition_nonlinear."
+                f"tolerance must be positive, max_iterations and starts at least 1, got {self.tolerance}, "
+                f"{self.max_iterations} and {self.starts}."
             )
 
     @property
@@ -76,8 +79,15 @@ class NonlinearLaw:
         """Batch axes of the linear rows' right-hand sides."""
         return torch.Size() if self.linear is None else self.linear.batch_shape
 
-    def __and__(self, other: LinearConstraint | Inequality) -> "NonlinearLaw":
-        """The same law with further linear rows or bounds."""
+    def __and__(self, other: "AnyLaw") -> "NonlinearLaw":
+        """The same law with further linear rows, inequalities or nonlinear statements."""
+        if isinstance(other, NonlinearLaw):
+            functions = self.residual_function, other.residual_function
+            joint = replace(
+                self, residual_function=lambda u: torch.cat([function(u) for function in functions], dim=-1), _found=[]
+            )
+            rest = [part for part in (other.linear, other.inequalities) if part is not None]
+            return reduce(NonlinearLaw.__and__, rest, joint)
         joined = other.joined() if isinstance(other, Inequality) else JoinedConstraint(law=other)
         linear, bounds = self.linear, self.inequalities
         if joined.law is not None:
@@ -88,9 +98,32 @@ class NonlinearLaw:
         limited = limited or bounds.order != 0 or bounds.rows is not None
         return replace(self, linear=linear, inequalities=bounds if limited else None)
 
-    def __rand__(self, other: LinearConstraint) -> "NonlinearLaw":
-        """The same with linear rows on the left."""
+    def __rand__(self, other: LinearConstraint | Inequality) -> "NonlinearLaw":
+        """The same with linear rows or inequalities on the left."""
         return self & other
+
+    @property
+    def has_plain_rows(self) -> bool:
+        """Whether the linear rows are exact and the same for all fields, as statements of g are."""
+        return self.linear is None or not (bool(self.linear.noise.any()) or len(self.linear.G.shape) > 2)
+
+    def require_projection(self) -> None:
+        """Raises InvalidArgumentError unless fields are projected onto it: exact rows, and bounds without an order."""
+        if not self.has_plain_rows:
+            raise InvalidArgumentError(
+                "Linear rows beside a nonlinear law must be exact and the same for all fields to project these; "
+                "condition a prediction on the law."
+            )
+        bounds = self.inequalities
+        if bounds is None:
+            return
+        widths = {bound.shape[-1] for bound in (bounds.lower, bounds.upper) if bound.ndim} - {1, self.points}
+        if bounds.rows is not None or bounds.order or widths or bounds.batch_shape:
+            raise InvalidArgumentError(
+                f"Fields are projected onto a nonlinear law with bounds that are numbers or ({self.points},), without "
+                f"an order and without a LinearInequality; got order {bounds.order} and {tuple(bounds.lower.shape)}, "
+                f"{tuple(bounds.upper.shape)}. condition takes these."
+            )
 
     def statements(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
         """g(u), and the residuals of the linear rows below it, with derivatives.
@@ -193,6 +226,17 @@ def check_residual(residual: Tensor, u: Tensor) -> None:
     check_shape(residual, u)
     if not residual.requires_grad:
         raise InvalidArgumentError("The residuals of residual_function do not depend on the field by torch operations.")
+
+
+AnyLaw = LinearConstraint | Inequality | NonlinearLaw
+"""What a prediction can be conditioned on."""
+
+
+def linear_part(law: AnyLaw | None) -> LinearConstraint | None:
+    """The linear rows of a law, without its inequalities and what is nonlinear; None if there are none."""
+    if isinstance(law, Inequality):
+        return law.joined().law
+    return law.linear if isinstance(law, NonlinearLaw) else law
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,12 +16,11 @@ from probconserv.errors import (
 )
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._problem import Problem, ResidualFunction, problem_of
+from probconserv.nonlinear._problem import Problem, problem_of
 from probconserv.nonlinear._search import search
 from probconserv.nonlinear._whitened import NEWTON_SIZE, Whitened, deviations, stacked_gradients
-from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.posterior import Posterior
-from probconserv.update import Gaussian
 
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
 _SAME = 10.0  # tolerances, relative to the objective plus one, within which two objectives belong to one mode
@@ -32,99 +32,59 @@ class NonlinearMode:
     """The best of the modes that the starts reached: local, unless g has only one.
 
     Args:
-        field: u ``(*batch, n)``, float64.
+        law: All statements that it meets.
+        field: u ``(*batch, n)``, float64, without derivatives.
         objective: (u − μ)ᵀ Σ⁻¹ (u − μ) ``(*batch,)``.
         converged: How many starts met the tolerance ``(*batch,)``.
         agreeing: How many of them reached this objective ``(*batch,)``; few of many mean that a still better mode may
             have been missed.
     """
 
+    law: NonlinearLaw
     field: Float[Tensor, "*batch n"]
     objective: Float[Tensor, " *batch"]
     converged: Int[Tensor, " *batch"]
     agreeing: Int[Tensor, " *batch"]
 
 
-def condition_nonlinear(
-    prior: Gaussian | Projected | Tensor,
-    law: NonlinearLaw | ResidualFunction,
-    tolerance: float = 1e-10,
-    max_iterations: int = 200,
-    *,
-    starts: int = 5,
-    jacobian: ResidualFunction | None = None,
-) -> Posterior | Projected:
-    """Conditions a Gaussian prediction on a law g(u) = 0, linearised at the most probable field on {g = 0}.
-
-    The field minimises (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}: the best local minimum that several starts reach by sequential
-    quadratic programming. It is the global one if a start lies in its basin; ``nonlinear_mode`` tells how many
-    starts agree. Covariance and draws of the result are those of the linearisation there (Laplace's approximation with
-    the Gauss–Newton Hessian): its mean meets g = 0, its draws meet it to first order.
-
-    Results can be differentiated once, by the implicit function theorem at the mode.
+def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: AnyLaw) -> Posterior | Projected:
+    """The prediction under the law linearised at the most probable field that meets all statements of both.
 
     Args:
-        prior: As for ``condition``, but one Gaussian. The exact rows of a conditioned prediction, and the inequalities
-            of a ``Projected`` one, stay in force; with inequalities every step solves a quadratic programme.
-        law: A ``NonlinearLaw``, with its linear rows and bounds, or g alone: a function from fields ``(*batch, n)`` in
-            float64 to residuals ``(*batch, k)``, by torch operations; batch entries must not mix.
-        tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest step, in
-            standard deviations or relative to the field's largest distance from the mean.
-        max_iterations: Largest number of steps from one start.
-        starts: Number of starts: the prior mean, then draws of the prior, by turns spread three and ten times as far,
-            with a fixed seed. More starts make it likelier that the global mode is among the modes found.
-        jacobian: ∂g/∂u from fields, ``(*batch, k, n)``, or a sparse tensor ``(k, n)`` for a single field, which stays
-            sparse under a diagonal Σ; by automatic differentiation, row by row, if not given. With it results have no
-            derivatives. A ``NonlinearLaw`` finds its own, which is sparse for a single field under a diagonal Σ.
+        prior: One Gaussian, or draws under inequalities; its law and inequalities stay in force.
+        constraint: A nonlinear law, or what a prediction under one has to meet as well.
 
     Returns:
-        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance). With
-        inequalities, of the prediction or of the law, a ``Projected`` one under the linearised law, without
-        derivatives; its mode is the field if Σ is diagonal, and else the mean projected in the metric of the variances.
+        The conditioned prediction, with the ``NonlinearMode`` as ``search``.
 
     Raises:
-        IncompatibleQueryError: If a ``NonlinearLaw`` has another number of points or another batch than the prediction.
+        IncompatibleQueryError: If the law has another number of points or another batch than the prediction.
         ConvergenceError: If no start meets the tolerance; the text names batch entry, residual and step.
-        InvalidArgumentError: If g does not give ``(*batch, k)`` or does not depend on u, or derivatives are asked for
-            where there are none.
+        InvalidArgumentError: If g does not give ``(s, k)`` or does not depend on u, or derivatives are asked for where
+            there are none.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
-    problem = problem_of(prior, law, jacobian, tolerance)
-    return _conditioned(problem, _best(problem, max_iterations, starts)[0])
-
-
-def nonlinear_mode(
-    prior: Gaussian | Projected | Tensor,
-    law: NonlinearLaw | ResidualFunction,
-    tolerance: float = 1e-10,
-    max_iterations: int = 200,
-    *,
-    starts: int = 5,
-    jacobian: ResidualFunction | None = None,
-) -> NonlinearMode:
-    """The most probable field that ``condition_nonlinear`` linearises at, with what the starts say of it.
-
-    Arguments are those of ``condition_nonlinear``.
-
-    Returns:
-        The field without derivatives, its objective, and how many starts agree.
-
-    Raises:
-        ConvergenceError: If no start meets the tolerance.
-    """
-    problem = problem_of(prior, law, jacobian, tolerance)
-    best, runs = _best(problem, max_iterations, starts)
+    search = prior.search if isinstance(prior, Posterior | Projected) else None
+    law = constraint if search is None else search.law & constraint
+    assert isinstance(law, NonlinearLaw)
+    problem = problem_of(prior if search is None else prior.prior, law)
+    best, runs = _best(problem)
+    conditioned = _conditioned(problem, best, prior)
     with torch.no_grad():
         field = problem.space.field_of(best.point)
-    if problem.inequalities is not None:
-        with torch.no_grad():
-            within = _conditioned(problem, best)
-            assert not isinstance(within, Posterior)
-            field = most_probable(within.prior, within.constraint)  # within the bounds to the last bit
+        if not isinstance(conditioned, Posterior):  # within the bounds to the last bit
+            field = most_probable(conditioned.prior, conditioned.constraint)
+    conditioned.search = _mode_of(problem, field, best, runs)
+    return conditioned
+
+
+def _mode_of(problem: Problem, field: Tensor, best: "_End", runs: list["_End"]) -> NonlinearMode:
+    tolerance = problem.space.tolerance
     errors, objectives = torch.stack([run.error for run in runs]), torch.stack([run.objective for run in runs])
     converged = errors <= tolerance
     same = (objectives - best.objective).abs() <= max(1e-6, _SAME * tolerance) * (1 + best.objective)
     return NonlinearMode(
+        law=problem.law,
         field=field,
         objective=best.objective,
         converged=converged.sum(dim=0),
@@ -150,18 +110,10 @@ class _End:
         return self.point.square().sum(dim=-1)
 
 
-def _best(problem: Problem, iterations: int, starts: int) -> tuple[_End, list[_End]]:
-    """The end with the least objective of every batch entry, and all ends.
-
-    Raises:
-        ConvergenceError: If an entry met the tolerance from no start.
-    """
+def _best(problem: Problem) -> tuple[_End, list[_End]]:
+    """The best mode that the starts reach, and where all of them ended."""
     begin, tolerance = problem.space.centre, problem.space.tolerance
-    if not tolerance > 0 or iterations < 1 or starts < 1:
-        raise InvalidArgumentError(
-            f"tolerance must be positive, max_iterations and starts at least 1, got {tolerance}, {iterations} and "
-            f"{starts}."
-        )
+    iterations, starts = problem.law.max_iterations, problem.law.starts
     generator, points = torch.Generator(begin.device).manual_seed(0), [begin]
     for number in range(1, starts):
         normals = torch.randn(begin.shape, dtype=begin.dtype, device=begin.device, generator=generator)
@@ -187,11 +139,11 @@ def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
 
     Nothing if one of them does not converge, or the law does not treat the axis of starts as a batch.
     """
-    if space.within is not None or space.jacobian_function is not None or len(points) < 2:
+    if space.within is not None or space.is_sparse or len(points) < 2:
         return []
     try:
         with torch.no_grad():
-            alone, together = (space.residual_function(space.field_of(each)) for each in (points[-1], points))
+            alone, together = (space.law.statements(space.field_of(each)) for each in (points[-1], points))
         shape = (len(points), *alone.shape)
         if alone.shape[-1:] != (1,) or together.shape != shape or not torch.allclose(together[-1], alone, rtol=1e-9):
             return []
@@ -266,33 +218,33 @@ def _not_converged(space: Whitened, best: _End, iterations: int, starts: int) ->
     )
 
 
-def _conditioned(problem: Problem, best: _End) -> Posterior | Projected:
+def _conditioned(problem: Problem, best: _End, given: MultivariateNormal | Projected) -> Posterior | Projected:
     """The prior under the law linearised at the mode."""
     law = _law_at(problem.space, best.point)
     law = law if problem.exact is None else problem.exact & law
-    if problem.inequalities is not None:
-        return Projected(problem.base, law & problem.inequalities)
-    return Posterior(problem.base, law)
+    if problem.inequalities is None:
+        return Posterior(problem.base, law)
+    options = {"draws": given.draws, "seed": given.seed} if isinstance(given, Projected) else {}
+    return Projected(problem.base, law & problem.inequalities, **options)
 
 
 def _law_at(space: Whitened, y: Tensor) -> LinearConstraint:
     """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
     with torch.enable_grad():
         u = space.field_of(y)
-        residual = space.residual_function(u.detach())
-    tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
-    if tracked and (space.jacobian_function is not None or space.within is not None):
-        raise InvalidArgumentError(
-            "Fields on a nonlinear law with a given Jacobian or inequalities have no derivatives; use torch.no_grad(), "
-            "or neither of them."
-        )
-    if space.jacobian_function is not None:
-        rows = space.field_rows(u, residual)
+        residual = space.law.statements(u.detach())
+    if space.is_sparse:
+        rows = space.law.jacobian_rows(u)
         return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual.detach())
+    tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
+    if tracked and space.within is not None:
+        raise InvalidArgumentError(
+            "Fields on a nonlinear law within inequalities have no derivatives; use torch.no_grad(), or no inequality."
+        )
     with torch.enable_grad():
         u = space.field_of(_implicit(space, y)) if tracked else u
         point = u if u.requires_grad else u.detach().requires_grad_()
-        residual = space.residual_function(point)
+        residual = space.law.statements(point)
         jacobian = stacked_gradients(residual, point, create_graph=tracked)
         target = rows_applied(jacobian, point) - residual
     return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
@@ -305,7 +257,7 @@ def _implicit(space: Whitened, point: Tensor) -> Tensor:
     matrix = space.kkt_matrix(at)
     y = point.detach().requires_grad_()
     with torch.enable_grad():
-        residual = space.residual_function(space.field_of(y))
+        residual = space.law.statements(space.field_of(y))
         (force,) = torch.autograd.grad((residual * at.multipliers).sum(), y, create_graph=True)
         conditions = torch.cat([y.detach() - force, residual], dim=-1)
         return point - torch.linalg.solve(matrix, conditions[..., None])[..., : point.shape[-1], 0]

@@ -24,11 +24,8 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._fields import project_nonlinear
-from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw, linear_part
 from probconserv.posterior import gain_of
-
-AnyLaw = LinearConstraint | Inequality | NonlinearLaw
-"""What a projection or a sampler can impose."""
 
 _SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
 
@@ -81,12 +78,6 @@ def equalities_of(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
     return law.joined().law if isinstance(law, Inequality) else law
 
 
-def linear_part(law: AnyLaw | None) -> LinearConstraint | None:
-    """The linear rows of a law, without its inequalities and what is nonlinear; None if there are none."""
-    equalities = equalities_of(law)
-    return equalities.linear if isinstance(equalities, NonlinearLaw) else equalities
-
-
 def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:
     """Turns the error for dependent rows into InfeasibleConstraintError if linear rows of a law contradict each other.
 
@@ -100,6 +91,8 @@ def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:
 def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None:
     """Raises IncompatibleQueryError unless fields, covariance and law fit."""
     joined = law.joined() if isinstance(law, Inequality) else law
+    if isinstance(joined, NonlinearLaw):
+        joined.require_projection()
     points, n = points_of(joined), covariance.shape[-1]
     if fields.ndim != 2 or fields.shape[-1] != n or points not in (None, n):
         raise IncompatibleQueryError(

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from probconserv._linalg.gaussian import variance_of
 from probconserv.errors import InvalidArgumentError
-from probconserv.fitted.members import check_shrinkage
+from probconserv.fitted.members import check_shrinkage, from_samples
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
-from probconserv.update import from_samples
 
 
 class Ensemble(Surrogate):

@@ -22,8 +22,8 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._fields import linear_step
-from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw, equalities_of, linear_part, points_of, project, with_sparse_rows
+from probconserv.nonlinear.law import AnyLaw, NonlinearLaw, linear_part
+from probconserv.nonlinear.projection import equalities_of, points_of, project, with_sparse_rows
 from probconserv.surrogates.flow.coefficients import (
     Correction,
     Information,
@@ -136,6 +136,8 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
             f"{type(law).__name__}."
         )
     joined = law.joined() if isinstance(law, Inequality) else law
+    if isinstance(joined, NonlinearLaw):
+        joined.require_projection()
     batch, points = joined.batch_shape, points_of(joined)
     if points not in (None, latent.points):
         raise IncompatibleQueryError(

@@ -24,7 +24,7 @@ from torch import Tensor
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
-from probconserv.nonlinear.projection import AnyLaw, linear_part
+from probconserv.nonlinear.law import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 

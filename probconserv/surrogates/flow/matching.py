@@ -20,7 +20,8 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DataFileError, InvalidArgumentError, SamplingInterruptedError
-from probconserv.nonlinear.projection import AnyLaw, contradictions_of
+from probconserv.nonlinear.law import AnyLaw
+from probconserv.nonlinear.projection import contradictions_of
 from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow.corrections import check_law
 from probconserv.surrogates.flow.discrepancy import distances

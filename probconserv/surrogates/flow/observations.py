@@ -14,9 +14,8 @@ from torch import Generator, Tensor
 from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.fitted.members import MemberGaussian
+from probconserv.fitted.members import MemberGaussian, from_samples
 from probconserv.surrogates._interpolation import corners_of
-from probconserv.update import from_samples
 
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""

@@ -28,7 +28,7 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.inequalities.inequality import Inequality
 from probconserv.law_evidence import evidence
-from probconserv.nonlinear.projection import AnyLaw, linear_part
+from probconserv.nonlinear.law import AnyLaw, linear_part
 from probconserv.surrogates.flow.coefficients import INFORMED, Information, information_of
 from probconserv.surrogates.flow.corrections import final_fields
 from probconserv.surrogates.flow.discrepancy import allowing_for

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.nonlinear.projection import AnyLaw
+from probconserv.nonlinear.law import AnyLaw
 from probconserv.surrogates.flow.corrections import part_of
 from probconserv.surrogates.flow.steps import Flow
 

@@ -1,6 +1,9 @@
 """Nonlinear constraints: closed forms, an independent minimiser, stationarity, order of the draws, messages."""
 
+import functools
+import itertools
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -12,10 +15,22 @@ from linear_operator.operators import DenseLinearOperator
 from scipy.optimize import brentq, minimize
 from torch.distributions import Normal
 
-from probconserv import LinearConstraint, NonNegative, condition, from_samples
+from probconserv import (
+    Bounded,
+    LinearConstraint,
+    LinearInequality,
+    Mixture,
+    Monotone,
+    NonlinearLaw,
+    NonNegative,
+    ProbConserv,
+    condition,
+    from_samples,
+)
+from probconserv._linalg.rows import SparseRows
 from probconserv.errors import ConvergenceError, InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality
 from probconserv.nonlinear._whitened import Whitened
-from probconserv.nonlinear.mode import condition_nonlinear, nonlinear_mode
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -25,6 +40,11 @@ double = torch.float64
 def energy(value):
     """g(u) = Σ u² − value."""
     return lambda u: (u.square().sum(dim=-1) - value)[..., None]
+
+
+def under(prior, residual, **options):
+    """The prediction under the law of a residual function."""
+    return condition(prior, NonlinearLaw(residual_function=residual, points=prior.mean.shape[-1], **options))
 
 
 def field(seed, n, batch=()):
@@ -38,7 +58,7 @@ def field(seed, n, batch=()):
 def test_linear_residuals_give_the_linear_update():
     mean, scale = field(0, 12, (3,)), field(1, 12, (3,))
     rows, b = field(2, 12, (2,)), torch.tensor([4.0, 5.0], dtype=double)
-    actual = condition_nonlinear(Normal(mean, scale), lambda u: u @ rows.mT - b, max_iterations=2)
+    actual = under(Normal(mean, scale), lambda u: u @ rows.mT - b, max_iterations=2)
     linear = condition(Normal(mean, scale), LinearConstraint(rows, b))
     assert torch.allclose(actual.mean, linear.mean, rtol=0, atol=1e-13)
     assert torch.allclose(actual.variance, linear.variance, rtol=0, atol=1e-13)
@@ -46,7 +66,7 @@ def test_linear_residuals_give_the_linear_update():
 
 def test_equal_variances_project_onto_a_sphere():
     mean, value = field(3, 12, (3,)), torch.tensor([4.0, 12.0, 20.0], dtype=double)
-    actual = condition_nonlinear(Normal(mean, torch.full_like(mean, 0.3)), energy(value))
+    actual = under(Normal(mean, torch.full_like(mean, 0.3)), energy(value))
     nearest = mean * (value.sqrt() / torch.linalg.vector_norm(mean, dim=-1))[:, None]
     assert torch.allclose(actual.mean, nearest, rtol=0, atol=1e-10)  # the tolerance times the deviation 0.3
 
@@ -59,7 +79,7 @@ def test_equal_variances_project_onto_a_sphere():
 def test_energy_agrees_with_the_root_of_the_secular_equation(seed, n, ratio):
     mean, scale = field(seed, n), 0.3 * field(seed + 1, n)
     value = float(ratio * mean.square().sum())
-    actual = condition_nonlinear(Normal(mean, scale), energy(value))
+    actual = under(Normal(mean, scale), energy(value))
     # u = μ/(1 + 2νv) with ν such that Σu² = E, on the branch of the nearest field.
     m, v = mean.numpy(), scale.numpy() ** 2
     nu = brentq(lambda nu: np.sum((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 100 / v.min(), xtol=1e-15)
@@ -74,9 +94,9 @@ def test_the_mode_on_a_curve_is_the_best_of_all_its_points(seed):
     mean = torch.randn(2, dtype=double, generator=generator)
     scale = 0.1 + torch.rand(2, dtype=double, generator=generator)
     mixing = 2 * float(torch.rand((), generator=generator)) - 1
-    mode = nonlinear_mode(
+    mode = under(
         Normal(mean, scale), lambda u: (u**4).sum(-1, keepdim=True) + mixing * u.prod(-1, keepdim=True) - 1, starts=8
-    )
+    ).search
     angle = torch.linspace(0, 2 * math.pi, 20_001, dtype=double)
     unit = torch.stack([angle.cos(), angle.sin()], dim=-1)
     # r⁴ a + r² b = 1
@@ -92,7 +112,7 @@ def test_energies_far_from_a_prior_with_unequal_variances(value):
     """Standard deviations from 0.02 to 1, the secular equation again: Gauss–Newton alone diverges here."""
     x = torch.linspace(0, 1, 31, dtype=double)
     mean, scale = torch.ones_like(x), 0.02 + x**4
-    actual = condition_nonlinear(Normal(mean, scale), lambda u: u.square().mean(-1, keepdim=True) - value, starts=2)
+    actual = under(Normal(mean, scale), lambda u: u.square().mean(-1, keepdim=True) - value, starts=2)
     m, v = mean.numpy(), scale.numpy() ** 2
     nu = brentq(lambda nu: np.mean((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 1e4 / v.min(), xtol=1e-15)
     assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-7)
@@ -103,7 +123,7 @@ def test_one_row_is_searched_for_without_second_derivatives(monkeypatch):
     formed, hessian = [], Whitened.hessian
     monkeypatch.setattr(Whitened, "hessian", lambda *parts: formed.append(1) or hessian(*parts))
     mean, scale = field(5, 201), 0.3 * field(6, 201)
-    mode = nonlinear_mode(Normal(mean, scale), energy(1.2 * float(mean.square().sum())))
+    mode = under(Normal(mean, scale), energy(1.2 * float(mean.square().sum()))).search
     multiplier = (mode.field - mean) / (scale**2 * mode.field)  # the same at all points
     assert torch.allclose(multiplier, multiplier.mean().expand(201), rtol=1e-7)
     assert (int(mode.converged), len(formed)) == (5, 1)
@@ -111,7 +131,7 @@ def test_one_row_is_searched_for_without_second_derivatives(monkeypatch):
 
 def test_one_start_on_a_symmetry_leaves_the_saddle():
     prior = Normal(torch.tensor([0.1, 0.0]).double(), torch.tensor([0.1, 1.0]).double())
-    mode = nonlinear_mode(prior, energy(1.0), starts=1)
+    mode = under(prior, energy(1.0), starts=1).search
     assert float(mode.objective) < 1.0
 
 
@@ -126,7 +146,7 @@ def test_modes_under_inequalities_are_minima_that_scipy_cannot_improve(seed, den
     if not dense:
         covariance = torch.diag(covariance.diag())
         base = Normal(mean, covariance.diag().sqrt())
-    found = nonlinear_mode(condition(base, NonNegative()), energy(2.0), max_iterations=60, starts=3)
+    found = under(condition(base, NonNegative()), energy(2.0), max_iterations=60, starts=3).search
     precision, centre = np.linalg.inv(covariance.numpy()), mean.numpy()
     nearby = minimize(
         lambda u: (u - centre) @ precision @ (u - centre),
@@ -150,15 +170,11 @@ def test_many_local_laws_with_a_sparse_jacobian():
     def residual(u):
         return u[..., :k] * u[..., k:] - 1
 
-    def jacobian(u):
-        index = torch.arange(k)
-        places = torch.stack([index.repeat(2), torch.cat([index, index + k])])
-        return torch.sparse_coo_tensor(places, torch.cat([u[k:], u[:k]]), (k, 2 * k), check_invariants=False)
-
-    posterior = condition_nonlinear(prior, residual, jacobian=jacobian, starts=1)
+    posterior = under(prior, residual, starts=1)
+    assert isinstance(posterior.constraint.G, SparseRows)
     assert float(residual(posterior.mean).abs().max()) <= 1e-9
     few = Normal(prior.loc[::k], prior.scale[::k])
-    alone = condition_nonlinear(few, lambda u: u.prod(-1, keepdim=True) - 1)
+    alone = under(few, lambda u: u.prod(-1, keepdim=True) - 1)
     assert torch.allclose(posterior.mean[::k], alone.mean, rtol=1e-8)
 
 
@@ -181,7 +197,7 @@ def test_the_mean_is_feasible_and_stationary(seed, n, dense):
     def residual(u):
         return functionals(u) - 1.02 * functionals(mean[0])
 
-    actual = condition_nonlinear(prior, residual)
+    actual = under(prior, residual)
     u = actual.mean
     assert bool((residual(u).abs() <= 1e-9).all())
     jacobian = torch.stack([torch.autograd.functional.jacobian(residual, entry) for entry in u])
@@ -194,7 +210,7 @@ def test_the_mean_is_feasible_and_stationary(seed, n, dense):
 def test_a_conditioned_prediction_keeps_its_law():
     mean, scale = field(4, 15), 0.3 * field(5, 15)
     law = LinearConstraint(torch.ones(1, 15), mean.sum()[None] + 0.5)
-    actual = condition_nonlinear(condition(Normal(mean, scale), law), energy(float(mean.square().sum()) + 2.0))
+    actual = under(condition(Normal(mean, scale), law), energy(float(mean.square().sum()) + 2.0))
     assert float(law.residual(actual.mean).abs()) <= 1e-12 * 15
     assert float(actual.mean.square().sum()) == pytest.approx(float(mean.square().sum()) + 2.0, abs=1e-9)
     assert float(law.residual(actual.rsample(torch.Size([5]))).abs().max()) <= 1e-12 * 15
@@ -202,7 +218,7 @@ def test_a_conditioned_prediction_keeps_its_law():
 
 def test_samples_and_float32_are_priors_too():
     samples = torch.stack([field(seed, 10) for seed in range(6)]).float()
-    actual = condition_nonlinear(from_samples(samples), energy(11.0))
+    actual = under(from_samples(samples), energy(11.0))
     assert actual.mean.dtype == torch.float32
     assert not actual.mean.requires_grad
     assert float(actual.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
@@ -215,7 +231,7 @@ def test_draws_meet_the_constraint_to_first_order():
     mean = field(6, 20)
     spreads, errors = [0.2, 0.1, 0.05, 0.025], []
     for spread in spreads:
-        actual = condition_nonlinear(Normal(mean, torch.full_like(mean, spread)), energy(float(mean.square().sum())))
+        actual = under(Normal(mean, torch.full_like(mean, spread)), energy(float(mean.square().sum())))
         draws = actual.rsample(torch.Size([200]), generator=torch.Generator().manual_seed(0))
         errors.append(float(energy(float(mean.square().sum()))(draws).abs().mean()))
     slopes = np.diff(np.log(errors)) / np.diff(np.log(spreads))
@@ -231,17 +247,19 @@ def test_derivatives_agree_with_differences():
     value = torch.tensor([4.0, 6.0], dtype=double, requires_grad=True)
 
     def conditioned(mean, scale, value):
-        actual = condition_nonlinear(Normal(mean, scale), energy(value), tolerance=1e-12)
+        actual = under(Normal(mean, scale), energy(value), tolerance=1e-12)
         return actual.mean, actual.variance
 
     assert torch.autograd.gradcheck(conditioned, (mean, scale, value), atol=1e-6)
-    fixed = condition_nonlinear(Normal(mean.detach(), scale.detach()), energy(value))
+    fixed = under(Normal(mean.detach(), scale.detach()), energy(value))
     assert bool(torch.autograd.grad(fixed.mean.sum(), value)[0].all())
 
 
 @pytest.mark.parametrize("tolerance", [1e-10, 1e-4, 1e-2])
 def test_starts_that_end_at_one_mode_agree_whatever_the_tolerance(tolerance):
-    found = nonlinear_mode(Normal(torch.linspace(0, 1, 20).double(), torch.ones(20).double()), energy(10.0), tolerance)
+    found = under(
+        Normal(torch.linspace(0, 1, 20).double(), torch.ones(20).double()), energy(10.0), tolerance=tolerance
+    ).search
     assert (int(found.converged), int(found.agreeing)) == (5, 5)
 
 
@@ -261,19 +279,92 @@ def test_starts_that_end_at_one_mode_agree_whatever_the_tolerance(tolerance):
 )
 def test_residuals_that_cannot_be_met_are_refused(residual, error, message):
     with pytest.raises(error, match=message):
-        condition_nonlinear(Normal(torch.ones(2, 5, dtype=double), 0.1), residual, max_iterations=20)
+        under(Normal(torch.ones(2, 5, dtype=double), 0.1), residual, max_iterations=20)
 
 
 @pytest.mark.parametrize(("tolerance", "iterations"), [(0.0, 5), (math.nan, 5), (1e-8, 0)])
 def test_bad_settings_are_refused(tolerance, iterations):
     with pytest.raises(InvalidArgumentError, match="tolerance must be positive"):
-        condition_nonlinear(Normal(torch.ones(2), 1.0), energy(1.0), tolerance, iterations)
+        under(Normal(torch.ones(2), 1.0), energy(1.0), tolerance=tolerance, max_iterations=iterations)
 
 
 def test_derivatives_that_do_not_exist_are_refused():
     mean = torch.ones(3, dtype=double, requires_grad=True)
-    prior = Normal(mean, torch.ones(3, dtype=double))
+    prior = condition(Normal(mean, torch.ones(3, dtype=double)), NonNegative())
     with pytest.raises(InvalidArgumentError, match="have no derivatives"):
-        condition_nonlinear(prior, energy(1.0), jacobian=lambda u: 2 * u[None])
-    with pytest.raises(InvalidArgumentError, match=r"jacobian must give \(1, 3\), got \(3,\)"):
-        condition_nonlinear(Normal(torch.ones(3), 1.0), energy(1.0), jacobian=lambda u: 2 * u)
+        under(prior, energy(1.0))
+
+
+def test_a_mixture_is_refused_by_name():
+    mixture = Mixture(Normal(torch.ones(2, 3, dtype=double), 0.1))
+    with pytest.raises(InvalidArgumentError, match="condition its components"):
+        under(mixture, energy(1.0))
+
+
+# Joined statements
+
+
+STATEMENTS = {
+    "rows": LinearConstraint(torch.ones(1, 6), torch.tensor([7.0])),
+    "noisy rows": LinearConstraint(torch.eye(6)[:1], torch.tensor([1.5]), 0.01),
+    "bounds": Bounded(0.0, 1.9),
+    "order": Monotone(),
+    "inequality": LinearInequality(torch.eye(6)[:1] - 0.9 * torch.eye(6)[5:], torch.zeros(1)),
+}
+
+
+@pytest.mark.parametrize("names", [*itertools.combinations(STATEMENTS, 1), *itertools.combinations(STATEMENTS, 2)])
+def test_statements_join_in_any_order_and_one_after_the_other(names):
+    prior = Normal(torch.linspace(0.8, 1.6, 6).double(), torch.linspace(0.2, 0.4, 6).double())
+    law = NonlinearLaw(residual_function=energy(9.3), points=6)
+    others = [STATEMENTS[name] for name in names]
+    results = [
+        condition(prior, functools.reduce(operator.and_, statements)) for statements in ([law, *others], [*others, law])
+    ]
+    results.append(functools.reduce(condition, [law, *others], prior))
+    results.append(functools.reduce(condition, [*others, law], prior))
+    for result in results:
+        field = result.mode
+        assert float(law.residual(field).abs()) <= 1e-8
+        assert torch.allclose(field, results[0].mode, rtol=0, atol=1e-7)  # tolerances of 1e-10 of deviations, a few
+        assert torch.allclose(field, result.search.field, rtol=0, atol=1e-8)
+        for other in others:
+            if isinstance(other, Inequality):
+                assert float(other.joined().violation(field)) <= 1e-12
+            elif not other.noise.any():
+                assert float(other.residual(field).abs()) <= 1e-9
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_nonlinear_laws_join(order):
+    prior = Normal(torch.linspace(0.8, 1.6, 6).double(), torch.full((6,), 0.3).double())
+    squares, cubes = (
+        NonlinearLaw(residual_function=lambda u, p=p: (u**p).sum(-1, keepdim=True) - 10.0, points=6) for p in (2, 3)
+    )
+    first, second = (squares, cubes)[::order]
+    joint, after = condition(prior, first & second), condition(condition(prior, first), second)
+    for law in (squares, cubes):
+        assert float(law.residual(joint.mode).abs()) <= 1e-9
+    assert torch.allclose(joint.mode, after.mode, rtol=0, atol=1e-9)
+
+
+def test_the_layer_takes_a_nonlinear_law():
+    mean = field(9, 6, (2,))
+    law = NonlinearLaw(residual_function=energy(7.0), points=6)
+    layer = ProbConserv(lambda mean: Normal(mean, torch.full_like(mean, 0.3)), law)
+    assert float(law.residual(layer(mean).mode).abs().max()) <= 1e-9
+
+
+def test_functions_of_the_last_release_give_the_same():
+    mean, scale = field(0, 6, (2, 3)), field(1, 6, (2, 3))
+    value = 6 + torch.arange(6.0).double().reshape(2, 3)
+    with pytest.warns(DeprecationWarning, match="condition_nonlinear of probconserv.nonlinear.deprecated"):
+        from probconserv import condition_nonlinear
+    with pytest.warns(DeprecationWarning, match="nonlinear_mode"):
+        from probconserv import nonlinear_mode
+    old, new = (
+        condition_nonlinear(Normal(mean, scale), energy(value)),
+        under(Normal(mean.flatten(0, 1), scale.flatten(0, 1)), energy(value.flatten())),
+    )
+    assert torch.allclose(old.mean.flatten(0, 1), new.mean, rtol=0, atol=1e-12)
+    assert torch.equal(nonlinear_mode(Normal(mean, scale), energy(value)).field, old.search.field)

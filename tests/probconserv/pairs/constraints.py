@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from probconserv import Bounded, LinearConstraint, NonlinearLaw, condition
-from probconserv.nonlinear.mode import condition_nonlinear
 from tests.probconserv.pairs.dense import Array, Field, Rows, on_sphere
 from tests.probconserv.pairs.priors import Numbers
 
@@ -109,6 +108,5 @@ CONSTRAINTS: dict[str, Constraint] = {
 def imposed(prior: Any, statements: list[Statement], **options: bool) -> Any:
     """The prediction under statements one after the other."""
     for statement in statements:
-        impose = condition_nonlinear if isinstance(statement, NonlinearLaw) else condition
-        prior = impose(prior, statement, **options)
+        prior = condition(prior, statement, **options)
     return prior

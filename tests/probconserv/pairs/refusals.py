@@ -66,17 +66,10 @@ REFUSALS = [
     Refusal(priors=MIXTURES | BOUNDED | names("normal"), ways=names("indexed first"), **_NO_INDEX),
     # The constraint is not imposed.
     Refusal(
-        constraints=NONLINEAR,
-        ways=names("validate=False"),
-        error=TypeError,
-        says="unexpected keyword argument 'validate'",
-        reason="The search for a field on a nonlinear law always checks its values.",
-    ),
-    Refusal(
         priors=MIXTURES,
         constraints=NONLINEAR,
         error=InvalidArgumentError,
-        says="The prior must be a MultivariateNormal",
+        says="condition its components",
         reason="The law is linearised at one most probable field; a mixture has one for every component.",
     ),
     Refusal(

@@ -12,7 +12,7 @@ from probconserv import Bounded, LinearConstraint, condition, from_samples, inte
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DependentConstraintsError
 from probconserv.posterior import Posterior
-from probconserv.update import as_multivariate_normal
+from probconserv.prior import as_multivariate_normal
 from solvers import NodeGrid
 from tests.strategies import conditioning_problems
 

@@ -15,7 +15,7 @@ from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import StructuredGain
 from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.posterior import Posterior
-from probconserv.update import as_multivariate_normal
+from probconserv.prior import as_multivariate_normal
 from tests.oracles import condition_densely
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
 from tests.recording import records

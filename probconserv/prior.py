@@ -1,0 +1,146 @@
+"""The one form in which a prediction enters an update: a Gaussian of gpytorch, a mixture, or draws under bounds."""
+
+import warnings
+from typing import Any, cast
+
+import torch
+from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from torch import Tensor
+from torch.distributions import Independent, LowRankMultivariateNormal, MixtureSameFamily, Normal
+from torch.distributions import MultivariateNormal as TorchMultivariateNormal
+
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.values import floating
+from probconserv.errors import InvalidArgumentError
+from probconserv.fitted.members import from_samples
+from probconserv.inequalities.projected import Projected
+from probconserv.mixture import Mixture
+from solvers.recording import are_readable
+
+Gaussian = TorchMultivariateNormal | Normal
+Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Tensor
+"""What ``condition`` takes."""
+
+
+def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture | Projected:
+    """The same prediction as a ``MultivariateNormal`` with lazy covariance, a ``Mixture`` of them or a ``Projected``.
+
+    * ``Normal``: independent values ``(*batch, n)``, their covariance in float64, since σ² may underflow in the
+      precision of σ; ``Independent(Normal, r)``: the last r axes one after the other.
+    * ``LowRankMultivariateNormal``: low rank plus diagonal, never formed.
+    * ``MixtureSameFamily`` of these: a ``Mixture``.
+    * gpytorch's ``MultitaskMultivariateNormal`` (n, tasks): values task by task, as channels are.
+    * A tensor of samples ``(members, *batch, n)``: their mean and covariance, of low rank, with a warning.
+
+    Args:
+        prior: The prediction.
+        validate: Whether standard deviations are checked.
+
+    Raises:
+        InvalidArgumentError: If the prior is none of these, or has negative standard deviations.
+    """
+    if isinstance(prior, Mixture | Projected):
+        return prior
+    if isinstance(prior, MultitaskMultivariateNormal):
+        return _by_task(prior)
+    if isinstance(prior, MultivariateNormal):
+        return prior
+    if isinstance(prior, Normal):
+        return _of_normal(prior, validate)
+    if isinstance(prior, Independent):
+        return _of_normal(_independent(prior), validate)
+    if isinstance(prior, LowRankMultivariateNormal):
+        root = RootLinearOperator(prior.cov_factor)
+        return FieldGaussian(prior.loc, PsdSumLinearOperator(root, DiagLinearOperator(prior.cov_diag)))
+    if isinstance(prior, TorchMultivariateNormal):
+        return FieldGaussian(prior.loc, prior.covariance_matrix)
+    if isinstance(prior, MixtureSameFamily):
+        return _mixture(prior)
+    if isinstance(prior, Tensor):
+        if not torch.compiler.is_compiling():
+            warnings.warn(
+                f"A tensor {tuple(prior.shape)} is read as samples (members, *batch, n), its first axis being the "
+                "members of an ensemble. If that is meant, say so by from_samples(tensor); if the first axis is a "
+                "batch, give a torch.distributions.Normal with your variances.",
+                stacklevel=3,
+            )
+        return from_samples(prior)
+    raise _refused(prior)
+
+
+def as_multivariate_normal(prior: Any) -> MultivariateNormal:
+    """The same for one Gaussian.
+
+    Raises:
+        InvalidArgumentError: If the prediction is a mixture or under inequalities.
+    """
+    gaussian = as_prior(prior)
+    if isinstance(gaussian, Mixture | Projected):
+        raise _refused(prior)
+    return gaussian
+
+
+def _refused(prior: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
+        f"(members, *batch, n), got {type(prior).__name__}."
+    )
+
+
+def _of_normal(prior: Normal, validate: bool) -> FieldGaussian:
+    """Independent values; negative standard deviations, whose square hides the sign, are refused."""
+    deviation = prior.scale.to(torch.float64)
+    if validate and are_readable(deviation) and deviation.numel() and float(deviation.detach().min()) < 0:
+        raise InvalidArgumentError(
+            "The standard deviations of the prior must not be negative, got a smallest entry of "
+            f"{float(deviation.detach().min()):g}."
+        )
+    return FieldGaussian(floating(prior.loc), DiagLinearOperator(deviation.square()), deviation=deviation)
+
+
+def _independent(prior: Independent) -> Normal:
+    base, axes = prior.base_dist, prior.reinterpreted_batch_ndims
+    if not isinstance(base, Normal):
+        raise InvalidArgumentError(
+            f"Independent is read over a torch.distributions.Normal, got one over {type(base).__name__}; give the "
+            "distribution inside it."
+        )
+    if axes < 2:
+        return base
+    return Normal(base.loc.flatten(-axes), base.scale.flatten(-axes), validate_args=False)
+
+
+def _mixture(prior: MixtureSameFamily) -> Mixture:
+    parts = prior.component_distribution
+    if not parts.event_shape:
+        raise InvalidArgumentError(
+            "A MixtureSameFamily over single values has components of its own at every point; wrap its components, "
+            "Independent(Normal(loc, scale), 1) with loc (*batch, components, n), so that whole fields are mixed."
+        )
+    weights = prior.mixture_distribution.probs.movedim(-1, 0)
+    parts = _independent(parts) if isinstance(parts, Independent) else parts
+    if isinstance(parts, LowRankMultivariateNormal):
+        parts = as_prior(parts)
+    if isinstance(parts, Normal):
+        first = Normal(parts.loc.movedim(-2, 0), parts.scale.movedim(-2, 0), validate_args=False)
+    elif isinstance(parts, FieldGaussian):
+        axes = range(parts.loc.ndim - 1)
+        covariance = parts.lazy_covariance_matrix.permute(axes[-1], *axes[:-1], -2, -1)
+        first = FieldGaussian(parts.loc.movedim(-2, 0), covariance)
+    elif isinstance(parts, TorchMultivariateNormal):
+        covariance = parts.covariance_matrix.movedim(-3, 0)
+        first = MultivariateNormal(parts.mean.movedim(-2, 0), covariance)
+    else:
+        raise InvalidArgumentError(f"A MixtureSameFamily is read over Gaussians, got {type(parts).__name__}.")
+    return Mixture(first, weights)
+
+
+def _by_task(prior: MultitaskMultivariateNormal) -> MultivariateNormal:
+    n, tasks = prior.event_shape
+    mean, covariance = prior.mean.mT.flatten(-2), cast(LinearOperator, prior.lazy_covariance_matrix)
+    if not prior._interleaved:
+        return FieldGaussian(mean, covariance)
+    order = torch.arange(n * tasks, device=mean.device).reshape(n, tasks).mT.flatten()
+    dense = covariance.to_dense()[..., order, :][..., order]
+    return MultivariateNormal(mean, dense)
