@@ -113,14 +113,15 @@ def _condition_mixture(prior: Mixture, constraint: AnyLaw, keep_weights: bool, v
 def _condition_one(prior: MultivariateNormal | Projected, constraint: AnyLaw, validate: bool) -> Posterior | Projected:
     if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
         return condition_on_field_of(prior, constraint)
+    stated: LinearConstraint | Inequality = constraint
     if isinstance(prior, Projected):
         return _projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(prior, Posterior):
         joined = prior.constraint if isinstance(constraint, LinearConstraint) else prior.stated
-        prior, constraint = prior.prior, joined & constraint
-    if isinstance(constraint, LinearConstraint):
-        return condition_members(prior, constraint, validate)
-    return _projected(_of_members(prior, constraint.joined().law), constraint.joined())
+        prior, stated = prior.prior, joined & constraint
+    if isinstance(stated, LinearConstraint):
+        return condition_members(prior, stated, validate)
+    return _projected(_of_members(prior, stated.joined().law), stated.joined())
 
 
 def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: int) -> Projected:

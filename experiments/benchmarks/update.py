@@ -15,9 +15,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import best_of, compared, updated
-from probconserv import LinearConstraint, NonNegative, condition, integral
+from probconserv import LinearConstraint, NonlinearLaw, NonNegative, condition, integral
 from probconserv.fields import block_means
-from probconserv.nonlinear.mode import condition_nonlinear
 from solvers import NodeGrid
 
 POINTS = 201
@@ -72,7 +71,8 @@ def one_field() -> list[dict[str, Any]]:
     def quadratic(u: Tensor) -> Tensor:
         return u.square().sum(dim=-1, keepdim=True) - energy
 
-    ours, search = best_of(lambda: condition_nonlinear(prior, quadratic).mean, repeats=5)
+    same_energy = NonlinearLaw(residual_function=quadratic, points=POINTS)
+    ours, search = best_of(lambda: condition(prior, same_energy).mean, repeats=5)
     rooted, root = best_of(by_root, repeats=5)
     measure.difference_within(search, root, 1e-8)
     return [

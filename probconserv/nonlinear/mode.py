@@ -1,6 +1,7 @@
 """Nonlinear constraints g(u) = 0: the most probable field, and the Gaussian linearised there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -32,7 +33,7 @@ class NonlinearMode:
     """The best of the modes that the starts reached: local, unless g has only one.
 
     Args:
-        law: All statements that it meets.
+        law: All statements that it meets; None in a copy by pickle or deepcopy, which functions may not have.
         field: u ``(*batch, n)``, float64, without derivatives.
         objective: (u − μ)ᵀ Σ⁻¹ (u − μ) ``(*batch,)``.
         converged: How many starts met the tolerance ``(*batch,)``.
@@ -40,11 +41,14 @@ class NonlinearMode:
             have been missed.
     """
 
-    law: NonlinearLaw
+    law: NonlinearLaw | None
     field: Float[Tensor, "*batch n"]
     objective: Float[Tensor, " *batch"]
     converged: Int[Tensor, " *batch"]
     agreeing: Int[Tensor, " *batch"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"law": None}
 
 
 def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: AnyLaw) -> Posterior | Projected:
@@ -64,10 +68,16 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
             there are none.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
-    search = prior.search if isinstance(prior, Posterior | Projected) else None
-    law = constraint if search is None else search.law & constraint
+    base, law, search = prior, constraint, getattr(prior, "search", None)
+    if search is not None and search.law is None:
+        raise InvalidArgumentError(
+            "A copy of a prediction under a nonlinear law has lost the function of the law, so that it cannot be "
+            "conditioned again; condition the first prediction on all statements."
+        )
+    if isinstance(prior, Posterior | Projected) and search is not None:
+        base, law = prior.prior, search.law & constraint
     assert isinstance(law, NonlinearLaw)
-    problem = problem_of(prior if search is None else prior.prior, law)
+    problem = problem_of(base, law)
     best, runs = _best(problem)
     conditioned = _conditioned(problem, best, prior)
     with torch.no_grad():

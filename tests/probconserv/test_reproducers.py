@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from probconserv import Bounded, Mixture, Monotone, NonNegative, condition, from_samples, scores
+from probconserv import Bounded, Mixture, Monotone, NonlinearLaw, NonNegative, condition, from_samples, scores
 from probconserv.constraints import LinearConstraint, integral
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.nonlinear.mode import condition_nonlinear
 from solvers import CellGrid
 from tests.strategies import seeds
 
@@ -213,7 +212,7 @@ def test_messages():
     prior = Normal(torch.zeros(2, 3).double() + 0.1, torch.ones(2, 3).double())
     goal = torch.tensor([[1.0], [-1.0]], dtype=double)
     with pytest.raises(Exception, match=r"batch entry \(1,\)"):
-        condition_nonlinear(prior, lambda u: u.square().sum(-1, keepdim=True) - goal)
+        condition(prior, NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - goal, points=3))
     prior = Normal(torch.zeros(100).double(), torch.ones(100).double())
     with pytest.raises(InfeasibleConstraintError, match="contradict"):
         condition(prior, integral(GRID, 1.0) & integral(GRID, 2.0))

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -333,6 +334,15 @@ def test_statements_join_in_any_order_and_one_after_the_other(names):
                 assert float(other.joined().violation(field)) <= 1e-12
             elif not other.noise.any():
                 assert float(other.residual(field).abs()) <= 1e-9
+
+
+def test_a_copy_keeps_its_mode_and_is_not_conditioned_on_its_tangent():
+    posterior = under(Normal(torch.linspace(0.8, 1.6, 6).double(), torch.full((6,), 0.3).double()), energy(9.0))
+    copy = pickle.loads(pickle.dumps(posterior))
+    assert torch.equal(copy.mode, posterior.mode)
+    assert torch.equal(copy.search.field, posterior.search.field)
+    with pytest.raises(InvalidArgumentError, match="has lost the function of the law"):
+        condition(copy, STATEMENTS["rows"])
 
 
 @pytest.mark.parametrize("order", [1, -1])
