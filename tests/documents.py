@@ -22,7 +22,7 @@ from docs.blocks import BLOCK, OUTPUT
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-BOUNDARY_PAGE = DOCS / "boundary_conditions.md"
+BOUNDARY_PAGE = DOCS / "guides" / "boundary_conditions.md"
 GUIDES = DOCS / "guides"
 OPTIONAL = ("neuralop", "xarray", "skfem", "huggingface_hub")
 """Packages that a page may show without every reader having them."""
