@@ -16,7 +16,7 @@ from typing import Any
 RENAMED: dict[str, str] = {
     "probconserv": """
         balance: total_over_time   baselines: project_uniformly   calibration: displaced
-        calibration.conformal: ConformalBand fit_band   calibration.displacement: displaced_by_law
+        calibration.conformal: ConformalBand fit_band
         calibration.marginals: calibration_error cumulative_probability marginal_crps marginal_log_likelihood
         calibration.variance: standardised_squares variance_factor
         constraints: boundary_gradient quadrature_variance smoothness stacked_integrals
@@ -69,6 +69,7 @@ REMOVED: dict[str, str] = {
     "boon.noise_gain": "Write (N(a + noise) - N(a)).norm() / noise.norm().",
     "boon.slope_error": "Take BOON.with_residual in the loss, and boundary_error of another order as a score.",
     "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
+    "probconserv.calibration.displaced_by_law": "Copy experiments/conservation/displacement.py.",
     "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/guides/generated_fields.md.",
     "probconserv.surrogates.flow.ResidualFieldVelocity": "Take any module on fields as the velocity.",
     "probconserv.surrogates.flow.smooth_noise": "Write Latent.noise.",

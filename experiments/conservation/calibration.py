@@ -18,6 +18,7 @@ from typing_extensions import override
 from experiments import plots
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
+from experiments.conservation.displacement import displaced_by_law
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
 from experiments.conservation.methods import (
     EMPIRICAL,
@@ -39,7 +40,6 @@ from experiments.storage import checksum
 from probconserv import Mixture, fit_band, scores
 from probconserv.calibration import displaced, scaled
 from probconserv.calibration.conformal import ConformalBand
-from probconserv.calibration.displacement import displaced_by_law
 from probconserv.calibration.marginals import (
     calibration_error,
     cumulative_probability,
