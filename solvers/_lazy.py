@@ -29,10 +29,9 @@ RENAMED: dict[str, str] = {
         inequalities.inequality: Inequality JoinedConstraint   inequalities.projected: Projected
         inequalities.truncated: Truncated   law_evidence: Evidence evidence
         nonlinear.deprecated: condition_nonlinear nonlinear_mode   nonlinear.mode: NonlinearMode
-        nonlinear.projection: project
-        posterior: Posterior   prediction: Prediction   rollout.diagnosis: Diagnosis RolloutBand
-        rollout.rollout: Rollout   rollout.run: RolloutState Trajectory   sampling: draw   surrogates.anp: ANPConfig
-        surrogates.fitting: FitOptions FunctionSet LearntLaw
+        nonlinear.projection: project   posterior: Posterior   prediction: Prediction
+        rollout.diagnosis: Diagnosis RolloutBand   rollout.rollout: Rollout   rollout.run: RolloutState Trajectory
+        sampling: draw   surrogates.anp: ANPConfig   surrogates.fitting: FitOptions FunctionSet LearntLaw
         surrogates.flow: conditioned eci KarhunenLoeve Latent pcfm ResidualVelocity SamplingOptions twisted
         unconstrained   surrogates.flow.observations: DrawnFields   surrogates.flow.particles: Draws Particles
         surrogates.flow.tasks: SamplingTask   surrogates.gp: GPConfig   surrogates.operator: GaussianOperator
