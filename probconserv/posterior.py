@@ -255,6 +255,8 @@ class Posterior(MultivariateNormal):
         law = of_law(self.constraint) if self.constraint.b.shape[-1] else changed.selected(left_out)
         result = Posterior(prior, law, validate=self.gain.checked)
         result.stated = changed
+        if self.search is not None:
+            result.search = replace(self.search, law=None)
         return result
 
     def _plain(self) -> MultivariateNormal:

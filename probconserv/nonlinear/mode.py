@@ -33,7 +33,8 @@ class NonlinearMode:
     """The best of the modes that the starts reached: local, unless g has only one.
 
     Args:
-        law: All statements that it meets; None in a copy by pickle or deepcopy, which functions may not have.
+        law: All statements that it meets; None in a copy by pickle or deepcopy, which functions may not have, and of a
+            prediction in another batch or scale, where the rest is that of the first one.
         field: u ``(*batch, n)``, float64, without derivatives.
         objective: (u − μ)ᵀ Σ⁻¹ (u − μ) ``(*batch,)``.
         converged: How many starts met the tolerance ``(*batch,)``.
@@ -71,8 +72,8 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
     base, law, search = prior, constraint, getattr(prior, "search", None)
     if search is not None and search.law is None:
         raise InvalidArgumentError(
-            "A copy of a prediction under a nonlinear law has lost the function of the law, so that it cannot be "
-            "conditioned again; condition the first prediction on all statements."
+            "A copy of a prediction under a nonlinear law, or a part of it, has lost the function of the law, so that "
+            "it cannot be conditioned again; condition the first prediction on all statements."
         )
     if isinstance(prior, Posterior | Projected) and search is not None:
         base, law = prior.prior, search.law & constraint
