@@ -80,7 +80,8 @@ class LearnedResponse:
         """
         d, w = weights.ndim, weights.flatten()
         own = torch.eye(len(shape), dtype=torch.float64, device=weights.device)[channels]
-        a = self.coefficients.to(own)[..., None].unbind(dim=1)
+        a = self.coefficients.to(own)
+        a = (a / a.sum(dim=1, keepdim=True))[..., None].unbind(dim=1)  # of sum 1 in float64, too
         of_channels = shape[channels].flatten(1)
 
         def response(field: Tensor) -> tuple[Tensor, Tensor]:
