@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from boon import BOON, Prescription, boundary_error
-from probconserv import NonNegative, Rollout
+from probconserv import NonNegative, Rollout, condition, integral
 from probconserv.errors import InvalidArgumentError
 from probconserv.rollout import StepUpdate
 from probconserv.rollout.learned_response import LearnedResponse
@@ -69,17 +70,30 @@ def test_channels_without_a_balance_stay_and_others_meet_theirs() -> None:
             )
 
 
-def test_bounds_walls_fluxes_and_sources_hold_under_it() -> None:
+def test_bounds_are_met_by_the_nearest_field_in_its_metric() -> None:
+    learned = response_of(0.2, 0.5, 0.3)
+    rollout = Rollout(lambda u: 1.05 * u - 0.05, GRID, response=learned, bounds=NonNegative())
+    after = rollout(PLUME, TIMES[:2], [None]).fields[0, 1, 0]
+    given = 1.05 * PLUME[0, 0] - 0.05
+    parts = [torch.ones(40).double(), given.abs(), given.square()]
+    r = sum(a * part / (part @ GRID.weights) for a, part in zip((0.2, 0.5, 0.3), parts, strict=True))
+    prior = Normal(given, (r / GRID.weights).sqrt())
+    expected = condition(prior, integral(GRID, PLUME[0, 0] @ GRID.weights) & NonNegative()).mode
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("bounds", [None, NonNegative()])
+def test_bounds_walls_fluxes_and_sources_hold_under_it(bounds: NonNegative | None) -> None:
     operator = BOON(torch.nn.Identity(), [(Dirichlet(0.5), Robin(1.0, 0.2, 0.5))], correction=Prescription())
     grid, x = NodeGrid(0.0, 1.0, 41), NodeGrid(0.0, 1.0, 41).points
     start = (0.5 + 0.4 * torch.sin(9 * x))[None, None].repeat(2, 1, 1)
     source, flux = (lambda u, t: 0.3 * u * (1 - u) + 0 * t), (lambda u, g: 0.1 * u + g)
-    law = {"bounds": NonNegative(), "flux": flux, "source": source}
+    law = {"bounds": bounds, "flux": flux, "source": source}
     rollout = Rollout(lambda u: operator(1.02 * u), grid, response=response_of(0.1, 0.6, 0.3), **law)
     given = 0.01 * normal(2, 9, 1)
     u = rollout(start, TIMES, [(given, given)]).fields
     after = u[:, 1:].flatten(0, 1)
-    assert float(u.min()) >= 0
+    assert bounds is None or float(u.min()) >= 0
     assert boundary_error(after, operator.discretise(after)).relative_maximum < 1e-12
     u = u[:, :, 0]
     rate = 0.1 * (u[..., 0] - u[..., -1]) + source(u, 0.0) @ grid.weights
