@@ -369,9 +369,9 @@ def test_functions_of_the_last_release_give_the_same():
     mean, scale = field(0, 6, (2, 3)), field(1, 6, (2, 3))
     value = 6 + torch.arange(6.0).double().reshape(2, 3)
     with pytest.warns(DeprecationWarning, match="condition_nonlinear of probconserv.nonlinear.deprecated"):
-        from probconserv.nonlinear.deprecated import condition_nonlinear
+        from probconserv import condition_nonlinear
     with pytest.warns(DeprecationWarning, match="nonlinear_mode"):
-        from probconserv.nonlinear.deprecated import nonlinear_mode
+        from probconserv import nonlinear_mode
     old, new = (
         condition_nonlinear(Normal(mean, scale), energy(value)),
         under(Normal(mean.flatten(0, 1), scale.flatten(0, 1)), energy(value.flatten())),
