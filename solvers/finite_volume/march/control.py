@@ -20,12 +20,13 @@ RUNNING, STUCK, ENDLESS = 0.0, 1.0, 2.0
 
 ROW, TIME, LENGTH, PROPOSAL, LONGEST, FAILED, FRESH, CURSOR, VERDICT, STEPS, REJECTED, EVALUATIONS = range(12)
 LOW, HIGH, SEEN_LOW, SEEN_HIGH, ERROR, RESIDUAL, SUM, BEFORE, TAKEN, OPEN, CONVERGED, ALLOWED = range(12, 24)
-STAGES, WORST, EULER, LIVE, AFTER_START, BEFORE_END, SIZE, NUMBERS = range(24, 32)
+STAGES, WORST, EULER, LIVE, AFTER_START, BEFORE_END, SIZE, END_LOW, END_HIGH, ACCEPTED, NUMBERS = range(24, 35)
 """Numbers of a lane: which row is in it (−1 for none), time, length of the step, proposed and longest length, whether
 the last step failed, whether rates at the start are still to be computed, next output, verdict, and counts; range of
 the states at the start with Dirichlet values, and of all states so far; mean estimated error and residual for messages;
 then those of Newton's iteration and of explicit steps; by how much times keep away from the ends of a step where
-something jumps there; and the size that a source gives the solution."""
+something jumps there; the size that a source gives the solution; and of implicit steps the range of the states at the
+end, and whether the last one was accepted."""
 
 
 @inner

@@ -15,7 +15,7 @@ from solvers.errors import SolverDivergedError
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import explicit, implicit, timing
 from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.lines import LineStages
+from solvers.finite_volume.march.lines import BUDGET, LineStages
 from solvers.finite_volume.march.planes import PlaneStages
 from solvers.finite_volume.march.rates import from_padded, to_padded
 from solvers.finite_volume.march.tiles import Tile
@@ -145,18 +145,20 @@ def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     shape = tableau.implicit, tableau.explicit, tableau.weights, tableau.nodes, tableau.middle, stepper.order
     scheme = shape, control, march.times, solver.settings
     out = march.values, march.account, march.work, march.total, march.sampled, march.course, march.balance
-    given = solver.S, solver.R, solver.E, L, solver.flow, solver.medium, solver.rows, scheme, out
-    following, busy = implicit.plan(*given, 0)
+    given = solver.arrays, solver.medium, solver.rows, scheme, solver.laws, out
+    nothing = 0, 0, np.zeros((1, 1)), np.zeros((3, 1))
+    following, busy = implicit.advance(*given, nothing, 0, 1)
     while busy:
         rows = np.maximum(L[c.ROW], 0.0).astype(np.int64)
+        steps = BUDGET
         if sides.scan is not None:
             timing.limit(sides, L, rows)
             timing.land(sides, L, rows, march.longest)
-            solver.S[implicit.LENGTHS] = np.resize(L[c.LENGTH], solver.S.shape[1])
-        solver.step(scheme, rows)
+            steps = 1
+        part, most = solver.prepare(scheme, rows, out)
+        following, busy = implicit.advance(*given, part, following, min(steps, most))
         if solver.errors:
             raise solver.errors[0]
-        following, busy = implicit.plan(*given, following)
         if march.report is not None:
             done = march.work[:, 4].sum() - march.span[0] * np.count_nonzero(march.work[:, 1])
             march.advanced(float(done + (L[c.TIME] - march.span[0])[L[c.ROW] >= 0.0].sum()))

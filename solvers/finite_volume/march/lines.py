@@ -6,13 +6,16 @@ import numpy as np
 
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import implicit, timing
-from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at
+from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at, zeros
+from solvers.finite_volume.march.plan import END, LENGTHS, NOW, STATES
 from solvers.finite_volume.march.rest import Rest
 from solvers.finite_volume.march.tiles import CompiledLaw, rows_of
 
 NEWTON_TOLERANCE, NEWTON_ITERATIONS = 1e-2, 20
 """Allowed mean |error| of a stage, as a fraction of the allowed error of the step, and the largest number of iterations
 of Newton's method; then the step is rejected."""
+BUDGET = 200
+"""Steps between two looks at the progress."""
 
 
 class LineStages:
@@ -30,9 +33,9 @@ class LineStages:
         (count, n), stages, columns = initial.shape, len(tableau.nodes), (initial.shape[1] + 2) * width
         self.operator, self.tableau, self.width, self.errors = operator, tableau, width, []
         self.rest: Any = Rest.of(operator, width, reacts)
-        self.S, self.T = np.zeros((5, columns)), np.zeros((16, columns))
-        self.R = np.zeros((stages, columns))
-        self.E = np.zeros((stages, columns if self.rest else 0))
+        self.S, self.T = zeros(STATES, columns), zeros(16, columns)
+        self.T[implicit.BASE], self.R = 1.0, zeros(stages, columns)
+        self.E = zeros(stages, columns if self.rest else 0)
         self.L, self.flow = np.zeros((c.NUMBERS, width)), np.zeros((2, stages, 3, width))
         self.L[c.ROW], self.info, self.moments = -1.0, np.zeros((3, width)), np.zeros((stages, width))
         diffusion, sides = operator.diffusion, operator.sides
@@ -56,8 +59,8 @@ class LineStages:
         parameters = np.ascontiguousarray(faces), np.ascontiguousarray(rows_of(source.parameters[0], everyone))
         weights = np.ascontiguousarray(rows_of(diffusion.face_weights[0], everyone))
         self.rows = initial, *parameters, weights, sides.pull, sides.fixed, sides.sizes
-        p, q = np.zeros((parameters[0].shape[1], columns)), np.zeros((parameters[1].shape[1], n * width))
-        self.medium = p, q, np.zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
+        p, q = zeros(parameters[0].shape[1], columns), zeros(parameters[1].shape[1], n * width)
+        self.medium = p, q, zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
         self.settings = modes, spacing, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
         self._timed = law.timed >= 0 or source.timed >= 0 or bool(self.rest) or not sides.constant
         self._timed = self._timed or isinstance(law.kernel, Callback) or isinstance(source.kernel, Callback)
@@ -65,33 +68,41 @@ class LineStages:
     def _callback(self, function: Any) -> CompiledLaw:
         return CompiledLaw(Callback(function, self.errors), (np.zeros((1, 0, 1)),))
 
-    def step(self, scheme: Any, rows: Array) -> None:
-        """Takes a trial step of all lanes, whose lengths are proposed."""
-        L, stages = self.L, len(self.tableau.nodes)
-        arrays = self.S, self.R, self.E, self.T, L, self.flow, self.medium, scheme, self.laws
-        busy = L[c.ROW] >= 0.0
+    @property
+    def arrays(self) -> Any:
+        """All that ``advance`` takes of the steps' arrays."""
+        return self.S, self.R, self.E, self.T, self.L, self.flow
+
+    def prepare(self, scheme: Any, rows: Array, out: Any) -> tuple[Any, int]:
+        """Prepares a trial step of all lanes, whose lengths are proposed.
+
+        Returns what ``advance`` has to solve, and how many steps it may take.
+        """
+        stages = len(self.tableau.nodes)
         if self.rest:
-            L[c.FRESH] = 1.0
-            self._sample(rows, 1)
-            self._rest(0, implicit.NOW, rows, busy)
-            timing.shorten(self.operator.sides, L, rows, self.rest.speed, busy)
-            self.S[implicit.LENGTHS] = np.resize(L[c.LENGTH], self.S.shape[1])
+            self._take_stages(scheme, rows, out)
+            return (0, 0, self.moments, self.info), 1
         if self._timed:
             self._sample(rows, stages)
-        if not self.rest:
-            implicit.stages(*arrays, (0, stages, self.moments, self.info))
-            return
-        implicit.stages(*arrays, (0, 1, self.moments, self.info))
+        return (0, stages, self.moments, self.info), 1 if self._timed else BUDGET
+
+    def _take_stages(self, scheme: Any, rows: Array, out: Any) -> None:
+        """Takes a trial step with explicit rates at its stages."""
+        L, tableau, stages = self.L, self.tableau, len(self.tableau.nodes)
+        given, busy = (self.arrays, self.medium, self.rows, scheme, self.laws, out), L[c.ROW] >= 0.0
+        L[c.FRESH] = 1.0
+        self._sample(rows, 1)
+        self._rest(0, NOW, rows, busy)
+        timing.shorten(self.operator.sides, L, rows, self.rest.speed, busy)
+        self._sample(rows, stages)
+        implicit.advance(*given, (0, 1, self.moments, self.info), 0, 0)
         for stage in range(1, stages):
-            implicit.stages(*arrays, (stage, stage + 1, self.moments, self.info))
-            self._rest(stage, implicit.END, rows, busy)
-        tableau, lengths = self.tableau, self.S[implicit.LENGTHS]
-        more = np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
-        self.S[implicit.END] += lengths * more
-        every = self.R + self.E
-        implicit.estimate_error(
-            every, L, lengths, tableau.error, self.S.shape[1] // self.width - 2, self.width, self.T[implicit.ROOM]
-        )
+            implicit.advance(*given, (stage, stage + 1, self.moments, self.info), 0, 0)
+            self._rest(stage, END, rows, busy)
+        lengths = self.S[LENGTHS]
+        self.S[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
+        n, room = self.S.shape[1] // self.width - 2, self.T[implicit.ROOM]
+        implicit.estimate_error(self.R + self.E, L, lengths, tableau.error, n, self.width, room)
 
     def _sample(self, rows: Array, stages: int) -> None:
         """Times of the first stages, and data of the sides then."""

@@ -6,9 +6,10 @@ import numpy as np
 
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import implicit, timing
-from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.march.kernels import NOTHING, Array
 from solvers.finite_volume.march.lines import NEWTON_ITERATIONS, NEWTON_TOLERANCE
 from solvers.finite_volume.march.newton import RowNewton
+from solvers.finite_volume.march.plan import END, LENGTHS, MIDDLE, NOW, SLOPE, STATES
 from solvers.finite_volume.march.rest import Rest
 
 
@@ -22,7 +23,7 @@ class PlaneStages:
         self.rest: Any = Rest.of(operator, width, reacts)
         self.newton = RowNewton(operator, reacts, NEWTON_ITERATIONS)
         self.errors = self.newton.errors
-        self.S, self.R = np.zeros((5, n + 2)), np.zeros((stages, n + 2))
+        self.S, self.R = np.zeros((STATES, n + 2)), np.zeros((stages, n + 2))
         self.E = np.zeros((stages, n + 2 if self.rest else 0))
         self.L, self.flow = np.zeros((c.NUMBERS, 1)), np.zeros((2, stages, 2 * d + 1, 1))
         self.L[c.ROW], entries, sides = -1.0, int(operator.sides.offsets[-1]), operator.sides
@@ -30,20 +31,22 @@ class PlaneStages:
         self.rows = initial, nothing, nothing, np.zeros((count, 1)), sides.pull, sides.fixed, sides.sizes
         none = np.zeros((0, 1))
         self.medium = none, none, np.zeros(0), np.zeros((2 * d, 1)), np.zeros((stages, entries, 1))
+        self.laws = NOTHING.pointer, NOTHING.pointer, False, False, -1, -1
+        self.arrays = self.S, self.R, self.E, np.zeros((1, 0)), self.L, self.flow
         self.settings = np.asarray(sides.modes), 1.0, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
 
-    def step(self, scheme: Any, rows: Array) -> None:
-        """Takes a trial step, whose length is proposed."""
+    def prepare(self, scheme: Any, rows: Array, _: Any) -> tuple[Any, int]:
+        """Takes a trial step, whose length is proposed; leaves nothing to solve, and one step to judge."""
         L, tableau, S, R, E = self.L[:, 0], self.tableau, self.S, self.R, self.E
         n, busy, fresh = S.shape[1] - 2, L[None, c.ROW] >= 0.0, L[c.FRESH] > 0.0 or self.rest is not None
-        now, options = S[implicit.NOW, :n], scheme[1][4]
+        now, options = S[NOW, :n], scheme[1][4]
         self._sample(rows, 1)
         if self.rest:
             self._rest(0, now, rows, busy)
             timing.shorten(self.operator.sides, self.L, rows, self.rest.speed, busy)
         self._sample(rows, len(tableau.nodes))
         length, data = L[c.LENGTH], self.medium[4]
-        S[implicit.LENGTHS] = length
+        S[LENGTHS] = length
         self.newton.enter(rows)
         if fresh:
             R[0, :n], self.flow[0, 0, :, 0] = self.newton.rate(now, data[0].T, self.moments[0])
@@ -54,25 +57,26 @@ class PlaneStages:
             if self.rest:
                 right += length * (tableau.explicit[stage, :stage] @ E[:stage, :n])
             if stage == 1:
-                guess = now + tableau.nodes[1] * length * S[implicit.SLOPE, :n]
+                guess = now + tableau.nodes[1] * length * S[SLOPE, :n]
             else:
-                after = S[implicit.END, :n]
+                after = S[END, :n]
                 guess = after + (tableau.nodes[stage] / tableau.nodes[stage - 1] - 1.0) * (after - now)
             s, found = tableau.implicit[stage, stage] * length, (R[stage, :n], self.flow[0, stage, :, 0])
             given = right, guess, s, data[stage].T, self.moments[stage], L[c.ALLOWED]
             if L[c.CONVERGED] > 0.0:
                 converged, iterations, L[c.RESIDUAL] = self.newton.solve(*given, *found)
                 L[c.CONVERGED], L[c.EVALUATIONS] = float(converged), L[c.EVALUATIONS] + iterations
-            S[implicit.END, :n] = right + s * R[stage, :n]
+            S[END, :n] = right + s * R[stage, :n]
             if self.rest:
-                self._rest(stage, S[implicit.END, :n], rows, busy)
+                self._rest(stage, S[END, :n], rows, busy)
             if stage == tableau.middle:
-                S[implicit.MIDDLE] = S[implicit.END]
+                S[MIDDLE] = S[END]
         rates = R[:, :n]
         if self.rest:
-            S[implicit.END, :n] += length * ((tableau.weights - tableau.explicit[-1]) @ E[:, :n])
+            S[END, :n] += length * ((tableau.weights - tableau.explicit[-1]) @ E[:, :n])
             rates = rates + E[:, :n]
         L[c.ERROR] = length * np.abs(tableau.error @ rates).sum() / n
+        return (0, 0, self.moments, np.zeros((3, 1))), 1
 
     def _begin_step(self, options: Any) -> None:
         """The allowed error of Newton's iteration in the step."""

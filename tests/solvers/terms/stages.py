@@ -6,7 +6,7 @@ import numpy as np
 
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
-from solvers.finite_volume.march import control, implicit
+from solvers.finite_volume.march import control, implicit, plan
 from solvers.finite_volume.march.lines import NEWTON_TOLERANCE, LineStages
 from solvers.finite_volume.march.newton import RowNewton
 from solvers.finite_volume.march.tiles import Tile
@@ -86,15 +86,15 @@ def _solve_row(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> 
         np.zeros((1, 3)),
         np.zeros((1, 2)),
     )
-    given = lines.S, lines.R, lines.E, lines.L, lines.flow, lines.medium, lines.rows, scheme
-    implicit.plan(*given, (*out, np.zeros((3, len(stage.right[row]))), np.zeros((3, 3))), 0)
+    out = *out, np.zeros((3, len(stage.right[row]))), np.zeros((3, 3))
+    given = lines.arrays, lines.medium, lines.rows, scheme, lines.laws, out
+    implicit.advance(*given, (0, 0, lines.moments, lines.info), 0, 1)
     n = stage.right.shape[1]
-    lines.S[implicit.LENGTHS], lines.L[control.LENGTH], lines.L[control.FRESH] = stage.s[row], stage.s[row], 0.0
-    lines.S[implicit.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / stage.s[row]
+    lines.S[plan.LENGTHS], lines.L[control.LENGTH], lines.L[control.FRESH] = stage.s[row], stage.s[row], 0.0
+    lines.S[plan.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / stage.s[row]
     lines.medium[4][:], lines.moments[:] = stage.data[row][:, None], stage.t[row]
-    arrays = lines.S, lines.R, lines.E, lines.T, lines.L, lines.flow, lines.medium, scheme, lines.laws
-    implicit.stages(*arrays, (1, 2, lines.moments, lines.info))
+    implicit.advance(*given, (1, 2, lines.moments, lines.info), 0, 0)
     assert not lines.errors
     L = lines.L[:, 0]
     found = L[control.CONVERGED] > 0.0, int(L[control.EVALUATIONS]), L[control.RESIDUAL]
-    return lines.S[implicit.END, :n].copy(), lines.R[1, :n].copy(), lines.flow[0, 1, :, 0].copy(), *found
+    return lines.S[plan.END, :n].copy(), lines.R[1, :n].copy(), lines.flow[0, 1, :, 0].copy(), *found
