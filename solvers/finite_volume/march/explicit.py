@@ -113,44 +113,36 @@ def advance(
     rows, final, size, rate, source, flow = L.shape[1], data.shape[0] - 1, A.shape[2], A[RATE], A[SOURCE], F[FLOW]
     while budget > 0:
         budget -= 1
-        if phase != FINISH:
-            if phase == ALL and propose(L, end, longest) == 0:
-                return 0
-            some = False
+        if phase == ALL and propose(L, end, longest) == 0:
+            return 0
+        k, most = 1 if phase == FINISH else 0, 0
+        for b in range(rows if phase == FINISH else 0):
+            most = max(most, int(L[STAGES, b]))
+        while k == 0 or k <= most:
+            some = k > 0
             for b in range(rows):
+                if k > 0 and k <= L[STAGES, b]:
+                    _combine(A, F, L, b, k, courant, times, end)
                 fresh = L[LIVE, b] > 0.0 and (L[FRESH, b] > 0.0 or not keeps)
-                info[2, b], some, L[FRESH, b] = 1.0 if fresh else 0.0, some or fresh, 0.0
-            if some:
-                _set_times(L, info, medium, timed, size, 0.0, courant)
-                rates(A[BASE], rate, source, flow, data[0], laws, medium, grid, work, True)
-                for b in range(rows):
+                on = fresh if k == 0 else k < L[STAGES, b] if k < most else keeps and L[LIVE, b] > 0.0
+                info[2, b], some = 1.0 if on else 0.0, some or on
+            if some and (k < most or k == 0 or keeps):
+                _set_times(L, info, medium, timed, size, inf if k == most and k > 0 else float(k), courant)
+                bounds = courant > 0.0 or k == 0 or k == most
+                states, given = A[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
+                rates(states, rate, source, flow, given, laws, medium, grid, work, bounds)
+            for b in range(rows):
+                if k == 0:
                     if info[2, b] > 0.0:
                         _keep_rate(A, F, b)
-            for b in range(rows):
-                _plan_stages(A, F, L, b, courant, sources)
+                    L[FRESH, b] = 0.0
+                    _plan_stages(A, F, L, b, courant, sources)
+                    most = max(most, int(L[STAGES, b]))
+                elif k < most and info[2, b] > 0.0:
+                    _note_stage(A, F, L, b, k, courant, sources)
             if phase == BEGIN:
                 return rows
-        most = 0
-        for b in range(rows):
-            most = max(most, int(L[STAGES, b]))
-        for stage in range(1, most + 1):
-            if stage > 1:
-                for b in range(rows):
-                    info[2, b] = 1.0 if stage - 1 < L[STAGES, b] else 0.0
-                _set_times(L, info, medium, timed, size, stage - 1.0, courant)
-                states, given = A[1 + (stage - 1) % 2], data[min(stage - 1, final)]
-                rates(states, rate, source, flow, given, laws, medium, grid, work, courant > 0.0)
-                for b in range(rows):
-                    if info[2, b] > 0.0:
-                        _note_stage(A, F, L, b, stage - 1, courant, sources)
-            for b in range(rows):
-                if stage <= L[STAGES, b]:
-                    _combine(A, F, L, b, stage, courant, times, end)
-        if keeps:
-            for b in range(rows):
-                info[2, b] = L[LIVE, b]
-            _set_times(L, info, medium, timed, size, inf, courant)
-            rates(A[ODD], rate, source, flow, data[final], laws, medium, grid, work, True)
+            k += 1
         for b in range(rows):
             if L[LIVE, b] > 0.0:
                 ratio = _ratio(A, L, data, b, scheme, grid)
