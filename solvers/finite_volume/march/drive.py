@@ -15,14 +15,15 @@ from solvers.errors import SolverDivergedError
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import explicit, implicit, timing
 from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.lines import BUDGET, LineStages
+from solvers.finite_volume.march.lines import BUDGET, LineStages, lanes_for
 from solvers.finite_volume.march.planes import PlaneStages
 from solvers.finite_volume.march.rates import from_padded, to_padded
 from solvers.finite_volume.march.tiles import Tile
 from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, ImplicitStepper, Stepper
 
 _BUDGET = 2000
-_LANES = 8
+_ENDS, _NODES = np.array([0.0, 1.0]), np.array([[0.0], [1.0], [0.5]])
+_SHARES = np.array([[1 / 6], [1 / 6], [2 / 3]])
 
 Report = Callable[[float], None] | None
 
@@ -135,11 +136,12 @@ def _failure(row: int, work: list[float], end: float) -> str:
 
 def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     """Takes all implicit steps of a group."""
-    operator, tableau, count = march.operator, stepper.tableau, len(march.initial)
-    one_axis = operator.grid.dimension == 1
-    solver = (LineStages if one_axis else PlaneStages)(
-        operator, tableau, _LANES if one_axis and count > 1 else 1, reacts, march.initial
-    )
+    operator, tableau = march.operator, stepper.tableau
+    if operator.grid.dimension == 1:
+        width = lanes_for(operator, reacts, *march.initial.shape)
+        solver: Any = LineStages(operator, tableau, width, reacts, march.initial)
+    else:
+        solver = PlaneStages(operator, tableau, 1, reacts, march.initial)
     L, sides = solver.L, operator.sides
     control = march.first, march.longest, march.cursor, march.span, march.options
     shape = tableau.implicit, tableau.explicit, tableau.weights, tableau.nodes, tableau.middle, stepper.order
@@ -213,7 +215,11 @@ class _ExplicitTile:
     def run(self, changes: bool) -> None:
         """Takes steps until all rows are at the end or have failed."""
         L, given = self.L, (self.tile.system, self.scheme, self.out, self.tile.info)
-        while explicit.propose(L, self.march.span[1], self.march.longest):
+        while True:
+            if changes:
+                timing.limit(self.sides, L, self.rows)
+            if explicit.propose(L, self.march.span[1], self.march.longest) == 0:
+                return
             if changes:
                 self._step(given)
             else:
@@ -224,10 +230,8 @@ class _ExplicitTile:
     def _step(self, given: Any) -> None:
         """One step, with data of the sides at its stages."""
         L, rows, sides, courant = self.L, self.rows, self.sides, self.courant
-        timing.limit(sides, L, rows)
-        explicit.propose(L, self.march.span[1], self.march.longest)
         timing.keep_off_end(sides, L, rows)
-        ends = sides.values(timing.moments(sides, L, np.array([0.0, 1.0])), rows)
+        ends = sides.values(timing.moments(sides, L, _ENDS if courant == 0.0 else _ENDS[:1]), rows)
         if courant == 0.0 and not sides.constant:  # stages must be stable at the end, too
             self.tile.info[2] = L[c.LIVE]
             u, (_, end) = from_padded(self.A[explicit.BASE], self.tile.layout), L[[c.TIME, c.TIME]]
@@ -236,16 +240,16 @@ class _ExplicitTile:
         explicit.advance(self.A, self.F, L, ends[:1], *given, explicit.BEGIN, 1)
         timing.keep_off_end(sides, L, rows)
         stages = L[c.STAGES].max()
-        nodes, shares = _nodes(courant, L[c.STAGES], int(stages) + (1 if self.keeps else 0))
+        nodes, parts = _nodes(courant, L[c.STAGES], int(stages) + (1 if self.keeps else 0))
         self.data = ends[:1]
         if not sides.constant:
             self.data = sides.values(timing.moments(sides, L, nodes), rows)
             self.data[0] = ends[0]
         before, lengths = L[c.STEPS].copy(), L[c.LENGTH].copy()
         explicit.advance(self.A, self.F, L, self.data, *given, explicit.FINISH, 1)
-        accepted = L[c.STEPS] > before
-        parts = (shares[:, :, None] * self.data).sum(0) if len(self.data) > 1 else self.data[0]
-        self.march.sampled[rows[accepted]] += (lengths[:, None] * parts)[accepted]
+        if not sides.constant:
+            lengths[L[c.STEPS] <= before] = 0.0
+            self.march.sampled[rows] += lengths[:, None] * (parts[:, :, None] * self.data).sum(0)
 
     def leave(self, rows: Array) -> None:
         """Takes the results of the rows out."""
@@ -256,14 +260,13 @@ class _ExplicitTile:
 
 
 def _nodes(courant: float, stages: Array, count: int) -> tuple[Array, Array]:
-    """Places of the stages in the steps of rows, and weights of the data there ``(stages, rows)``.
+    """Places of the stages in the steps of rows, and weights of the data there ``(stages, rows or 1)``.
 
     The weights are those of SSPRK3, or of the trapezoidal rule, in the time integral of the data.
     """
-    j = np.arange(count)[:, None]
     if courant > 0.0:
-        nodes = np.array([0.0, 1.0, 0.5])[:count]
-        return np.repeat(nodes[:, None], len(stages), 1), np.repeat([[1 / 6], [1 / 6], [2 / 3]], len(stages), 1)
+        return _NODES, _SHARES
+    j = np.arange(count)[:, None]
     last = np.maximum(stages, 3.0)
     j = np.minimum(j, last)
     scale = last * last + last - 2.0

@@ -18,6 +18,29 @@ BUDGET = 200
 """Steps between two looks at the progress."""
 
 
+_LANES, _MOST_LANES, _CELLS = 8, 32, 6_400
+"""Lanes of a tile; where Python is asked in every step, more of them, as long as the tile fits the cache."""
+
+
+def lanes_for(operator: Any, reacts: bool, rows: int, cells: int) -> int:
+    """Number of lanes for implicit steps of so many rows."""
+    if rows == 1:
+        return 1
+    if not _asks(operator, reacts):
+        return _LANES
+    most = min(_MOST_LANES, max(_LANES, _CELLS // cells // 4 * 4))
+    return min(most, max(_LANES, -(-rows // 4) * 4))
+
+
+def _asks(operator: Any, reacts: bool) -> bool:
+    """Whether steps need Python for times, data of the sides, explicit rates, or a law or source in tensors."""
+    law, source = operator.diffusion.compiled_law, operator.source
+    if operator.convection is not None or (source is not None and not reacts) or operator.sides.scan is not None:
+        return True
+    laws = (law, source.compiled_law) if reacts else (law,)
+    return any(each is None or each.timed >= 0 for each in laws) or not operator.sides.constant
+
+
 class LineStages:
     """Arrays and laws of implicit steps along one axis.
 
@@ -62,8 +85,7 @@ class LineStages:
         p, q = zeros(parameters[0].shape[1], columns), zeros(parameters[1].shape[1], n * width)
         self.medium = p, q, zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
         self.settings = modes, spacing, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
-        self._timed = law.timed >= 0 or source.timed >= 0 or bool(self.rest) or not sides.constant
-        self._timed = self._timed or isinstance(law.kernel, Callback) or isinstance(source.kernel, Callback)
+        self._asks = _asks(operator, reacts)
 
     def _callback(self, function: Any) -> CompiledLaw:
         return CompiledLaw(Callback(function, self.errors), (np.zeros((1, 0, 1)),))
@@ -82,9 +104,9 @@ class LineStages:
         if self.rest:
             self._take_stages(scheme, rows, out)
             return (0, 0, self.moments, self.info), 1
-        if self._timed:
+        if self._asks:
             self._sample(rows, stages)
-        return (0, stages, self.moments, self.info), 1 if self._timed else BUDGET
+        return (0, stages, self.moments, self.info), 1 if self._asks else BUDGET
 
     def _take_stages(self, scheme: Any, rows: Array, out: Any) -> None:
         """Takes a trial step with explicit rates at its stages."""
@@ -109,9 +131,10 @@ class LineStages:
         sides = self.operator.sides
         self.moments[:stages] = timing.moments(sides, self.L, self.tableau.nodes[:stages])
         if not sides.constant:
-            busy = np.flatnonzero(self.L[c.ROW] >= 0.0)
-            found = sides.values(np.ascontiguousarray(self.moments[:stages, busy]), rows[busy])
-            self.medium[4][:stages, :, busy] = found.swapaxes(1, 2)
+            busy = self.L[c.ROW] >= 0.0
+            lanes = slice(None) if busy.all() else np.flatnonzero(busy)
+            found = sides.values(np.ascontiguousarray(self.moments[:stages, lanes]), rows[lanes])
+            self.medium[4][:stages, :, lanes] = found.swapaxes(1, 2)
 
     def _rest(self, stage: int, states: int, rows: Array, busy: Array) -> None:
         """Explicit rates at a stage."""

@@ -15,10 +15,11 @@ def moments(sides: Any, L: Array, nodes: Array) -> Array:
 
     They keep off the ends of the step where something jumps there.
     """
-    nodes = nodes if nodes.ndim > 1 else nodes[:, None]
-    start, end = L[c.TIME] + L[c.AFTER_START], L[c.TIME] + L[c.LENGTH] - L[c.BEFORE_END]
-    times = np.maximum(start, np.minimum(L[c.TIME] + nodes * L[c.LENGTH], end))
-    return np.clip(times, sides.start, sides.end)
+    times = L[c.TIME] + (nodes if nodes.ndim > 1 else nodes[:, None]) * L[c.LENGTH]
+    if sides.has_breaks:
+        start, end = L[c.TIME] + L[c.AFTER_START], L[c.TIME] + L[c.LENGTH] - L[c.BEFORE_END]
+        times = np.maximum(start, np.minimum(times, end))
+    return np.minimum(np.maximum(times, sides.start), sides.end)
 
 
 def limit(sides: Any, L: Array, rows: Array) -> None:
@@ -26,6 +27,8 @@ def limit(sides: Any, L: Array, rows: Array) -> None:
     if sides.scan is None:
         return
     L[c.LONGEST] = sides.step_limits(L[c.TIME], rows)
+    if not sides.has_breaks:
+        return
     L[c.AFTER_START] = sides.margins(L[c.TIME], rows)
     L[c.FRESH][L[c.AFTER_START] > 0.0] = 1.0
 
@@ -43,7 +46,7 @@ def land(sides: Any, L: Array, rows: Array, longest: float) -> None:
 
 def keep_off_end(sides: Any, L: Array, rows: Array) -> None:
     """Keeps times off the ends of the steps where something jumps there."""
-    if sides.scan is not None:
+    if sides.has_breaks:
         L[c.BEFORE_END] = sides.margins(L[c.TIME] + L[c.LENGTH], rows)
 
 

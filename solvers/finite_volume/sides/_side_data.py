@@ -136,6 +136,11 @@ class SideData:
         """Whether no datum changes with time."""
         return not self.changing
 
+    @property
+    def has_breaks(self) -> bool:
+        """Whether something may jump within the span or at its ends."""
+        return self.scan is not None and self.scan.panels.has_breaks
+
     def take(self, index: Array) -> "SideData":
         """The data of some of the rows."""
         changing = tuple(
@@ -206,7 +211,7 @@ class SideData:
 
     def margins(self, times: Array, rows: Array) -> Array:
         """By how much times of some of the rows must keep off these times, where something may jump there."""
-        if self.scan is None or not self.scan.panels.has_breaks:
+        if self.scan is None or not self.has_breaks:
             return np.zeros(len(rows))
         panels = self.scan.panels
         return np.where(panels.at_break(self.scanned_rows[rows], times, self.scan.span), panels.margin, 0.0)

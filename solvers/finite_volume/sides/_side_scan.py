@@ -47,6 +47,7 @@ class Panels(NamedTuple):
         low: Starts of the panels ``(panels,)``.
         high: Their ends ``(panels,)``.
         ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
+        passing: Longest steps that may pass the end of a panel ``(panels,)``; −∞ where steps must end there.
         jumps_at_ends: Whether the data have other values right after the start or right before the end ``(rows, 2)``.
         margin: Times closer than this are the same.
         has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
@@ -56,12 +57,15 @@ class Panels(NamedTuple):
     low: Array
     high: Array
     ends_at_break: Array
+    passing: Array
     jumps_at_ends: Array
     margin: float
     has_breaks: bool
 
     def locate(self, rows: Array, times: Array) -> Array:
         """The panels that contain the times of rows ``(k,)``."""
+        if len(self.first) == 2:
+            return np.maximum(self.low.searchsorted(times, "right") - 1, 0)
         found = np.empty(len(rows), dtype=np.int64)
         for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
             a, b = self.first[row], self.first[row + 1]
@@ -158,8 +162,11 @@ class Scan:
         first = np.searchsorted(row[order], np.arange(rows + 1))
         jumps = search.jumps_at_ends(rows)
         has_breaks = int(ends_at_break.sum()) > rows or bool(jumps.any())
+        low, high, ends_at_break = low[order], high[order], ends_at_break[order]
+        lengths = high - low
+        passing = np.where(ends_at_break, -np.inf, np.minimum(lengths, np.append(lengths[1:], lengths[-1])))
         return cls(
-            panels=Panels(first, low[order], high[order], ends_at_break[order], jumps, margin, has_breaks),
+            panels=Panels(first, low, high, ends_at_break, passing, jumps, margin, has_breaks),
             integral=_sums_before(integral[order], first),
             sampling=_sums_before(sampling[order], first),
             spread=search.spread,
