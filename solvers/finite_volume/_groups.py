@@ -134,7 +134,9 @@ def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:
     data = sides.at(time[None])[0]
     ends = np.minimum(low, u.min(1)), np.maximum(high, u.max(1))
     states = [u, *(np.repeat(end[:, None], u.shape[1], axis=1) for end in ends)]
-    euler = np.max([operator.euler_rate(state, data, time) for state in states], axis=0)
+    euler = np.zeros(len(u))
+    if operator.diffusion is not None:
+        euler = operator.euler_rate(states[:1] if operator.diffusion.linear else states, data, time)
     if operator.convection is None:
         return np.zeros(len(u)), euler
-    return np.max([operator.speed(state, data, time) for state in states], axis=0), euler
+    return operator.speed(states, data, time), euler

@@ -6,7 +6,7 @@ holds the flux through every side, positive along +axis, and the integral of the
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -74,15 +74,16 @@ class Operator:
             parts[name] = None if term is None else term.take(rows)
         return replace(self, **parts)
 
-    def speed(self, u: Array, data: Array, time: Array) -> Array:
-        """Cells crossed per time by the fastest signal of convection ``(rows,)``."""
-        tile = Tile(self, len(u), (None, self.convection, None))
-        tile.enter(np.arange(len(u)))
-        return tile.rates(u, data, time)[1][:, -2]
+    def speed(self, states: Sequence[Array], data: Array, time: Array) -> Array:
+        """Cells crossed per time by the fastest signal of convection in any of the states ``(rows,)``."""
+        tile = Tile(self, len(states[0]), (None, self.convection, None))
+        tile.enter(np.arange(len(states[0])))
+        return np.max([tile.rates(u, data, time)[1][:, -2] for u in states], axis=0)
 
-    def euler_rate(self, u: Array, data: Array, time: Array) -> Array:
-        """Inverse of the largest stable Euler step of diffusion ``(rows,)``."""
-        return euler_rate(Tile(self, len(u), (self.diffusion, None, None)), u, data, time)
+    def euler_rate(self, states: Sequence[Array], data: Array, time: Array) -> Array:
+        """Inverse of the largest Euler step of diffusion that is stable in all of the states ``(rows,)``."""
+        tile = Tile(self, len(states[0]), (self.diffusion, None, None))
+        return np.max([euler_rate(tile, u, data, time) for u in states], axis=0)
 
 
 def parts_of(law: Law) -> tuple[ConvectiveLaw | None, DiffusiveLaw | None]:

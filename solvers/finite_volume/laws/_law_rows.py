@@ -73,12 +73,12 @@ class LawRows:
         """Number of rows."""
         return self.selection.size
 
-    @property
+    @cached_property
     def varies_in_space(self) -> bool:
         """Whether the law differs from cell to cell or along the axes."""
         return self.law.varies_in_space
 
-    @property
+    @cached_property
     def varies_in_time(self) -> bool:
         """Whether the law depends on time."""
         return self.law.varies_in_time

@@ -106,21 +106,20 @@ class Tile:
             return
         self._rows, self.info[0], self.pull[:] = rows, rows, self.operator.sides.pull[rows]
         diffusion: Any = self.terms[0]
-        d, size = len(self.shape), self.layout.size
-        medium = []
-        for law, kind in zip(self._laws, range(3), strict=True):
+        d, size, medium = len(self.shape), self.layout.size, list(self.medium)
+        for kind, law in enumerate(self._laws):
+            if law is None:
+                continue
             places = [face_places(self.shape, self.pads, axis) for axis in range(d if kind < 2 else 0)] or [
                 cell_places(self.shape, self.pads)
             ]
-            given = law.parameters if law else (np.zeros((1, 0, 1)),) * len(places)
-            each = [spread(rows_of(v, rows), at, size) for v, at in zip(given, places, strict=True)]
-            medium.append(np.stack(each) if kind < 2 else each[0])
-        weights = np.zeros((d, self.width * size))
+            each = [spread(rows_of(v, rows), at, size) for v, at in zip(law.parameters, places, strict=True)]
+            medium[kind] = np.stack(each) if kind < 2 else each[0]
         for axis in range(d) if diffusion is not None else ():
             values = rows_of(diffusion.face_weights[axis], rows)  # type: ignore[union-attr]
-            at = (np.arange(self.width)[:, None] * size + face_places(self.shape, self.pads, axis)).ravel()
-            weights[axis, at] = np.broadcast_to(values, (self.width, len(at) // self.width)).ravel()
-        self.medium = *medium, weights
+            at = face_places(self.shape, self.pads, axis)
+            medium[3][axis].reshape(self.width, size)[:, at] = values
+        self.medium = tuple(medium)
 
     @property
     def system(self) -> Any:
@@ -214,7 +213,7 @@ def euler_rate(tile: Tile, u: Array, data: Array, times: Array) -> Array:
         )
         faces = np.arange(rows)[:, None] * layout.size + face_places(tile.shape, tile.pads, axis)
         shape = (rows, *(m + (other == axis) for other, m in enumerate(tile.shape)))
-        sizes = np.moveaxis(np.maximum(left, right)[faces].reshape(shape), 1 + axis, -1).copy()
+        sizes = np.maximum(left, right)[faces].reshape(shape).swapaxes(1 + axis, -1)
         for end in (0, 1):
             if modes[2 * axis + end] == STATE:
                 sizes[..., -end] *= 0.5

@@ -51,7 +51,7 @@ def diffusion_rate(term: DiffusionTerm, u: Array, data: Array, t: Array) -> tupl
 
 def radius(term: DiffusionTerm, u: Array, data: Array) -> Array:
     """Bound of the spectral radius ``(rows,)``."""
-    return 2.0 * operator_of(term).euler_rate(u, data, np.zeros(len(u)))
+    return 2.0 * operator_of(term).euler_rate([u], data, np.zeros(len(u)))
 
 
 def solve_stage(term: DiffusionTerm, stage: Stage, iterations: int = 30) -> StageSolution:
