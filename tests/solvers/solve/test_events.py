@@ -8,6 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from solvers import (
+    ESDIRK4,
     RKL2,
     SSPRK3,
     TRBDF2,
@@ -56,6 +57,19 @@ def test_a_source_that_rises_from_a_kink(ramp):
     result = solve(Diffusion(1.0), GRID, CLOSED, 0.0, [1.0], source=source, breakpoints=ramp, stepper=TRBDF2())
     assert float(result.total) == pytest.approx(0.5 * 0.623**2, abs=1e-6)
     assert int(result.work.steps) < 200
+
+
+@pytest.mark.parametrize("stepper", [TRBDF2(), ESDIRK4(), RKL2()])
+def test_rates_are_evaluated_anew_at_a_break_point(stepper):
+    """On both sides of the jump u is a line in time, which every step follows: none is too long.
+
+    With the rate from before the jump, the estimated error of the next step is its length.
+    """
+    law = ScalarLaw(conductivity=lambda u: 1.0 + 0.0 * u, source=lambda u, t: 0.0 * u + (1.0 if t >= 0.377 else 0.0))
+    result = solve(law, GRID, CLOSED, 0.0, [1.0], stepper=stepper, breakpoints=(0.377,))
+    assert float(result.total) == pytest.approx(0.623, abs=1e-9)
+    assert int(result.work.rejected) == 0
+    assert int(result.work.steps) < 70
 
 
 def test_a_smooth_heater_takes_the_same_steps_from_any_level():
