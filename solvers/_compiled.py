@@ -49,6 +49,13 @@ inner = partial(compiled, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """``compiled`` for functions that only compiled functions call, without the wrapper that Python needs."""
 
 
+on_views = partial(compiled, _nrt=False)
+"""``compiled`` for functions that make no arrays: numba then counts no references of views, whose counts are atomic."""
+
+inner_on_views = partial(inner, _nrt=False)
+"""``inner`` for such functions."""
+
+
 def c_function(signature: Any, function: Callable[..., Any], *, cache: bool = True) -> Any:
     """A function compiled for C, to be called by a pointer; cached on disk where that can be written."""
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner
+from solvers._compiled import inner_on_views
 from solvers.finite_volume.march.kernels import Array
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -29,7 +29,7 @@ something jumps there; the size that a source gives the solution; and of implici
 end, and whether the last one was accepted."""
 
 
-@inner
+@inner_on_views
 def control(ratio: float, order: int, failed_before: Any) -> tuple[bool, float]:
     """Whether a step is accepted, and the factor for the next one; it does not grow right after a failure."""
     factor = 0.25
@@ -40,14 +40,14 @@ def control(ratio: float, order: int, failed_before: Any) -> tuple[bool, float]:
     return False, min(factor, 0.9)
 
 
-@inner
+@inner_on_views
 def moment(L: Array, j: int, fraction: float) -> float:
     """Time at a fraction of the step of a lane."""
     time, length = L[TIME, j], L[LENGTH, j]
     return max(time + L[AFTER_START, j], min(time + fraction * length, time + length - L[BEFORE_END, j]))
 
 
-@inner
+@inner_on_views
 def landing(proposal: float, remaining: float) -> float:
     """A step without a tiny one before the end."""
     if proposal >= remaining * (1.0 - 1e-9):
@@ -55,19 +55,19 @@ def landing(proposal: float, remaining: float) -> float:
     return 0.5 * remaining if proposal > 0.5 * remaining else proposal
 
 
-@inner
+@inner_on_views
 def smallest_step(time: float, end: float) -> float:
     """Length below which a step may not fail."""
     return SMALLEST * max(abs(time), 1e-4 * (end - time))
 
 
-@inner
+@inner_on_views
 def end_of_step(time: float, length: float, end: float) -> float:
     """Where a step ends: at the last output if it goes there but for rounding."""
     return end if length >= (end - time) * (1.0 - 1e-12) else time + length
 
 
-@inner
+@inner_on_views
 def allowed_error(lane: Array, low: float, high: float, options: Any) -> float:
     """Allowed mean |error| of a step, and widens the range of all states so far by ``low`` and ``high``.
 
@@ -81,7 +81,7 @@ def allowed_error(lane: Array, low: float, high: float, options: Any) -> float:
     return max(allowed, tolerance * LEAST_SPREAD * max(lane[SEEN_HIGH] - lane[SEEN_LOW], lane[SIZE]))
 
 
-@inner
+@inner_on_views
 def judge(lane: Array, ratio: float, order: int, end: float) -> bool:
     """Accepts or rejects a trial step, counts it and proposes the next; a row is stuck below the smallest length."""
     length = lane[LENGTH]
@@ -94,7 +94,7 @@ def judge(lane: Array, ratio: float, order: int, end: float) -> bool:
     return accepted
 
 
-@inner
+@inner_on_views
 def move_to_end(lane: Array, finish: float, end: float) -> None:
     """Moves a row to the end of an accepted step; it must not shrink its steps to nothing."""
     lane[TIME] = finish
@@ -102,7 +102,7 @@ def move_to_end(lane: Array, finish: float, end: float) -> None:
         lane[VERDICT] = ENDLESS
 
 
-@inner
+@inner_on_views
 def write_output(theta: float, fraction: float, course: Any, balance: Any, value: Array, account: Array, bounded: bool):
     """State and account at a part θ of a step, by the parabola through its start, a fraction of it and its end.
 

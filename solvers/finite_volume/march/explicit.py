@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march.control import (
     CURSOR,
@@ -44,14 +44,14 @@ FIRST, FLOW, EVEN_BUDGET, ODD_BUDGET, MIDDLE_BUDGET = range(5)
 """Flows that go with f₀ and with the last rate; budgets of the even, the odd and the middle stage."""
 
 
-@inner
+@inner_on_views
 def stages_for(steps: float) -> float:
     """Fewest stages, odd and at least 3, of a stable step of so many stable Euler steps: s allow (s² + s − 2)/4."""
     stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * steps) - 1.0))
     return max(stages + 1.0 - stages % 2.0, 3.0)
 
 
-@compiled
+@on_views
 def node(courant: float, j: int, stages: float) -> float:
     """Fraction of the step that stage j has reached."""
     if courant > 0.0:
@@ -61,13 +61,13 @@ def node(courant: float, j: int, stages: float) -> float:
     return min((j * j + j - 2.0) / (stages * stages + stages - 2.0), 1.0)
 
 
-@inner
+@inner_on_views
 def _legendre(k: int) -> float:
     """b of stage k (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
     return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
 
 
-@inner
+@inner_on_views
 def weights(courant: float, j: int, stages: float) -> tuple[float, float, float, float]:
     """μ, ν, c and γ of stage j ≥ 1: Shu and Osher (1988), or Meyer, Balsara and Aslam (2014)."""
     if courant > 0.0:
@@ -81,13 +81,13 @@ def weights(courant: float, j: int, stages: float) -> tuple[float, float, float,
     return mu, (1.0 - j) / j * b / earlier, mu * scale, (before - 1.0) * mu * scale
 
 
-@inner
+@inner_on_views
 def middle_stage(stages: float) -> int:
     """The stage nearest to half of the step."""
     return int(max(np.rint(stages / 2**0.5), 2.0))
 
 
-@compiled
+@on_views
 def propose(L: Array, end: float, longest: float) -> int:
     """Proposes lengths and says which rows go on; returns how many do."""
     live = 0
@@ -99,7 +99,7 @@ def propose(L: Array, end: float, longest: float) -> int:
     return live
 
 
-@compiled
+@on_views
 def advance(
     A: Array, F: Array, L: Array, data: Array, system: Any, scheme: Any, out: Any, info: Array, phase: int, budget
 ):
@@ -152,7 +152,7 @@ def advance(
     return rows
 
 
-@inner
+@inner_on_views
 def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage: float, courant: float) -> None:
     """Times of the rows in a stage, for laws in tensors and among the parameters of compiled ones."""
     p, q, r, _ = medium
@@ -167,7 +167,7 @@ def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage:
             r[timed[2], b * size : (b + 1) * size] = info[1, b]
 
 
-@inner
+@inner_on_views
 def _keep_rate(A: Array, F: Array, b: int) -> None:
     """Takes the last rate of a row for f₀."""
     start, rate, first, flow = A[START, b], A[RATE, b], F[FIRST, b], F[FLOW, b]
@@ -177,7 +177,7 @@ def _keep_rate(A: Array, F: Array, b: int) -> None:
         first[k] = flow[k]
 
 
-@inner
+@inner_on_views
 def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: bool) -> None:
     """Length and stages of the step of a row, by what is known at its start."""
     base, even, error, source, flows = A[BASE, b], A[EVEN, b], A[ERROR, b], A[SOURCE, b], F.shape[2]
@@ -201,7 +201,7 @@ def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: 
         F[EVEN_BUDGET, b, k] = F[ODD_BUDGET, b, k] = 0.0
 
 
-@inner
+@inner_on_views
 def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, sources: bool) -> None:
     """Largest speed and estimated error of SSPRK3 by the rates after a stage."""
     if courant == 0.0:
@@ -212,7 +212,7 @@ def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float
         error[i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * source[i]
 
 
-@inner
+@inner_on_views
 def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, times: Array, end: float) -> None:
     """A stage of a row, over the one before the last."""
     odd, base, slope, middle = stage % 2, A[BASE, b], A[START, b], A[MIDDLE, b]
@@ -239,7 +239,7 @@ def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, t
         middle[i] = before[i]
 
 
-@inner
+@inner_on_views
 def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     ((courant, _, _, sources, _), _, _, options), (layout, (modes, pull), _) = scheme, grid
@@ -272,7 +272,7 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     return total / count / c.allowed_error(L[:, b], low, high, options)
 
 
-@inner
+@inner_on_views
 def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out: Any, layout: Any) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
     ((courant, order, _, _, keeps), (_, end), times, _), (values, account, total, course, balance) = scheme, out

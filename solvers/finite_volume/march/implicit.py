@@ -8,7 +8,7 @@ changes with time the driver asks for one step at a time and evaluates it in bet
 from math import inf, isfinite
 from typing import Any
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march.control import (
     BEFORE,
@@ -39,7 +39,7 @@ X, FLUX, LEFT, RIGHT, WEIGHT, ROOM, ROOM2, RHS, DELTA, PIVOT, CORNER, SOURCE, BY
 Newton's method; a source and its derivative; and what they add to the equations."""
 
 
-@compiled
+@on_views
 def advance(
     arrays: Any, medium: Any, rows: Any, scheme: Any, laws: Any, out: Any, part: Any, row: int, steps: int
 ) -> tuple[int, bool]:
@@ -64,7 +64,7 @@ def advance(
             return row, busy
 
 
-@inner
+@inner_on_views
 def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None:
     """Solves stages of the steps of all lanes along one axis, and estimates their errors.
 
@@ -199,7 +199,7 @@ def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None
         estimate_error(R, L, lengths, estimate, n, width, scratch)
 
 
-@inner
+@inner_on_views
 def _right_side(
     S: Array, R: Array, E: Array, rhs: Array, implicit: Array, explicit: Array, stage: int, size: int
 ) -> None:
@@ -225,7 +225,7 @@ def _right_side(
         rhs[i] = now[i] + lengths[i] * (rhs[i] + share * newest[i])
 
 
-@compiled
+@on_views
 def begin_step(
     R: Array, L: Array, data: Array, modes: Array, pull: Array, options: Any, newton: float, n: int, scratch: Array
 ) -> None:
@@ -245,7 +245,7 @@ def begin_step(
         L[OPEN, j] = L[CONVERGED, j] = 1.0 if L[ROW, j] >= 0.0 else 0.0
 
 
-@inner
+@inner_on_views
 def side_slope(slope: float, inside: float, iteration: int, linear: bool) -> float:
     """Derivative of the flux through a side by the edge cell through the state on the side, where it is limited.
 
@@ -257,7 +257,7 @@ def side_slope(slope: float, inside: float, iteration: int, linear: bool) -> flo
     return min(slope, inside + 0.5) if iteration < UNDAMPED else min(slope, 0.0)
 
 
-@inner
+@inner_on_views
 def _assess(L: Array, n: int, iteration: int, limit: int, linear: bool) -> tuple[bool, bool]:
     """Closes the lanes whose iteration ends here; whether one is left open, and whether all take the whole change."""
     some, whole = False, True
@@ -276,7 +276,7 @@ def _assess(L: Array, n: int, iteration: int, limit: int, linear: bool) -> tuple
     return some, whole
 
 
-@inner
+@inner_on_views
 def relaxation(last: float, iterations: int, change: float, before: float) -> float:
     """Part of the next change to take: less if many iterations go to and fro between the branches of a kinked Φ."""
     if iterations < UNDAMPED:
@@ -284,7 +284,7 @@ def relaxation(last: float, iterations: int, change: float, before: float) -> fl
     return 0.5 * last if change > 0.9 * before else min(1.0, 1.25 * last)
 
 
-@inner
+@inner_on_views
 def has_converged(change: float, before: float, allowed: float, first: bool, linear: bool) -> bool:
     """Whether what is left after the last change is allowed, if the changes go on shrinking by the last ratio."""
     if linear or change <= 0.0:
@@ -295,7 +295,7 @@ def has_converged(change: float, before: float, allowed: float, first: bool, lin
     return ratio < 1.0 and change * ratio <= allowed * (1.0 - ratio)
 
 
-@compiled
+@on_views
 def estimate_error(R: Array, L: Array, lengths: Array, estimate: Array, n: int, width: int, scratch: Array) -> None:
     """Mean estimated error of the step of every lane."""
     newest, share = R[R.shape[0] - 1], estimate[R.shape[0] - 1]

@@ -3,7 +3,7 @@
 from math import inf, isfinite
 from typing import Any
 
-from solvers._compiled import inner
+from solvers._compiled import inner_on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march.control import (
     ACCEPTED,
@@ -34,7 +34,7 @@ NOW, SLOPE, MIDDLE, END, LENGTHS, SCRATCH, STATES = range(7)
 interpolated through, and at the end; lengths of steps; and scratch."""
 
 
-@inner
+@inner_on_views
 def plan(arrays: Any, medium: Any, rows: Any, scheme: Any, out: Any, row: int) -> tuple[int, bool]:
     """Judges trial steps, writes outputs, refills lanes and proposes lengths.
 
@@ -71,7 +71,7 @@ def plan(arrays: Any, medium: Any, rows: Any, scheme: Any, out: Any, row: int) -
     return row, busy
 
 
-@inner
+@inner_on_views
 def _accepts(S: Array, lane: Array, scheme: Any, n: int, j: int, width: int) -> bool:
     """Accepts or rejects the step of a lane; sets the range of the states that the next one begins with."""
     low, high, now = lane[END_LOW], lane[END_HIGH], S[NOW]
@@ -88,7 +88,7 @@ def _accepts(S: Array, lane: Array, scheme: Any, n: int, j: int, width: int) -> 
     return accepted
 
 
-@inner
+@inner_on_views
 def _record(
     S: Array, R: Array, E: Array, lane: Array, flow: Array, data: Array, scheme: Any, out: Any, j: int, width: int
 ) -> None:
@@ -115,7 +115,7 @@ def _record(
         flow[0, 0, k, j] = flow[0, last, k, j]
 
 
-@inner
+@inner_on_views
 def _move(S: Array, first: Array, last: Array, accepted: Array, size: int) -> None:
     """Moves the lanes whose steps are accepted to the end of these."""
     now, after, slope, lengths, moves = S[NOW], S[END], S[SLOPE], S[LENGTHS], S[SCRATCH]
@@ -128,7 +128,7 @@ def _move(S: Array, first: Array, last: Array, accepted: Array, size: int) -> No
         first[i] = last[i] if moves[i] > 0.0 else first[i]
 
 
-@inner
+@inner_on_views
 def _leave(lane: Array, work: Array) -> None:
     """Notes the counts of a row that is at the end or cannot go on, and where it was."""
     for k in range(4):
@@ -136,7 +136,7 @@ def _leave(lane: Array, work: Array) -> None:
     work[4], work[5], work[6], work[7], work[8] = lane[TIME], lane[LENGTH], lane[RESIDUAL], lane[LOW], lane[HIGH]
 
 
-@inner
+@inner_on_views
 def _write_outputs(
     lane: Array, states: Any, shape: Any, finish: float, times: Array, out: Any, row: int, j: int, width: int
 ) -> None:
@@ -156,7 +156,7 @@ def _write_outputs(
     lane[CURSOR] = cursor
 
 
-@inner
+@inner_on_views
 def _bend(theta: float, length: float, course: Any, balance: Any, R: Array, E: Array, flow: Array, j: int, width: int):
     """State and account at a part of a step, by the cubic through both ends with the rates there."""
     start, final, last, more = theta * (1.0 - theta) ** 2, theta * theta * (1.0 - theta), R.shape[0] - 1, E.shape[1] > 0
@@ -173,7 +173,7 @@ def _bend(theta: float, length: float, course: Any, balance: Any, R: Array, E: A
         balance[1, k] = theta * step + start * (length * first - step) - final * (length * after - step)
 
 
-@inner
+@inner_on_views
 def _enter(S: Array, L: Array, medium: Any, rows: Any, row: int, j: int) -> None:
     """Puts a row at its start, with what belongs to it, into a lane."""
     (p, q, coefficient, pull, data), (initial, parameters, source, coefficients, pulls, fixed, sizes) = medium, rows

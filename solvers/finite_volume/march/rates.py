@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
@@ -94,7 +94,7 @@ def from_padded(padded: Array, layout: Layout) -> Array:
     return padded[:, (layout.lines[:, None] + np.arange(layout.shape[-1])).ravel()]
 
 
-@inner
+@inner_on_views
 def sum_cells(v: Array, lines: Array, count: int) -> float:
     """Sum over the cells of a row."""
     total = 0.0
@@ -104,7 +104,7 @@ def sum_cells(v: Array, lines: Array, count: int) -> float:
     return total
 
 
-@inner(fastmath={"nnan", "nsz"})
+@inner_on_views(fastmath={"nnan", "nsz"})
 def _largest(v: Array, faces: Array, count: int) -> float:
     """Largest entry on the faces across an axis."""
     largest = 0.0
@@ -114,7 +114,7 @@ def _largest(v: Array, faces: Array, count: int) -> float:
     return largest
 
 
-@compiled
+@on_views
 def fill_ghosts(x: Array, layout: Layout, modes: Array, pull: Array, data: Array, rows: int) -> None:
     """States on the sides, in the ghost cells next to them."""
     ghost, edge, opposite, offsets = layout.ghost, layout.edge, layout.opposite, layout.offsets
@@ -128,7 +128,7 @@ def fill_ghosts(x: Array, layout: Layout, modes: Array, pull: Array, data: Array
                     row[ghost[e]] = row[opposite[e]] if modes[side] == PERIODIC else row[edge[e]]
 
 
-@inner
+@inner_on_views
 def _extend(x: Array, layout: Layout, axis: int, modes: Array, rows: int) -> None:
     """Ghost cells of linear reconstructions, by the line through the state on the side, which the first one holds."""
     ghost, edge, opposite, offsets = layout.ghost, layout.edge, layout.opposite, layout.offsets
@@ -145,7 +145,7 @@ def _extend(x: Array, layout: Layout, axis: int, modes: Array, rows: int) -> Non
                     row[ghost[e]], row[ghost[e] + out] = state - 0.5 * slope, state - 1.5 * slope
 
 
-@inner
+@inner_on_views
 def _reconstruct(x: Array, work: Array, layout: Layout, axis: int, modes: Array, slopes: Any, rows: int) -> None:
     """Limited linear states before and behind the faces of an axis, and x with the states on the sides again.
 
@@ -182,7 +182,7 @@ def _reconstruct(x: Array, work: Array, layout: Layout, axis: int, modes: Array,
             high[layout.edge[e]] = row[ghost[e]]
 
 
-@inner
+@inner_on_views
 def account(
     flux: Array, layout: Layout, axis: int, modes: Array, data: Array, flow: Array, scale: Any, given: bool
 ) -> None:
@@ -206,7 +206,7 @@ def account(
             flow[b, side] += area * total
 
 
-@compiled
+@on_views
 def rates(
     x: Array,
     rate: Array,

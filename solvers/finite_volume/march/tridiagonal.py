@@ -6,11 +6,11 @@ one row as for eight; a row has the same bits alone and in company.
 
 from typing import Any
 
-from solvers._compiled import inner
+from solvers._compiled import inner_on_views
 from solvers.finite_volume.march.kernels import Array
 
 
-@inner
+@inner_on_views
 def spread(values: Array, out: Array) -> None:
     """Repeats the numbers of the lanes along the cells."""
     done = values.size
@@ -23,7 +23,7 @@ def spread(values: Array, out: Array) -> None:
         done *= 2
 
 
-@inner
+@inner_on_views
 def sum_lanes(v: Array, n: int, width: int, out: Array) -> None:
     """Sums over the cells of every lane, by halves; overwrites v."""
     while n > 1:
@@ -36,7 +36,7 @@ def sum_lanes(v: Array, n: int, width: int, out: Array) -> None:
         out[j] = v[j]
 
 
-@inner
+@inner_on_views
 def sum_magnitudes(v: Array, n: int, width: int, scratch: Array, out: Array) -> None:
     """Sums of |v| over the cells of every lane."""
     half = (n + 1) // 2
@@ -48,7 +48,7 @@ def sum_magnitudes(v: Array, n: int, width: int, scratch: Array, out: Array) -> 
     sum_lanes(scratch, half, width, out)
 
 
-@inner
+@inner_on_views
 def extremes(v: Array, n: int, width: int, scratch: Array, low: Array, high: Array) -> None:
     """Least and largest of the cells of every lane."""
     for largest in range(2):
@@ -65,7 +65,7 @@ def extremes(v: Array, n: int, width: int, scratch: Array, low: Array, high: Arr
             out[j] = sign * scratch[j]
 
 
-@inner
+@inner_on_views
 def solve(goal: Array, base: Array, u: Array, faces: Any, out: Any, periodic: bool, size: int, width: int) -> None:
     """Solves (base + right + left′) δ − left δ₋ − right′ δ₊ = goal − u + flux − flux′ for the change δ of every lane.
 
@@ -101,7 +101,7 @@ def solve(goal: Array, base: Array, u: Array, faces: Any, out: Any, periodic: bo
             delta[i] -= moved * corner[i]
 
 
-@inner
+@inner_on_views
 def _eliminate(goal: Array, base: Array, u: Array, faces: Any, out: Any, count: int, width: int) -> None:
     """Forms the rows of all cells but the first and eliminates what is below their diagonals.
 
@@ -130,7 +130,7 @@ def _eliminate(goal: Array, base: Array, u: Array, faces: Any, out: Any, count: 
             pivot_after[i] = 1.0 / ((b[i] + (above[i] + left_after[i])) - factor * above[i])
 
 
-@inner
+@inner_on_views
 def _substitute_back(v: Array, pivot: Array, right: Array, last: int, size: int, width: int) -> None:
     """Overwrites v, after elimination, by the solution."""
     upper, after = right[width:], v[width:]
