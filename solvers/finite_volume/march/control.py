@@ -103,29 +103,35 @@ def move_to_end(lane: Array, finish: float, end: float) -> None:
 
 
 @inner_on_views
-def write_output(theta: float, fraction: float, course: Any, balance: Any, value: Array, account: Array, bounded: bool):
+def write_output(theta: float, fraction: float, course: Any, balance: Any, value: Array, account: Array) -> None:
     """State and account at a part θ of a step, by the parabola through its start, a fraction of it and its end.
 
     ``course`` are the states there ``(3, n)``; ``balance (3, f)`` is the account before the step, and what the step
-    adds until the fraction and until its end. Bounded states keep to the range of the three, and to their sum: near
-    fronts a parabola leaves it by many times the error.
+    adds until the fraction and until its end.
     """
-    bend, low, high, surplus = 1.0, inf, -inf, 0.0
+    bend, start, middle, end = 1.0, course[0], course[1], course[2]
     if theta != fraction:
         bend = theta * (1.0 - theta) / (fraction * (1.0 - fraction))
     for k in range(account.size):
         until, whole = balance[1, k], balance[2, k]
         between = theta * whole + bend * (until - fraction * whole)
         account[k] = balance[0, k] + (between if theta < 1.0 else whole)
-    start, middle, end = course[0], course[1], course[2]
     for i in range(value.size):
-        low, high = min(low, min(start[i], min(middle[i], end[i]))), max(high, max(start[i], max(middle[i], end[i])))
         change = end[i] - start[i]
         between = (start[i] + theta * change) + bend * ((middle[i] - start[i]) - fraction * change)
         value[i] = between if theta < 1.0 else end[i]
-    if not bounded or theta == 1.0:
-        return
-    below, above = 0.0, 0.0
+
+
+@inner_on_views
+def keep_to_range(course: Any, value: Array) -> None:
+    """Keeps an output within a step to the range of the three states of its course, and to its sum.
+
+    Near fronts a parabola leaves the range by many times the error.
+    """
+    start, middle, end = course[0], course[1], course[2]
+    low, high, surplus, below, above = inf, -inf, 0.0, 0.0, 0.0
+    for i in range(value.size):
+        low, high = min(low, min(start[i], min(middle[i], end[i]))), max(high, max(start[i], max(middle[i], end[i])))
     for i in range(value.size):
         kept = min(max(value[i], low), high)
         surplus, below, above = surplus + (value[i] - kept), below + (kept - low), above + (high - kept)

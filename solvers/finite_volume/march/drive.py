@@ -25,6 +25,9 @@ _BUDGET = 2000
 _ENDS, _NODES = np.array([0.0, 1.0]), np.array([[0.0], [1.0], [0.5]])
 _SHARES = np.array([[1 / 6], [1 / 6], [2 / 3]])
 
+_COUNTS = [c.VERDICT, c.STEPS, c.REJECTED, c.EVALUATIONS, c.TIME, c.LENGTH, c.RESIDUAL]
+"""What is reported of the rows of explicit steps."""
+
 Report = Callable[[float], None] | None
 
 
@@ -174,12 +177,13 @@ def _take_explicit_steps(march: _March, stepper: SSPRK3 | RKL2) -> None:
     terms = operator.diffusion, operator.convection, operator.source
     together = changes or any(term is not None and term.compiled_law is None for term in terms)
     tile = _ExplicitTile(march, stepper, terms, count if together else 1)
-    for rows in [np.arange(count)] if together else np.arange(count)[:, None]:
-        tile.enter(rows)
+    width = count if together else 1
+    for first in range(0, count, width):
+        tile.enter(first)
         tile.run(changes)
-        tile.leave(rows)
+        tile.leave(first)
         march.raise_if_failed()
-        march.advanced(float((march.span[1] - march.span[0]) * (rows[-1] + 1)))
+        march.advanced((march.span[1] - march.span[0]) * (first + width))
 
 
 class _ExplicitTile:
@@ -199,18 +203,19 @@ class _ExplicitTile:
         control = courant, stepper.order, march.longest, sources, self.keeps
         self.scheme = control, march.span, march.times, march.options
 
-    def enter(self, rows: Array) -> None:
-        """Puts rows at their start."""
-        march, L, initial = self.march, self.L, self.march.initial[rows]
-        self.rows, self.A[explicit.BASE] = rows, to_padded(initial, self.tile.layout)
-        self.tile.enter(rows)
-        self.data = np.ascontiguousarray(self.sides.fixed[rows][None])
+    def enter(self, first: int) -> None:
+        """Puts the rows from ``first`` on, as many as the tile has, at their start."""
+        march, L, part = self.march, self.L, slice(first, first + self.L.shape[1])
+        self.rows = np.arange(part.start, part.stop)
+        self.A[explicit.BASE] = to_padded(march.initial[part], self.tile.layout)
+        self.tile.enter(self.rows)
+        self.data = self.sides.fixed[part][None]
         L[:], self.F[:] = 0.0, 0.0
         L[c.TIME], L[c.PROPOSAL], L[c.LONGEST], L[c.FRESH] = march.span[0], march.first, inf, 1.0
-        L[c.CURSOR], L[c.SIZE] = march.cursor, self.sides.sizes[rows]
+        L[c.CURSOR], L[c.SIZE] = march.cursor, self.sides.sizes[part]
         L[c.LOW], L[c.HIGH], L[c.SEEN_LOW], L[c.SEEN_HIGH] = inf, -inf, inf, -inf
-        outputs = march.values[rows], march.account[rows], np.zeros((len(rows), march.total.shape[1]))
-        self.out = *outputs, march.course, march.balance
+        march.total[part] = 0.0
+        self.out = march.values[part], march.account[part], march.total[part], march.course, march.balance
 
     def run(self, changes: bool) -> None:
         """Takes steps until all rows are at the end or have failed."""
@@ -251,12 +256,13 @@ class _ExplicitTile:
             lengths[L[c.STEPS] <= before] = 0.0
             self.march.sampled[rows] += lengths[:, None] * (parts[:, :, None] * self.data).sum(0)
 
-    def leave(self, rows: Array) -> None:
-        """Takes the results of the rows out."""
-        march, L, u = self.march, self.L, from_padded(self.A[explicit.BASE], self.tile.layout)
-        march.values[rows], march.account[rows], march.total[rows] = self.out[:3]
-        numbers = [c.VERDICT, c.STEPS, c.REJECTED, c.EVALUATIONS, c.TIME, c.LENGTH, c.RESIDUAL]
-        march.work[rows, :7], march.work[rows, 7], march.work[rows, 8] = L[numbers].T, u.min(1), u.max(1)
+    def leave(self, first: int) -> None:
+        """Notes the counts of the rows, and where those are that cannot go on."""
+        work, L = self.march.work[first : first + self.L.shape[1]], self.L
+        work[:, :7] = L[_COUNTS].T
+        if work[:, 0].any():
+            u = from_padded(self.A[explicit.BASE], self.tile.layout)
+            work[:, 7], work[:, 8] = u.min(1), u.max(1)
 
 
 def _nodes(courant: float, stages: Array, count: int) -> tuple[Array, Array]:
@@ -286,7 +292,7 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     states = np.zeros((len(operator.sides.rows), int(np.prod(operator.grid.shape))))
     start = operator.sides.start
     march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
-    march.times, march.longest, rows = np.empty(0), inf, np.arange(len(states))
+    march.times, march.longest = np.empty(0), inf
     tile, changes = (
         _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states)),
         not operator.sides.constant,
@@ -295,10 +301,10 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     def diffuse(time: float, length: float) -> tuple[Array, Array]:
         march.initial, march.span, march.first, march.sampled[:] = states, (time, time + length), length, 0.0
         tile.scheme = tile.scheme[0], march.span, march.times, march.options
-        tile.enter(rows)
+        tile.enter(0)
         tile.run(changes)
         states[:] = from_padded(tile.A[explicit.BASE], tile.tile.layout)
         states[tile.L[c.VERDICT] > 0.0] = np.nan
-        return tile.out[2][:, :-1].T, march.sampled
+        return march.total[:, :-1].T.copy(), march.sampled
 
     return states, diffuse

@@ -299,7 +299,9 @@ def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out:
                 place += 1
         while cursor < times.size and times[cursor] <= finish:
             theta = min(1.0, (times[cursor] - lane[TIME]) / length)
-            c.write_output(theta, fraction, course, balance, values[b, cursor], account[b, cursor], courant == 0.0)
+            c.write_output(theta, fraction, course, balance, values[b, cursor], account[b, cursor])
+            if courant == 0.0 and theta < 1.0:
+                c.keep_to_range(course, values[b, cursor])
             cursor += 1
         lane[CURSOR] = cursor
     c.move_to_end(lane, finish, end)

@@ -217,7 +217,7 @@ def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: 
                 at = layout.ghost[e] if first else edge
                 if modes[side] == STATE:
                     flux[at] += (-1.0 if first else 1.0) * w[at] * gap[e] * moved[edge]
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), True)
+        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), laws[4] > 0)
         for i in range(rate.size - 2 * apart):
             inside[i] += flux[i] - after[i]
     for k in range(2 * d):

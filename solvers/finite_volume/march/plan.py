@@ -151,7 +151,9 @@ def _write_outputs(
         if middle_stage == BY_RATES:
             fraction = theta
             _bend(theta, length, course, balance, R, E, flow, j, width)
-        c.write_output(theta, fraction, course, balance, values[row, cursor], account[row, cursor], True)
+        c.write_output(theta, fraction, course, balance, values[row, cursor], account[row, cursor])
+        if theta < 1.0:
+            c.keep_to_range(course, values[row, cursor])
         cursor += 1
     lane[CURSOR] = cursor
 

@@ -246,7 +246,7 @@ def rates(
         w, inside, after, signed = weights[axis], change[apart:], flux[apart:], apart if bounds else -apart
         given = flat.ctypes, p[axis].ctypes, w.ctypes, scratch.ctypes
         diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, n - apart, signed)
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), True)
+        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), has_diffusion > 0)
         for i in range(n - 2 * apart):
             inside[i] += flux[i] - after[i]
         count = line + 1 if axis == d - 1 else line
@@ -275,7 +275,7 @@ def rates(
         inside, after = change[apart:], flux[apart:]
         given = left.ctypes, right.ctypes, flat.ctypes, flat[apart:].ctypes, q[axis].ctypes
         convection(*given, flux.ctypes, work[3].ctypes, n - apart, apart)
-        account(flux, layout, axis, modes, data, flow, (1.0, volume * per), not has_diffusion)
+        account(flux, layout, axis, modes, data, flow, (1.0, volume * per), has_diffusion == 0)
         for i in range(n - 2 * apart):
             inside[i] -= (after[i] - flux[i]) * per
         count = line + 1 if axis == d - 1 else line

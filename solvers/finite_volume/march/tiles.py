@@ -102,7 +102,7 @@ class Tile:
 
     def enter(self, rows: Array) -> None:
         """Puts rows of the operator, as many as the tile has, into it."""
-        if np.array_equal(rows, self._rows):
+        if len(rows) == len(self._rows) and (rows == self._rows).all():
             return
         self._rows, self.info[0], self.pull[:] = rows, rows, self.operator.sides.pull[rows]
         diffusion: Any = self.terms[0]
