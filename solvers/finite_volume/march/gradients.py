@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume.march.implicit import ROUND_OFF, has_converged, relaxation, side_slope
+from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.march.rates import Layout, account, fill_ghosts, sum_cells
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
@@ -107,7 +107,7 @@ def _linearise(
         law(
             u.ctypes, p[axis].ctypes, w.ctypes, room.ctypes, flux.ctypes, left.ctypes, right.ctypes, size - apart, apart
         )
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], 0.0), True)
+        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], 0.0), laws[4] > 0)
         inside, degree, after, w_after = rate[apart:], inverse[apart:], flux[apart:], w[apart:]
         for i in range(size - 2 * apart):
             inside[i] += flux[i] - after[i]
@@ -122,7 +122,8 @@ def _linearise(
                 scaled = d * weight
                 gap[e] = (
                     within
-                    - side_slope(pull[0, side] * (scaled * k[ghost[e]]), scaled * within, number, number < 0) / scaled
+                    - side_slope(pull[0, side] * (scaled * k[ghost[e]]), scaled * within, number < UNDAMPED, number < 0)
+                    / scaled
                 )
                 diagonal[edge[e]] += weight * gap[e]
                 inverse[edge[e]] -= 0.5 * w[at]

@@ -141,11 +141,11 @@ def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None
                 if modes[0] == GIVEN_FLUX:
                     flux[j], right[j] = scale * data[stage, 0, j], 0.0
                 else:
-                    right[j] -= side_slope(pull[0, j] * left[j], right[j], iteration, linear)
+                    right[j] -= side_slope(pull[0, j] * left[j], right[j], iteration < UNDAMPED, linear)
                 if modes[1] == GIVEN_FLUX:
                     flux[at], left[at] = scale * data[stage, 1, j], 0.0
                 else:
-                    left[at] -= side_slope(pull[1, j] * right[at], left[at], iteration, linear)
+                    left[at] -= side_slope(pull[1, j] * right[at], left[at], iteration < UNDAMPED, linear)
                 left[j] = right[at] = 0.0
             if reacts:
                 source(u.ctypes, q.ctypes, x.ctypes, x.ctypes, s.ctypes, s_slope.ctypes, x.ctypes, size, q.shape[1])
@@ -246,15 +246,15 @@ def begin_step(
 
 
 @inner_on_views
-def side_slope(slope: float, inside: float, iteration: int, linear: bool) -> float:
+def side_slope(slope: float, inside: float, early: bool, linear: bool) -> float:
     """Derivative of the flux through a side by the edge cell through the state on the side, where it is limited.
 
-    It is limited by that of the edge cell alone, so that the matrix stays diagonally dominant by columns. After many
-    iterations it is dropped, since a kink of Φ on the side may keep them from converging.
+    It is limited by that of the edge cell alone, so that the matrix stays diagonally dominant by columns. After the
+    early iterations it is dropped, since a kink of Φ on the side may keep them from converging.
     """
     if linear:
         return slope
-    return min(slope, inside + 0.5) if iteration < UNDAMPED else min(slope, 0.0)
+    return min(slope, inside + 0.5) if early else min(slope, 0.0)
 
 
 @inner_on_views
