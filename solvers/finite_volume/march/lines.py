@@ -34,7 +34,8 @@ def lanes_for(operator: Any, reacts: bool, rows: int, cells: int) -> int:
 
 def _asks(operator: Any, reacts: bool) -> bool:
     """Whether steps need Python for times, data of the sides, explicit rates, or a law or source in tensors."""
-    law, source = operator.diffusion.compiled_law, operator.source
+    law: Any = operator.diffusion.compiled_law
+    source: Any = operator.source
     if operator.convection is not None or (source is not None and not reacts) or operator.sides.scan is not None:
         return True
     laws = (law, source.compiled_law) if reacts else (law,)
