@@ -1,146 +1,344 @@
-"""README's tables: by problem the model without its constraint, the strongest rival of any kind, and ours.
+"""README's tables: a problem without its constraint, the strongest rival, and ours; all of it computed from records.
 
-The rival is the one of least error among all that do not use what the row shows, a regression or a law that is
-inverted alone included; *gain* is its error over ours, ``within noise`` where they differ by less than both standard
-errors.
+A family declares once what is *ours*, before it is scored, and what says that a method imposes the constraint, on
+whatever base. Then
+
+* *without* is the same base without the constraint, told the same where such a row was scored;
+* the *strongest rival* is the method of another kind with the least error among all that were scored, told the same or
+  less: all but the truth and those that impose the constraint;
+* the verdict is that of the paired difference between ours and the rival, corrected for the rows of the table.
+
+Means are over the seeds that both methods have.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from experiments.records.record import beyond_errors
+from experiments.records.paired import EQUAL, LOSES, WINS, Difference, paired_difference, verdicts
+from experiments.records.record import TRUTH, mean_and_error
+from experiments.records.release import manifest, released_results
 from experiments.report.results import Results
 from experiments.report.tables import markdown, results_of, score_of
 
 
-class Line(NamedTuple):
-    """A row of a table.
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a family of experiments declares.
 
-    Attributes:
-        without: Key of the model without the constraint.
-        ours: Key of the model under it.
-        rivals: Keys of the rivals, among which the least error counts.
+    Args:
+        label: What it is about, in a table of all families.
+        ours: Key of our method.
+        without: Keys of its base without the constraint; the first that was scored counts.
+        constrained: Pattern of the keys that impose the constraint.
+        told: Pattern of what a method sees (``Description.information``) if it is told the constraint's data.
+        score: The error that methods are compared by.
+        residual: The score that says how far the constraint is missed.
+        block: How many neighbouring functions are correlated and count as one.
     """
+
+    label: str
+    ours: str
+    without: tuple[str, ...]
+    constrained: str
+    told: str = ""
+    score: str = "CRPS"
+    residual: str = "CE"
+    block: int = 1
+
+
+_PREDICTIONS = Family(
+    label="conservation laws of one parameter",
+    ours="probconserv-anp",
+    without=("anp",),
+    constrained=r"probconserv-.*",
+)
+_OPERATORS = Family(
+    label="operators with boundary conditions",
+    ours="boon-default",
+    without=("boundary-channels", "circle", "fno"),
+    constrained=r"boon-.*",
+    told="boundary|periodicity",
+    score="relative_l2",
+    residual="boundary_relative",
+)
+FAMILIES: dict[str, Family] = {
+    "gpme": Family(
+        label="random media under a total",
+        ours="bounded-local",
+        without=("local",),
+        constrained=r"(law|bounded|alike|jointly|truncated)-.*",
+        told="total",
+    ),
+    "query_laws": Family(
+        label="laws known only with the query",
+        ours="law-weighted",
+        without=("weighted",),
+        constrained=r"(bounded-)?law-.*|bounded-(search|esmda)",
+        told="laws",
+        residual="law_residual",
+    ),
+    "generate_gpme": Family(
+        label="generated fields in random media",
+        ours="ours",
+        without=("unconstrained",),
+        constrained=r"ours|conditioned-.*",
+        told="^(?!not told)",
+    ),
+    "observations": Family(
+        label="observations under laws that hold roughly",
+        ours="calibrated",
+        without=("none",),
+        constrained=r"diagonal|covariance|fitted|truncated|joint|calibrated",
+        told="law",
+    ),
+    "downscaling": Family(
+        label="downscaling of temperatures",
+        ours="update-shrunk",
+        without=("bilinear",),
+        constrained=r"update-.*|ridge-update",
+        residual="block_error",
+        block=5,
+    ),
+    "advection-calibration": Family(
+        label="advection in and out of range",
+        ours="by-law",
+        without=("anp",),
+        constrained=r"probconserv.*|by-law|displaced|tempered|conformal",
+    ),
+    "open_rollouts": Family(
+        label="rollouts of open systems",
+        ours="emulator",
+        without=("increments", "fno"),
+        constrained=r".*-(uniform|response)|emulator",
+        told="balance",
+        score="open_error",
+        residual="total_drift",
+    ),
+    **dict.fromkeys(("diffusion", "porous_medium", "stefan", "advection", "burgers_shock"), _PREDICTIONS),
+    **dict.fromkeys(("darcy", "reaction_diffusion", "viscous_burgers", "advection_diffusion", "basin"), _OPERATORS),
+    **dict.fromkeys(("stokes", "burgers_dirichlet", "heat_neumann", "wave_neumann"), _OPERATORS),
+    **dict.fromkeys(("burgers_periodic", "cavity", "heat_independent"), _OPERATORS),
+}
+"""What is ours, by experiment: one method a family."""
+
+
+class Row(NamedTuple):
+    """A row of a table: the label, the experiment and the case."""
 
     label: str
     experiment: str
     case: str
-    without: str
-    ours: str
-    rivals: Sequence[str]
 
 
-_ALONE = ("hardc-anp", "softc-anp", "ensemble", "gp", "hardc-gp", "search", "empirical", "total-inverted")
-_MEDIA = tuple(f"bounded-{each}" for each in ("search", "matern", "smoother", "anp", "ensemble", "gaussian"))
-_FREE = (*(f"{base}{way}" for base in ("regression", "fno", "increments") for way in ("", "-walls")), "fno-default")
-_OBSERVED = ("uniform", "ratio", "regression", "mint")
-_DRAWN = ("training-fields", "gaussian", "smoother", "eci", "pcfm")
-_BEYOND = ("conformal", "displaced", "tempered", "total-inverted", "anp")
-_NETWORKS = ("fno", "pca", "deeponet", "unet", "neuralop", "neuralop-defaults", "boundary-channels")
-_ELIMINATED = ("boon-without-schur", "boon-without-schur-channels")
-_OPERATORS = (*_NETWORKS, "output-prescription", "lifting", "soft-penalty", *_ELIMINATED)
 LAWS = (
-    Line("random media, 10 observations", "gpme", "insulated-10", "local", "bounded-local", _MEDIA),
-    Line("random media with inflow", "gpme", "inflow-10", "local", "bounded-local", _MEDIA),
-    Line("plumes in two axes", "gpme", "plume-10", "local", "bounded-local", ("search", *_MEDIA)),
-    Line("fields drawn from 10 noisy values", "generate_gpme", "values-10", "unconstrained", "ours", _DRAWN),
-    Line("fields drawn from 2 noisy values", "generate_gpme", "values-2", "unconstrained", "ours", _DRAWN),
-    Line("temperature, scenario E1", "observations", "temperature-e1", "none", "calibrated", _OBSERVED),
-    Line("surface energy, W/m²", "observations", "energy", "none", "calibrated", _OBSERVED),
-    Line("traffic", "observations", "traffic", "none", "calibrated", _OBSERVED),
-    Line("advection out of range, a = 7", "advection-calibration", "a=7", "anp", "by-law", _BEYOND),
-    Line("Burgers shock, a = 1", "burgers_shock", "a=1", "anp", "probconserv-anp", _ALONE),
-    Line("Burgers shock, a = 3", "burgers_shock", "a=3", "anp", "probconserv-anp", _ALONE),
-)
-ROLLED = (
-    Line("heat with fluxes given, 200 steps", "open_rollouts", "heat", "fno", "emulator", _FREE),
-    Line("the same, 2,000 steps", "open_rollouts", "heat-long", "fno", "emulator", _FREE),
-    Line("rod in random media, 200 steps", "open_rollouts", "robin", "fno", "emulator", _FREE),
+    Row("random media, 10 observations", "gpme", "insulated-10"),
+    Row("random media with inflow", "gpme", "inflow-10"),
+    Row("plumes in two axes", "gpme", "plume-10"),
+    Row("fields drawn from 10 noisy values", "generate_gpme", "values-10"),
+    Row("fields drawn from 2 noisy values", "generate_gpme", "values-2"),
+    Row("temperature, scenario E1", "observations", "temperature-e1"),
+    Row("surface energy, W/m²", "observations", "energy"),
+    Row("traffic", "observations", "traffic"),
+    Row("advection out of range, a = 7", "advection-calibration", "a=7"),
+    Row("Burgers shock, a = 1", "burgers_shock", "a=1"),
+    Row("Burgers shock, a = 3", "burgers_shock", "a=3"),
 )
 OPERATORS = (
-    Line("Darcy's flow in two phases", "darcy", "single", "fno", "boon-default", _OPERATORS),
-    Line("growth in a random medium", "reaction_diffusion", "single", "fno", "boon-default", _OPERATORS),
-    Line("viscous Burgers, 40 modes", "viscous_burgers", "single", "fno", "boon-default", _OPERATORS),
-    Line("transport by a random flow", "advection_diffusion", "single", "fno", "boon-default", _OPERATORS),
-    Line("rain on an open basin", "basin", "single", "fno", "boon-default", _OPERATORS),
+    Row("heat with fluxes given, 200 steps", "open_rollouts", "heat"),
+    Row("the same, 2,000 steps", "open_rollouts", "heat-long"),
+    Row("rod in random media, 200 steps", "open_rollouts", "robin"),
+    Row("Darcy's flow in two phases", "darcy", "single"),
+    Row("growth in a random medium", "reaction_diffusion", "single"),
+    Row("viscous Burgers, 40 modes", "viscous_burgers", "single"),
+    Row("transport by a random flow", "advection_diffusion", "single"),
+    Row("rain on an open basin", "basin", "single"),
 )
 PAPERS = (
-    *(
-        Line(label, problem, case, "anp", "probconserv-anp", _ALONE)
-        for label, problem, case in (
-            ("Stefan, u\\* = 0.6", "stefan", "u=0.6"),
-            ("Stefan, u\\* = 0.5, out of range", "stefan", "u=0.5"),
-            ("porous medium, m = 1", "porous_medium", "m=1"),
-            ("porous medium, m = 6", "porous_medium", "m=6"),
-        )
-    ),
-    Line("Stokes", "stokes", "multi-notebook", "fno", "boon-without-schur", ("fno", "pca")),
-    Line("heat, gradients given", "heat_neumann", "multi-notebook", "fno", "boon-without-schur", ("fno", "pca")),
-    Line("Burgers on a circle", "burgers_periodic", "multi", "fno", "boon-without-schur", ("fno", "pca")),
+    Row("Stefan, u\\* = 0.6", "stefan", "u=0.6"),
+    Row("Stefan, u\\* = 0.5, out of range", "stefan", "u=0.5"),
+    Row("porous medium, m = 1", "porous_medium", "m=1"),
+    Row("porous medium, m = 6", "porous_medium", "m=6"),
+    Row("Stokes", "stokes", "multi-notebook"),
+    Row("heat, gradients given", "heat_neumann", "multi-notebook"),
+    Row("Burgers on a circle", "burgers_periodic", "multi"),
 )
+
+
+class Standing(NamedTuple):
+    """A method beside ours, over the seeds that both have: its mean error, and the ratio to that of ours."""
+
+    key: str
+    mean: float
+    ratio: float
+
+
+class Compared(NamedTuple):
+    """A case as it is compared: the base without the constraint, the strongest rival, ours less the rival's."""
+
+    without: Standing
+    rival: Standing
+    apart: Difference
+
+
+def compared(family: Family, scores: pd.DataFrame, means: pd.Series) -> Compared:
+    """Compares our method of one case with its base and its rivals.
+
+    Args:
+        family: What is ours, and what imposes the constraint.
+        scores: The error by seed and function, a column per method, with gaps where a seed was not scored.
+        means: Mean errors by method, for those without errors per function.
+    """
+    ours = scores.get(family.ours, pd.Series(np.nan, index=scores.index))
+
+    def standing(key: str) -> Standing:
+        both = pd.DataFrame({"one": scores.get(key, np.nan * ours), "ours": ours}).dropna()
+        one, our = (means[key], means[family.ours]) if both.empty else both.mean()
+        return Standing(key, float(one), float(one / our))
+
+    keys = [key for key in means.dropna().index if key != TRUTH and not re.fullmatch(family.constrained, key)]
+    rival = min(map(standing, keys), key=lambda each: each.ratio)
+    without = standing(next(key for key in family.without if key in keys))
+    return Compared(without, rival, paired_difference(ours, scores.get(rival.key, np.nan * ours), family.block))
+
+
+@cache
+def _compared(experiment: str, case: str, score: str) -> Compared:
+    results = results_of(experiment)
+    means = pd.Series({key: score_of(results, case, key, score)[0] for key in results.description.methods})
+    return compared(FAMILIES[experiment], _by_function(experiment, case, score), means)
+
+
+def _by_function(experiment: str, case: str, score: str) -> pd.DataFrame:
+    """A score by seed and function, a column per method."""
+    stored = released_results(experiment).scores
+    every = stored[stored["case"] == case].set_index(["seed", "function", "method"])
+    return every[score].unstack("method").dropna(axis=1, how="all") if score in every else pd.DataFrame()
 
 
 def laws() -> str:
     """Continuous ranked probability score, coverage of the 90 % band and residual of the law."""
-    return markdown(pd.DataFrame([_of_prediction(line) for line in LAWS]))
+    rows = []
+    for row, line in zip(LAWS, _lines(LAWS), strict=True):
+        covered = "coverage90_positive" if row.experiment == "gpme" else "coverage90"
+        before, after = (_percent(value) for value in _pair(row, covered))
+        rows.append(line | {"90 % band": f"{before} → {after}"} | _missed(row))
+    return markdown(pd.DataFrame(rows))
 
 
 def operators() -> str:
     """Relative L2 of rollouts under a balance and of operators with boundary conditions, and what they miss it by."""
-    rolled = [(line, "open_error", "total_drift") for line in ROLLED]
-    rows = [*rolled, *((line, "relative_l2", "boundary_relative") for line in OPERATORS)]
-    return markdown(pd.DataFrame([_compared(line, error) | _missed(line, residual) for line, error, residual in rows]))
+    lines = zip(OPERATORS, _lines(OPERATORS), strict=True)
+    return markdown(pd.DataFrame([line | _missed(row) for row, line in lines]))
 
 
 def papers() -> str:
     """The papers' problems with the papers' numbers: mean squared error, relative L2."""
     rows = []
-    for line in PAPERS:
-        score = "MSE" if line.ours == "probconserv-anp" else "relative_l2"
-        frame = results_of(line.experiment).numbers
-        published = _digits(float(frame[f"{score}_paper"][line.case, line.ours]))
-        name = {"MSE": "MSE", "relative_l2": "L2"}[score]
-        rows.append(_compared(line._replace(label=f"{line.label}: {name}"), score) | {"published": published})
+    for row, line in zip(PAPERS, _lines(PAPERS, "MSE"), strict=True):
+        family, score = FAMILIES[row.experiment], _score_of(row, "MSE")
+        numbers = results_of(row.experiment).numbers[f"{score}_paper"][row.case].dropna()
+        published = min(numbers[[re.fullmatch(family.constrained, key) is not None for key in numbers.index]])
+        heading = {"MSE": "MSE", "relative_l2": "L2"}[score]
+        rows.append(line | {"problem": f"{row.label}: {heading}", "published": _digits(published)})
     return markdown(pd.DataFrame(rows))
 
 
-def _of_prediction(line: Line) -> dict[str, str]:
-    covered = "coverage90_positive" if line.experiment == "gpme" else "coverage90"
-    before, after = (_scored(line, key, covered)[0] for key in (line.without, line.ours))
-    return _compared(line, "CRPS") | {"90 % band": f"{before:.0%} → {after:.0%}"} | _missed(line, "CE")
+def every_case() -> str:
+    """All cases of every family: verdicts against the strongest rival, median and best ratio of errors."""
+    grouped: dict[str, list[Row]] = {}
+    for name, family in FAMILIES.items():
+        if name in manifest()["experiments"]:
+            grouped.setdefault(family.label, []).extend(Row("", name, case) for case in _cases(name))
+    lines = []
+    for label, rows in grouped.items():
+        found = [_compared(row.experiment, row.case, _score_of(row)) for row in rows]
+        said = verdicts([each.apart for each in found])
+        line = {"problems": label, "ours": _short(results_of(rows[0].experiment), FAMILIES[rows[0].experiment].ours)}
+        line |= {"cases": str(len(rows)), **{kind: str(said.count(kind)) for kind in (WINS, LOSES, EQUAL)}}
+        for kind in ("without", "rival"):
+            ratios = [getattr(each, kind).ratio for each in found]
+            line[f"{kind} over ours: median"] = _times(float(np.median(ratios)))
+            line[f"{kind}: best"] = _times(max(ratios))
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
 
 
-def _missed(line: Line, score: str) -> dict[str, str]:
-    if score not in results_of(line.experiment).numbers:
+def _cases(experiment: str) -> list[str]:
+    """The cases in which our method was scored, with a base without the constraint."""
+    family, results = FAMILIES[experiment], results_of(experiment)
+    scored = results.numbers[family.score].dropna()
+    return [
+        case
+        for case in results.description.cases
+        if (case, family.ours) in scored and any((case, key) in scored for key in family.without)
+    ]
+
+
+def _score_of(row: Row, of_predictions: str = "CRPS") -> str:
+    score = FAMILIES[row.experiment].score
+    return of_predictions if score == "CRPS" else score
+
+
+def _lines(rows: Sequence[Row], of_predictions: str = "CRPS") -> list[dict[str, str]]:
+    """Errors without, of the strongest rival and of ours, and the verdict."""
+    found = [_compared(row.experiment, row.case, _score_of(row, of_predictions)) for row in rows]
+    lines = []
+    for row, each, said in zip(rows, found, verdicts([each.apart for each in found]), strict=True):
+        results, family = results_of(row.experiment), FAMILIES[row.experiment]
+        ours = _by_function(row.experiment, row.case, _score_of(row, of_predictions)).get(family.ours)
+        mean, error = (
+            score_of(results, row.case, family.ours, _score_of(row, of_predictions))
+            if ours is None
+            else _over_seeds(ours)
+        )
+        lines.append(
+            {
+                "problem": row.label,
+                "without": f"{_digits(each.without.mean, 3)} ({_short(results, each.without.key)})",
+                "strongest rival": f"{_digits(each.rival.mean, 3)} ({_short(results, each.rival.key)})",
+                "ours": _with_error(mean, error),
+                "gain": f"{_times(each.rival.ratio)}, {said}",
+            }
+        )
+    return lines
+
+
+def _over_seeds(ours: pd.Series) -> tuple[float, float]:
+    """Mean and standard error: over seeds where there are several, else over functions."""
+    by_seed = ours.groupby("seed").mean()
+    mean, error = mean_and_error((by_seed if len(by_seed) > 1 else ours).to_numpy())
+    return mean, error or 0.0
+
+
+def _pair(row: Row, score: str) -> tuple[float, float]:
+    """A score without the constraint and with it."""
+    results, without = results_of(row.experiment), _compared(row.experiment, row.case, _score_of(row)).without.key
+    before, after = (score_of(results, row.case, key, score)[0] for key in (without, FAMILIES[row.experiment].ours))
+    return before, after
+
+
+def _missed(row: Row) -> dict[str, str]:
+    before, after = _pair(row, FAMILIES[row.experiment].residual)
+    if np.isnan(before):
         return {"misses it by": "—"}
-    before, after = (_scored(line, key, score)[0] for key in (line.without, line.ours))
     return {"misses it by": f"{_digits(before)} → {_digits(after) if after > 1e-7 else '0'}"}
 
 
-def _compared(line: Line, score: str) -> dict[str, str]:
-    """Errors without, of the strongest rival and of ours, and the gain."""
-    results = results_of(line.experiment)
-    rivals = {key: _scored(line, key, score) for key in line.rivals if (line.case, key) in results.numbers.index}
-    name, rival = min(rivals.items(), key=lambda item: item[1][0])
-    without, ours = (_scored(line, key, score) for key in (line.without, line.ours))
-    apart = beyond_errors(rival[0] - ours[0], rival[1], ours[1])
-    return {
-        "problem": line.label,
-        "without": _with_error(*without),
-        "strongest rival": f"{_with_error(*rival)} {_short(results, name)}",
-        "ours": _with_error(*ours),
-        "gain": _times(rival[0] / ours[0]) if apart else "within noise",
-    }
-
-
-def _scored(line: Line, key: str, score: str) -> tuple[float, float]:
-    return score_of(results_of(line.experiment), line.case, key, score)
-
-
 def _short(results: Results, key: str) -> str:
-    return f"({results.description.methods[key].replace(' (', ', ').replace(')', '')})"
+    """Name of a method, and whether it is not told what ours is."""
+    described, family = results.description, FAMILIES[results.name]
+    told = [re.search(family.told, described.information.get(each, "")) is not None for each in (key, family.ours)]
+    return described.methods[key].replace(" (", ", ").replace(")", "") + ("" if told[0] >= told[1] else ", not told")
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
 
 
 def _times(gain: float) -> str:

@@ -14,7 +14,7 @@ from experiments.records.description import Description, title
 from experiments.records.record import Record, as_frame
 from experiments.records.release import manifest
 from experiments.records.table import wide
-from experiments.report import comparisons, tables
+from experiments.report import tables
 from experiments.report.documents import MAKER, fill, filled, stale
 from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released
 from experiments.report.tables import Table
@@ -250,25 +250,6 @@ def test_round_off_is_as_good_as_zero() -> None:
     """Of errors of 3e-16 and 4e-16 neither is the better one."""
     best = Table(experiment="any", score="CE")._best(np.array([[3e-16, 4e-16, 2e-3, np.nan]]), [*"abcd"])
     assert best.tolist() == [[True, True, False, False]]
-
-
-def test_a_rival_that_left_the_library_is_the_strongest_by_its_stored_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = results()
-    names = {**shown.description.methods, "hard": "Hard & fast (0.3)"}
-    stored = replace(shown, description=replace(shown.description, methods=names))
-    monkeypatch.setattr(comparisons, "results_of", lambda _: stored)
-    row = comparisons._compared(comparisons.Line("line", "example", "b", "bare", "ours", ("hard", "gone")), "MSE")
-    assert row["strongest rival"] == "1.01 ± 0.005 (Hard & fast, 0.3)"
-    assert row["gain"] == "0.67 ×"
-    better = comparisons._compared(comparisons.Line("line", "example", "b", "bare", "bare", ("hard",)), "MSE")
-    assert better["gain"] == "within noise"
-
-
-def test_every_rival_of_readme_has_a_stored_score() -> None:
-    """A rival whose key nothing has would be left out without a word."""
-    for lines in (comparisons.LAWS, comparisons.ROLLED, comparisons.OPERATORS, comparisons.PAPERS):
-        scored = {key for line in lines for key in tables.results_of(line.experiment).description.methods}
-        assert {key for line in lines for key in (line.without, line.ours, *line.rivals)} <= scored
 
 
 @pytest.mark.long

@@ -1,0 +1,81 @@
+"""Paired differences between methods: the same functions, the same seeds, one verdict.
+
+A difference d of seed s and function f has the mean d̄ over all, and the variance
+
+    var_f(mean over seeds)/F + var_s(mean over functions)/S,
+
+each term where it has two entries; its degrees of freedom are those of Welch and Satterthwaite. Where neighbouring
+functions are correlated in time, means over blocks of them take their place. Verdicts of a table are corrected for its
+rows (Holm 1979, Scand. J. Statist. 6, 65).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+LEVEL = 0.05
+"""Probability that any of the rows without a difference gets another verdict."""
+WINS, LOSES, EQUAL, UNKNOWN = "wins", "loses", "no difference", "not paired"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of one method less that of another, of which less is better.
+
+    Args:
+        error: Standard error of the mean; NaN where it has none.
+        freedom: Degrees of freedom of the error.
+        seeds: Seeds that both have.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+    seeds: tuple[int, ...]
+
+    @property
+    def probability(self) -> float:
+        """Two-sided probability of a difference as large if there is none; 1 without an error."""
+        if math.isnan(self.error):
+            return 1.0
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
+
+
+def paired_difference(first: pd.Series, second: pd.Series, block: int = 1) -> Difference:
+    """The difference of two scores, each indexed by seed and function, over the pairs that both have.
+
+    Args:
+        first: The score of one method.
+        second: That of the other.
+        block: How many neighbouring functions count as one.
+    """
+    apart = (first - second).dropna().unstack("seed")  # functions × seeds
+    if apart.empty:
+        return Difference(math.nan, math.nan, math.nan, ())
+    apart = apart.groupby(np.arange(len(apart)) // block).mean()
+    parts = []
+    for means in (apart.mean(axis=1), apart.mean(axis=0)):
+        if len(means) > 1:
+            parts.append((float(means.var(ddof=1)) / len(means), len(means) - 1))
+    variance = sum(part for part, _ in parts) if parts else math.nan
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    freedom = variance**2 / spread if spread > 0 else math.nan
+    seeds = tuple(int(seed) for seed in apart.columns)
+    return Difference(float(np.nanmean(apart.to_numpy())), math.sqrt(variance), freedom, seeds)
+
+
+def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
+    """What each difference, ours less another's, says: ours wins, loses, or there is no difference."""
+    found = [UNKNOWN if math.isnan(each.error) else EQUAL for each in differences]
+    paired = [index for index, text in enumerate(found) if text == EQUAL]
+    for rank, index in enumerate(sorted(paired, key=lambda index: differences[index].probability)):
+        if differences[index].probability > level / (len(paired) - rank):
+            break
+        found[index] = WINS if differences[index].mean < 0 else LOSES
+    return found
