@@ -3,13 +3,12 @@
 Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,8 @@ from probconserv.training.distributed import say_once
 
 SCORING_VERSION = 1
 """Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""
+LEFT = "0.3"
+"""The last release with the methods that have stored scores and no code."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,7 @@ def _finish(
     cases = [case for case in cases if (records["case"] == case.key).any()]
     verdict = other if other or results is None else _verdict(records, results, context.options, folder)
     means = over_seeds(records)
-    labels = {} if results is None else results.description.methods
-    description = describe(experiment, cases, means, labels)
+    description = describe(experiment, cases, means, None if results is None else results.description)
     write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
     drawn = _draw(experiment, context, jobs, arrays, folder)
@@ -332,14 +332,16 @@ def describe(
     experiment: Experiment,
     cases: Sequence[Any],
     records: pd.DataFrame,
-    released: Mapping[str, str] = MappingProxyType({}),
+    released: Description | None = None,
 ) -> Description:
     """The description of an experiment, from the means over seeds of those cases that have records.
 
-    Methods that the experiment has no more come last, under the labels that they were ``released`` with.
+    Methods that the experiment has no more come last, as they were ``released``.
     """
+    before = Description(experiment=experiment.name) if released is None else released
     methods = {method.key: method for case in cases for method in experiment.methods(case)}
     ours = records.loc[~records["source"].isin(PAPER), "method"]
+    left = [key for key in dict.fromkeys(ours) if key not in methods]
     headlines = {case.key: experiment.headline(case, records[records["case"] == case.key]) for case in cases}
     return Description(
         experiment=experiment.name,
@@ -350,14 +352,21 @@ def describe(
         durations={str(preset): text for preset, text in experiment.durations.items()},
         cases={case.key: case.label for case in cases},
         methods={key: method.label for key, method in methods.items()}
-        | {key: released.get(key, key) for key in ours if key not in methods},
-        information={key: method.information for key, method in methods.items() if method.information},
-        baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"],
+        | {key: _of_before(before.methods.get(key, key)) for key in left},
+        information={key: method.information for key, method in methods.items() if method.information}
+        | {key: before.information[key] for key in left if key in before.information},
+        baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"]
+        + [key for key in left if key in before.baselines],
         headline={case: list(methods) for case, (methods, _) in headlines.items()},
         scores=list(dict.fromkeys(score for _, scores in headlines.values() for score in scores)),
         references={case.key: experiment.reference(case) for case in cases},
         papers=[record for case in cases for record in experiment.published(case)],
     )
+
+
+def _of_before(label: str) -> str:
+    """The label of a method that left the library, with the last release that had it."""
+    return label if label.endswith(")") and LEFT in label else f"{label} ({LEFT})"
 
 
 def _joined(*parts: pd.DataFrame) -> pd.DataFrame:

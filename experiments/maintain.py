@@ -1,7 +1,7 @@
 """What maintainers type: ``python -m experiments.maintain release NAME``; ``documents`` or ``figures`` in its place."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +12,11 @@ import tyro
 from experiments import registry
 from experiments.cli import Options, Seeds, answered, parsed
 from experiments.driver import describe, plan, run_of, trained_files
-from experiments.errors import DataFileError, InvalidArgumentError, unknown_name
+from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, unknown_name
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
 from experiments.records.record import over_seeds
-from experiments.records.release import ROOT, ReleasedResults, manifest, write_release
+from experiments.records.release import ROOT, ReleasedResults, manifest, released_results, write_release
 from experiments.records.store import read_records, read_scores
 from experiments.records.weights import read_notes
 from experiments.report import documents
@@ -87,7 +87,7 @@ def release(
     Raises:
         DataFileError: If a run is not finished, or a file would replace one of another experiment; nothing is written.
     """
-    finished = [_finished(experiment, options, seeds) for experiment in experiments]
+    finished = [_finished(experiment, options, seeds, root) for experiment in experiments]
     files = write_release([(results, weights) for results, weights, _ in finished], root)
     for results, _, folder in finished:
         files += keep_figure(results.experiment, folder, root / "report" / "figures")
@@ -95,7 +95,7 @@ def release(
 
 
 def _finished(
-    experiment: Experiment, options: RunOptions, seeds: Sequence[int]
+    experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path
 ) -> tuple[ReleasedResults, dict[str, Path], Path]:
     """The results of finished runs, the files of weights of the first one by their released names, and its folder."""
     frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
@@ -122,8 +122,12 @@ def _finished(
                 for training in job.trainings
                 if training.release is not None
             }
-    records, cases = pd.concat(frames, ignore_index=True), list({job.case.key: job.case for job in jobs}.values())
-    now = experiment.data_version
+    cases, now = list({job.case.key: job.case for job in jobs}.values()), experiment.data_version
+    before = _of_methods_that_left(experiment, {job.method.key for job in jobs}, root)
+    if before is not None:
+        frames.append(before.records)
+        scores.append(before.scores)
+    records = pd.concat(frames, ignore_index=True)
     results = ReleasedResults(
         experiment=experiment.name,
         preset=options.preset,
@@ -135,9 +139,24 @@ def _finished(
         trainings=pd.DataFrame(metrics["trainings"]),
         weights=sorted(weights),
         environment=metrics["environment"],
-        description=describe(experiment, cases, over_seeds(records)),
+        description=describe(experiment, cases, over_seeds(records), None if before is None else before.description),
     )
     return results, weights, first
+
+
+def _of_methods_that_left(experiment: Experiment, present: Collection[str], root: Path) -> ReleasedResults | None:
+    """What is released of methods that the experiment has no more: rivals still, if the data are the same."""
+    try:
+        before = released_results(experiment.name, root)
+    except NotReleasedError:
+        return None
+    if before.scored_version != experiment.data_version:
+        return None
+    left = {
+        name: frame[~frame["method"].isin(present)]
+        for name, frame in (("records", before.records), ("scores", before.scores))
+    }
+    return replace(before, **left)
 
 
 if __name__ == "__main__":

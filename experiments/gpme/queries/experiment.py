@@ -156,7 +156,7 @@ class QueryLawExperiment(Experiment):
         means = records.set_index(["score", "method", "case"])["mean"].sort_index()
         if len(own) < 2:
             return {}
-        present = means.index.droplevel("case")
+        present = {entry[:2] for entry in means.index}
         figure, axes = plots.panels(2, "Laws known only with the query", share_y=False, width=1.15)
         labels = {method.key: method for method in METHODS}
         for panel, score in zip(axes, ("CRPS", "Brier"), strict=True):

@@ -167,7 +167,7 @@ def _search(
 
 def smoothed(asked: Asked) -> Tensor:
     """ES-MDA of the package: an ensemble of training functions, the laws among its observations."""
-    from iterative_ensemble_smoother import ESMDA
+    from iterative_ensemble_smoother import ESMDA  # pyright: ignore[reportMissingImports]
 
     case, observed = asked.case, asked.observed
     functions = case.base.functions("training", asked.seed)

@@ -317,6 +317,36 @@ def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library
     assert verdict.endswith("this library makes version 2; python -m experiments run stub trains on it.")
 
 
+def test_methods_that_left_stay_rivals_in_the_next_release(library: Path, tmp_path: Path) -> None:
+    """Their records and scores, label, information and kind, as long as the data are the same."""
+    entry, options = Stub(), RunOptions(out=tmp_path)
+    driver.run(entry, options)
+    release([entry], options, seeds=(0,), root=library)
+    before = released_results("stub", library)
+    both = {
+        name: pd.concat([frame, frame[frame["method"] == "trained"].assign(method="gone")])
+        for name, frame in (("records", before.records), ("scores", before.scores))
+    }
+    described = replace(
+        before.description,
+        methods={**before.description.methods, "gone": "Gone"},
+        information={"gone": "the field"},
+        baselines=["gone"],
+    )
+    write_release([(replace(before, **both, description=described), {})], library)
+    release([entry], options, seeds=(0,), root=library)
+    after = released_results("stub", library)
+    assert (after.records["method"] == "gone").sum() == (both["records"]["method"] == "gone").sum() > 0
+    assert (after.scores["method"] == "gone").any()
+    assert after.description.methods["gone"] == "Gone (0.3)"
+    assert after.description.information == {"gone": "the field"}
+    assert list(after.description.baselines) == ["gone"]
+    newer = replace(entry, version=2)
+    driver.run(newer, options)
+    release([newer], options, seeds=(0,), root=library)
+    assert "gone" not in released_results("stub", library).description.methods
+
+
 @pytest.fixture
 def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
     """A stub of which two seeds are released, and the weights of the first."""
