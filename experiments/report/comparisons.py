@@ -114,7 +114,7 @@ FAMILIES: dict[str, Family] = {
     "open_rollouts": Family(
         label="rollouts of open systems",
         ours="emulator",
-        without=("increments", "fno"),
+        without=("regression",),
         constrained=r".*-(uniform|response)|emulator",
         told="balance",
         score="open_error",
