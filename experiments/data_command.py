@@ -21,7 +21,9 @@ from experiments.storage import alone_with, read_object, writable_folder, write_
 from solvers.data_files.field_set import FieldSet, installed_versions
 from solvers.data_files.files import Layout, PDEBench, TheWell, export, load
 from solvers.errors import DataFileError
-from solvers.problems.operator_problems import OPERATOR_PROBLEMS, OperatorProblem, join, operator_samples
+from solvers.problems.operator_problems import OPERATOR_PROBLEMS
+from solvers.problems.operator_problems.problem import OperatorProblem
+from solvers.problems.operator_problems.samples import join, operator_samples
 
 _SETTINGS = "settings.json"
 _PART = 20  # samples of a part
@@ -181,7 +183,7 @@ sides     {sides}
 
 File: {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.0f} s)
 Read it:
-    from solvers.problems.operator_problems import load_samples
+    from solvers.problems.operator_problems.samples import load_samples
     samples = load_samples({json_module.dumps(str(file), ensure_ascii=False)}{inputs})
     samples.inputs, samples.boundary, samples.outputs"""
 

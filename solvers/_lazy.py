@@ -52,6 +52,10 @@ RENAMED: dict[str, str] = {
         finite_volume.diffusion.face_means: ArithmeticMean HarmonicMean IntegralMean
         finite_volume.laws.coefficients: FaceVelocity   finite_volume.laws.laws: Transport
         finite_volume.solve: Solution Work   grids: Grid   problems: cavity Problem PROBLEMS spectral
+        problems.conservation: ADVECTION BURGERS DIFFUSION POROUS_MEDIUM STEFAN
+        problems.operator_problems.problem: OperatorProblem Recipe restrict
+        problems.operator_problems.samples: join load_samples operator_samples OperatorSamples
+        problems.operator_problems.standard: AdvectionDiffusion Basin Darcy ReactionDiffusion ViscousBurgers
         random_fields: log_normal two_phase   steady.linear: ConjugateGradients Direct Jacobi Multigrid
         steady.solve: node_values SteadySolution   systems.laws: HLL HLLC   systems.pointwise: PointFunctions
         systems.solution: SystemSolution

@@ -23,7 +23,8 @@ from experiments.stages import one_thread
 from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, solve
 from solvers.finite_volume.solve import Solution
 from solvers.finite_volume.steppers.steppers import Stepper
-from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
+from solvers.problems import Problem, exact
+from solvers.problems.conservation import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 TOLERANCES = (1e-2, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 DIFFUSIVE: list[list[Stepper]] = [[method(tolerance) for tolerance in TOLERANCES] for method in (TRBDF2, RKL2)]

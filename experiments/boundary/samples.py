@@ -20,8 +20,8 @@ from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import Dirichlet, Neumann
 from solvers.conditions import AxisConditions
 from solvers.problems.boundary_samples import BoundaryProblem
-from solvers.problems.operator_problems import OperatorProblem, operator_samples
-from solvers.problems.operator_problems.problem import Split
+from solvers.problems.operator_problems.problem import OperatorProblem, Split
+from solvers.problems.operator_problems.samples import operator_samples
 
 _GROUP = 50  # closed forms evaluated together: memory
 _PART = 20  # solved samples of a file

@@ -18,7 +18,8 @@ from experiments.experiment import Preset, Style
 from experiments.plots import BARE, BLACK, CONSERVED, SKY
 from experiments.records.release import data_version
 from probconserv.training import TrainingConfig
-from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
+from solvers.problems import Problem
+from solvers.problems.conservation import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 
 def _fields(problem: Problem, final_time: float, *ends: float, tolerance: float | None = None) -> FieldProblem:

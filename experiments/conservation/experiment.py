@@ -22,7 +22,8 @@ from experiments.records.release import data_version
 from experiments.records.table import PAPER
 from experiments.records.weights import is_whole
 from probconserv.surrogates.gp import GPConfig
-from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
+from solvers.problems import Problem
+from solvers.problems.conservation import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 SOURCES = {
     "published": (Source.PUBLISHED, "Hansen et al. 2023"),

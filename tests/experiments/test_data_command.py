@@ -13,7 +13,8 @@ import torch
 from experiments import data_command as command
 from experiments.cli import main
 from solvers.data_files.files import load
-from solvers.problems.operator_problems import OPERATOR_PROBLEMS, load_samples, operator_samples
+from solvers.problems.operator_problems import OPERATOR_PROBLEMS
+from solvers.problems.operator_problems.samples import load_samples, operator_samples
 from tests.documents import GUIDES, run_python
 
 N = 7

@@ -68,9 +68,9 @@ def test_stub_all_and_imports_have_the_same_names(package: str) -> None:
 def test_the_packages_show_few_names() -> None:
     """The budgets of docs/design.md: a name enters when another leaves."""
     tops = {"probconserv": 27, "boon": 20, "solvers": 40}
-    below = {package for package in PACKAGES if package not in tops and "problems" not in package}
+    below = set(PACKAGES) - set(tops)
     assert all(len(importlib.import_module(package).__all__) <= most for package, most in tops.items())
-    assert sum(len(importlib.import_module(package).__all__) for package in below) <= 34
+    assert sum(len(importlib.import_module(package).__all__) for package in below) <= 37
     former = [line for text in _lazy.RENAMED.values() for line in text.split("\n") if line.strip()]
     assert len(former) + len(_lazy.REMOVED) <= 60
 

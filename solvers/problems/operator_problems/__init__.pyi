@@ -1,13 +1,1 @@
-from solvers.problems.operator_problems.problem import OperatorProblem as OperatorProblem
-from solvers.problems.operator_problems.problem import Recipe as Recipe
-from solvers.problems.operator_problems.problem import restrict as restrict
-from solvers.problems.operator_problems.samples import OperatorSamples as OperatorSamples
-from solvers.problems.operator_problems.samples import join as join
-from solvers.problems.operator_problems.samples import load_samples as load_samples
-from solvers.problems.operator_problems.samples import operator_samples as operator_samples
 from solvers.problems.operator_problems.standard import OPERATOR_PROBLEMS as OPERATOR_PROBLEMS
-from solvers.problems.operator_problems.standard import AdvectionDiffusion as AdvectionDiffusion
-from solvers.problems.operator_problems.standard import Basin as Basin
-from solvers.problems.operator_problems.standard import Darcy as Darcy
-from solvers.problems.operator_problems.standard import ReactionDiffusion as ReactionDiffusion
-from solvers.problems.operator_problems.standard import ViscousBurgers as ViscousBurgers

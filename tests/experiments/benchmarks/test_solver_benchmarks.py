@@ -12,7 +12,7 @@ from experiments.benchmarks.solver import Attempt, Case, Measured, cases, fastes
 from experiments.errors import LibraryError
 from experiments.report.terminal import print_benchmark
 from solvers import TRBDF2
-from solvers.problems import BURGERS, DIFFUSION
+from solvers.problems.conservation import BURGERS, DIFFUSION
 
 
 def attempts(*errors: float) -> list[Attempt]:

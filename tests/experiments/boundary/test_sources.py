@@ -11,7 +11,7 @@ from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore, RecipeSource, SampleConfig
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
-from solvers.problems.operator_problems import operator_samples
+from solvers.problems.operator_problems.samples import operator_samples
 from tests.experiments.boundary.tiny import one
 
 GROWTH = PROBLEMS["reaction_diffusion"].cases("smoke")[0].source

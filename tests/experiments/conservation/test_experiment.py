@@ -20,7 +20,7 @@ from experiments.experiment import RunContext, RunOptions
 from experiments.storage import read_arrays
 from probconserv import ANP, truncate
 from probconserv.surrogates.gp import GPConfig
-from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
+from solvers.problems.conservation import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
 from tests.experiments.conservation.test_scoring import RIVALS
 from tests.experiments.conservation.tiny import TINY, case, tiny
 

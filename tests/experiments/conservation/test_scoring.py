@@ -21,7 +21,8 @@ from experiments.experiment import RunContext, RunOptions
 from experiments.storage import Arrays
 from probconserv import Context, Mixture, Query
 from probconserv.surrogates.surrogate import Surrogate
-from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
+from solvers.problems import Problem
+from solvers.problems.conservation import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 from tests.experiments.conservation.tiny import case
 
 COMPONENTS, FUNCTIONS, POINTS = 3, 23, np.linspace(0.0, 1.0, 41)

@@ -7,7 +7,8 @@ from typing import Any
 from experiments.conservation import EXPERIMENTS, ConservationExperiment
 from experiments.conservation.cases import Case, Sizes
 from probconserv.surrogates.gp import GPConfig
-from solvers.problems import STEFAN, Problem
+from solvers.problems import Problem
+from solvers.problems.conservation import STEFAN
 
 SIZES = Sizes(functions=23, points=41, samples=400, curve_times=4)
 TINY = Sizes(functions=4, points=41, samples=20, curve_functions=2, curve_times=3, cells=40, output_times=20)

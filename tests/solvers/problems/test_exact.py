@@ -12,7 +12,8 @@ from scipy.optimize import brentq
 from solvers.conditions import Dirichlet, value_at
 from solvers.errors import InvalidArgumentError
 from solvers.grids import CellGrid
-from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, PROBLEMS, STEFAN, Problem, exact
+from solvers.problems import PROBLEMS, Problem, exact
+from solvers.problems.conservation import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 ALL = list(PROBLEMS.values())
 WITH_FRONT = [problem for problem in ALL if problem.front is not None]

@@ -13,16 +13,9 @@ from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from solvers.data_files.field_set import FieldSet
 from solvers.data_files.files import PDEBench, TheWell, export
 from solvers.errors import InvalidArgumentError
-from solvers.problems.operator_problems import (
-    OPERATOR_PROBLEMS,
-    Recipe,
-    join,
-    load_samples,
-    operator_samples,
-    restrict,
-    standard,
-)
-from solvers.problems.operator_problems.problem import field_values
+from solvers.problems.operator_problems import OPERATOR_PROBLEMS, standard
+from solvers.problems.operator_problems.problem import Recipe, field_values, restrict
+from solvers.problems.operator_problems.samples import join, load_samples, operator_samples
 
 PROBLEMS = list(OPERATOR_PROBLEMS.values())
 COMPILED = [pytest.param(p, marks=pytest.mark.long) if p.name == "basin" else p for p in PROBLEMS]

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 
 from solvers.errors import InvalidArgumentError
-from solvers.problems import PROBLEMS, STEFAN, Problem
+from solvers.problems import PROBLEMS, Problem
+from solvers.problems.conservation import STEFAN
 from solvers.problems.sampling import (
     Protocol,
     SolutionBank,

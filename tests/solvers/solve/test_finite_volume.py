@@ -28,7 +28,8 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
+from solvers.problems import Problem, exact
+from solvers.problems.conservation import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 from tests.documents import DOCS
 
 DIFFUSIVE_LAWS = [
