@@ -16,19 +16,16 @@ from boon.domain import positions
 from boon.errors import InvalidArgumentError
 from boon.layers import (
     ACTIVATIONS,
-    NORMS,
     SKIPS,
     Activation,
     ChannelMLP,
-    FieldNorm,
-    Norm,
     Pointwise,
     Skip,
     SoftGating,
     activate,
     skip_connection,
 )
-from boon.spectral import Basis, Convolution, FactorisedConvolution, SpectralConvolution, fourier_basis
+from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, FourierTransform
 from solvers.recording import are_readable
 
@@ -57,11 +54,8 @@ class FNOConfig:
             have ``NodeFourier()``.
         skip: What a layer adds to its kernel: "linear" W v + b, "identity" v, "soft-gating" w v with one number w for
             every channel.
-        norm: Norm of the kernel's result: "instance" for every channel, "group" over all channels together, None for
-            none. Its means are integrals, so the network stays the same on every grid.
         channel_mlp: Hidden channels of a two-layer network at every node at the end of a layer, as a multiple of the
             width; the layer's input, gated as in "soft-gating", is added to its result. None for none.
-        factorisation: Rank of the weights of the kernels as a sum of products; None for full weights.
         activation: "gelu", "relu", "silu" or "tanh".
         increment: Factor s of an operator that predicts changes, the first ``out_channels`` of the input plus s times
             what the network gives: about the size of a change in a step, in the units of the input. For fields of one
@@ -84,9 +78,7 @@ class FNOConfig:
     projection: int | None = None
     transform: FourierTransform = field(default_factory=DomainFourier)
     skip: Skip = "linear"
-    norm: Norm | None = None
     channel_mlp: float | None = None
-    factorisation: int | None = None
     activation: Activation = "gelu"
     increment: float | None = field(default=None, metadata=LATER)
 
@@ -94,7 +86,7 @@ class FNOConfig:
         self._convert_numbers()
         self._check_options()
         sizes = (self.in_channels, self.out_channels, self.width, self.depth)
-        counts = (*sizes, self.projection or 1, self.factorisation or 1, *self.modes)
+        counts = (*sizes, self.projection or 1, *self.modes)
         if not self.modes or min(counts) < 1:
             raise InvalidArgumentError(
                 f"FNOConfig needs one number of modes per axis and every count at least 1, got {self}."
@@ -121,7 +113,7 @@ class FNOConfig:
                 ) from error
 
     def _check_options(self) -> None:
-        for name, options in (("skip", SKIPS), ("norm", (None, *NORMS)), ("activation", ACTIVATIONS)):
+        for name, options in (("skip", SKIPS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in options:
                 raise InvalidArgumentError(f"{name} must be one of {options}, got {getattr(self, name)!r}.")
         if self.increment is not None and not (0 < self.increment < inf and self.in_channels >= self.out_channels):
@@ -129,10 +121,10 @@ class FNOConfig:
                 "increment must be positive and finite, and the input must begin with the channels of the output, got "
                 f"{self.increment} with {self.in_channels} channels in and {self.out_channels} out."
             )
-        if 0 in (self.factorisation, self.projection) or (self.channel_mlp is not None and not self.mlp_channels >= 1):
+        if self.projection == 0 or (self.channel_mlp is not None and not self.mlp_channels >= 1):
             raise InvalidArgumentError(
-                "factorisation needs a rank, projection and channel_mlp (times the width) at least one channel, got "
-                f"{self.factorisation}, {self.projection} and {self.channel_mlp}; None leaves them out."
+                "projection and channel_mlp (times the width) need at least one channel, got "
+                f"{self.projection} and {self.channel_mlp}; None leaves them out."
             )
 
     @property
@@ -161,7 +153,7 @@ def _one_or_several(value: Any) -> float | tuple[float, ...]:
 
 
 _ROUNDING = 1e-6
-_SIZES = ("in_channels", "out_channels", "width", "depth", "projection", "factorisation")
+_SIZES = ("in_channels", "out_channels", "width", "depth", "projection")
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_SIZES, operator.index),
     "modes": lambda counts: tuple(map(operator.index, counts)),
@@ -215,8 +207,8 @@ class FNO(nn.Module):
     """Field to field: u = Q ∘ L_depth ∘ … ∘ L₁ ∘ P a with L v = σ(W v + b + K v).
 
     P and Q act pointwise; K is a ``SpectralConvolution``; the last layer has no activation. With the options of
-    ``FNOConfig`` a layer is L v = σ(M σ(S v + N K v) + w v), with a skip connection S, a norm N, a channel MLP M and a
-    gate w, as in the FNO of neuraloperator (Kossaifi et al. 2023).
+    ``FNOConfig`` it is L v = σ(M σ(S v + K v) + w v), with a skip connection S, a channel MLP M and a gate w, as in the
+    FNO of neuraloperator (Kossaifi et al. 2023).
 
     Args:
         config: Sizes and options.
@@ -228,18 +220,14 @@ class FNO(nn.Module):
         width, projection = config.width, config.projection or 2 * config.width
         features = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
         self.lift = Pointwise(config.in_channels + (features if config.coordinates else 0), width)
-        self.convolutions = nn.ModuleList(_convolution(config) for _ in range(config.depth))
+        self.convolutions = nn.ModuleList(SpectralConvolution(width, width, config.modes) for _ in range(config.depth))
         self.pointwise = nn.ModuleList(skip_connection(config.skip, width) for _ in range(config.depth))
         self.project = Pointwise(width, projection)
         self.read_out = Pointwise(projection, config.out_channels)
-        self.norms, self.mlps, self.gates = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for _ in range(config.depth):
-            if config.norm:
-                periodic = [config.is_periodic(axis) for axis in range(config.dimension)]
-                self.norms.append(FieldNorm(width, config.norm, periodic, config.transform.cells))
-            if config.channel_mlp is not None:
-                self.mlps.append(ChannelMLP(width, config.mlp_channels, config.activation))
-                self.gates.append(SoftGating(width))
+        self.mlps, self.gates = nn.ModuleList(), nn.ModuleList()
+        for _ in range(config.depth if config.channel_mlp is not None else 0):
+            self.mlps.append(ChannelMLP(width, config.mlp_channels, config.activation))
+            self.gates.append(SoftGating(width))
 
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], layers: Layers | None = None
@@ -269,10 +257,7 @@ class FNO(nn.Module):
     def _layer(self, index: int, v: Tensor, layers: Layers, bases: Sequence[Basis]) -> Tensor:
         """One Fourier layer on prepared features."""
         last = index + 1 == self.config.depth
-        kernel = layers.kernel(self.convolution(index), v, bases)
-        if self.norms:
-            kernel = self.norms[index](kernel)
-        u = self.pointwise[index](v) + kernel
+        u = self.pointwise[index](v) + layers.kernel(self.convolution(index), v, bases)
         if not last:
             u = activate(u, self.config.activation)
         if not self.mlps:
@@ -283,16 +268,14 @@ class FNO(nn.Module):
     @property
     def is_trained(self) -> bool:
         """Whether a spectral weight lies outside of the interval from which it was drawn: training moves some out."""
-        limits = [pair for layer in range(self.config.depth) for pair in self.convolution(layer).limits]
-        parts = [(torch.view_as_real(weight.detach()), limit) for weight, limit in limits]
-        return are_readable(*self.parameters()) and any(
-            bool(((part < 0) | (part > (1 + _ROUNDING) * limit)).any()) for part, limit in parts
-        )
+        weights = [self.convolution(layer).weight.detach() for layer in range(self.config.depth)]
+        parts, limit = [torch.view_as_real(weight) for weight in weights], (1 + _ROUNDING) / self.config.width**2
+        return are_readable(*self.parameters()) and any(bool(((part < 0) | (part > limit)).any()) for part in parts)
 
-    def convolution(self, layer: int) -> SpectralConvolution | FactorisedConvolution:
+    def convolution(self, layer: int) -> SpectralConvolution:
         """The spectral convolution of a layer."""
         convolution = self.convolutions[layer]
-        assert isinstance(convolution, (SpectralConvolution, FactorisedConvolution))  # torch 2.6 cannot compile A | B
+        assert isinstance(convolution, SpectralConvolution)
         return convolution
 
     def _coordinates(self, a: Tensor) -> list[Tensor]:
@@ -321,9 +304,3 @@ class FNO(nn.Module):
                 f"The input is {a.dtype}, the weights are {weights}; give the input as .to({weights}), call "
                 "the operator under torch.autocast, or turn the operator to .double() for float64."
             )
-
-
-def _convolution(config: FNOConfig) -> SpectralConvolution | FactorisedConvolution:
-    if config.factorisation is None:
-        return SpectralConvolution(config.width, config.width, config.modes)
-    return FactorisedConvolution(config.width, config.width, config.modes, config.factorisation)

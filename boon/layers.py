@@ -1,6 +1,5 @@
-"""Parts of the layers of an operator beside its kernels: maps at every node, and norms that see no grid."""
+"""Parts of the layers of an operator beside its kernels: maps at every node."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -8,14 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from boon._tensors.tables import cached_table
-from boon.transforms import DomainFourier
-
 Skip = Literal["linear", "identity", "soft-gating"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
-Norm = Literal["instance", "group"]
-SKIPS, ACTIVATIONS, NORMS = get_args(Skip), get_args(Activation), get_args(Norm)
-_SMALL = 1e-5
+SKIPS, ACTIVATIONS = get_args(Skip), get_args(Activation)
 
 
 class Pointwise(nn.Module):
@@ -78,62 +72,3 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
     if kind == "silu":
         return functional.silu(x)
     return x.relu() if kind == "relu" else x.tanh()
-
-
-class FieldNorm(nn.Module):
-    """y = γ (x − μ)/√(σ² + 1e-5) + β with means μ and σ² of every sample over the domain.
-
-    Means are integrals: sums over cells; at nodes of order 4 along axes that are not periodic (``DomainFourier``), the
-    trapezoid rule along periodic ones. A mean over nodes would give the end nodes twice the part of the domain that
-    they stand for and make the network depend on the grid.
-
-    Args:
-        channels: Channels of the features; each has a γ (1 at first) and a β (0 at first).
-        kind: "instance" has μ and σ of every channel, "group" those of all channels together.
-        periodic: Whether each axis is periodic.
-        cells: Whether fields are averages over cells.
-    """
-
-    def __init__(self, channels: int, kind: Norm, periodic: Sequence[bool], cells: bool = False) -> None:
-        super().__init__()
-        self.kind: Norm = kind
-        self.cells = cells
-        self.periodic = tuple(periodic)
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
-        """Applies the norm, under autocast in the dtype of its weights."""
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self(x.to(self.weight.dtype))
-        mean = self._mean(x)
-        centred = x - mean
-        variance = self._mean(centred.square())
-        channel = (-1, *[1] * (x.ndim - 2))
-        return centred * (variance + _SMALL).rsqrt() * self.weight.view(channel) + self.bias.view(channel)
-
-    def _mean(self, x: Tensor) -> Tensor:
-        """``(batch, channels or 1, *1)``."""
-        means = x
-        for axis, periodic in reversed(list(enumerate(self.periodic))):
-            means = means @ mean_weights(x.shape[2 + axis], periodic, self.cells).to(x)
-        if self.kind == "group":
-            means = means.mean(1, keepdim=True)
-        return means.view(*means.shape, *[1] * (x.ndim - 2))
-
-
-@cached_table
-def mean_weights(count: int, periodic: bool, cells: bool = False) -> Float[Tensor, " n"]:
-    """Weights of the nodes or cells in a mean over an axis, float64.
-
-    Args:
-        count: Number n of nodes, both ends included, or of cells.
-        periodic: Whether the last node equals the first.
-        cells: Whether fields are averages over cells.
-    """
-    weights = torch.ones(count, dtype=torch.float64)
-    ends = () if cells else (0.5,) if periodic else DomainFourier().end_weights(count)
-    for node, factor in enumerate(ends):
-        weights[[node, count - 1 - node]] = factor
-    return weights / weights.sum()

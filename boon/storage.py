@@ -285,14 +285,15 @@ def _is_sided(pair: Any) -> bool:
 
 def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: int | None) -> FNO:
     entries = dict(description["config"])
+    for name in ("norm", "factorisation"):
+        if entries.pop(name, None) is not None:
+            raise ValueError(f"its FNO has the option {name}, which left with version 0.4; version 0.3 reads it")
     transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
     if not isinstance(transform, FourierTransform):
         raise TypeError(f"{transform} is not a transform")
     config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
     projection, width = config.projection or 2 * config.width, config.width
-    rank = config.factorisation
-    kernel = width * width * prod(config.modes) if rank is None else rank * (sum(config.modes) + 2 * width)
-    least = config.depth * (kernel + 2 * width * config.mlp_channels)
+    least = config.depth * width * (width * prod(config.modes) + 2 * config.mlp_channels)
     least += projection * (width + config.out_channels) + config.in_channels * width
     if config.dimension > _AXES:
         raise ValueError(f"it has {config.dimension} axes, but operators have at most {_AXES}")

@@ -1,6 +1,7 @@
 """Discretisation of boundary conditions: functionals and data on the grid of a field."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
-from boon.conditions.functionals import STENCILS, Boundary, SideCondition, functional, harmonise
+from boon.conditions.functionals import STENCILS, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
 from boon.domain import Domain
@@ -123,58 +124,29 @@ def discretise(
             "per axis."
         )
     check_real(u)
-    at_call = _values_at_call(values, conditions)
     check_nodes(conditions, shape, order, domain.cells)
-    if any(_varies(side) for _, _, side in sides(conditions)):
-        return _discretise_varying(conditions, domain, at_call, u, order)
-    functionals, data = [], []
-    for axis, last, side in sides(conditions):
-        name, whole = _name(axis, last), _whole(side)
-        value = _one_value(_built_value(whole), at_call.get((axis, last)), name)
-        coordinates = _coordinates(axis, domain, u) if callable(value) else ()
-        functionals.append(functional(whole, axis, last, domain.spacing(axis, shape[axis]), order, domain.cells))
-        data.append(_on_side(value, coordinates, axis, u, name))
-    boundary = Boundary(
-        functionals=tuple(functionals),
-        data=tuple(data),
-        periodic=_closed_axes(conditions, domain),
-        grid=shape,
-        cells=domain.cells,
-    )
-    return harmonise(boundary, tolerance=tolerance_of(u.dtype))
+    at_call, found = _values_at_call(values, conditions), sides(conditions)
+    closed = () if domain.cells else periodic_axes(conditions)
+    boundary = Boundary(functionals=(), data=(), periodic=closed, grid=shape, cells=domain.cells)
+    given = [(axis, last, side, at_call.get((axis, last)), domain, u, order) for axis, last, side in found]
+    if any(_varies(side) for _, _, side in found):
+        pairs = [_varying_side(*each) for each in given]
+        varying, data = settle([side for side, _ in pairs], [data for _, data in pairs], closed, tolerance_of(u.dtype))
+        return replace(boundary, varying=varying, data=data)
+    pairs = [_whole_side(*each) for each in given]
+    functionals, data = tuple(side for side, _ in pairs), tuple(values for _, values in pairs)
+    return harmonise(replace(boundary, functionals=functionals, data=data), tolerance_of(u.dtype))
 
 
-def _discretise_varying(
-    conditions: Sequence[AxisCondition],
-    domain: Domain,
-    at_call: dict[tuple[int, bool], Any],
-    u: Tensor,
-    order: int,
-) -> Boundary:
-    """``discretise`` where a condition varies along a side: every side then has coefficients on its nodes."""
-    pairs = [
-        _varying_side(axis, last, side, at_call.get((axis, last)), domain, u, order)
-        for axis, last, side in sides(conditions)
-    ]
-    varying, data = settle(
-        [side for side, _ in pairs],
-        [data for _, data in pairs],
-        _closed_axes(conditions, domain),
-        tolerance_of(u.dtype),
-    )
-    return Boundary(
-        functionals=(),
-        data=data,
-        periodic=_closed_axes(conditions, domain),
-        varying=varying,
-        grid=tuple(u.shape[2:]),
-        cells=domain.cells,
-    )
-
-
-def _closed_axes(conditions: Sequence[AxisCondition], domain: Domain) -> tuple[int, ...]:
-    """The periodic axes whose first and last values are at one point."""
-    return () if domain.cells else periodic_axes(conditions)
+def _whole_side(
+    axis: int, last: bool, side: Any, given: Any, domain: Domain, u: Tensor, order: int
+) -> tuple[Functional, Tensor]:
+    """A side with one condition and constant coefficients, and its data."""
+    name = _name(axis, last)
+    value = _one_value(_built_value(side), given, name)
+    coordinates = _coordinates(axis, domain, u) if callable(value) else ()
+    spacing = domain.spacing(axis, u.shape[2 + axis])
+    return functional(side, axis, last, spacing, order, domain.cells), _on_side(value, coordinates, axis, u, name)
 
 
 def _varying_side(
@@ -254,11 +226,6 @@ def _varies(side: SideEntry) -> bool:
 
 def conditions_of(side: SideEntry | Periodic | None) -> list[Any]:
     return [part.condition for part in side] if isinstance(side, tuple) else [side]
-
-
-def _whole(side: SideEntry) -> SideCondition:
-    assert not isinstance(side, tuple)
-    return side
 
 
 def _name(axis: int, last: bool) -> str:

@@ -92,9 +92,8 @@ class Functional:
 
     def scale(self, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
         """Σ_j |w_j u_j|, in float64."""
-        dim, count = 2 + self.axis, u.shape[2 + self.axis]
-        nodes = [u.select(dim, self.node(j, count)).to(torch.float64).abs() for j in range(len(self.weights))]
-        return sum((abs(w) * node for w, node in zip(self.weights, nodes, strict=True)), torch.zeros_like(nodes[0]))
+        absolute = replace(self, weights=tuple(abs(weight) for weight in self.weights))
+        return read_strip(absolute, u.narrow(*self.strip(u.shape[2 + self.axis])).to(torch.float64).abs())
 
     def of_one_on(self, data: Float[Tensor, "batch channels *face"]) -> Float[Tensor, " nodes"]:
         """B 1 on the nodes of the side, in the dtype of its data."""

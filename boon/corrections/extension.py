@@ -32,7 +32,7 @@ from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import STENCILS, Boundary, Functional
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
-from boon.corrections.varying import Profiles, extend_varying, varying_rows
+from boon.corrections.varying import extend_varying
 from boon.domain import intervals, positions
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.fno import LATER
@@ -116,16 +116,14 @@ class ExtensionStep(Step):
             axes = (*(side.axis for side in boundary.sides), *boundary.periodic)
             counts = [intervals(u.shape[2 + axis], boundary.cells) for axis in axes]
             lengths = torch.maximum(lengths, self.options.floor / lengths.new_tensor(counts)[:, None])
-        if boundary.varying:
-            u = self._extend_varying(u, boundary, lengths)
-        for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
-            numbered = [boundary.functionals[index] for index in numbers]
-            residual = torch.stack(
-                [self._residual(side, boundary.data[index], u) for index, side in zip(numbers, numbered, strict=True)],
-                dim=2 + axis,
-            )
-            columns = self._columns(tuple(numbered), u.shape[2 + axis], torch.stack([lengths[i] for i in numbers]))
-            u = extend(u, columns, residual, axis)
+        for axis, numbers in boundary.by_axis().items():
+            residuals = [self._residual(boundary.sides[index], boundary.data[index], u) for index in numbers]
+            chosen = torch.stack([lengths[index] for index in numbers])
+            if boundary.varying:
+                u = extend_varying(u, [boundary.varying[index] for index in numbers], chosen, residuals)
+                continue
+            sides = tuple(boundary.functionals[index] for index in numbers)
+            u = extend(u, self._columns(sides, u.shape[2 + axis], chosen), torch.stack(residuals, dim=2 + axis), axis)
         for number, axis in enumerate(boundary.periodic):
             residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
             row = torch.zeros(1, u.shape[2 + axis], dtype=torch.float64, device=u.device)
@@ -171,25 +169,6 @@ class ExtensionStep(Step):
             with torch.inference_mode(False), torch.no_grad():
                 _, columns = self._made[sides, count] = lengths.clone(), made()
         return columns
-
-    def _extend_varying(self, u: Tensor, boundary: Boundary, lengths: Tensor) -> Tensor:
-        for axis, numbers in boundary.by_axis().items():
-            sides = [boundary.varying[index] for index in numbers]
-            residuals = [self._residual(boundary.varying[index], boundary.data[index], u) for index in numbers]
-            profiles = [
-                smooth_profiles(side, lengths[index], u.shape[2 + axis])
-                for index, side in zip(numbers, sides, strict=True)
-            ]
-            u = extend_varying(u, sides, profiles, residuals)
-        return u
-
-
-def smooth_profiles(side: Varying, lengths: Float[Tensor, " channels"], count: int) -> Profiles:
-    """K V and K D under the squared-exponential kernel with length ℓ for every channel."""
-    points = positions(count, side.cells).to(lengths.device)
-    kernel = torch.exp(-0.5 * ((points[:, None] - points) / lengths[:, None, None]).square())
-    value, gradient = varying_rows(side, count)
-    return Profiles(kernel @ value, kernel @ gradient)
 
 
 def extension_columns(

@@ -171,7 +171,7 @@ ARRAYS = FNOConfig(
     periodic=np.array([False, True]),
     coordinates=np.True_,
     channel_mlp=np.float32(0.5),
-    factorisation=np.int32(2),
+    projection=np.int32(2),
 )
 WHERES = [(np.float32(0), np.float32(0.3)), tuple(torch.tensor([0.0, 0.3]))]
 

@@ -20,7 +20,7 @@ INSIDE = [None, Prescription(hidden=True), MixedTransform(), boon.Elimination()]
 AT_THE_OUTPUT = [Prescription(), SmoothExtension(length=1 / 16)]
 CONFIGS = [
     FNOConfig(width=4, modes=(4,), depth=2),
-    FNOConfig(width=8, modes=(4,), depth=1, factorisation=2, norm="instance", channel_mlp=0.5),
+    FNOConfig(width=8, modes=(4,), depth=1, channel_mlp=0.5),
     FNOConfig(width=4, modes=(3, 3), depth=1),
 ]
 

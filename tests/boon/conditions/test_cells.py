@@ -162,7 +162,7 @@ def test_the_response_between_values_in_cells_is_a_parabola():
     torch.testing.assert_close(r, 4 * x * (1 - x), rtol=0, atol=1e-3 / 8 + 4 / 40**2)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "instance"}, {"periodic": (True,)}])
+@pytest.mark.parametrize("options", [{}, {"periodic": (True,)}])
 def test_a_network_in_cells_is_one_function_of_the_field_on_any_grid(options):
     """Averages of a smooth periodic field: sums over cells differ by the h² of the activation's averages alone."""
     torch.manual_seed(0)
