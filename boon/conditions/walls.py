@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from numbers import Real
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,8 +13,9 @@ from boon.conditions.discretisation import AxisCondition, sides
 from boon.domain import Domain
 from solvers import Dirichlet
 
-_LEAST, _MOST, _BENT = 0.25, 1.5, 0.5
-"""Distances to the wall, in steps, that are no error of extrapolation, and how far a smooth field bends in a step."""
+_LEAST, _MOST, _BENT, _NEAR = 0.25, 1.5, 0.5, 8
+"""Distances to the wall, in steps, that are no error of extrapolation; how far the slope of a smooth field changes in a
+step, relative to it; and the values next to a wall that are looked at."""
 
 
 def warn_off_walls(
@@ -22,12 +24,13 @@ def warn_off_walls(
     """Warns if a mean field reaches a given value about half a step, or a step, away from where it is given."""
     for axis, last, side in sides(conditions):
         given = side.value if isinstance(side, Dirichlet) else None
-        if not isinstance(given, Real) or mean.shape[1 + axis] < 3:
+        if not isinstance(given, Real) or mean.shape[1 + axis] < _NEAR:
             continue
-        first, second, third = (mean.select(1 + axis, -1 - j if last else j).double() for j in range(3))
-        step, bend = (second - first).norm(), (third - 2 * second + first).norm()
-        missed = ((1.5 * first - 0.5 * second if domain.cells else first) - float(given)).norm()
-        if bool((bend < _BENT * step) & (_LEAST * step < missed) & (missed < _MOST * step)):
+        near = torch.stack([mean.select(1 + axis, -1 - j if last else j).double() for j in range(_NEAR)])
+        steps, step = near.diff(dim=0), (near[1] - near[0]).norm()
+        missed = ((1.5 * near[0] - 0.5 * near[1] if domain.cells else near[0]) - float(given)).norm()
+        smooth = steps.diff(dim=0).square().mean() < _BENT**2 * steps.square().mean()
+        if bool(smooth & (_LEAST * step < missed) & (missed < _MOST * step)):
             warnings.warn(
                 f"The condition on the {name_of(axis, last)} says {given}; the mean of the training outputs has that "
                 f"value about {float(missed / step):.1f} grid steps away. Averages over cells need BOON(..., "
