@@ -153,6 +153,7 @@ OPERATORS = (
     Row("heat with fluxes given, 200 steps", "open_rollouts", "heat"),
     Row("the same, 2,000 steps", "open_rollouts", "heat-long"),
     Row("rod in random media, 200 steps", "open_rollouts", "robin"),
+    Row("channel of shallow water, 2,000 steps", "open_rollouts", "channel-long"),
     Row("Darcy's flow in two phases", "darcy", "single"),
     Row("growth in a random medium", "reaction_diffusion", "single"),
     Row("viscous Burgers, 40 modes", "viscous_burgers", "single"),

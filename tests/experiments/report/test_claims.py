@@ -144,6 +144,7 @@ def open_systems() -> list[str]:
     slopes = [numbers[SLOPE]["heat", key] for key in ("fno", "fno-walls")]
     best = errors.drop(columns="emulator").min(axis=1)
     ratio, long = errors["emulator"] / best, errors.loc["heat-long"]
+    assert ratio["channel"] < 1.005
     met = numbers["boundary"].unstack().loc["robin"]
     assert met[[key for key in met.index if key.endswith("-walls-uniform")]].between(5e-4, 6e-3).all()
     assert met["fno-walls-response"] < 3e-6
@@ -153,14 +154,17 @@ def open_systems() -> list[str]:
         "off by {:.1f} times their size, with the walls prescribed by {:.2f}".format(*slopes),
         "of an FNO {:.1f} times on heat and {:.1f} times on the rod".format(*gains("-uniform")),
         "of a regression {:.1f} and {:.1f} times".format(*gains("-uniform", "regression")),
+        f"gains less, {errors['fno']['channel'] / errors['fno-uniform']['channel']:.2f} times for the FNO",
+        "from {:.3f} to {:.3f}".format(*errors.loc["channel-long", ["regression", "regression-uniform"]]),
         "of increments {:.1f} times on heat".format(*gains("-uniform", "increments")),
         f"it *raises* that of increments, {1 / gains('-uniform', 'increments')[1]:.1f} times",
         "{:.1f} and {:.1f} times for an FNO".format(*gains("-walls-response")),
         "{:.1f} times on heat, {:.1f} times on the rod".format(*gains("-default-response")),
         "{:.2f} becomes {:.3f}".format(*long[["fno", "fno-walls-response"]]),
         f"gets worse, {long['regression-walls-response'] / long['regression']:.1f} times",
-        f"has {ratio['heat']:.2f} times the least error of all rows on heat and {ratio['robin']:.2f} times on the rod",
-        f"it has {ratio['heat-long']:.1f} times the least",
+        f"has {ratio['heat']:.2f} times the least error of all rows on heat and {ratio['robin']:.2f} times on the rod "
+        "and in the channel",
+        "it has {:.1f} and {:.1f} times the least".format(*ratio[["heat-long", "channel-long"]]),
     ]
 
 
