@@ -267,12 +267,10 @@ class SideData:
         integrals = np.split(ends[1][0] - ends[0][0], widths, axis=-1)
         return integrals[:-1], np.split(self.scan.allowed(ends[1][1] - ends[0][1], rows), widths, axis=-1)[:-1]
 
-    def _stated(self, times: Array, rows: Array) -> Array:
-        """Stated values of all changing sides ``(k, rows, columns)`` before their factors, and of what is watched
-        where all rows are asked for."""
-        columns = [each.datum.at(times, rows) for each in self.changing]
-        for each in self.watched if len(rows) == len(self.sizes) else ():
-            columns.append(each.values(times))
+    def _stated(self, times: Array, rows: Array, watched: Sequence[Watched] = ()) -> Array:
+        """Stated values of all changing sides ``(k, rows, columns)`` before their factors, then those of what is
+        watched, for all rows."""
+        columns = [each.datum.at(times, rows) for each in self.changing] + [each.values(times) for each in watched]
         return np.concatenate(columns, axis=-1) if columns else np.zeros((*times.shape, 1))
 
     def _with_scan(self, breakpoints: Array) -> "SideData":
@@ -282,7 +280,8 @@ class SideData:
         shared = all(each.datum.shared for each in self.changing) and not self.watched
         rows = np.zeros(1, dtype=int) if shared else self.rows
         try:
-            scan = Scan.of(lambda times: self._stated(times, rows), len(rows), (self.start, self.end), breakpoints)
+            span, watched = (self.start, self.end), self.watched
+            scan = Scan.of(lambda times: self._stated(times, rows, watched), len(rows), span, breakpoints)
         except ShapeChangedError:
             full = tuple(each._replace(datum=each.datum.full()) for each in self.changing)
             return replace(self, changing=full)._with_scan(breakpoints)

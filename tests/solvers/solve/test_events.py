@@ -149,3 +149,19 @@ def test_a_failed_step_names_break_points_and_the_absolute_tolerance():
 
     with pytest.raises(SolverDivergedError, match=r"breakpoints=; .* an absolute tolerance, atol="):
         solve(Diffusion(1.0), GRID, CLOSED, 0.0, [1.0], source=source)
+
+
+def test_rows_of_different_steppers_have_walls_and_sources_in_time():
+    """Rows are integrated in groups by stepper; what is known of the source is known of all rows."""
+    k = torch.tensor([1e-3, 1.0, 50.0], dtype=torch.float64)
+    size = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def solved(k, size):
+        wall = Dirichlet(lambda t: size * (1.0 + math.sin(20.0 * t))), Neumann(flux=0.0)
+        source = lambda u, _x, t: 3.0 * u * (1.0 - u) * (t > 0.4)  # noqa: E731
+        return solve(Diffusion(k), GRID, wall, 0.5, [0.5, 1.0], source=source)
+
+    together = solved(k, size)
+    assert len(together.work.steppers) == 2
+    for row in range(3):
+        assert torch.equal(solved(k[row], size[row]).values, together.values[row])
