@@ -1,7 +1,7 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
 from dataclasses import replace
-from typing import Any, overload
+from typing import overload
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -21,6 +21,8 @@ from probconserv.posterior import Posterior
 from probconserv.prior import Gaussian, Prior, as_prior
 from probconserv.redundancy import posterior_of
 from solvers.recording import check_recording
+
+Statement = LinearConstraint | JoinedConstraint | NonlinearLaw
 
 
 @overload
@@ -84,19 +86,19 @@ def condition(
         MissingPackageError: If a PyTorch below 2.11 compiles or exports the call.
     """
     check_recording()
-    check_constraint(prior, constraint)
+    stated = as_statement(constraint, prior)
     given = as_prior(prior, validate)
-    check_axes_of_law(given, constraint)
+    check_axes_of_law(given, stated)
     if isinstance(given, Mixture):
-        conditioned = _condition_mixture(given, constraint, keep_weights, validate)
+        conditioned = _condition_mixture(given, stated, keep_weights, validate)
     else:
-        conditioned = _condition_one(given, constraint, validate)
+        conditioned = _condition_one(given, stated, validate)
     if validate:
-        warn_of_rule(given, constraint)
+        warn_of_rule(given, stated)
     return conditioned
 
 
-def _condition_mixture(prior: Mixture, constraint: AnyLaw, keep_weights: bool, validate: bool) -> Mixture:
+def _condition_mixture(prior: Mixture, constraint: Statement, keep_weights: bool, validate: bool) -> Mixture:
     if isinstance(constraint, NonlinearLaw):
         raise InvalidArgumentError(
             "A Mixture has a most probable field on a nonlinear law for every component; condition its components."
@@ -110,10 +112,12 @@ def _condition_mixture(prior: Mixture, constraint: AnyLaw, keep_weights: bool, v
     return Mixture(conditioned, _reweighed(prior, _log_evidence(conditioned) - _log_evidence(components)))
 
 
-def _condition_one(prior: MultivariateNormal | Projected, constraint: AnyLaw, validate: bool) -> Posterior | Projected:
+def _condition_one(
+    prior: MultivariateNormal | Projected, constraint: Statement, validate: bool
+) -> Posterior | Projected:
     if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
         return condition_on_field_of(prior, constraint)
-    stated: LinearConstraint | Inequality = constraint
+    stated: LinearConstraint | JoinedConstraint = constraint
     if isinstance(prior, Projected):
         return _projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(prior, Posterior):
@@ -121,7 +125,7 @@ def _condition_one(prior: MultivariateNormal | Projected, constraint: AnyLaw, va
         prior, stated = prior.prior, joined & constraint
     if isinstance(stated, LinearConstraint):
         return condition_members(prior, stated, validate)
-    return _projected(_of_members(prior, stated.joined().law), stated.joined())
+    return _projected(_of_members(prior, stated.law), stated)
 
 
 def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: int) -> Projected:
@@ -143,10 +147,16 @@ def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> Mult
     return condition_members(prior, law, validate=True)
 
 
-def check_constraint(prior: object, constraint: object) -> None:
-    """Raises InvalidArgumentError if a constraint is none, or prior and constraint are swapped."""
-    if isinstance(constraint, AnyLaw):
-        return
+def as_statement(constraint: object, prior: object) -> Statement:
+    """The constraint, several inequalities and what is joined with them as one ``JoinedConstraint``.
+
+    Raises:
+        InvalidArgumentError: If the constraint is none, or prior and constraint are swapped.
+    """
+    if isinstance(constraint, Inequality):
+        return constraint.joined()
+    if isinstance(constraint, LinearConstraint | NonlinearLaw):
+        return constraint
     swapped = isinstance(prior, AnyLaw)
     raise InvalidArgumentError(
         "The constraint must be a LinearConstraint, an inequality, a NonlinearLaw or several joined by &, got "
@@ -155,13 +165,12 @@ def check_constraint(prior: object, constraint: object) -> None:
     )
 
 
-def check_axes_of_law(prior: Any, constraint: AnyLaw) -> None:
+def check_axes_of_law(prior: MultivariateNormal | Mixture | Projected, constraint: Statement) -> None:
     """Raises IncompatibleQueryError if the batch axes of a law fit the first axes of a prediction as well as the last.
 
     Tensors broadcast along the last axes, so that one total per function would be read as one per channel.
     """
-    axes = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
-    batch = prior.batch_shape
+    axes, batch = constraint.batch_shape, prior.batch_shape
     if not 0 < len(axes) < len(batch) or axes.numel() == 1:
         return
     ends = batch[: len(axes)], batch[-len(axes) :]
@@ -174,9 +183,9 @@ def check_axes_of_law(prior: Any, constraint: AnyLaw) -> None:
         )
 
 
-def check_mixture_batch(prior: Mixture, constraint: LinearConstraint | Inequality) -> None:
+def check_mixture_batch(prior: Mixture, constraint: Statement) -> None:
     """Raises IncompatibleQueryError if a constraint would be read as one for every component of a mixture."""
-    batch = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
+    batch = constraint.batch_shape
     try:
         joint = torch.broadcast_shapes(prior.batch_shape, batch)
     except RuntimeError:
@@ -242,20 +251,20 @@ def truncate(
         raise InvalidArgumentError(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
         )
-    prior = as_prior(prior)
-    check_axes_of_law(prior, constraint)
+    prior, stated = as_prior(prior), constraint.joined()
+    check_axes_of_law(prior, stated)
     if isinstance(prior, Mixture):
         if not keep_weights:
             raise InvalidArgumentError(
                 "The weights of a mixture's components under inequalities are not computed; set keep_weights=True to "
                 "keep them, or truncate one Gaussian."
             )
-        check_mixture_batch(prior, constraint)
-        components = truncate(prior.components, constraint, draws=draws, thinning=thinning)
+        check_mixture_batch(prior, stated)
+        components = truncate(prior.components, stated, draws=draws, thinning=thinning)
         assert isinstance(components, Truncated)
         return Mixture(components, prior.weights)
     if isinstance(prior, Posterior | Projected):
-        return Truncated(prior.prior, prior.constraint & constraint, draws=draws, thinning=thinning)
-    prior = _of_members(prior, constraint.joined().law)
+        return Truncated(prior.prior, prior.constraint & stated, draws=draws, thinning=thinning)
+    prior = _of_members(prior, stated.law)
     prior = prior.prior if isinstance(prior, Posterior) else prior
-    return Truncated(prior, constraint.joined(), draws=draws, thinning=thinning)
+    return Truncated(prior, stated, draws=draws, thinning=thinning)

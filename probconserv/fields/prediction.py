@@ -24,7 +24,7 @@ from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.mixture import Mixture, with_draws
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw, linear_part
 from probconserv.prediction import SINGLE, Drawable, Prediction
-from probconserv.update import check_constraint, condition
+from probconserv.update import as_statement, condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ def condition_fields(
         shrinkage: How far the correlations of an ensemble are shrunk; see ``from_samples``.
         validate: See ``condition``.
     """
-    check_constraint(prior, constraint)
+    constraint = as_statement(constraint, prior)
     points = points_of(prior, layout, noise_variance, shrinkage)
     check_axes(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
