@@ -24,6 +24,3 @@ class SingularKernelError(LibraryError, RuntimeError):
 
 class TrainedWeightsWarning(UserWarning):
     """Weights that were trained without a correction get one inside their layers, which changes what they compute."""
-
-
-BoonError, StoredOperatorError = LibraryError, DataFileError  # the names of 0.2

@@ -38,6 +38,3 @@ class SamplingInterruptedError(LibraryError, RuntimeError):
     def __init__(self, message: str, draws: Any) -> None:
         super().__init__(message)
         self.draws = draws
-
-
-ProbConservError, WeightsError, CheckpointError = LibraryError, DataFileError, DataFileError  # the names of 0.2

@@ -38,6 +38,3 @@ class TrainingDivergedError(LibraryError, RuntimeError):
 
 class TrainingInterruptedError(LibraryError, RuntimeError):
     """A training was interrupted; its checkpoint is kept."""
-
-
-SolverError = LibraryError  # the name of 0.2

@@ -26,12 +26,10 @@ assert experiments.MINE == 1, "the user's own folder"
 """
 _FITS = """
 import torch
-from probconserv import ANP, Context, FlowMatching, GPSurrogate
+from probconserv import ANP, Context, FlowMatching, GPSurrogate, Query
 from probconserv.surrogates.anp import ANPConfig
 from probconserv.surrogates.fitting import FitOptions, FunctionSet
-from probconserv.surrogates.flow import KarhunenLoeve
-from probconserv import Query
-from probconserv.surrogates.flow import ResidualVelocity
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity
 from probconserv.training import TrainingConfig
 
 torch.manual_seed(0)
