@@ -238,8 +238,8 @@ def rates(
     for b in range(rows):
         for k in range(2 * d + 3):
             flow[b, k] = 0.0
-    for i in range(n):
-        change[i] = 0.0
+    for i in range(layout.strides[0] if has_diffusion else n):
+        change[i] = change[n - 1 - i] = 0.0
     fill_ghosts(flat, layout, modes, pull, data, rows)
     for axis in range(d if has_diffusion else 0):
         apart = layout.strides[axis]
@@ -247,7 +247,9 @@ def rates(
         given = flat.ctypes, p[axis].ctypes, w.ctypes, scratch.ctypes
         diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, n - apart, signed)
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), has_diffusion > 0)
-        for i in range(n - 2 * apart):
+        for i in range(n - 2 * apart if axis == 0 else 0):
+            inside[i] = flux[i] - after[i]
+        for i in range(n - 2 * apart if axis > 0 else 0):
             inside[i] += flux[i] - after[i]
         count = line + 1 if axis == d - 1 else line
         for b in range(rows if bounds else 0):
