@@ -31,7 +31,7 @@ def checked_values(values: Any, name: str, when: str = "") -> Tensor:
     if given.is_complex():
         raise InvalidArgumentError(f"{name} must be real, got complex numbers.")
     tensor = given.to("cpu", torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
+    if not (isfinite(tensor.item()) if tensor.numel() == 1 else bool(torch.isfinite(tensor).all())):
         raise InvalidArgumentError(f"{name} is not finite{when}; remove NaN and infinite entries.")
     return tensor
 

@@ -136,7 +136,7 @@ def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:
     states = [u, *(np.repeat(end[:, None], u.shape[1], axis=1) for end in ends)]
     euler = np.zeros(len(u))
     if operator.diffusion is not None:
-        euler = operator.euler_rate(states[:1] if operator.diffusion.linear else states, data, time)
+        euler = operator.euler_rate(states, data, time)
     if operator.convection is None:
         return np.zeros(len(u)), euler
     return operator.speed(states, data, time), euler

@@ -28,7 +28,7 @@ from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import ConvectionDiffusion, ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.laws.scalar import ScalarLaw
 from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.tiles import Tile, euler_rate
+from solvers.finite_volume.march.tiles import Tile, euler_rate, radius_of
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
 from solvers.finite_volume.sides._watched import watched
 from solvers.grids import CellGrid
@@ -82,6 +82,15 @@ class Operator:
 
     def euler_rate(self, states: Sequence[Array], data: Array, time: Array) -> Array:
         """Inverse of the largest Euler step of diffusion that is stable in all of the states ``(rows,)``."""
+        diffusion: Any = self.diffusion
+        if diffusion.linear:
+            faces = [
+                [n + (other == axis) for other, n in enumerate(self.grid.shape)] for axis in range(self.grid.dimension)
+            ]
+            weights = [
+                each.reshape(-1, *shape).copy() for each, shape in zip(diffusion.face_weights, faces, strict=True)
+            ]
+            return radius_of(weights, np.asarray(self.sides.modes), self.sides.pull)
         tile = Tile(self, len(states[0]), (self.diffusion, None, None))
         return np.max([euler_rate(tile, u, data, time) for u in states], axis=0)
 

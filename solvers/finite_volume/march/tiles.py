@@ -205,7 +205,7 @@ def euler_rate(tile: Tile, u: Array, data: Array, times: Array) -> Array:
         ghost, edge = layout.ghost[part], layout.edge[part]
         beyond = data[:, part] + pull[:, side : side + 1] * x[:, edge] if mode == STATE else x[:, edge]
         x[:, ghost] = x[:, layout.opposite[part]] if mode == PERIODIC else beyond
-    total, (p, _, _, weights) = np.zeros(rows), tile.medium
+    sizes, (p, _, _, weights) = [], tile.medium
     for axis, apart in enumerate(layout.strides.tolist()):
         flux, left, right = np.zeros((3, n))
         call_from_python(
@@ -213,12 +213,23 @@ def euler_rate(tile: Tile, u: Array, data: Array, times: Array) -> Array:
         )
         faces = np.arange(rows)[:, None] * layout.size + face_places(tile.shape, tile.pads, axis)
         shape = (rows, *(m + (other == axis) for other, m in enumerate(tile.shape)))
-        sizes = np.maximum(left, right)[faces].reshape(shape).swapaxes(1 + axis, -1)
-        for end in (0, 1):
-            if modes[2 * axis + end] == STATE:
-                sizes[..., -end] *= 0.5
-        total += sizes.reshape(rows, -1).max(1)
+        sizes.append(np.maximum(left, right)[faces].reshape(shape))
     if tile.errors:
         raise tile.errors.pop()
+    return radius_of(sizes, modes, pull)
+
+
+def radius_of(sizes: Sequence[Array], modes: Array, pull: Array) -> Array:
+    """Half a bound of the spectral radius ``(rows,)`` by the derivatives on the faces of every axis ``(rows, *faces)``.
+
+    It overwrites them on the sides.
+    """
+    total: Any = 0.0
+    for axis, each in enumerate(sizes):
+        values = each.swapaxes(1 + axis, -1)
+        for end in (0, 1):
+            if modes[2 * axis + end] == STATE:
+                values[..., -end] *= 0.5
+        total = total + values.reshape(len(values), -1).max(1)
     stretched = np.where(modes == STATE, np.maximum(np.abs(pull), 1.0 - pull), 1.0).max(1)
     return total * (1.0 + np.maximum(stretched, 1.0))
