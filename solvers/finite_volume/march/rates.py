@@ -109,8 +109,9 @@ def _largest(v: Array, faces: Array, count: int) -> float:
     """Largest entry on the faces across an axis."""
     largest = 0.0
     for k in range(faces.size):
-        for i in range(faces[k], faces[k] + count if faces[k] >= 0 else 0):
-            largest = max(largest, v[i])
+        line = v[faces[k] : faces[k] + count] if faces[k] >= 0 else v[:0]
+        for i in range(line.size):
+            largest = max(largest, line[i])
     return largest
 
 
