@@ -34,12 +34,13 @@ def lanes_for(operator: Any, reacts: bool, rows: int, cells: int) -> int:
 
 def _asks(operator: Any, reacts: bool) -> bool:
     """Whether steps need Python for times, data of the sides, explicit rates, or a law or source in tensors."""
-    law: Any = operator.diffusion.compiled_law
-    source: Any = operator.source
-    if operator.convection is not None or (source is not None and not reacts) or operator.sides.scan is not None:
+    explicit_source = operator.source is not None and not reacts
+    if operator.convection is not None or explicit_source or operator.sides.scan is not None:
         return True
-    laws = (law, source.compiled_law) if reacts else (law,)
-    return any(each is None or each.timed >= 0 for each in laws) or not operator.sides.constant
+    laws: list[Any] = [operator.diffusion.compiled_law]
+    if reacts:
+        laws.append(operator.source.compiled_law)  # type: ignore[union-attr]
+    return any(law is None or law.timed >= 0 for law in laws) or not operator.sides.constant
 
 
 class LineStages:
