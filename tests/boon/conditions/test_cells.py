@@ -162,6 +162,31 @@ def test_the_response_between_values_in_cells_is_a_parabola():
     torch.testing.assert_close(r, 4 * x * (1 - x), rtol=0, atol=1e-3 / 8 + 4 / 40**2)
 
 
+def test_the_response_on_a_circle_of_cells_turns_with_the_parts_of_a_side():
+    grid, here = CellGrid((0.0, 0.0), (1.0, 1.0), (10, 12)), torch.arange(12) < 4
+
+    def response(shift):
+        side = Part(VALUE, where=here.roll(shift)), Part(Neumann(0.0))
+        return BOON(nn.Identity(), [(side, LAST), (ROUND, ROUND)], grid=grid).response(grid)[0]
+
+    torch.testing.assert_close(response(5), response(0).roll(5, -1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_smooth_extension_in_cells_has_its_kernel_at_their_centres(parts):
+    """u′ − u is along the axis Σ_j w_j exp(−(x − x_j)²/2ℓ²) with the weights of the value, up to a factor."""
+    value = (Part(VALUE), None) if parts else (VALUE, None)
+    grid = CellGrid((0.0, 0.0), (2.0, 1.0), (20, 3))
+    operator = BOON(nn.Identity(), [value, None], correction=SmoothExtension(length=0.1), grid=grid).double()
+    u = normal(1, 1, 20, 3)
+    change = (operator(u) - u).detach()[0, 0]
+    x = (torch.arange(20, dtype=torch.float64) + 0.5) / 20
+    length = operator.step.log_length.detach().exp()[0]  # 0.1 in float32
+    near, next_ = (torch.exp(-0.5 * ((x - centre) / length) ** 2) for centre in x[:2])
+    bump = 1.5 * near - 0.5 * next_
+    torch.testing.assert_close(change / change[0], (bump / bump[0])[:, None].expand(20, 3), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{}, {"periodic": (True,)}])
 def test_a_network_in_cells_is_one_function_of_the_field_on_any_grid(options):
     """Averages of a smooth periodic field: sums over cells differ by the h² of the activation's averages alone."""
