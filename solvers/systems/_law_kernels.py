@@ -4,7 +4,7 @@ A law of a user's own is checked once per solution: shapes, and the eigenvalues 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import nan
 from numbers import Real
 from typing import Any
@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import Callback, call_from_python
 from solvers.finite_volume.convection.schemes import Rusanov
-from solvers.systems import _shallow, _sweep, pointwise
-from solvers.systems._tile import view
+from solvers.finite_volume.march.kernels import NOTHING, Callback, call_from_python, numbers_at
+from solvers.systems import _shallow, pointwise
 from solvers.systems.euler import Euler
-from solvers.systems.laws import HLLC, ShallowWater, SystemFlux, SystemLaw, tensor_flux
+from solvers.systems.laws import HLLC, ShallowWater, SystemFlux, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
 
 Law = SystemLaw | PointwiseLaw
@@ -30,33 +29,27 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class LawKernels:
-    """What the core needs of a law.
+    """What compiled steps need of a law; ``march.systems`` calls it.
 
     Attributes:
-        sweep: Address of the sweep.
-        faces: Address of the kernel of the faces of every axis; 0 if the sweep needs none.
-        mirrors: Address of the kernel of walls of every axis; 0 if there are none.
-        check: Address of the kernel that checks states.
-        numbers: Room for a scale of the states and the length of a cell, then the law's parameters.
-        whole: Whether kernels take all lines of all entries at once, since a call costs much.
-        error: What a kernel in Python has raised.
-        kept: Python objects that must live as long as the addresses are used.
+        fluxes: Fluxes and waves of states; of shallow water fluxes through faces.
+        mirror: States as walls mirror them.
+        check: Whether states are admissible.
+        primitives: Variables of shallow water that are reconstructed; None for other laws.
+        parameters: The law's parameters.
+        errors: What a kernel in Python has raised; None where all are compiled.
     """
 
-    sweep: int
-    faces: tuple[int, ...]
-    mirrors: tuple[int, ...]
-    check: int
-    numbers: np.ndarray
-    whole: bool = False
-    error: list[BaseException] = field(default_factory=list)
-    kept: Any = None
+    fluxes: Any
+    mirror: Any
+    check: Any
+    primitives: Any = None
+    parameters: np.ndarray
+    errors: list[BaseException] | None = None
 
 
-def law_kernels(
-    law: Law, flux: SystemFlux, components: int, walls: tuple[bool, ...], sample: list[float]
-) -> LawKernels:
-    """The kernels of a law with c components, where some axes have walls; ``sample`` is an admissible state ``(c,)``.
+def law_kernels(law: Law, flux: SystemFlux, components: int, dimension: int, walls: bool) -> LawKernels:
+    """The kernels of a law with c components.
 
     Raises:
         InvalidArgumentError: If law and flux do not go together, a wall needs a mirror image that the law does not
@@ -65,90 +58,69 @@ def law_kernels(
     if isinstance(flux, HLLC) and not isinstance(law, ShallowWater):
         raise InvalidArgumentError(f"HLLC() is for ShallowWater only, got {law!r}; use HLL().")
     if isinstance(law, ShallowWater):
-        return _of_water(law, flux, components, walls)
+        return _of_water(law, flux, components)
     if isinstance(law, PointwiseLaw):
-        return _of_points(law, flux, components, walls, sample)
-    return _of_tensors(law, flux, components, walls)
+        return _of_points(law, components, dimension, walls)
+    return _of_tensors(law, components)
 
 
-def _of_water(law: ShallowWater, flux: SystemFlux, components: int, walls: tuple[bool, ...]) -> LawKernels:
+def _of_water(law: ShallowWater, flux: SystemFlux, components: int) -> LawKernels:
     if isinstance(flux, Rusanov):
         raise InvalidArgumentError("ShallowWater takes HLL() or HLLC(), which keep depths positive, got Rusanov().")
     return LawKernels(
-        sweep=_shallow.sweep.address,
-        faces=(0,) * len(walls),
-        mirrors=tuple(_shallow.mirror(axis).address if wall else 0 for axis, wall in enumerate(walls)),
-        check=_shallow.check.address,
-        numbers=np.array([0.0, 0.0, law.gravity, float(isinstance(flux, HLLC)), components]),
+        fluxes=_shallow.faces,
+        mirror=_shallow.mirror,
+        check=_shallow.check,
+        primitives=_shallow.primitives,
+        parameters=np.array([law.gravity, float(isinstance(flux, HLLC)), components, 0.0]),
     )
 
 
-def _of_points(
-    law: PointwiseLaw, flux: SystemFlux, components: int, walls: tuple[bool, ...], sample: list[float]
-) -> LawKernels:
-    functions = law.functions(len(walls))
-    parameters, mirrors = functions.parameters, []
-    speeds = len(functions.eigenvalues(tuple(sample), 0, *parameters))
-    sizes = components, speeds, len(parameters)
-    for axis, wall in enumerate(walls):
-        if wall and functions.reflect is None:
-            raise InvalidArgumentError(
-                f"Reflecting() needs a function reflect(u, axis) among {type(law).__name__}.functions, u as a wall "
-                "mirrors it; give it, or take another condition."
-            )
-        mirrors.append(
-            pointwise.reflect_kernel(functions.reflect, components, len(parameters), axis).address if wall else 0
+def _of_points(law: PointwiseLaw, components: int, dimension: int, walls: bool) -> LawKernels:
+    functions = law.functions(dimension)
+    if walls and functions.reflect is None:
+        raise InvalidArgumentError(
+            f"Reflecting() needs a function reflect(u, axis) among {type(law).__name__}.functions, u as a wall "
+            "mirrors it; give it, or take another condition."
         )
+    parameters = np.array([*functions.parameters, 0.0])
+    functions = replace(functions, parameters=(0.0,) * len(functions.parameters))  # one kernel whatever they are
     return LawKernels(
-        sweep=_sweep.sweep.address,
-        faces=tuple(
-            pointwise.faces_kernel(
-                (functions.flux, functions.eigenvalues), sizes, axis, isinstance(flux, Rusanov)
-            ).address
-            for axis in range(len(walls))
-        ),
-        mirrors=tuple(mirrors),
-        check=pointwise.check_kernel(functions.admissible, components, len(parameters)).address,
-        numbers=np.array([0.0, 0.0, *parameters]),
+        fluxes=pointwise.fluxes_kernel(functions, components, dimension),
+        mirror=pointwise.mirror_kernel(functions, components) if walls else NOTHING,
+        check=pointwise.check_kernel(functions, components),
+        parameters=parameters,
     )
 
 
-def _of_tensors(law: SystemLaw, flux: SystemFlux, components: int, walls: tuple[bool, ...]) -> LawKernels:
-    error: list[BaseException] = []
+def _of_tensors(law: SystemLaw, components: int) -> LawKernels:
+    errors: list[BaseException] = []
 
-    def states(pointer: Any, count: int, stride: int) -> Tensor:
-        return torch.from_numpy(view(pointer, components, count, stride).copy())[None]
+    def states(address: int, count: int) -> Tensor:
+        return torch.from_numpy(numbers_at(address, components, count).copy())[None]
 
-    def faces(axis: int) -> Callable[..., None]:
-        def kernel(left: Any, right: Any, out: Any, speed: Any, _: Any, count: int, stride: int) -> None:
-            through, fastest = tensor_flux(flux, law, states(left, count, stride), states(right, count, stride), axis)
-            view(out, components, count, stride)[:] = through[0].numpy()
-            view(speed, 1, count, count)[:] = fastest.numpy()
+    def fluxes(u: int, _p: int, _b: int, _c: int, out: int, _e: int, _f: int, count: int, axis: int) -> None:
+        given, found = states(u, count), numbers_at(out, components + 2, count)
+        good = law.admissible(given)
+        if not bool(good.all()) and bool(good.any()):
+            given = torch.where(good[:, None], given, given[:, :, int(good[0].int().argmax()), None])
+        waves = law.eigenvalues(given, axis)
+        found[:components] = law.flux(given, axis)[0].numpy()
+        found[components:] = torch.where(good, torch.stack([waves.amin(1), waves.amax(1)]), nan)[:, 0].numpy()
 
-        return kernel
+    def mirror(u: int, _p: int, _b: int, _c: int, out: int, _e: int, _f: int, count: int, axis: int) -> None:
+        numbers_at(out, components, count)[:] = law.reflect(states(u, count), axis)[0].numpy()
 
-    def mirror(axis: int) -> Callable[..., None]:
-        def kernel(u: Any, _b: Any, out: Any, _e: Any, _n: Any, count: int, stride: int) -> None:
-            view(out, components, count, stride)[:] = law.reflect(states(u, count, stride), axis)[0].numpy()
+    def check(u: int, _p: int, _b: int, _c: int, good: int, _e: int, _f: int, count: int, _axis: int) -> None:
+        given = states(u, count)
+        numbers_at(good, count)[:] = (law.admissible(given) & torch.isfinite(given).all(1))[0].numpy()
 
-        return kernel
-
-    def check(u: Any, _b: Any, _o: Any, good: Any, _n: Any, count: int, stride: int) -> None:
-        given = states(u, count, stride)
-        view(good, 1, count, count)[:] = (law.admissible(given) & torch.isfinite(given).all(1)).numpy()
-
-    axes = range(len(walls))
-    kept = [Callback(faces(axis), error) for axis in axes], [Callback(mirror(axis), error) for axis in axes]
-    checked = Callback(check, error)
     return LawKernels(
-        sweep=_sweep.sweep.address,
-        faces=tuple(each.address for each in kept[0]),
-        mirrors=tuple(each.address for each in kept[1]),
-        check=checked.address,
-        numbers=np.zeros(2),
-        whole=True,
-        error=error,
-        kept=(*kept, checked),
+        fluxes=Callback(fluxes, errors),
+        mirror=Callback(mirror, errors),
+        check=Callback(check, errors),
+        parameters=np.zeros(1),
+        errors=errors,
     )
 
 
@@ -157,11 +129,11 @@ def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
     if isinstance(law, SystemLaw):
         return law.admissible(u)
     functions = law.functions(dimension)
-    check = pointwise.check_kernel(functions.admissible, u.shape[1], len(functions.parameters))
     states = u.movedim(1, 0).reshape(u.shape[1], -1).contiguous().numpy()
-    good = np.zeros(states.shape[1])
-    numbers = np.array([0.0, 0.0, *functions.parameters])
-    call_from_python(check, (states, states, states, good, numbers), states.shape[1])
+    good, parameters = np.zeros(states.shape[1]), np.array([*functions.parameters, 0.0])
+    functions = replace(functions, parameters=(0.0,) * len(functions.parameters))
+    check = pointwise.check_kernel(functions, u.shape[1]).pointer
+    call_from_python(check, (states, parameters, states, states, good, states, states), good.size, good.size)
     return torch.from_numpy(good == 1.0).reshape(u.shape[0], *u.shape[2:])
 
 

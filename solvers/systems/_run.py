@@ -1,8 +1,8 @@
-"""From a law, a grid and sides to the arrays of the compiled core, and back; whether its steps saw changing sides."""
+"""From a law, a grid and sides to the arrays of compiled steps, and back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,19 @@ from torch import Tensor
 
 from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume._kernels import Callback, Shared
-from solvers.finite_volume.convection.schemes import MUSCL, Constant, Reconstruction
+from solvers.finite_volume.convection.schemes import MUSCL, Constant, Reconstruction, Rusanov
+from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import systems as march
+from solvers.finite_volume.march.kernels import NOTHING, Array, Callback
+from solvers.finite_volume.march.rates import from_padded, layout_of, to_padded
 from solvers.grids import CellGrid
-from solvers.systems import _core as core
-from solvers.systems import _tile
 from solvers.systems._law_kernels import Law, LawKernels, admissible, law_kernels
-from solvers.systems._tile import view
-from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, stated
+from solvers.systems._sides import SideStates
+from solvers.systems.boundary import Reflecting, Side, bottom_ghosts
 from solvers.systems.laws import ShallowWater, SystemFlux
 
-_BUDGET = 200
-_KINDS = {Periodic: _tile.PERIODIC, Reflecting: _tile.REFLECTING, Outflow: _tile.OUTFLOW, Dirichlet: _tile.GIVEN}
-_POINTS = 4096
-_TOLERANCE = 0.05
-_ROUND_OFF = 1e-9
-_CHUNK = 2**16  # numbers of states held at once
+_BUDGET, _TILE = 1000, 8
+_KINDS = {Periodic: march.CIRCLE, Reflecting: march.WALL, Outflow: march.OPEN, Dirichlet: march.GIVEN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +38,8 @@ class Setting:
         components: Number of components c.
         flux: Numerical flux.
         reconstruction: States at faces.
+        span: Start and end.
+        breakpoints: Times at which steps end.
     """
 
     law: Law
@@ -50,28 +49,19 @@ class Setting:
     components: int
     flux: SystemFlux
     reconstruction: Reconstruction
+    span: tuple[float, float]
+    breakpoints: Any = ()
 
-    @property
-    def changing(self) -> list[Side]:
-        """The sides whose state changes with time."""
-        return [side for pair in self.sides for side in pair if side.changes]
-
-    def state(self, side: Side, time: float) -> Tensor:
-        """States of a Dirichlet side at a time ``(entries, c, face cells)``, one face cell with one axis."""
-        face = tuple(n for axis, n in enumerate(self.grid.shape) if axis != side.axis)
-        states = stated(side, time, (*self.batch, self.components), face)
-        if not bool(admissible(self.law, states, self.grid.dimension).all()):
+    def check_states(self, side: Side, times: Array, states: Array) -> None:
+        """Raises an error unless states at a side ``(times, c, face cells)`` are admissible."""
+        good = admissible(self.law, torch.from_numpy(np.array(states)), self.grid.dimension).numpy()
+        if not good.all():
+            bad = ~good.reshape(len(times), -1).all(1)
+            first = np.flatnonzero(bad)[times[bad].argmin()]
             raise InvalidArgumentError(
-                f"{side.name}: the state at time {time:g} is not admissible for {type(self.law).__name__}; give the "
-                f"conserved components, got {states[0].tolist()}."
+                f"{side.name}: the state at time {times[first]:g} is not admissible for {type(self.law).__name__}; "
+                f"give the conserved components, got {states[first].tolist()}."
             )
-        return states.reshape(prod(self.batch), self.components, prod(face))
-
-    def place(self, side: Side) -> slice:
-        """Where the states of a side are among those of all sides."""
-        cells = [self.components * prod(self.grid.shape) // n for n in self.grid.shape]
-        start = 2 * sum(cells[: side.axis]) + (cells[side.axis] if side.last else 0)
-        return slice(start, start + cells[side.axis])
 
 
 class Run:
@@ -80,30 +70,40 @@ class Run:
     Attributes:
         setting: What is solved.
         u: Cell averages ``(entries, c, *cells)``.
-        boundary_flux: Time-integrated flux through every side ``(entries, 2d, c)``.
-        source: Time-integrated source ``(entries, c)``.
-        sampled: Time-integrated states at the sides that change with time, as the steps sampled them.
+        total: Time-integrated flux through every side, and source ``(entries, 2d + 1, c)``.
+        steps: Accepted steps ``(entries,)``.
+        sides: States at the sides.
+        sampled: Their time integrals, as the steps saw them.
     """
 
-    def __init__(self, setting: Setting, u: Tensor, bottom: Tensor | None, start: float) -> None:
-        self.setting, entries, d = setting, len(u), setting.grid.dimension
-        self._kernels = _kernels_of(setting, u)
-        self.u = u.clone()
-        self.boundary_flux = u.new_zeros(entries, 2 * d, setting.components)
-        self.source = u.new_zeros(entries, setting.components)
-        self._clocks = torch.tensor([start, torch.inf, 0.0], dtype=torch.float64).repeat(entries, 1)
-        self._given = self._states_at_start(entries, start)
-        self.sampled = torch.zeros_like(self._given) if setting.changing else u.new_zeros(entries, 0)
-        self._bottom = _bottoms(setting, bottom, entries)
-        self._look = Callback(self._update_states, self._kernels.error)
-        self._tile = entries if self._kernels.whole or setting.changing else 1
-        self._bounds, self._status, self._places = np.zeros(4), np.zeros(entries, np.int64), np.zeros(entries, np.int64)
-        self._tiles = self._make_tiles()
+    def __init__(self, setting: Setting, u: Tensor, bottom: Tensor | None) -> None:
+        self.setting, entries, grid = setting, len(u), setting.grid
+        kernels = _kernels_of(setting)
+        everything = [side for pair in setting.sides for side in pair]
+        self.sides = SideStates(
+            everything,
+            setting.batch,
+            setting.components,
+            grid.shape,
+            setting.span,
+            setting.check_states,
+            setting.breakpoints,
+        )
+        self.u = u.reshape(entries, setting.components, -1).numpy().copy()
+        self.total = np.zeros((entries, 2 * grid.dimension + 1, setting.components))
+        changes = self.sides.scan is not None
+        self.sampled = np.zeros((*self.sides.fixed.shape[:2], self.sides.fixed.shape[2] if changes else 0))
+        self._numbers = np.zeros((c.NUMBERS, entries))
+        self._numbers[c.TIME], self._numbers[c.PROPOSAL] = setting.span[0], inf
+        width = min(_TILE, entries) if changes else 1
+        self._width = width if kernels.errors is None else entries
+        self._bottom = _bottom_of(setting, bottom)
+        self._kernels, self._tiles = kernels, {}
 
     @property
-    def steps(self) -> Tensor:
+    def steps(self) -> Array:
         """Accepted steps of every entry ``(entries,)``."""
-        return self._clocks[:, 2].to(torch.int64)
+        return self._numbers[c.STEPS].astype(np.int64)
 
     def advance(self, target: float, steps: tuple[float, float, float], report: Callable[[float], None] | None) -> None:
         """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step.
@@ -111,219 +111,155 @@ class Run:
         ``steps`` are the fraction of a cell that the fastest signal may cross in a step, the largest and the smallest
         step; ``report`` is called with the mean advance in time over the batch.
         """
-        clocks, status = self._clocks.numpy(), self._status
-        self._bounds[:] = target, *steps
-        status[:], self._places[:] = np.where(clocks[:, 0] < target, _tile.RUNNING, _tile.DONE), -1
-        for start, tile in zip(range(0, len(self.u), self._tile), self._tiles, strict=True):
-            part = slice(start, start + self._tile)
-            while (status[part] == _tile.RUNNING).any():
-                before = clocks[part, 0].sum()
-                tile.run(core.run, _BUDGET, 0, 0)
-                if self._kernels.error:
-                    raise self._kernels.error[0]
+        L = self._numbers
+        for first in range(0, len(self.u), self._width):
+            rows = np.arange(first, min(first + self._width, len(self.u)))
+            while len(rows := rows[L[c.TIME, rows] < target]):
+                before = L[c.TIME, rows].sum()
+                self._march(rows, (target, *steps))
                 if report is not None:
-                    report(float(clocks[part, 0].sum() - before) / len(self.u))
-            if (status[part] == _tile.FAILED).any():
-                entry = start + int(np.argmax(status[part] == _tile.FAILED))
-                raise self._failure(entry, int(self._places[entry]))
+                    report(float(L[c.TIME, rows].sum() - before) / len(self.u))
 
-    def _make_tiles(self) -> list[Shared]:
-        """The tiles of entries for the core; they share plan and room."""
-        entries, d, plan = len(self.u), self.setting.grid.dimension, self._make_plan()
-        rows = [self.u.reshape(entries, -1), self._clocks, self.boundary_flux, self.source, self.sampled]
-        ahead, behind = [*(each.numpy() for each in rows), self._status, self._places], (self._given, self._bottom)
-        attempt, rates, buffers = _rooms(plan, self._tile, 2 * d, self.sampled.shape[1])
-        live, parts = np.zeros(self._tile + 1, np.int64), core.parts(bool(self.setting.changing))
-        tiles = []
-        for start in range(0, entries, self._tile):
-            part = slice(start, start + self._tile)
-            first, others = [each[part] for each in ahead], [each.numpy()[part] for each in behind]
-            rest = (self._bounds, start, plan, attempt, rates, buffers, parts)
-            tiles.append(Shared(_tile.Tile._make((*first, live, *others, *rest)), owner=self._kernels))
-        return tiles
-
-    def _make_plan(self) -> _tile.Plan:
-        setting, kernels = self.setting, self._kernels
-        grid, way = setting.grid, setting.reconstruction
-        return _tile.Plan(
-            shape=np.array(grid.shape, np.int64),
-            spacing=np.array(grid.spacing),
-            kinds=np.array([[_KINDS[type(side.condition)] for side in pair] for pair in setting.sides], np.int64),
-            components=setting.components,
-            ghosts=_ghosts(setting),
-            chunk=self._tile * prod(grid.shape) if kernels.whole else 1,
-            sweep=kernels.sweep,
-            kernels=np.array([kernels.faces, kernels.mirrors], np.int64).T.copy(),
-            check=kernels.check,
-            slopes=getattr(way, "address", 0),
-            given=self._look.address if setting.changing else 0,
-            numbers=kernels.numbers,
+    def _march(self, rows: Array, scheme: tuple[float, float, float, float]) -> None:
+        """Takes steps of some rows, a budget of them or until at most half of the rows are under way."""
+        width = len(rows)
+        tile = self._tiles.get(width) or self._tiles.setdefault(
+            width, _Tile(self.setting, self._kernels, self.sides, width)
         )
+        tile.enter(rows, (self.u[rows], self._numbers[:, rows], self.total[rows], self.sampled[rows]), self._bottom)
+        march.advance(*tile.arrays, tile.system, scheme, _BUDGET)
+        for error in (self._kernels.errors or []) + tile.errors:
+            raise error
+        L = tile.L
+        for place in np.flatnonzero(L[c.VERDICT] != c.RUNNING)[:1]:
+            raise self._failure(int(rows[place]), L[:, place], scheme[3])
+        self.u[rows], self._numbers[:, rows], self.total[rows] = tile.states(), L, tile.total
+        self.sampled[rows] = tile.sampled
 
-    def _states_at_start(self, entries: int, start: float) -> Tensor:
-        """States of all sides ``(entries, Σ over axes of 2·c·face cells)``, 0 where none is given."""
-        setting = self.setting
-        pairs = setting.sides
-        given = torch.zeros(entries, setting.place(pairs[-1][1]).stop, dtype=torch.float64)
-        for side in (side for pair in pairs for side in pair if isinstance(side.condition, Dirichlet)):
-            given[:, setting.place(side)] = setting.state(side, start).flatten(1)
-        return given
-
-    def _update_states(self, times: Any, rows: Any, _a: Any, _b: Any, _c: Any, count: int, _d: int) -> None:
-        """Puts the states of the sides at the times of some entries where the core reads them."""
-        distinct, which = np.unique(view(times, 1, count, count)[0], return_inverse=True)
-        entries = torch.from_numpy(view(rows, 1, count, count)[0].astype(np.int64))
-        for side in self.setting.changing:
-            for k, time in enumerate(distinct.tolist()):
-                chosen = entries[torch.from_numpy(which == k)]
-                self._given[chosen, self.setting.place(side)] = self.setting.state(side, time)[chosen].flatten(1)
-
-    def _failure(self, entry: int, cell: int) -> SolverDivergedError:
+    def _failure(self, entry: int, numbers: Array, smallest: float) -> SolverDivergedError:
         """The error of an entry that failed at the smallest step."""
-        setting, (time, step, _) = self.setting, self._clocks[entry].tolist()
+        setting, cell = self.setting, int(numbers[march.PLACE])
         place = np.unravel_index(cell, setting.grid.shape) if cell >= 0 else ()
         at = f" in cell {tuple(int(i) for i in place)}" if cell >= 0 else ""
         number = np.unravel_index(entry, setting.batch) if setting.batch else ()
         where = f", batch entry {tuple(int(i) for i in number)}" if setting.batch else ""
         return SolverDivergedError(
-            f"{type(setting.law).__name__} has no admissible state{at}{where} after time {time:.6g} with a step of "
-            f"{step:.3g} (smallest allowed {self._bounds[3]:.3g}). Check the law's flux, eigenvalues and admissible, "
-            "and the boundary states; reconstruction=Constant() is the most robust."
+            f"{type(setting.law).__name__} has no admissible state{at}{where} after time {numbers[c.TIME]:.6g} with a "
+            f"step of {numbers[c.LENGTH]:.3g} (smallest allowed {smallest:.3g}). Check the law's flux, eigenvalues and "
+            "admissible, and the boundary states; reconstruction=Constant() is the most robust."
         )
 
 
-def _rooms(
-    plan: _tile.Plan, entries: int, sides: int, sampled: int
-) -> tuple[_tile.Attempt, _tile.Rates, _tile.Buffers]:
-    """Room for the steps, the rates and the sweeps of a tile."""
-    c, g, cells = plan.components, plan.ghosts, int(plan.shape.prod())
-    width, ends = c * cells, min(plan.chunk, entries * cells)
-    most = max(min(ends, entries * cells // int(n)) * (int(n) + 2 * g) for n in plan.shape)
-    order = np.zeros(8, np.int64)
-    order[[_tile.COMPONENTS, _tile.GHOSTS, _tile.CHECK, _tile.SLOPES]] = c, g, plan.check, plan.slopes
-    attempt = _tile.Attempt(
-        one=np.zeros((entries, width)),
-        two=np.zeros((entries, width)),
-        sides=np.zeros((entries, sides, c)),
-        source=np.zeros((entries, c)),
-        sampled=np.zeros((entries, sampled)),
-        step=np.zeros(entries),
-        worst=np.zeros(entries),
-        bad=np.zeros(entries, np.int64),
-        good=np.zeros(entries * cells),
-    )
-    rates = _tile.Rates(
-        np.zeros((entries, width)), np.zeros((entries, sides, c)), np.zeros((entries, c)), np.zeros(entries)
-    )
-    buffers = _tile.Buffers(
-        cells=np.zeros(c * most + 1),
-        change=np.zeros(c * most + 1),
-        through=np.zeros(3 * c * ends),
-        speed=np.zeros(ends),
-        near=np.zeros(c * ends * g),
-        image=np.zeros(c * ends * g),
-        work=np.zeros((3 * c + 4) * (most + 2 * ends)),
-        fastest=np.zeros(entries),
-        order=order,
-    )
-    return attempt, rates, buffers
+class _Tile:
+    """Arrays of compiled steps for some rows side by side.
+
+    Attributes:
+        errors: What functions of time have raised.
+    """
+
+    def __init__(self, setting: Setting, kernels: LawKernels, sides: SideStates, rows: int) -> None:
+        self.sides, self.errors = sides, []
+        self._sample, self._bounds = Callback(self._write_states, self.errors), np.zeros((2, rows))
+        shape, m, limits = setting.grid.shape, setting.components, isinstance(setting.reconstruction, MUSCL)
+        kinds = tuple(_KINDS[type(side.condition)] for pair in setting.sides for side in pair)
+        self.layout, ghosts = layout_of(shape, march.PADS), march.ghosts_of(shape, kinds)
+        size, d, bottom = self.layout.size, len(shape), kernels.primitives is not None
+        n, widest = rows * size, max(np.diff(ghosts.ends))
+        self.X, self.L, self.total = (
+            np.zeros((4, m, rows, size)),
+            np.zeros((c.NUMBERS, rows)),
+            np.zeros((rows, 2 * d + 1, m)),
+        )
+        self.data = np.zeros((3, rows, m, sides.fixed.shape[2]))
+        self.sampled = np.zeros((rows, m, 0 if sides.scan is None else sides.fixed.shape[2]))
+        self._ground, v = np.zeros(n if bottom else 0), m + 1 if bottom else m
+        work = (
+            np.zeros((v if bottom else 0, n)),
+            np.zeros((v, n)),
+            np.zeros((0 if bottom else m, 2 * n)),
+            np.zeros((0 if bottom else m + 2, 2 * n)),
+            np.zeros((m + 6 if bottom else m, n)),
+            np.zeros((4, n)),
+            np.zeros(2 * m * rows * widest),
+            np.zeros((2, n if bottom else 0)),
+            np.array([m, isinstance(setting.flux, Rusanov), 0.0]),
+        )
+        slopes = setting.reconstruction.kernel.pointer if limits else NOTHING.pointer
+        fluxes, primitives = kernels.fluxes.pointer, (kernels.primitives or NOTHING).pointer
+        others = (NOTHING, NOTHING) if bottom else (march.MOVE_TO_AVERAGES, march.HLL_FLUX)
+        law, faces = (NOTHING.pointer, fluxes) if bottom else (fluxes, NOTHING.pointer)
+        pointers = law, kernels.mirror.pointer, slopes, primitives, faces, *(each.pointer for each in others)
+        laws = *pointers, limits, bottom
+        grid = self.layout, ghosts, np.array(kinds), np.asarray(setting.grid.spacing, dtype=float)
+        medium, given = (kernels.parameters.copy(), self._ground), (self.data, self.sampled)
+        self.system = laws, kernels.check.pointer, self._sample.pointer, medium, grid, work, np.zeros(n)
+        self.arrays = self.X, np.zeros((m, rows, size)), np.zeros((2, rows, 2 * d + 1, m)), self.L, given, self.total
+
+    def enter(self, rows: Array, given: tuple[Array, ...], bottom: Array | None) -> None:
+        """Puts rows into the tile: states, numbers, and time integrals of flows and states at the sides."""
+        (u, numbers, total, sampled), (count, m) = given, given[0].shape[:2]
+        self.rows, self.X[0] = (
+            rows,
+            to_padded(u.swapaxes(0, 1).reshape(m * count, -1), self.layout).reshape(m, count, -1),
+        )
+        self.L[:], self.total[:], self.sampled[:], self.data[:] = numbers, total, sampled, self.sides.fixed[rows]
+        self.L[c.LONGEST], self.L[c.FRESH] = inf, 1.0
+        if bottom is not None:
+            self._ground[:] = bottom[rows].ravel()
+
+    def _write_states(self, *arguments: int) -> None:
+        """Writes states at the sides: at the start of the steps of fresh rows, or at their end and in their middle."""
+        L, sides, (ends, shortest) = self.L, self.sides, self._bounds
+        if arguments[7] == 0:
+            fresh = np.flatnonzero(L[c.FRESH])
+            rows, start = self.rows[fresh], L[c.TIME, fresh]
+            ends[fresh], shortest[fresh] = sides.panel_bounds(start, rows)
+            L[c.LONGEST, fresh] = np.maximum(ends[fresh] - start, shortest[fresh])
+            at = np.minimum(start + sides.margins(start, rows), sides.end)
+            self.data[:1, fresh] = sides.write(self.data[:1, fresh], at[None], rows)
+            return
+        start, length = L[c.TIME], L[c.LENGTH]
+        end = start + length
+        L[c.BEFORE_END] = sides.margins(end, self.rows)
+        times = np.array([end - L[c.BEFORE_END], start + 0.5 * length])
+        sides.write(self.data[1:], np.minimum(times, sides.end, out=times), self.rows)
+        if (end + sides.margin >= ends).any():
+            ends[:], shortest[:] = sides.panel_bounds(end, self.rows)
+        L[c.LONGEST] = np.maximum(ends - end, shortest)
+
+    def states(self) -> Array:
+        """The states of the rows ``(rows, c, cells)``."""
+        m, rows = self.X.shape[1:3]
+        return from_padded(self.X[0].reshape(m * rows, -1), self.layout).reshape(m, rows, -1).swapaxes(0, 1)
 
 
-def _ghosts(setting: Setting) -> int:
-    return 2 if isinstance(setting.law, ShallowWater) else setting.reconstruction.ghosts
-
-
-def _kernels_of(setting: Setting, u: Tensor) -> LawKernels:
+def _kernels_of(setting: Setting) -> LawKernels:
     """The kernels, once law, reconstruction and grid are found to go together."""
-    way, law, needed = setting.reconstruction, setting.law, _ghosts(setting)
+    way, law = setting.reconstruction, setting.law
+    water = isinstance(law, ShallowWater)
+    needed = march.PADS if water else way.ghosts
     if min(setting.grid.shape) < needed:
         raise InvalidArgumentError(
             f"{type(way).__name__} needs at least {needed} cells along every axis, got {setting.grid.shape}; use more "
             "cells."
         )
-    if isinstance(law, ShallowWater) and not isinstance(way, MUSCL | Constant):
+    if water and not isinstance(way, MUSCL | Constant):
         raise InvalidArgumentError(
             f"ShallowWater takes MUSCL() or Constant() as reconstruction, which keep the depth positive, got {way!r}."
         )
     if not isinstance(way, MUSCL | Constant):
         raise InvalidArgumentError(f"reconstruction must be MUSCL() or Constant(), got {way!r}.")
-    walls = tuple(any(isinstance(side.condition, Reflecting) for side in pair) for pair in setting.sides)
-    sample = u[0].flatten(1)[:, 0].tolist()
-    return law_kernels(law, setting.flux, setting.components, walls, sample)
+    walls = any(isinstance(side.condition, Reflecting) for pair in setting.sides for side in pair)
+    return law_kernels(law, setting.flux, setting.components, len(setting.sides), walls)
 
 
-def _bottoms(setting: Setting, bottom: Tensor | None, entries: int) -> Tensor:
-    """Bottom with ghost cells of the lines along every axis ``(entries, Σ over axes of lines·(n + 4))``."""
+def _bottom_of(setting: Setting, bottom: Tensor | None) -> Array | None:
+    """The bottom with ghost cells ``(entries, size)``."""
     if not isinstance(setting.law, ShallowWater):
-        return torch.zeros(entries, 0, dtype=torch.float64)
-    level = torch.zeros(entries, *setting.grid.shape, dtype=torch.float64) if bottom is None else bottom
-    padded = []
+        return None
+    level = torch.zeros(prod(setting.batch), *setting.grid.shape, dtype=torch.float64) if bottom is None else bottom
     for axis, (first, last) in enumerate(setting.sides):
         cells = level.movedim(1 + axis, -1)
-        lines = torch.cat([bottom_ghosts(first, cells, 2), cells, bottom_ghosts(last, cells, 2)], dim=-1)
-        padded.append(lines.reshape(entries, -1))
-    return torch.cat(padded, dim=1).contiguous()
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Compares the time integral of given states, as the steps sample it, with that over many more points.
-
-    An event shorter than the distance of the points, a part in ``_POINTS`` of the span, is missed where the steps miss
-    it too.
-
-    Every face cell is compared on its own, since events of opposite sign cancel in a mean, and the mean over the side
-    too, whose variation may be smaller than that of its cells.
-
-    Args:
-        setting: What is solved.
-        sampled: Time-integrated states of all sides; see ``Run``.
-    """
-
-    setting: Setting
-    sampled: Tensor
-
-    def check(self, start: float, end: float) -> None:
-        """Raises an error if an integral over the span is off by more than a twentieth of a state's variation."""
-        for side in self.setting.changing if end > start else []:
-            if self._misses(side, start, end):
-                raise InvalidArgumentError(
-                    f"{side.name}: the time steps between {start:g} and {end:g} miss a part of the state, which changes"
-                    " within a step; set largest_step to a fraction of the shortest event."
-                )
-
-    def _misses(self, side: Side, start: float, end: float) -> bool:
-        """Whether the steps missed a part of the state in a face cell or in the mean over the side.
-
-        A cell's variation is about its first or its last state, whichever is larger: a front that runs along the side
-        and reaches a cell shortly before the end is no event there. That of the mean is about its first state.
-        """
-        points = start + (end - start) * (torch.arange(_POINTS).double() + 0.5) / _POINTS
-        first = next(self._chunks(side, points[:1]))[0]
-        total, variation, of_mean = torch.zeros_like(first), torch.zeros_like(first), torch.zeros_like(first[..., 0])
-        for states in self._chunks(side, points):
-            total += states.sum(0)
-            of_mean += (states.mean(-1) - first.mean(-1)).abs().sum(0)
-            variation += states.sub_(first).abs_().sum(0)
-        sampled = self.sampled[:, self.setting.place(side)].reshape(first.shape)
-        off = (sampled / (end - start) - total / _POINTS) * _POINTS
-        floor = _ROUND_OFF * (_POINTS * first.abs() + variation).amax(-1)
-        if bool((off.mean(-1).abs() > _TOLERANCE * of_mean + floor).any()):
-            return True
-        bound = off.abs() - floor[..., None]
-        if bool((bound <= _TOLERANCE * variation).all()):
-            return False
-        last = next(self._chunks(side, points[-1:]))[0]
-        about_last = sum((states.sub_(last).abs_().sum(0) for states in self._chunks(side, points)), 0 * last)
-        return bool((bound > _TOLERANCE * torch.maximum(variation, about_last)).any())
-
-    def _chunks(self, side: Side, points: Tensor) -> Iterator[Tensor]:
-        """States at points of time ``(points, entries, c, face cells)``, a part of the points at a time, to change."""
-        states = []
-        for point in points.tolist():
-            states.append(self.setting.state(side, point))
-            if len(states) * states[0].numel() >= _CHUNK:
-                yield torch.stack(states)
-                states = []
-        if states:
-            yield torch.stack(states)
+        ends = bottom_ghosts(first, cells, march.PADS), bottom_ghosts(last, cells, march.PADS)
+        level = torch.cat([ends[0], cells, ends[1]], dim=-1).movedim(-1, 1 + axis)
+    return level.reshape(len(level), -1).numpy()

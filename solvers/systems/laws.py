@@ -116,20 +116,3 @@ class HLLC:
 
 
 SystemFlux = HLL | HLLC | Rusanov
-
-
-def tensor_flux(flux: SystemFlux, law: SystemLaw, left: Tensor, right: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Fluxes along +axis and the largest |speed| that they assume, of a law written in tensors.
-
-    From states on the low and the high side of the faces ``(entries, c, *faces)``: fluxes of this shape, and speeds
-    ``(entries, *faces)``.
-    """
-    speeds = torch.cat([law.eigenvalues(left, axis), law.eigenvalues(right, axis)], dim=1)
-    before, after = law.flux(left, axis), law.flux(right, axis)
-    fastest = speeds.abs().amax(1)
-    if isinstance(flux, Rusanov):
-        return 0.5 * (before + after - fastest[:, None] * (right - left)), fastest
-    low, high = speeds.amin(1, keepdim=True).clamp(max=0.0), speeds.amax(1, keepdim=True).clamp(min=0.0)
-    width = high - low
-    inside = high * before - low * after + low * high * (right - left)
-    return torch.where(width > 0, inside / torch.where(width > 0, width, 1.0), before), fastest

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import nan
 from typing import Any
 
 from numba import njit
@@ -11,9 +12,10 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import written_kernel
+from solvers.finite_volume.march.kernels import Kernel, carray
 
 State = tuple[float, ...]
+_ARGUMENTS = "u_, p_, c_, d_, out_, f_, g_, count, axis"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,92 +53,85 @@ class PointwiseLaw(ABC):
 
 
 @lru_cache
-def faces_kernel(
-    functions: tuple[Callable[..., State], Callable[..., State]], sizes: tuple[int, int, int], axis: int, rusanov: bool
-) -> Any:
-    """Fluxes between states on the two sides of faces, by Rusanov or HLL.
-
-    ``functions`` are flux and eigenvalues, ``sizes`` the numbers of components, of eigenvalues and of parameters.
-    """
-    components, speeds, parameters = sizes
-    each, rest = range(components), "".join(f", numbers[{2 + k}]" for k in range(parameters))
-    slow = ", ".join(f"{name}[{k}]" for name in "xy" for k in range(speeds))
-    lines = [
-        "for i in range(count):",
-        *(f"    l{k}, r{k} = a[{k} * stride + i], b[{k} * stride + i]" for k in each),
-        f"    f = flux(({_listed('l', each)}), {axis}{rest})",
-        f"    g = flux(({_listed('r', each)}), {axis}{rest})",
-        f"    x = eigenvalues(({_listed('l', each)}), {axis}{rest})",
-        f"    y = eigenvalues(({_listed('r', each)}), {axis}{rest})",
-        f"    slowest, fastest = min({slow}), max({slow})",
-        "    extra[i] = max(-slowest, fastest)",
-    ]
-    if not rusanov:
+def fluxes_kernel(functions: PointFunctions, components: int, dimension: int) -> Kernel:
+    """Fluxes of states along an axis, slowest and fastest wave; NaN for the waves where a state is not admissible."""
+    each = range(components)
+    lines = [f"u, p, out = carray(u_, ({components}, count)), carray(p_, 1), carray(out_, ({components + 2}, count))"]
+    lines += [f"u{k}, f{k} = u[{k}], out[{k}]" for k in each]
+    lines += [f"slow, fast = out[{components}], out[{components + 1}]"]
+    state = f"({''.join(f'u{k}[i], ' for k in each)})"
+    exists = f"exists({state}{_listed(functions)})" if functions.admissible else "True"
+    for axis in range(dimension):
+        given = f"{state}, {axis}{_listed(functions)}"
         lines += [
-            "    low, high = min(slowest, 0.0), max(fastest, 0.0)",
-            "    between = low * high",
-            "    scale = 1.0 / (high - low) if high > low else 0.0",
-            *(
-                f"    out[{k} * stride + i] = (high * f[{k}] - low * g[{k}] + between * (r{k} - l{k})) * scale"
-                f" if high > low else f[{k}]"
-                for k in each
-            ),
+            f"if axis == {axis}:",
+            "    for i in range(count):",
+            f"        f, w, fine = flux({given}), eigenvalues({given}), {exists}",
+            *(f"        f{k}[i] = f[{k}]" for k in each),
+            "        slow[i] = min(w) if fine else nan",
+            "        fast[i] = max(w) if fine else nan",
         ]
-    else:
-        lines += [f"    out[{k} * stride + i] = 0.5 * (f[{k}] + g[{k}] - extra[i] * (r{k} - l{k}))" for k in each]
-    names = {"flux": compiled_function(functions[0]), "eigenvalues": compiled_function(functions[1])}
-    return law_kernel("rusanov" if rusanov else "hll", lines, names, functions, axis)
+    names = {"flux": functions.flux, "eigenvalues": functions.eigenvalues, "exists": functions.admissible}
+    return law_kernel("fluxes", lines, names, components)
 
 
 @lru_cache
-def check_kernel(admissible: Callable[..., bool] | None, components: int, parameters: int) -> Any:
+def check_kernel(functions: PointFunctions, components: int) -> Kernel:
     """Whether states are finite and admissible."""
-    each, rest = range(components), "".join(f", numbers[{2 + k}]" for k in range(parameters))
-    finite = " + ".join(f"(u{k} - u{k})" for k in each)
-    also = f" and admissible(({_listed('u', each)}){rest})" if admissible else ""
-    lines = [
-        "for i in range(count):",
-        *(f"    u{k} = a[{k} * stride + i]" for k in each),
-        f"    extra[i] = 1.0 if {finite} == 0.0{also} else 0.0",
-    ]
-    functions = (admissible,) if admissible else ()
-    return law_kernel(
-        "check", lines, {"admissible": admissible and compiled_function(admissible)}, functions, components
-    )
+    each = range(components)
+    finite = " + ".join(f"(u{k}[i] - u{k}[i])" for k in each)
+    state = f"({''.join(f'u{k}[i], ' for k in each)})"
+    also = f" and exists({state}{_listed(functions)})" if functions.admissible else ""
+    lines = [f"u, p, good = carray(u_, ({components}, count)), carray(p_, 1), carray(out_, count)"]
+    lines += [f"u{k} = u[{k}]" for k in each]
+    lines += ["for i in range(count):", f"    good[i] = 1.0 if {finite} == 0.0{also} else 0.0"]
+    return law_kernel("check", lines, {"exists": functions.admissible}, components)
 
 
 @lru_cache
-def reflect_kernel(reflect: Callable[..., State], components: int, parameters: int, axis: int) -> Any:
+def mirror_kernel(functions: PointFunctions, components: int) -> Kernel:
     """States as a wall across an axis mirrors them."""
-    each, rest = range(components), "".join(f", numbers[{2 + k}]" for k in range(parameters))
-    inside = "".join(f"a[{k} * stride + i], " for k in each)
-    lines = [
+    each = range(components)
+    lines = [f"u, p, out = carray(u_, ({components}, count)), carray(p_, 1), carray(out_, ({components}, count))"]
+    lines += [
         "for i in range(count):",
-        f"    mirrored = reflect(({inside}), {axis}{rest})",
-        *(f"    out[{k} * stride + i] = mirrored[{k}]" for k in each),
+        f"    v = mirror(({''.join(f'u[{k}, i], ' for k in each)}), axis{_listed(functions)})",
     ]
-    return law_kernel("reflect", lines, {"reflect": compiled_function(reflect)}, (reflect,), axis)
+    lines += [f"    out[{k}, i] = v[{k}]" for k in each]
+    return law_kernel("mirror", lines, {"mirror": functions.reflect}, components)
 
 
-def _listed(letter: str, each: range) -> str:
-    return "".join(f"{letter}{k}, " for k in each)
+def _listed(functions: PointFunctions) -> str:
+    """The parameters, as further arguments."""
+    return "".join(f", p[{k}]" for k in range(len(functions.parameters)))
 
 
-def compiled_function(function: Callable[..., Any]) -> Any:
-    """The function for numba; only those of this package are kept on disk, see ``written_kernel``."""
-    return function if isinstance(function, Dispatcher) else njit(error_model="numpy")(function)
+def law_kernel(name: str, lines: list[str], functions: dict[str, Any], number: int) -> Kernel:
+    """A kernel from the lines of its body, which call functions of a law; an error where numba cannot compile them.
 
-
-def law_kernel(name: str, lines: list[str], names: dict[str, Any], functions: tuple[Any, ...], number: int) -> Any:
-    """A kernel that calls functions of a law; an error says so where numba cannot compile them."""
-    ours = all(isinstance(each, Dispatcher) and each.__module__.startswith("solvers.") for each in functions)
-    label = "_".join(["kernel", name, *(each.__name__ for each in functions), str(number)]) if ours else "kernel"
+    It is kept on disk for functions of this package alone, by a name that differs for each of them and each number:
+    numba does not see that a function has changed that a kernel calls.
+    """
+    given = {key: each for key, each in functions.items() if each is not None}
+    ours = all(isinstance(each, Dispatcher) and each.__module__.startswith("solvers.") for each in given.values())
+    label = "_".join(["kernel", name, *(each.__name__ for each in given.values()), str(number)]) if ours else "kernel"
+    source = "\n    ".join([f"def {label}({_ARGUMENTS}):", *lines])
+    names: dict[str, Any] = {key: compiled_function(each) for key, each in given.items()}
+    names |= {"carray": carray, "nan": nan, "__name__": __name__}  # where numba looks for the globals of kept code
+    exec(compile(source, __file__, "exec"), names)
+    kernel = Kernel(names[label], cache=ours)
     try:
-        return written_kernel(label, lines, names, cache=ours).ready()
+        _ = kernel.pointer
     except NumbaError as error:
-        which = " or ".join(each.__name__ for each in functions)
+        which = " or ".join(each.__name__ for each in given.values())
         reason = str(error).strip().splitlines()
         raise InvalidArgumentError(
             f"numba cannot compile {which} for u, a tuple of numbers: {' '.join(reason[:4])[:300]}. Use numbers, "
             "tuples, and functions of math or numpy on numbers."
         ) from None
+    return kernel
+
+
+def compiled_function(function: Callable[..., Any]) -> Any:
+    """The function for numba."""
+    return function if isinstance(function, Dispatcher) else njit(error_model="numpy")(function)

@@ -14,16 +14,16 @@ from solvers._arguments import output_times
 from solvers._compiled import compiled
 from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume._kernels import Array, call_from_python
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.march.drive import diffusion_steps
+from solvers.finite_volume.march.kernels import Array, call_from_python
 from solvers.finite_volume.sides._side_data import SideData
 from solvers.grids import CellGrid
-from solvers.systems.pointwise import State, compiled_function, law_kernel
+from solvers.systems.pointwise import State, law_kernel
 from solvers.systems.solution import SystemSolution, as_field
 
 _GAMMA = 1.0 - 0.5**0.5
@@ -76,12 +76,12 @@ class ReactionDiffusion:
 def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> Any:
     """A step of ROS2 (Verwer et al., SIAM J. Sci. Comput. 20, 1999) at every point: second order, L-stable.
 
-    Kernel (states, –, states after the step, –, [step, parameters]). The derivatives of f are central differences.
+    Kernel (states, [step, parameters], –, –, states after the step, –, –). Derivatives of f are central differences.
     """
-    each, rest = range(c), "".join(f", numbers[{1 + k}]" for k in range(parameters))
+    each, rest = range(c), "".join(f", p_[{1 + k}]" for k in range(parameters))
     names = [f"u{k}" for k in each]
-    lines = ["h = numbers[0]", f"w = {_GAMMA} * h", "for i in range(count):"]
-    lines += [f"    u{k} = a[{k} * stride + i]" for k in each]
+    lines = ["h = p_[0]", f"w = {_GAMMA} * h", "for i in range(count):"]
+    lines += [f"    u{k} = u_[{k} * axis + i]" for k in each]
     lines += [f"    f = reaction(({', '.join(names)},){rest})"]
     for d in each:
         moved = [", ".join([*names[:d], f"u{d} {sign} e", *names[d + 1 :]]) for sign in "+-"]
@@ -101,8 +101,8 @@ def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> 
     lines += [*(f"    x{k} = f[{k}]" for k in each), *solve("x")]
     ahead = ", ".join(f"u{k} + h * x{k}" for k in each)
     lines += [f"    f = reaction(({ahead},){rest})", *(f"    y{k} = f[{k}] - 2.0 * x{k}" for k in each), *solve("y")]
-    lines += [f"    out[{k} * stride + i] = u{k} + h * (1.5 * x{k} + 0.5 * y{k})" for k in each]
-    return law_kernel("ros2", lines, {"reaction": compiled_function(reaction)}, (reaction,), c)
+    lines += [f"    out_[{k} * axis + i] = u{k} + h * (1.5 * x{k} + 0.5 * y{k})" for k in each]
+    return law_kernel("ros2", lines, {"reaction": reaction}, c)
 
 
 @compiled(fastmath={"reassoc"})
@@ -145,7 +145,7 @@ class _Entry:
         nothing = np.empty((0, prod(grid.shape))), lambda *_: (np.zeros((2 * self.d, 0)), sides.fixed)
         self.states, self.diffuse = diffusion_steps(Operator(grid, sides, term, None, None)) if term else nothing
         self.between = self.states if len(self.moving) == c else np.empty((c, prod(grid.shape)))
-        self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
+        self.kernel = reaction_kernel(law.reaction, c, len(law.parameters)).pointer
         self.numbers = np.array([0.0, *map(float, law.parameters)])
 
     def check(self, u: Array, number: int) -> None:
@@ -161,7 +161,7 @@ class _Entry:
     def react(self, u: Array, h: float, after: Array) -> Array:
         """Writes the states after a reaction; its integral ``(c,)``."""
         self.numbers[0] = h
-        call_from_python(self.kernel, (u, u, after, after, self.numbers), u.shape[1])
+        call_from_python(self.kernel, (u, self.numbers, u, u, after, u, u), u.shape[1], u.shape[1])
         return self.volume * _differences(u, after)[0]
 
     def largest_step(self, time: float) -> float:

@@ -14,7 +14,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.schemes import MUSCL, Reconstruction
 from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
-from solvers.systems._run import Run, Setting, Watch
+from solvers.systems._run import Run, Setting
 from solvers.systems.boundary import Side, make_sides
 from solvers.systems.laws import HLL, ShallowWater, SystemFlux, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
@@ -25,7 +25,6 @@ Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 
 _FLOOR = 1e-12
-_SAMPLED = 1000
 
 
 class SystemOptions(TypedDict, total=False):
@@ -40,14 +39,13 @@ class SystemOptions(TypedDict, total=False):
             surface and velocity.
         courant: Fraction of a cell that the fastest signal may cross in a step, the axes added up, 0.4 by default and
             at most 0.5, which keeps depths positive.
-        largest_step: Upper bound of the step. By default none, or a thousandth of the time span if a boundary state is
-            a function of time. An error says if the steps miss a part of such a state, unless they step over an event
-            shorter than 1/4096 of the time span, which is not seen: solve a short span around it on its own, from
-            ``start`` on, with steps shorter than the event.
+        largest_step: Upper bound of the step, none by default.
         progress: Whether to show a progress bar on standard error.
         tolerance: ``ReactionDiffusion`` only: allowed mean |error| of a step over the spread of every unknown, 1e-4 by
             default.
-        breakpoints: ``ReactionDiffusion`` only: times at which boundary data jump or have a kink; steps end there.
+        breakpoints: Times at which steps end. States that are functions of time are examined over the span: steps see
+            what changes, and end where something jumps. Only of an event shorter than 1/4096 of the span (1/300 with
+            ``ReactionDiffusion``) begin and end must be given here.
     """
 
     start: float
@@ -116,32 +114,33 @@ def solve_system(
         components=components,
         flux=options.get("flux", HLL()),
         reconstruction=options.get("reconstruction", MUSCL()),
+        span=(start, float(output[-1])),
+        breakpoints=options.get("breakpoints", ()),
     )
     with torch.no_grad():
-        return _integrate(Run(setting, u, level, start), u, [start, *output.tolist()], options)
+        return _integrate(Run(setting, u, level), u, output, options)
 
 
-def _integrate(run: Run, u: Tensor, times: list[float], options: SystemOptions) -> SystemSolution:
+def _integrate(run: Run, u: Tensor, times: Tensor, options: SystemOptions) -> SystemSolution:
     """Runs the steps and collects the output."""
-    setting, span = run.setting, times[-1] - times[0]
-    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if setting.changing else inf)
-    kept: tuple[list[Tensor], ...] = ([], [], [])
-    with reporter(bool(options.get("progress", False)), span) as report:
-        steps = options.get("courant", 0.4), largest, _FLOOR * max(abs(times[-1]), span)
-        for time in times[1:]:
-            run.advance(time, steps, report)
-            for place, now in zip(kept, (run.u, run.boundary_flux, run.source), strict=True):
-                place.append(now.clone())
-    Watch(setting, run.sampled).check(times[0], times[-1])
-    values, account, source = (torch.stack(each, dim=1) for each in kept)
+    setting, (start, end) = run.setting, run.setting.span
+    values, totals = [], []
+    with reporter(bool(options.get("progress", False)), end - start) as report:
+        largest, smallest = options.get("largest_step", inf), _FLOOR * max(abs(end), end - start)
+        for time in times.tolist():
+            run.advance(time, (options.get("courant", 0.4), largest, smallest), report)
+            values.append(run.u.copy())
+            totals.append(run.total.copy())
+    run.sides.check(run.sampled)
+    total = torch.from_numpy(np.stack(totals, axis=1)).reshape(*setting.batch, len(times), -1, setting.components)
     return SystemSolution(
         grid=setting.grid,
-        times=torch.tensor(times[1:], dtype=torch.float64),
-        values=values.reshape(*setting.batch, *values.shape[1:]),
+        times=times,
+        values=torch.from_numpy(np.stack(values, axis=1)).reshape(*setting.batch, len(times), *u.shape[1:]),
         initial_total=totals_of(u, setting.grid).reshape(*setting.batch, -1),
-        boundary_flux=account.reshape(*setting.batch, *account.shape[1:]),
-        source=source.reshape(*setting.batch, *source.shape[1:]),
-        steps=run.steps.reshape(setting.batch),
+        boundary_flux=total[..., :-1, :].clone(),
+        source=total[..., -1, :].clone(),
+        steps=torch.from_numpy(run.steps).reshape(setting.batch),
     )
 
 
@@ -153,7 +152,7 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
-    known = sorted(set(SystemOptions.__annotations__) - {"tolerance", "breakpoints"})
+    known = sorted(set(SystemOptions.__annotations__) - {"tolerance"})
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise InvalidArgumentError(

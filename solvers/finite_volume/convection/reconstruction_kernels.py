@@ -6,10 +6,7 @@ They release the interpreter lock, so that groups of a batch can run on several 
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import Array, written_kernel
+from solvers._compiled import compiled
 from solvers.finite_volume.march.kernels import Kernel, carray
 
 
@@ -36,22 +33,7 @@ def monotonized_central(a: float, b: float) -> float:
     return size if a > 0.0 else -size
 
 
-_LANES = 8
 LIMITERS = (minmod, van_leer, monotonized_central)
-
-
-@lru_cache
-def slopes_kernel(limiter: Any) -> Any:
-    """A kernel (cells → half the limited slopes of ``count`` cells), with neighbours ``stride`` apart."""
-    ours = limiter in LIMITERS
-    name = f"slopes_{limiter.__name__}" if ours else "slopes"
-    return written_kernel(name, _SLOPES, {"limiter": limiter}, cache=ours)
-
-
-_SLOPES = (
-    "for k in range(count):",
-    "    out[k] = 0.5 * limiter(a[k + stride] - a[k], a[k + 2 * stride] - a[k + stride])",
-)
 
 
 @lru_cache
@@ -65,20 +47,3 @@ def slopes(limiter: Any) -> Kernel:
             half[i] = 0.5 * limiter(middle[i] - v[i], after[i] - middle[i])
 
     return Kernel(half_slopes, cache=limiter in LIMITERS)
-
-
-@inner
-def largest(values: Array, start: int, count: int) -> float:
-    """Largest of some entries, in lanes that vectorise."""
-    lanes, full = np.empty(_LANES), count // _LANES * _LANES
-    for lane in range(_LANES):
-        lanes[lane] = values[start]
-    for k in range(0, full, _LANES):
-        for lane in range(_LANES):
-            lanes[lane] = max(lanes[lane], values[start + k + lane])
-    for k in range(full, count):
-        lanes[0] = max(lanes[0], values[start + k])
-    result = lanes[0]
-    for lane in range(1, _LANES):
-        result = max(result, lanes[lane])
-    return result

@@ -133,8 +133,3 @@ class MUSCL(Reconstruction):
     @property
     def kernel(self) -> Any:
         return kernels.slopes(self.limiter)
-
-    @property
-    def address(self) -> int:
-        """Where the kernel of systems is."""
-        return kernels.slopes_kernel(self.limiter).address

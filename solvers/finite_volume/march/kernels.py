@@ -9,7 +9,9 @@ neighbours along an axis are a fixed distance ``apart``:
 * laws with convection: (left, right, before, after, p, flux, speed, faces, apart): Godunov's or Rusanov's flux between
   two states, and the largest speed of signals of these and of the two averages;
 * sources: (u, p, –, –, s, slope, –, cells, stride): s(u) and ∂s/∂u;
-* limiters: (v, –, –, –, half, –, –, count, apart): half of the slopes of v[i + apart], by its neighbours.
+* limiters: (v, –, –, –, half, –, –, count, apart): half of the slopes of v[i + apart], by its neighbours;
+* systems: (u, p, –, –, out, –, –, count, axis): fluxes of states and the slowest and fastest wave, NaN where a state is
+  not admissible; or states as a wall mirrors them; or whether they are admissible, with a thin depth after p.
 
 Row k of the parameters p begins at k · (faces + apart), for sources at k · stride. ``room`` has two rows of scratch.
 """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers.conditions import value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._kernels import Array
+from solvers.finite_volume.march.kernels import Array
 
 _PROBES = (0.0, 0.3819660112501051, 0.8541019662496845)
 _AGREEMENT = 1e-14

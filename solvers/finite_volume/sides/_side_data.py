@@ -8,7 +8,7 @@ at the side; the datum of GIVEN_FLUX is the flux along +axis.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -125,11 +125,11 @@ class SideData:
             changing=tuple(changing),
             dirichlet=np.flatnonzero(dirichlet),
             sizes=np.zeros(rows),
-        )._with_scan(_checked_breakpoints(breakpoints))
+        )._with_scan(checked_breakpoints(breakpoints))
 
     def watching(self, watched: Sequence[Watched], breakpoints: Sequence[float]) -> "SideData":
         """The data with a scan that examines laws and sources, too."""
-        return replace(self, watched=tuple(watched))._with_scan(_checked_breakpoints(breakpoints)) if watched else self
+        return replace(self, watched=tuple(watched))._with_scan(checked_breakpoints(breakpoints)) if watched else self
 
     @property
     def constant(self) -> bool:
@@ -247,7 +247,7 @@ class SideData:
                 row, entry = (int(i) for i in np.argwhere(wrong)[0])
                 interval = [float(np.broadcast_to(time, len(self.rows))[row]) for time in (start, end)]
                 numbers = float(values[row, entry]), float(np.broadcast_to(expected, values.shape)[row, entry])
-                raise _sampling_error(each.datum, int(self.rows[row]), interval, numbers)
+                raise sampling_error(each.datum, int(self.rows[row]), interval, numbers)
 
     @property
     def scanned_rows(self) -> Array:
@@ -296,9 +296,10 @@ class SideData:
         return scan.size[:, start:][:, np.array(adds)].max(1)
 
 
-def _sampling_error(
-    datum: Datum, row: int, interval: Sequence[float], integrals: tuple[float, float]
+def sampling_error(
+    datum: Any, row: int, interval: Sequence[float], integrals: tuple[float, float]
 ) -> BoundarySamplingError:
+    """The error for data that the steps of a row have missed a part of; ``datum`` has a name and a batch."""
     entry = tuple(int(i) for i in np.unravel_index(row, datum.batch)) if datum.batch else ()
     return BoundarySamplingError(
         f"{datum.name}{f', batch entry {entry}' if entry else ''}: from time {interval[0]:g} to {interval[1]:g} the "
@@ -307,7 +308,8 @@ def _sampling_error(
     )
 
 
-def _checked_breakpoints(breakpoints: Sequence[float]) -> Array:
+def checked_breakpoints(breakpoints: Sequence[float]) -> Array:
+    """Break points as an array; an error unless they are finite times."""
     try:
         times = np.asarray(breakpoints, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):

@@ -36,6 +36,7 @@ _SHORTEST = 1e-9
 _MARGIN = 1e-10
 _JUMP_IN_PANEL, _JUMP_AT_BORDER, _SMALL_JUMP = 0.8, 4.0, 1e-3
 _MOST_SEARCHES = 20
+_CHUNK = 2**18  # numbers examined at once
 _ONE_SIGN, _ANY_SIGN, _QUADRATURE, _ROUND_OFF = 1.5, 3.0, 1e-3, 1e-11
 
 
@@ -75,12 +76,17 @@ class Panels(NamedTuple):
     def step_limits(self, rows: Array, times: Array, part: float = 1.0) -> Array:
         """Largest steps: no longer than a part of a panel that they touch, and not beyond a break point."""
         panel = self.locate(rows, times + self.margin)
-        limits, on = self.high[panel] - times, ~self.ends_at_break[panel]
-        after = np.minimum(panel + 1, len(self.low) - 1)
+        limits, (_, longest) = self.high[panel] - times, self.bounds(rows, times)
         length = self.high[panel] - self.low[panel]
-        longest = np.minimum(length, self.high[after] - self.low[after])
         to_break = np.where(limits <= part * length * (1.0 + 1e-9), limits, part * length)
-        return np.where(on, part * np.maximum(limits, longest), to_break)
+        return np.where(longest > -np.inf, part * np.maximum(limits, longest), to_break)
+
+    def bounds(self, rows: Array, times: Array) -> tuple[Array, Array]:
+        """Ends of the panels at the times of rows, and lengths that steps may have if they pass them, or −inf."""
+        panel = self.locate(rows, times + self.margin)
+        after = np.minimum(panel + 1, len(self.low) - 1)
+        longest = np.minimum(self.high[panel] - self.low[panel], self.high[after] - self.low[after])
+        return self.high[panel], np.where(self.ends_at_break[panel], -np.inf, longest)
 
     def at_break(self, rows: Array, times: Array, span: tuple[float, float]) -> Array:
         """Whether the data may jump at the times of rows ``(k,)``."""
@@ -140,10 +146,15 @@ class Scan:
     span: tuple[float, float]
 
     @classmethod
-    def of(cls, evaluate: Evaluate, rows: int, span: tuple[float, float], breakpoints: Array) -> "Scan":
-        """Examines data, whose values ``(k, rows, columns)`` at times ``(k, rows)`` ``evaluate`` gives."""
+    def of(
+        cls, evaluate: Evaluate, rows: int, span: tuple[float, float], breakpoints: Array, points: int = 0
+    ) -> "Scan":
+        """Examines data, whose values ``(k, rows, columns)`` at times ``(k, rows)`` ``evaluate`` gives.
+
+        With ``points`` panels must describe the data at as many evenly spaced times over the span, too.
+        """
         margin = _MARGIN * (span[1] - span[0]) + 16 * np.finfo(float).eps * max(abs(span[0]), abs(span[1]))
-        search = _Search(evaluate, span, margin)
+        search = _Search(evaluate, span, margin, points)
         breaks = [_spaced(breakpoints, span, margin)] * rows
         panels, jumps = search.run(_first_panels(span, breaks))
         for left in reversed(range(_MOST_SEARCHES)):
@@ -218,8 +229,8 @@ class Scan:
 class _Search:
     """Halves panels until each is described by a parabola, or a jump is found."""
 
-    def __init__(self, evaluate: Evaluate, span: tuple[float, float], margin: float) -> None:
-        self.evaluate, self.span, self.margin = evaluate, span, margin
+    def __init__(self, evaluate: Evaluate, span: tuple[float, float], margin: float, points: int) -> None:
+        self.evaluate, self.span, self.margin, self.points = evaluate, span, margin, points
 
     def run(self, panels: _Panels, last: bool = False) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
         """All panels (rows, ends, sums), and rows and times of the jumps located on the way, none in the last run."""
@@ -227,8 +238,9 @@ class _Search:
         jumps = [_Jumps(np.empty(0, int), np.empty(0), np.zeros(panels.low.shape, dtype=bool))]
         values = self._set_scale(panels)
         while True:
+            hidden = self._hidden(panels, values)
             sums = self._sums(panels, values)
-            coarse = self._coarse(panels, sums)
+            coarse = self._coarse(panels, sums, np.maximum(sums.misfit, hidden))
             if not last:
                 jumps.append(self._jumps(panels, sums, coarse))
                 coarse &= ~jumps[-1].panels
@@ -258,17 +270,19 @@ class _Search:
         self.mean = _last_sum(length * _weighted(values)) / (self.span[1] - self.span[0])
         self.spread = _last_sum(length * _weighted(np.abs(values - self.mean)))
         self.size = _last_sum(length * _weighted(np.abs(values)))
-        self.largest = np.abs(values).max(axis=(0, 1))
-        distance = np.abs(values - self.mean).max(axis=(0, 1))
-        self.unit = np.where(distance > 64 * np.finfo(float).eps * self.largest, distance, np.inf)
+        self.largest, self.unit = np.zeros_like(self.mean), np.full_like(self.mean, np.inf)
+        self._widen(values)
         return values
+
+    def _widen(self, values: Array) -> None:
+        """Widens the range of the data by values ``(panels, times, rows, columns)``."""
+        self.largest = np.maximum(self.largest, np.abs(values).max(axis=(0, 1)))
+        distance = np.maximum(np.abs(values - self.mean).max(axis=(0, 1)), np.where(self.unit < np.inf, self.unit, 0.0))
+        self.unit = np.where(distance > 64 * np.finfo(float).eps * self.largest, distance, np.inf)
 
     def _sums(self, panels: _Panels, values: Array) -> _Sums:
         length = (panels.high - panels.low)[..., None]
-        ends = _NODES[0], _NODES[_MIDDLE], _NODES[-1]
-        parabola = sum(
-            values[:, [j]] * _lagrange(ends, k)[:, None, None] for k, j in enumerate((0, _MIDDLE, _COUNT - 1))
-        )
+        parabola = _parabola(values, _NODES)
         along = values.reshape(-1, *values.shape[2:])
         return _Sums(
             integral=length * _weighted(values),
@@ -278,13 +292,28 @@ class _Search:
             gap=(np.abs(np.diff(along, axis=0)) / self.unit).sum(axis=-1),
         )
 
-    def _coarse(self, panels: _Panels, sums: _Sums) -> Array:
-        """Whether a panel must be halved ``(panels, rows)``."""
+    def _coarse(self, panels: _Panels, sums: _Sums, misfit: Array) -> Array:
+        """Whether a panel must be halved by an integral of |data − parabola| ``(panels, rows, columns)``."""
         length = (panels.high - panels.low)[..., None]
         noise = 64 * np.finfo(float).eps * self.largest * length
         allowed = np.maximum(_SHARE_OF_PANEL * sums.deviation, _SHARE_OF_SPAN * self.spread) + noise
         long_enough = length[..., 0] > _SHORTEST * (self.span[1] - self.span[0])
-        return (sums.misfit > allowed).any(axis=-1) & long_enough
+        return (misfit > allowed).any(axis=-1) & long_enough
+
+    def _hidden(self, panels: _Panels, values: Array) -> Array:
+        """Integral of |data − parabola| by evenly spaced points, 0 where the nodes are as close to each other."""
+        length = panels.high - panels.low
+        count = int(np.ceil(self.points * length.max() / (self.span[1] - self.span[0])))
+        misfit, part = np.zeros((*length.shape, values.shape[-1])), (np.arange(count) + 0.5) / count
+        many = max(1, _CHUNK // (max(count, 1) * values[0, 0].size))
+        for first in range(0, len(length) if count > _COUNT else 0, many):
+            chosen = slice(first, first + many)
+            times = panels.low[chosen, None] + part[:, None] * length[chosen, None]
+            found = self.evaluate(times.reshape(-1, times.shape[-1])).reshape(*times.shape, -1)
+            self._widen(found)
+            off = np.abs(found - _parabola(values[chosen], part)).mean(axis=1)
+            misfit[chosen] = length[chosen, :, None] * off
+        return misfit
 
     def _jumps(self, panels: _Panels, sums: _Sums, coarse: Array) -> _Jumps:
         """Jumps: where nearly all change in a panel, or far more than on both sides of a border, is in one gap."""
@@ -409,7 +438,15 @@ def _last_sum(values: Array) -> Array:
     return np.cumsum(values, axis=0)[-1]
 
 
-def _lagrange(points: tuple[float, ...], index: int) -> Array:
-    """Values at the nodes of the polynomial that is 1 at one of the points and 0 at the others."""
-    factors = [(_NODES - x) / (points[index] - x) for k, x in enumerate(points) if k != index]
+def _parabola(values: Array, at: Array) -> Array:
+    """The parabola through the first, the middle and the last of values at the nodes, axis 1, at parts of the panel."""
+    places = 0, _MIDDLE, _COUNT - 1
+    ends = _NODES[0], _NODES[_MIDDLE], _NODES[-1]
+    first, middle, last = (values[:, [place]] * _lagrange(ends, k, at)[:, None, None] for k, place in enumerate(places))
+    return first + middle + last
+
+
+def _lagrange(points: tuple[float, ...], index: int, at: Array) -> Array:
+    """Values at some places of the polynomial that is 1 at one of the points and 0 at the others."""
+    factors = [(at - x) / (points[index] - x) for k, x in enumerate(points) if k != index]
     return np.prod(factors, axis=0)
