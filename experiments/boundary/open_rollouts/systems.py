@@ -294,7 +294,8 @@ class Channel(OpenSystem):
         depth = 1 + self._smooth(count, 0.1, generator)
         start = torch.stack([depth, torch.zeros_like(depth)], dim=1)
         conditions = (_gate(Signals.drawn(count, 0.15, generator)), _gate(Signals.drawn(count, 0.15, generator)))
-        solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:])
+        step = float(times[-1] - times[0]) / 1000  # that of the data of this version
+        solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:], largest_step=step)
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = averages.unflatten(-1, (self.intervals, self.refinement)).mean(dim=-1)
         passed = _passed(solution.boundary_flux[..., :1])
