@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import importlib.util
 import json
 import platform
 import subprocess
@@ -24,6 +25,8 @@ from experiments.records.record import COLUMNS, Arrays, Source, per_function
 from experiments.storage import read_object, writable_folder, write_bytes, write_json
 
 PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "scikit-learn", "gpytorch", "linear_operator", "numba")
+OPTIONAL = ("iterative-ensemble-smoother",)
+"""Packages whose versions are stored where they are installed."""
 SCORE_KEY = ["case", "method", "seed", "function"]
 """What tells rows of scores per function apart."""
 
@@ -151,7 +154,7 @@ def environment() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in (*PACKAGES, *filter(_is_installed, OPTIONAL))},
         "revision": _git_revision(),
         "machine": {
             "system": platform.platform(),
@@ -160,6 +163,10 @@ def environment() -> dict[str, Any]:
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name.replace("-", "_")) is not None
 
 
 def _git_revision() -> str | None:

@@ -270,6 +270,28 @@ def every_case() -> str:
     return markdown(pd.DataFrame(lines))
 
 
+def query_laws() -> str:
+    """CRPS over the number of windows with the paired difference from ours, and the Brier score of a decision."""
+    name, lines = "query_laws", list[dict[str, str]]()
+    results, ours = results_of(name), FAMILIES[name].ours
+    for key, label in results.description.methods.items():
+        line = {"CRPS (± paired standard error)": f"**{label}**" if key == ours else label}
+        for case in (case for case in results.description.cases if re.fullmatch(r"windows-\d+", case)):
+            crps, brier = (_by_function(name, case, score) for score in ("CRPS", "Brier"))
+            text = "—"
+            if key in crps:
+                apart = paired_difference(crps[key], crps[ours])
+                text = f"{_digits(crps[key].mean(), 3)}" + (
+                    "" if key == ours else f" ({apart.mean:+.4f} ± {apart.error:.4f})"
+                )
+            count = case.removeprefix("windows-")
+            line[f"K = {count}"] = text
+            line[f"Brier, {count}"] = _digits(brier[key].mean()) if key in brier else "—"
+        lines.append(line)
+    frame = pd.DataFrame(lines)
+    return markdown(frame[sorted(frame, key=lambda heading: heading.startswith("Brier"))])
+
+
 def _cases(experiment: str) -> list[str]:
     """The cases in which our method was scored, with a base without the constraint."""
     family, results = FAMILIES[experiment], results_of(experiment)

@@ -126,6 +126,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rollouts and operators": comparisons.operators,
     "the papers' problems": comparisons.papers,
     "every case": comparisons.every_case,
+    "query laws": comparisons.query_laws,
     **{name: table.markdown for name, table in TABLES.items()},
 }
 """What stands between marks, by the name in the marks; all rows and scores are on the page of results."""
