@@ -29,8 +29,9 @@ ERROR = 0.01
 """Deviation of the averages' errors where they have any: a tenth of a common mass in a window."""
 IN_TWO_AXES = 50
 """Functions of the validation set and of the test on the square, where a prediction has a thousand points."""
-DRAWN = ("identity", "search", "esmda", "network", "law-gaussian", "law-anp", OURS)
+DRAWN = ("identity", "identity-search", "esmda", "network", "law-gaussian", "law-anp", OURS)
 """Lines of the figure."""
+TICKS = {"CRPS": (0.006, 0.01, 0.02, 0.04), "Brier": (0.001, 0.003, 0.01, 0.03, 0.1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +170,7 @@ class QueryLawExperiment(Experiment):
             panel.set(xlabel="window masses known with the query", ylabel=score, xscale="log")
             panel.set_yscale("log" if (means[score] > 0).all() else "linear")
             panel.set_xticks(list(own.values()), [str(count) for count in own.values()])
+            panel.set_yticks(TICKS[score], [f"{tick:g}" for tick in TICKS[score]])
             panel.minorticks_off()
         plots.legend_below(figure, *axes)
         return {"over-laws": figure}

@@ -3,10 +3,11 @@
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
+from experiments.records.paired import EQUAL, Difference, paired_difference, verdicts
 from experiments.records.release import released_results
 from experiments.report.tables import results_of
 from solvers.problems import PROBLEMS
@@ -168,6 +169,33 @@ def open_systems() -> list[str]:
     ]
 
 
+def query_laws() -> list[str]:
+    """What an update by covariance is ahead of, in paired standard errors and verdicts over all rows of the table."""
+    name, ours = "query_laws", "law-weighted"
+    stored = released_results(name).scores.set_index(["case", "method", "seed", "function"]).sort_index()
+
+    def apart(case: str, rival: str, score: str = "CRPS") -> Difference:
+        return paired_difference(stored[score][case, ours], stored[score][case, rival])
+
+    def errors(rivals: Sequence[str], counts: Sequence[int]) -> list[float]:
+        found = [apart(f"windows-{count}", rival) for count in counts for rival in rivals]
+        return [-each.mean / each.error for each in found]
+
+    alike, told = ("identity", "hardc"), ("search", "identity-search")
+    smoothers = ("esmda", "law-gaussian")
+    assert min(errors((*alike, *told), (4, 8, 16))) > 3, "the acceptance of the experiment"
+    decisions = [apart(f"windows-{count}", rival, "Brier") for count in (2, 4, 8, 16) for rival in smoothers]
+    assert set(verdicts(decisions)) == {EQUAL}
+    brier = {method: 100 * of(name, "windows-8", method, "Brier") for method in ("none", "identity", ours)}
+    late = over(name, [f"windows-{count}" for count in (2, 4, 8, 16)], ("law-local", ours), "CRPS")
+    return [
+        f"by {to(errors((*alike, *told), (4, 8, 16)))} paired standard errors",
+        f"by {to(errors(smoothers, (4, 8, 16)), 1)} of them",
+        f"from {brier['none']:.1f} to {brier['identity']:.1f} hundredths, the update to {brier[ours]:.2f}",
+        f"costs {to(100 * x - 100 for x in late)} % of CRPS",
+    ]
+
+
 def predictions() -> list[str]:
     downscaled = results_of("downscaling").numbers["CRPS"].unstack()
     assert downscaled.idxmin(axis=1).item() == "ridge-update"
@@ -181,6 +209,7 @@ def predictions() -> list[str]:
         f"{to(ratio[[f'{n}-0' for n in ('diffusion', 'porous_medium', 'stefan')]], 1)} times in range on the other",
         f"is never more than {second:.1f} % above that of no law ({worst:.1f} % where the rollout",
         "The two together are best",
+        *query_laws(),
     ]
 
 
