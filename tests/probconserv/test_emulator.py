@@ -182,6 +182,7 @@ def test_periodic_fields_in_two_axes_keep_their_total() -> None:
         emulator = Emulator.fit(u, [None, None], 0.1 * torch.arange(5), grid, conditions, **options)
         made = emulator.rollout(u[:, 0], [None, None], 0.1 * torch.arange(5))
         assert made.fields.shape == u.shape
+        assert emulator.under_law is not None  # a law with bounds is imposed
         assert float(made.fields.min()) >= 0
         totals = (made.fields.double() * grid.weights).sum(dim=(2, 3, 4))
         torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-5)
