@@ -154,6 +154,7 @@ OPERATORS = (
     Row("the same, 2,000 steps", "open_rollouts", "heat-long"),
     Row("rod in random media, 200 steps", "open_rollouts", "robin"),
     Row("channel of shallow water, 2,000 steps", "open_rollouts", "channel-long"),
+    Row("Burgers, 200 steps", "open_rollouts", "burgers"),
     Row("Darcy's flow in two phases", "darcy", "single"),
     Row("growth in a random medium", "reaction_diffusion", "single"),
     Row("viscous Burgers, 40 modes", "viscous_burgers", "single"),

@@ -136,11 +136,13 @@ def media() -> list[str]:
 def open_systems() -> list[str]:
     numbers = results_of("open_rollouts").numbers
     errors = numbers["open_error"].unstack()
-    heat, rod = (errors.loc[case] for case in ("heat", "robin"))
     bases = "regression", "fno", "increments"
 
-    def gains(way: str, base: str = "fno", bare: str = "") -> list[float]:
-        return [each[f"{base}{bare}"] / each[f"{base}{way}"] for each in (heat, rod)]
+    def gains(way: str, base: str = "fno", cases: Iterable[str] = ("heat", "robin")) -> list[float]:
+        return [errors[base][case] / errors[f"{base}{way}"][case] for case in cases]
+
+    walls = [x for base in bases for x in gains("-walls", base, ("heat", "robin", "burgers"))]
+    modelled = [gains("-uniform", base, ("burgers",))[0] for base in ("fno", "increments")]
 
     slopes = [numbers[SLOPE]["heat", key] for key in ("fno", "fno-walls")]
     best = errors.drop(columns="emulator").min(axis=1)
@@ -151,7 +153,8 @@ def open_systems() -> list[str]:
     assert met["fno-walls-response"] < 3e-6
     assert numbers["boundary"].unstack().loc["heat", [f"{base}-walls-response" for base in bases]].max() < 2e-5
     return [
-        f"it is {to([x for base in bases for x in gains('-walls', base)], 2)} times that with them",
+        f"it is {to(walls, 2)} times that with them",
+        f"{modelled[0]:.1f} times for the FNO, while increments get worse, {1 / modelled[1]:.1f} times",
         "off by {:.1f} times their size, with the walls prescribed by {:.2f}".format(*slopes),
         "of an FNO {:.1f} times on heat and {:.1f} times on the rod".format(*gains("-uniform")),
         "of a regression {:.1f} and {:.1f} times".format(*gains("-uniform", "regression")),
@@ -165,6 +168,7 @@ def open_systems() -> list[str]:
         f"gets worse, {long['regression-walls-response'] / long['regression']:.1f} times",
         f"has {ratio['heat']:.2f} times the least error of all rows on heat and {ratio['robin']:.2f} times on the rod "
         "and in the channel",
+        f"On Burgers it has {ratio['burgers']:.2f} times the least",
         "it has {:.1f} and {:.1f} times the least".format(*ratio[["heat-long", "channel-long"]]),
     ]
 
