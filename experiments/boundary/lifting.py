@@ -8,6 +8,7 @@ and costs one pass over the field. Several axes are treated in turn, as in ``ext
 the extension of the data is transfinite interpolation (Gordon & Hall 1973).
 """
 
+from functools import lru_cache
 from itertools import combinations
 from math import inf
 
@@ -15,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._tensors.tables import cached_table
 from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.extension import extend, functional_row
 from boon.errors import SingularKernelError
@@ -34,7 +34,7 @@ def lift(u: Tensor, boundary: Boundary) -> Tensor:
     return u
 
 
-@cached_table
+@lru_cache
 def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
     """E with B E = I in the span of 1, x, x²: the lowest powers for which the functionals are well-conditioned.
 
