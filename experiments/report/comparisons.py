@@ -35,6 +35,7 @@ class Family:
         label: What it is about, in a table of all families.
         ours: Key of our method.
         without: Keys of its base without the constraint; the first that was scored counts.
+        chooses: Whether ours chooses its base by validation: then the one of least error counts.
         constrained: Pattern of the keys that impose the constraint.
         told: Pattern of what a method sees (``Description.information``) if it is told the constraint's data.
         score: The error that methods are compared by.
@@ -47,6 +48,7 @@ class Family:
     without: tuple[str, ...]
     constrained: str
     told: str = ""
+    chooses: bool = False
     score: str = "CRPS"
     residual: str = "CE"
     block: int = 1
@@ -114,7 +116,8 @@ FAMILIES: dict[str, Family] = {
     "open_rollouts": Family(
         label="rollouts of open systems",
         ours="emulator",
-        without=("regression",),
+        without=("regression", "fno", "increments"),
+        chooses=True,
         constrained=r".*-(uniform|response)|emulator",
         told="balance",
         score="open_error",
@@ -205,7 +208,8 @@ def compared(family: Family, scores: pd.DataFrame, means: pd.Series) -> Compared
 
     keys = [key for key in means.dropna().index if key != TRUTH and not re.fullmatch(family.constrained, key)]
     rival = min(map(standing, keys), key=lambda each: each.ratio)
-    without = standing(next(key for key in family.without if key in keys))
+    bases = [standing(key) for key in family.without if key in keys]
+    without = min(bases, key=lambda each: each.ratio) if family.chooses else bases[0]
     return Compared(without, rival, paired_difference(ours, scores.get(rival.key, np.nan * ours), family.block))
 
 

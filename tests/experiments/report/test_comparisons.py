@@ -1,6 +1,7 @@
 """The rule of README's tables on invented records, and what it says of the released ones."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,12 @@ def test_without_a_base_that_is_told_the_same_it_is_the_one_that_is_not() -> Non
     scores = errors(law_net=(1.0, 1), net=(2.0, 1), tree=(3.0, 1))
     assert compared(FAMILY, scores, scores.mean()).without.key == "net"
     assert compared(FAMILY, scores, scores.mean()).rival.key == "net", "the base alone is a rival like any other"
+
+
+def test_a_method_that_chooses_its_base_is_compared_with_the_best_of_them() -> None:
+    scores = errors(law_net=(1.0, 1), told_net=(2.0, 1), net=(1.5, 1))
+    assert compared(replace(FAMILY, chooses=True), scores, scores.mean()).without.key == "net"
+    assert compared(FAMILY, scores, scores.mean()).without.key == "told-net"
 
 
 def test_methods_are_compared_over_the_seeds_that_both_have() -> None:
