@@ -294,7 +294,7 @@ def query_laws() -> str:
             line[f"Brier, {count}"] = _digits(brier[key].mean()) if key in brier else "—"
         lines.append(line)
     frame = pd.DataFrame(lines)
-    return markdown(frame[sorted(frame, key=lambda heading: heading.startswith("Brier"))])
+    return markdown(frame[sorted(map(str, frame), key=lambda heading: heading.startswith("Brier"))])
 
 
 def _cases(experiment: str) -> list[str]:
