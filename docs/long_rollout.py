@@ -25,7 +25,7 @@ ROWS = {
     "under its balance": ("fno-walls-response", PROBCONSERV),
 }
 FRAMES = 60
-COLOURS, MILLISECONDS, PIXELS_PER_INCH = 64, 130, 128
+COLOURS, MILLISECONDS, PIXELS_PER_INCH = 64, 130, 96
 
 
 def rollouts(folder: Path) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

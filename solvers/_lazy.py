@@ -42,7 +42,7 @@ RENAMED: dict[str, str] = {
         conditions.functionals: Boundary prescribe
         errors: BoonError=LibraryError DataFileError IncompatibleCornersError InvalidArgumentError LibraryError
         MissingBoundaryError SingularKernelError StoredOperatorError=DataFileError TooManyModesError
-        TrainedWeightsWarning   scores: BoundaryError   storage: Operator
+        TrainedWeightsWarning   scores: BoundaryError   slopes: slope_error   storage: Operator
         transforms: DomainFourier FourierTransform NodeFourier
     """,
     "solvers": """
@@ -70,7 +70,6 @@ REMOVED: dict[str, str] = {
     "boon.CosineConfig": "Let an FNO predict changes, FNOConfig(increment=...), and train it by probconserv.Emulator.",
     "boon.CosineFNO": "Let an FNO predict changes, FNOConfig(increment=...), and train it by probconserv.Emulator.",
     "boon.noise_gain": "Write (N(a + noise) - N(a)).norm() / noise.norm().",
-    "boon.slope_error": "Take BOON.with_residual in the loss, and boundary_error of another order as a score.",
     "boon.FNOVelocity": "Wrap boon.FNO, with the time as channels.",
     "probconserv.calibration.displaced_by_law": "Copy experiments/conservation/displacement.py.",
     "probconserv.surrogates.flow.FieldLatent": "Write a Latent of fields as in docs/guides/generated_fields.md.",

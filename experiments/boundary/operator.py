@@ -14,13 +14,13 @@ from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional, prescribe
 from boon.domain import domain_of
 from boon.scores import relative_residual
+from boon.slopes import slope_error
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, PrincipalComponents
 from experiments.boundary.baselines.layout import Layout, Sensors
 from experiments.boundary.baselines.pca import blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.boundary.lifting import lift as lift_polynomials
-from experiments.boundary.slopes import slope_error
 from experiments.errors import InvalidArgumentError
 
 

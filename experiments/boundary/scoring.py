@@ -10,10 +10,10 @@ from torch import Tensor
 
 import boon
 from boon import boundary_error, relative_l2
+from boon.slopes import slope_error
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, by_time
 from experiments.boundary.operator import Treatment, discretise_case, load
-from experiments.boundary.slopes import slope_error
 from experiments.records.record import Arrays
 from solvers import Neumann, NodeGrid
 

@@ -10,6 +10,7 @@ from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension,
 from boon.conditions.discretisation import discretise
 from boon.domain import domain_of
 from boon.scores import relative_residual, residuals
+from boon.slopes import slope_error
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
@@ -18,7 +19,6 @@ from experiments.boundary.methods import Method, methods, untuned
 from experiments.boundary.operator import ConditionedOperator, Treatment, build, lift
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore
-from experiments.boundary.slopes import slope_error
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
 from tests.experiments.boundary.tiny import one, tiny_cases

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boon import BOON, Part
-from experiments.boundary.slopes import slope_error
+from boon.slopes import slope_error
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 

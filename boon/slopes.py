@@ -8,7 +8,7 @@ from torch import Tensor
 
 from boon.conditions.discretisation import check_conditions, conditions_of
 from boon.conditions.functionals import DIFFERENCES
-from experiments.errors import InvalidArgumentError
+from boon.errors import InvalidArgumentError
 from solvers import Neumann, Robin
 
 _SMALL = 0.1
