@@ -24,8 +24,8 @@ ROWS = {
     "FNO alone": ("fno", BARE),
     "under its balance": ("fno-walls-response", PROBCONSERV),
 }
-FRAMES = 60
-COLOURS, MILLISECONDS, PIXELS_PER_INCH = 64, 130, 96
+FRAMES = 30
+COLOURS, MILLISECONDS, PIXELS_PER_INCH = 32, 220, 96
 
 
 def rollouts(folder: Path) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -99,7 +99,12 @@ def _frame(
 def main(folder: Path) -> None:
     """Writes the picture."""
     with mpl.rc_context({**STYLE, "font.size": 11}):
-        first, *others = (frame.quantize(COLOURS) for frame in frames(folder))
+        drawn = frames(folder)
+        plain = {"dither": Image.Dither.NONE}
+        palette = drawn[0].quantize(COLOURS, **plain)
+        first, *others = (
+            each.quantize(palette=palette, **plain) for each in drawn
+        )
     first.save(
         FIGURES / "rollout.gif",
         save_all=True,
