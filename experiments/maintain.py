@@ -11,7 +11,7 @@ import tyro
 
 from experiments import registry
 from experiments.cli import Options, Seeds, answered, parsed
-from experiments.driver import describe, plan, run_of, trained_files
+from experiments.driver import Job, describe, plan, run_of, trained_files
 from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, unknown_name
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
@@ -99,6 +99,7 @@ def _finished(
 ) -> tuple[ReleasedResults, dict[str, Path], Path]:
     """The results of finished runs, the files of weights of the first one by their released names, and its folder."""
     frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
+    jobs: Sequence[Job] = ()
     for seed in seeds:
         chosen_options = replace(options, seed=seed, methods=())
         context = RunContext(options=chosen_options, training_seed=seed)
