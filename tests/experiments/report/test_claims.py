@@ -188,6 +188,8 @@ def query_laws() -> list[str]:
     alike, told = ("identity", "hardc"), ("search", "identity-search")
     smoothers = ("esmda", "law-gaussian")
     assert min(errors((*alike, *told), (4, 8, 16))) > 3, "the acceptance of the experiment"
+    network = errors(("network",), (4, 8, 16))
+    assert min(network) > 3
     decisions = [apart(f"windows-{count}", rival, "Brier") for count in (2, 4, 8, 16) for rival in smoothers]
     assert set(verdicts(decisions)) == {EQUAL}
     brier = {method: 100 * of(name, "windows-8", method, "Brier") for method in ("none", "identity", ours)}
@@ -195,6 +197,7 @@ def query_laws() -> list[str]:
     return [
         f"by {to(errors((*alike, *told), (4, 8, 16)))} paired standard errors",
         f"by {to(errors(smoothers, (4, 8, 16)), 1)} of them",
+        f"gives it the windows as inputs, by {to(network)}",
         f"from {brier['none']:.1f} to {brier['identity']:.1f} hundredths, the update to {brier[ours]:.2f}",
         f"costs {to(100 * x - 100 for x in late)} % of CRPS",
     ]
