@@ -4,6 +4,7 @@ The one module of ``probconserv`` that imports ``boon``: conditions at walls ins
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from probconserv.rollout.learned_response import LearnedResponse
 from probconserv.rollout.regression import ComponentRegression, Kernel
 from probconserv.rollout.rollout import Rollout
 from probconserv.rollout.step_update import with_errors
+from solvers import Robin
 from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
 
@@ -43,6 +45,7 @@ Network = nn.Module | Callable[[int, int], nn.Module]
 _FORMAT = "emulator-1"
 _REGRESSED = 1000  # steps that a regression is fitted to
 _RESIDUALS, _RANK = 200, 20  # errors of single steps that draws are made of
+_MISSED = 0.05  # of the spread of a channel; steps of solvers miss their conditions by less than 0.01
 
 
 class Forecast(NamedTuple):
@@ -119,7 +122,7 @@ class Emulator:
             trajectories: True fields at the times, in equal steps.
             walls: A pair (first, last) per axis, None for a periodic one. A side is a tensor of values at the times
                 ``(functions, t, m, *face)`` or of fluxes integrated over the steps ``(functions, t − 1, k, *face)``, a
-                number for a constant, or None where its condition has the value.
+                number for a constant flux, or None where its condition has the value.
             times: Times of the fields.
             grid: Nodes or cells of the fields.
             conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``walls``.
@@ -151,6 +154,7 @@ class Emulator:
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, validation, level)
+        _warn_of_missed_conditions(training)
         candidates, flux = _candidates(training, choice, base, config, folder, progress)
         errors = {name: errors_of(each, choice) for name, each in candidates.items()}
         imposed = impose or (law or {}).get("bounds") is not None
@@ -222,7 +226,14 @@ class Emulator:
     def _functions(self, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None) -> Functions:
         self.setting.check_times(times)
         fields = start[:, None].expand(-1, len(times), *start.shape[1:])
-        return Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))
+        functions = Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))
+        fitted, given = (_places(sides) for sides in (self.described["sides"], given_sides(walls)))
+        if fitted != given:
+            raise InvalidArgumentError(
+                f"walls must have tensors on the sides where fit had them, {fitted}, got them on {given}; give a "
+                "tensor of equal values for a constant there, and what fit had on the other sides."
+            )
+        return functions
 
     def save(self, path: str | Path) -> None:
         """Writes everything but grid, conditions and law to a safetensors file, atomically."""
@@ -251,7 +262,7 @@ class Emulator:
         """Reads an emulator that ``save`` wrote; grid, conditions, law and base are those of ``fit``.
 
         Raises:
-            DataFileError: If the file is damaged, no emulator, or of another grid.
+            DataFileError: If the file is damaged, no emulator, or of another grid or other conditions.
         """
         try:
             tensors, metadata = decode_tensors(Path(path).read_bytes())
@@ -262,6 +273,11 @@ class Emulator:
             raise DataFileError(
                 f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
                 f"{content.get('grid')}; load it on its grid."
+            )
+        if content.get("conditions", kinds := _kinds(conditions)) != kinds:  # older files do not say
+            raise DataFileError(
+                f"'{path}' holds an emulator with the conditions {content['conditions']}, not {kinds}; load it with "
+                "those that it was fitted with."
             )
         setting = Setting.of(grid, conditions, law, content["interval"])
         parts = {name: _below(tensors, name) for name in ("operator", "flux", "band")}
@@ -366,12 +382,62 @@ def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = Non
     return model.requires_grad_(False).eval()
 
 
+def _warn_of_missed_conditions(training: Functions) -> None:
+    """Warns where prescribing the conditions in true fields changes them by more than differences at walls are off."""
+    setting, steps = training.setting, training.single.thinned(_RESIDUALS)
+    if not any(setting.conditions):
+        return
+    moved = met(_Given(), setting, given_sides(training.walls))(steps.after, *steps.data) - steps.after
+    spread = steps.after.transpose(0, 1).flatten(1).double().std(dim=1)
+    missed = {}
+    for axis in (axis for axis, pair in enumerate(setting.conditions) if pair is not None):
+        for name, end in (("first", 0), ("last", -1)):
+            size = moved.select(2 + axis, end).transpose(0, 1).flatten(1).double().square().mean(dim=1).sqrt()
+            missed[f"{name} side of axis {axis}"] = float(torch.where(spread > 0, size / spread, 0.0).max())
+    side = max(missed, key=lambda name: missed[name])
+    if missed[side] > _MISSED:
+        warnings.warn(
+            f"The trajectories miss their condition on the {side}: it moves the value there by {missed[side]:.2g} of "
+            "the spread of its channel. Check the signs (∂/∂x points along the axis on both sides), the order of the "
+            "walls, and whether the fields are at nodes or in cells.",
+            stacklevel=3,
+        )
+
+
+class _Given(nn.Module):
+    """A base that returns the field."""
+
+    def forward(self, field: Tensor, *_: Tensor) -> Tensor:
+        return field
+
+
+def _places(sides: Sequence[Sequence[bool] | None]) -> list[str]:
+    """Names of the sides that have data of every function."""
+    pairs = ((axis, pair or (False, False)) for axis, pair in enumerate(sides))
+    return [f"walls[{axis}][{end}]" for axis, pair in pairs for end in (0, 1) if pair[end]]
+
+
+def _kinds(conditions: Sequence[Any] | None) -> str:
+    """Conditions without their values, as a file compares them: names, and numbers of Robin conditions."""
+    pairs = () if conditions is None or not any(conditions) else conditions
+    return ", ".join("None" if pair is None else " and ".join(map(_kind, pair)) for pair in pairs) or "None"
+
+
+def _kind(condition: Any) -> str:
+    if condition is None:
+        return "None"
+    numbers = (condition.a, condition.b) if isinstance(condition, Robin) else ()
+    stated = ", ".join(f"{number:g}" for number in numbers if isinstance(number, int | float))
+    return type(condition).__name__ + (f"({stated})" if stated else "")
+
+
 def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
     """What a file says to build an emulator again."""
     return {
         "config": asdict(config),
         "grid": repr(known.setting.grid),
         "interval": known.setting.interval,
+        "conditions": _kinds(known.setting.conditions),
         "sides": given_sides(known.walls),
         "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
         "layout": base.layout if isinstance(base, Increments) else None,

@@ -70,9 +70,11 @@ class Mixture(Drawable):
         total = weights.detach().sum(dim=0)
         valid = (weights >= 0).all() & ((total - 1).abs() <= 1e-5).all()
         if weights.shape not in shapes or (are_readable(weights) and not bool(valid)):
+            wanted = " or ".join(dict.fromkeys(str(shape) for shape in ((count,), tuple(centre.shape[:-1]))))
             raise InvalidArgumentError(
-                f"weights must be ({count},) or {tuple(centre.shape[:-1])}, not negative, with sum 1 over the "
-                f"components, got shape {tuple(weights.shape)} and sums {_range(total)}."
+                f"weights must be {wanted}, not negative, with sum 1 over the components, got shape "
+                f"{tuple(weights.shape)}, sum {_range(total)} and smallest value {float(weights.min()):g}; divide them "
+                "by their sum, and take the softmax of logits."
             )
         self.components = components
         self.weights = weights / weights.sum(dim=0)

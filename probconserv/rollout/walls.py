@@ -152,7 +152,7 @@ def exchange_of(
         count = len(walls) if isinstance(walls, Sequence) else type(walls).__name__
         raise InvalidArgumentError(
             f"walls needs one pair (first, last) for each of the {grid.dimension} axes, None for a periodic one, got "
-            f"{count}; a closed wall has the flux 0.0."
+            f"{count}; a closed wall has the flux 0.0, and [None] * {grid.dimension} is periodic in all axes."
         )
     gained = totals.new_zeros(len(times) - 1, totals.shape[-1])
     errors, during, before = [], [], []

@@ -174,6 +174,12 @@ def constrain(
     dims = [dims] if isinstance(dims, str) else list(dims)
     if not dims or not laws or not all(isinstance(law, Budget) for law in laws):
         raise InvalidArgumentError(f"constrain needs at least one Budget and one dimension, got {laws} and {dims}.")
+    for name, pair in (bounds or {}).items():
+        if isinstance(pair, str) or getattr(pair, "__len__", int)() != 2:
+            raise InvalidArgumentError(
+                f"bounds of '{name}' must be a pair (lowest, highest) with None for no bound, such as (0, None), got "
+                f"{pair!r:.60}."
+            )
     pairs = dict(at_most or {})
     named = [*(name for law in laws for name in law.coefficients), *(bounds or {}), *pairs, *pairs.values()]
     names = list(dict.fromkeys(named))

@@ -146,6 +146,8 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
     assert again.report == emulator.report
     with pytest.raises(DataFileError, match="load it on its grid"):
         Emulator.load(tmp_path / "e.safetensors", NodeGrid(0.0, 1.0, 17), [CONDITIONS["values"]])
+    with pytest.raises(DataFileError, match=r"Dirichlet and Dirichlet, not Dirichlet and Robin\(1, 0\.2\)"):
+        Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["mixed"]])
 
 
 class Zero(nn.Module):
@@ -274,3 +276,20 @@ def test_invalid_arguments_raise_with_reason() -> None:
         emulator.rollout(u[:, 0], longer, STEP * torch.arange(12))
     with pytest.raises(InvalidArgumentError, match=r"in equal steps of 0\.02"):
         emulator.rollout(u[:, 0], walls, 2 * TIMES)
+    with pytest.raises(InvalidArgumentError, match=r"one pair \(first, last\) per axis"):
+        emulator.rollout(u[:, 0], list(walls[0]), TIMES)
+    for other in ([(0.0, walls[0][1])], [(walls[0][0], None)], [None]):
+        with pytest.raises(InvalidArgumentError, match=r"tensors on the sides where fit had them, \['walls\[0\]\[0\]"):
+            emulator.rollout(u[:, 0], other, TIMES)
+
+
+def test_trajectories_that_miss_their_conditions_warn() -> None:
+    """Signs of ∂/∂x that point outwards; data of the other side."""
+    u, slope, _ = heat()
+    options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False}
+    walls = walls_of("Robin", u, slope)
+    with pytest.warns(UserWarning, match="miss their condition on the (first|last) side of axis 0"):
+        Emulator.fit(u, walls, TIMES, GRID, [(Robin(1.0, 0.2), Robin(1.0, -0.2))], **options)
+    first, last = walls_of("values", u, slope)[0]
+    with pytest.warns(UserWarning, match="the order of the walls"):
+        Emulator.fit(u, [(last, first)], TIMES, GRID, [CONDITIONS["values"]], **options)

@@ -186,6 +186,7 @@ WRONG = [
     (MEAN, {"std": np.ones((1, 3, 6, 8))}, r"got an array \(1, 3, 6, 8\)"),
     (BOTH, {"std": 1.0}, r"each of \['t', 'rain'\] is, by a Dataset or {name: deviation}, got float"),
     (MEAN, {"return_std": True}, "return_std needs std"),
+    (MEAN, {"bounds": {"t": 0}}, r"bounds of 't' must be a pair .*\(0, None\), got 0\."),
     (Budget("t", 1.0), {"data": DATA.t.rename(lat="a", lon="b"), "dims": ("a", "b")}, "give weights=1 for a plain sum"),
     (MEAN, {"data": DATA.assign(t=DATA.t.astype(int))}, "'t' is int64"),
     (MEAN, {"data": DATA.t.rename(None)}, "a DataArray with a name"),

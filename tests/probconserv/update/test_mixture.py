@@ -156,5 +156,5 @@ def test_messages():
     with pytest.raises(InvalidArgumentError, match=r"\(components, \*batch, n\), got \(4,\)"):
         Mixture(Normal(torch.zeros(4), torch.ones(4)))
     for weights in (torch.tensor([0.5, 0.6]), torch.tensor([1.5, -0.5]), torch.ones(3) / 3):
-        with pytest.raises(InvalidArgumentError, match=r"weights must be \(2,\) or \(2,\), not negative, with sum 1"):
+        with pytest.raises(InvalidArgumentError, match=r"weights must be \(2,\), not negative, .* divide them by"):
             Mixture(Normal(torch.zeros(2, 4), torch.ones(2, 4)), weights)
