@@ -236,7 +236,7 @@ def _effective_size(draws: Tensor) -> Tensor:
 
 def _interior_point(programme: Programme, x: Tensor, centre: Tensor) -> Tensor:
     """Coordinates z of a field off all walls: the mode under inequalities tightened by a margin."""
-    for margin in _MARGINS:
+    for margin in _MARGINS if len(programme.limits) else ():  # none: the law holds every bounded value at a bound
         try:
             tight = programme.tightened(margin)
             field = tight.solve(x, tight.find_active(x))

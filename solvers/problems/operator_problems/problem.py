@@ -231,8 +231,8 @@ def _slope(condition: Condition, length: float, dimension: int) -> Tensor | None
     value = condition.gradient if isinstance(condition, Neumann) else getattr(condition, "value", None)
     if value is None or callable(value) or not isinstance(condition, Neumann | Dirichlet):
         raise InvalidArgumentError(
-            "restrict takes Neumann(gradient=…) and Dirichlet(value) with numbers or tensors, or Periodic, got "
-            f"{condition!r}."
+            "restrict takes Neumann(gradient=…) and Dirichlet(value) with numbers or tensors, or Periodic, not this "
+            f"{type(condition).__name__}; otherwise leave the fields in cells, and give BOON the CellGrid."
         )
     slope = torch.as_tensor(value if isinstance(condition, Neumann) else 0.0) * length
     return slope.reshape(*slope.shape, *[1] * dimension) if slope.ndim else slope

@@ -249,6 +249,13 @@ def test_messages():
         truncate(Mixture(Normal(torch.zeros(2, 3), torch.ones(2, 3))), NonNegative())
     with pytest.raises(InfeasibleConstraintError, match="between"):
         truncate(prior, LinearConstraint(torch.ones(1, 3), -torch.ones(1)) & NonNegative())
+    for total in (0.0, 3.0):
+        full = truncate(
+            Normal(torch.zeros(3), 1.0), LinearConstraint(torch.ones(1, 3), torch.tensor([total])) & Bounded(0.0, 1.0)
+        )
+        assert torch.equal(full.mode, torch.full((3,), total / 3))
+        with pytest.raises(InfeasibleConstraintError, match="only fields on a bound"):
+            full.rsample((2,))
     rows = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
     with torch.no_grad(), pytest.raises(InfeasibleConstraintError, match="does not exist"):
         truncate(prior, LinearConstraint(rows, torch.zeros(2)) & Monotone() & Bounded(0.0, 1e-9)).mean  # noqa: B018
