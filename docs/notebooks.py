@@ -19,7 +19,7 @@ INSTALL = """*To run this notebook: `pip install -e '.[experiments]'` in a
 clone of probconserv-boon, and `pip install jupyterlab` in the same environment.
 The cells run in order, without a network.*"""
 """The cell after the first."""
-OTHER_PACKAGES = ("fields", "other_tools")
+OTHER_PACKAGES = ("boundary_conditions", "fields", "other_tools")
 """Guides to other packages; not everybody has these."""
 
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?!http)([^)]+)\)")
