@@ -8,7 +8,7 @@ says of each method what it sees.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from boon import Correction, MixedTransform, Prescription, SmoothExtension
+from boon import Correction, Elimination, MixedTransform, Prescription, SmoothExtension
 from boon.corrections.without_schur import EliminationWithoutSchur
 from experiments.boundary.baselines.architectures import (
     Convolutional,
@@ -63,10 +63,11 @@ PENALTY, CIRCLE = "soft-penalty", "circle"
 SLOPES, CHANNEL_SLOPES = "boon-slopes", "boundary-channels-slopes"
 WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS = "boon-without-schur", "boon-without-schur-channels"
 RESIDUAL, DEFAULT = "boon-residual", "boon-default"
+ELIMINATION = "boon-paper"
 PCA, UNET, PACKAGE = "pca", "unet", "neuralop-defaults"
 BASELINES = (FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, PCA, UNET, PACKAGE)
 """All methods but BOON."""
-RELEASED = (FNO, PRESCRIPTION, WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, DEFAULT)
+RELEASED = (FNO, PRESCRIPTION, ELIMINATION, WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, DEFAULT)
 """Whose weights are released."""
 SETTINGS_OF = {RESIDUAL: DEFAULT, SLOPES: DEFAULT, CHANNEL_SLOPES: CHANNELS}
 """Methods that are not tuned, and whose settings they have."""
@@ -83,8 +84,9 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
 def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
-    Every method but the plain FNO and one of the two rows of elimination has the boundary data as channels. On periodic
-    axes there are none: instead of channels and lifting, an FNO on the circle; the default has the circle too.
+    Every method but the plain FNO, BOON as published and one of the two rows without its Schur term has the boundary
+    data as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the
+    default has the circle too. BOON as published is for fields of one axis, and left out where time is another.
     """
     data: dict[str, Any] = {"channels": case.given}
     default = Treatment(correction=default_of(case), circle=all(case.periodic), **data)
@@ -110,13 +112,15 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
         row(PRESCRIPTION, "FNO + output prescription", Style(HARD), correction=Prescription(), **data),
         row(LIFTING, "lifting", Style(PURPLE), lifting=True, **data),
         row(PENALTY, "FNO + soft penalty", Style(SOFT), penalty=1.0, **data),
+        boon(ELIMINATION, "BOON (Elimination, as published)", (0, (5, 1)), Treatment(correction=Elimination())),
         boon(WITHOUT_SCHUR, eliminated, ":", elimination),
         boon(WITHOUT_SCHUR_CHANNELS, f"{eliminated} + channels", "--", replace(elimination, channels=True)),
         boon(RESIDUAL, "BOON (default), residual in the loss", "-.", replace(default, penalty=0.1)),
         boon(SLOPES, "BOON (default), slopes in the loss", (0, (1, 3)), replace(default, slopes=SLOPE_LOSS)),
         boon(DEFAULT, "BOON (default)", "-"),
     )
-    return TRUE_FIELD, *(method for method in rows if method.key in case.methods)
+    possible = [key for key in case.methods if key != ELIMINATION or not case.sizes.network.time_modes]
+    return TRUE_FIELD, *(method for method in rows if method.key in possible)
 
 
 def tuned(method: Method, case: BoundaryCase) -> Method:

@@ -56,6 +56,7 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     for key, error in errors.iloc[1:].items():
         if key in (
             keys.PRESCRIPTION,
+            keys.ELIMINATION,
             keys.WITHOUT_SCHUR,
             keys.WITHOUT_SCHUR_CHANNELS,
             keys.RESIDUAL,
