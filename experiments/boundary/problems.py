@@ -126,9 +126,7 @@ def _notebook(preset: Preset, problem: BoundaryProblem, nodes: int, final_time: 
 def _by_viscosity(preset: Preset, problem: Callable[[float], BoundaryProblem], *viscosities: float) -> Any:
     """One and many times of every viscosity, of ν = 0.02 alone but in the papers' sizes."""
     chosen, methods = viscosities if preset == "paper" else (0.02,), _with_elimination(preset, ON_INTERVAL)
-    return tuple(
-        _case(preset, problem(ν), times, methods, f"{ν:g}", f"ν={ν:g}") for ν in chosen for times in (1, MANY)
-    )
+    return tuple(_case(preset, problem(ν), times, methods, f"{ν:g}", f"ν={ν:g}") for ν in chosen for times in (1, MANY))
 
 
 def _with_elimination(preset: Preset, methods: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.errors import DataFileError
-from experiments.report import comparisons
+from experiments.report import comparisons, published
 from experiments.report.tables import Table, over_seeds_of, results_of
 from experiments.storage import write_bytes
 
@@ -125,6 +125,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "laws": comparisons.laws,
     "rollouts and operators": comparisons.operators,
     "the papers' problems": comparisons.papers,
+    "BOON as published": published.boon,
     "every case": comparisons.every_case,
     "query laws": comparisons.query_laws,
     **{name: table.markdown for name, table in TABLES.items()},

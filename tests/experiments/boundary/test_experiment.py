@@ -167,7 +167,7 @@ def test_the_papers_numbers_belong_to_their_cases() -> None:
     (record,) = stokes.published(notebook)
     assert (record.method, record.mean, record.source) == (keys.WITHOUT_SCHUR, 0.0123, Source.PUBLISHED)
     assert record.note == "Saad et al., notebook: ν=0.1, 500 nodes"
-    assert [stokes.published(case) for case in others] == [[], []]
+    assert not any(stokes.published(case) for case in others)
 
 
 def test_released_operators_are_loaded_by_their_keys() -> None:
