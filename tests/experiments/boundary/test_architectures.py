@@ -152,6 +152,9 @@ def test_the_headline_shows_what_but_boon_is_best_on_the_validation_set() -> Non
         assert shown == [*expected, keys.WITHOUT_SCHUR_CHANNELS, keys.DEFAULT]
         shown, _ = experiment.headline(CASE, records[records["method"] != keys.WITHOUT_SCHUR_CHANNELS])
         assert shown == [*expected, keys.WITHOUT_SCHUR, keys.DEFAULT]
+        records["method"] = records["method"].replace(keys.WITHOUT_SCHUR_CHANNELS, keys.ELIMINATION)
+        shown, _ = experiment.headline(CASE, records)
+        assert shown == [*expected, keys.ELIMINATION, keys.WITHOUT_SCHUR, keys.DEFAULT]
 
 
 GENERATOR = torch.Generator().manual_seed(0)
