@@ -138,7 +138,7 @@ class BoundaryExperiment(Experiment):
 
     @override
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """FNO, what but BOON is best on the validation set if such a row was run, forms of elimination and the default."""
+        """FNO, the best but BOON on the validation set if such a row was run, forms of elimination, the default."""
         baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
         best = baselines.sort_values("mean")["method"].head(1)
         published = [rows.ELIMINATION] if (records["method"] == rows.ELIMINATION).any() else []

@@ -2,6 +2,8 @@
 
 import pytest
 
+from boon import Elimination
+from experiments import load_operator
 from experiments.records.release import released_results
 from experiments.report import published
 from experiments.report.tables import results_of
@@ -32,6 +34,6 @@ def test_a_published_number_stands_beside_its_case_alone() -> None:
     assert cells("stokes", "single-paper")["published BOON"] == "—"
 
 
-def test_the_papers_correction_has_stored_rows_in_the_authors_sizes_and_in_ours() -> None:
-    for case in ("single-paper", "single-0.02"):
-        assert cells("stokes", case)["BOON (Elimination, as published)"] != "—"
+def test_the_papers_correction_has_a_stored_row_and_released_weights() -> None:
+    assert cells("stokes", "single-0.02")["BOON (Elimination, as published)"] != "—"
+    assert load_operator("stokes", "single-0.02", "boon-paper").treatment.correction == Elimination()
