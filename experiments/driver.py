@@ -27,7 +27,7 @@ from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import format_score, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
-from experiments.stages import free_first, made_once, one_thread, stage_progress
+from experiments.stages import create_once, one_thread, stage_progress, unlocked_first
 from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from probconserv.training.distributed import say_once
 
@@ -142,11 +142,11 @@ def train_all(experiment: Experiment, trainings: Iterable[Training], context: Ru
     """Trains what is missing or damaged, each once, with other runs of the same folder; returns all weights' files."""
     unique = {training.weights(context.options.out): training for training in trainings}
     missing = [path for path in unique if not is_whole(path)]
-    for number, path in enumerate(free_first(missing), start=1):
+    for number, path in enumerate(unlocked_first(missing), start=1):
         if path.exists() and not is_whole(path):
             say_once(f"'{path}' is damaged; it is made again.")
         say_once(f"Training {number} of {len(missing)}: {unique[path].label}")
-        made_once(path, partial(experiment.train, unique[path], context), partial(is_whole, path))
+        create_once(path, partial(experiment.train, unique[path], context), partial(is_whole, path))
     return list(unique)
 
 

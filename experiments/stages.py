@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def made_once(path: Path, make: Callable[[], object], is_whole: Callable[[], bool]) -> Path:
+def create_once(path: Path, make: Callable[[], object], is_whole: Callable[[], bool]) -> Path:
     """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait."""
     several = launched().world_size > 1  # ranks of one training wait for each other there
     with nullcontext() if several else alone_with(path):
@@ -43,7 +43,7 @@ def made_once(path: Path, make: Callable[[], object], is_whole: Callable[[], boo
     return path
 
 
-def free_first(paths: Iterable[Path]) -> Iterator[Path]:
+def unlocked_first(paths: Iterable[Path]) -> Iterator[Path]:
     """Files in order, those that another run is making when their turn comes after all others: runs share the work."""
     taken, alone = [], launched().world_size == 1  # ranks of one training go through them together
     for path in paths:

@@ -12,7 +12,7 @@ import torch
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.experiment import RunContext, RunOptions, Training
 from experiments.generation import EXPERIMENTS as GENERATION
-from experiments.stages import changed_since, free_first, made_once, one_thread, stage_progress, take_released
+from experiments.stages import changed_since, create_once, one_thread, stage_progress, take_released, unlocked_first
 from experiments.storage import alone_with
 
 
@@ -25,22 +25,22 @@ def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
         path.write_text("weights")
 
     with ThreadPoolExecutor() as pool:
-        both = [pool.submit(made_once, path, make, path.exists) for _ in range(2)]
+        both = [pool.submit(create_once, path, make, path.exists) for _ in range(2)]
         go.set()
         assert [one.result(10) for one in both] == [path, path]
     assert made == [1]
-    made_once(path, make, lambda: path.read_text() == "better weights")
+    create_once(path, make, lambda: path.read_text() == "better weights")
     assert made == [1, 1], "what is there but not whole is made again"
 
 
 def test_what_another_run_is_making_comes_last(tmp_path: Path) -> None:
     first, second, third = (tmp_path / name / "weights" for name in "abc")
     with alone_with(second):
-        order = free_first([first, second, third])
+        order = unlocked_first([first, second, third])
         assert [next(order), next(order)] == [first, third]
         third.write_text("made meanwhile")
     assert list(order) == [second]
-    assert list(free_first([first, second, third])) == [first, second, third]
+    assert list(unlocked_first([first, second, third])) == [first, second, third]
 
 
 def test_one_thread_is_given_back() -> None:

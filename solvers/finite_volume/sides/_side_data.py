@@ -164,7 +164,7 @@ class SideData:
         if self.constant:
             return self.fixed[None]
         if self.scan is not None and self.scan.panels.has_breaks:
-            times = self.scan.steered(times, since, self.scanned_rows)
+            times = self.scan.nudge_off_breakpoints(times, since, self.scanned_rows)
         data = np.empty((len(times), *self.fixed.shape))
         data[:] = self.fixed
         for datum, part, scale in self.changing:

@@ -190,7 +190,7 @@ class Scan:
         """Number of rows; one if all rows of the batch have the same data."""
         return len(self.panels.first) - 1
 
-    def steered(self, times: Array, since: Array | None, rows: Array) -> Array:
+    def nudge_off_breakpoints(self, times: Array, since: Array | None, rows: Array) -> Array:
         """Times ``(k, rows)`` moved off the break points: to the left if the step started before, else to the right."""
         margin, moved = self.panels.margin, times.copy()
         begun = times[0] if since is None else since
