@@ -34,6 +34,7 @@ def test_a_published_number_stands_beside_its_case_alone() -> None:
     assert cells("stokes", "single-paper")["published BOON"] == "—"
 
 
-def test_the_papers_correction_has_a_stored_row_and_released_weights() -> None:
-    assert cells("stokes", "single-0.02")["BOON (Elimination, as published)"] != "—"
-    assert load_operator("stokes", "single-0.02", "boon-paper").treatment.correction == Elimination()
+@pytest.mark.parametrize("case", ["single-paper", "single-0.02"])
+def test_the_papers_correction_has_a_stored_row_and_released_weights(case: str) -> None:
+    assert cells("stokes", case)["BOON (Elimination, as published)"] != "—"
+    assert load_operator("stokes", case, "boon-paper").treatment.correction == Elimination()
