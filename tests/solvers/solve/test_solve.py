@@ -263,8 +263,8 @@ def test_the_error_is_estimated_where_signals_limit_implicit_steps():
 @pytest.mark.long
 def test_the_final_error_falls_as_the_square_of_the_steps_also_in_a_front():
     """As docs/speed.md says of TRBDF2: tolerance^(2/3), and the estimate knows the front's few cells."""
-    grid, walls = CellGrid(0.0, 1.0, 200), (Neumann(flux=0.0), Neumann(flux=0.0))
-    given = Diffusion(1e-3), grid, walls, 1.0 * (grid.points < 0.1), [0.2]
+    grid, walls = CellGrid(0.0, 1.0, 400), (Neumann(flux=0.0), Neumann(flux=0.0))
+    given = Diffusion(1e-3), grid, walls, 1.0 * (grid.points < 0.1), [0.3]
     source = lambda u, *_: 1e3 * u * (1.0 - u) * (u - 0.3)  # noqa: E731
     exact = solve(*given, source=source, stepper=ESDIRK4(1e-9)).values
     errors = []
