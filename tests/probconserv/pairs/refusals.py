@@ -77,7 +77,7 @@ REFUSALS = [
         constraints=names("redundant rows"),
         ways=names("validate=False"),
         error=InvalidArgumentError,
-        says="sums between nan and nan",
+        says="sum between nan and nan",
         reason=_UNCHECKED,
     ),
     Refusal(
