@@ -10,8 +10,9 @@ from linear_operator.operators import (
     PsdSumLinearOperator,
     RootLinearOperator,
 )
+from torch.distributions import Normal
 
-from probconserv import Bounded, LinearConstraint, Monotone, NonNegative
+from probconserv import Bounded, LinearConstraint, Mixture, Monotone, NonNegative
 
 COVARIANCES = ("diagonal", "low_rank", "low_rank_and_noise", "kronecker", "dense")
 
@@ -25,6 +26,14 @@ INEQUALITIES = (
     Monotone(decreasing=True) & Bounded(0.0, 1.0),
     Monotone() & NonNegative(),
 )
+
+
+def mixture(seed: int, components: int = 3, batch: int = 2) -> Mixture:
+    """A random mixture of independent values at 101 points, weighted."""
+    generator = torch.Generator().manual_seed(seed)
+    loc, scale = torch.rand(2, components, batch, 101, dtype=torch.float64, generator=generator)
+    weights = torch.rand(components, batch, dtype=torch.float64, generator=generator)
+    return Mixture(Normal(loc, 0.1 + scale), weights / weights.sum(dim=0))
 
 
 def normal(*shape, seed=0):

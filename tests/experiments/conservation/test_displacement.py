@@ -11,7 +11,7 @@ from experiments.conservation.displacement import displaced_by_law
 from probconserv import LinearConstraint, Mixture, condition, integral, scores
 from probconserv.law_evidence import evidence
 from solvers import NodeGrid
-from tests.strategies import seeds
+from tests.strategies import mixture, seeds
 
 few = settings(deadline=None, max_examples=10)
 GRID = NodeGrid(0.0, 1.0, 101)
@@ -33,13 +33,6 @@ def predicted(mean: torch.Tensor, deviation: float = 0.002) -> Mixture:
 
 def law_of(front: torch.Tensor) -> LinearConstraint:
     return integral(GRID, front, noise_variance=1e-6)
-
-
-def mixture(seed: int, components: int = 3, batch: int = 2) -> Mixture:
-    generator = torch.Generator().manual_seed(seed)
-    loc, scale = torch.rand(2, components, batch, 101, dtype=torch.float64, generator=generator)
-    weights = torch.rand(components, batch, dtype=torch.float64, generator=generator)
-    return Mixture(Normal(loc, 0.1 + scale), weights / weights.sum(dim=0))
 
 
 def test_a_displaced_front_is_found_and_one_in_order_is_left() -> None:

@@ -1,4 +1,4 @@
-"""Averages over displacements by evidence, conformal bands, scores of mixtures by their own distributions."""
+"""Conformal bands, scores of mixtures by their own distributions."""
 
 import math
 
@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from torch.distributions import Normal
 
-from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition, fit_band, integral, scores, truncate
+from probconserv import Bounded, Mixture, NonNegative, condition, fit_band, integral, scores, truncate
 from probconserv.calibration import scaled
 from probconserv.calibration.marginals import (
     calibration_error,
@@ -19,30 +19,11 @@ from probconserv.calibration.marginals import (
 from probconserv.calibration.variance import variance_factor
 from probconserv.errors import InvalidArgumentError
 from solvers import NodeGrid
-from tests.strategies import seeds
+from tests.strategies import mixture, seeds
 
 few = settings(deadline=None, max_examples=10)
 GRID = NodeGrid(0.0, 1.0, 101)
 X = GRID.points
-
-
-def step(front: float) -> torch.Tensor:
-    return torch.sigmoid((front - X) / 0.005)
-
-
-def predicted(mean: torch.Tensor, deviation: float = 0.002) -> Normal:
-    return Normal(mean, torch.full_like(mean, deviation))
-
-
-def law_of(front: torch.Tensor) -> LinearConstraint:
-    return integral(GRID, front, noise_variance=1e-6)
-
-
-def mixture(seed: int, components: int = 3, batch: int = 2) -> Mixture:
-    generator = torch.Generator().manual_seed(seed)
-    loc, scale = torch.rand(2, components, batch, 101, dtype=torch.float64, generator=generator)
-    weights = torch.rand(components, batch, dtype=torch.float64, generator=generator)
-    return Mixture(Normal(loc, 0.1 + scale), weights / weights.sum(dim=0))
 
 
 def test_scores_of_small_half_precision_deviations() -> None:
