@@ -91,7 +91,7 @@ METHODS = (
         sampler=unconstrained,
         conditional=False,
         style=Style(BARE),
-        information="not told the law",
+        information="without the law",
     ),
     Method(key="eci", label="ECI", sampler=eci, options=_eci, style=Style(ORANGE)),
     Method(key="pcfm", label="PCFM", sampler=pcfm, options=_plain, style=Style(GREEN)),

@@ -3,9 +3,9 @@
 A family declares once what is *ours*, before it is scored, and what says that a method imposes the constraint, on
 whatever base. Then
 
-* *without* is the same base without the constraint, told the same where such a row was scored;
-* the *strongest rival* is the method of another kind with the least error among all that were scored, told the same or
-  less: all but the truth and those that impose the constraint;
+* *without* is the same base without the constraint, given the same data where such a row was scored;
+* the *strongest rival* is the method of another kind with the least error among all that were scored, given the same
+  data or less: all but the truth and those that impose the constraint;
 * the verdict is that of the paired difference between ours and the rival, corrected for the rows of the table.
 
 Means are over the seeds that both methods have.
@@ -37,7 +37,7 @@ class Family:
         without: Keys of its base without the constraint; the first that was scored counts.
         chooses: Whether ours chooses its base by validation: then the one of least error counts.
         constrained: Pattern of the keys that impose the constraint.
-        told: Pattern of what a method sees (``Description.information``) if it is told the constraint's data.
+        informed: Pattern of what a method sees (``Description.information``) if it has the constraint's data.
         score: The error that methods are compared by.
         residual: The score that says how far the constraint is missed.
         block: How many neighbouring functions are correlated and count as one.
@@ -47,7 +47,7 @@ class Family:
     ours: str
     without: tuple[str, ...]
     constrained: str
-    told: str = ""
+    informed: str = ""
     chooses: bool = False
     score: str = "CRPS"
     residual: str = "CE"
@@ -65,7 +65,7 @@ _OPERATORS = Family(
     ours="boon-default",
     without=("boundary-channels", "circle", "fno"),
     constrained=r"boon-.*",
-    told="boundary|periodicity",
+    informed="boundary|periodicity",
     score="relative_l2",
     residual="boundary_relative",
 )
@@ -75,14 +75,14 @@ FAMILIES: dict[str, Family] = {
         ours="bounded-local",
         without=("local",),
         constrained=r"(law|bounded|alike|jointly|truncated)-.*",
-        told="total",
+        informed="total",
     ),
     "query_laws": Family(
         label="laws known only with the query",
         ours="law-weighted",
         without=("weighted",),
         constrained=r"(bounded-)?law-.*|bounded-(search|esmda)",
-        told="laws",
+        informed="laws",
         residual="law_residual",
     ),
     "generate_gpme": Family(
@@ -90,14 +90,14 @@ FAMILIES: dict[str, Family] = {
         ours="ours",
         without=("unconstrained",),
         constrained=r"ours|conditioned-.*",
-        told="^(?!not told)",
+        informed="^(?!without the law)",
     ),
     "observations": Family(
         label="observations under laws that hold roughly",
         ours="calibrated",
         without=("none",),
         constrained=r"diagonal|covariance|fitted|truncated|joint|calibrated",
-        told="law",
+        informed="law",
     ),
     "downscaling": Family(
         label="downscaling of temperatures",
@@ -119,7 +119,7 @@ FAMILIES: dict[str, Family] = {
         without=("regression", "fno", "increments"),
         chooses=True,
         constrained=r".*-(uniform|response)|emulator",
-        told="balance",
+        informed="balance",
         score="open_error",
         residual="total_drift",
     ),
@@ -172,6 +172,10 @@ PAPERS = (
     Row("heat, gradients given", "heat_neumann", "multi-notebook"),
     Row("Burgers on a circle", "burgers_periodic", "multi"),
 )
+
+
+WINDOWS = tuple(f"windows-{count}" for count in (2, 4, 8, 16))
+BEHIND_AT = "windows-8"
 
 
 class Standing(NamedTuple):
@@ -275,25 +279,24 @@ def every_case() -> str:
 
 
 def query_laws() -> str:
-    """CRPS over the number of windows with the paired difference from ours, and the Brier score of a decision."""
+    """CRPS over the number of windows; at ``BEHIND_AT`` the paired difference from ours and the score of a decision."""
     name, lines = "query_laws", list[dict[str, str]]()
     results, ours = results_of(name), FAMILIES[name].ours
+    cases = {case: case.removeprefix("windows-") for case in results.description.cases if case in WINDOWS}
+    crps = {case: _by_function(name, case, "CRPS") for case in cases}
+    brier = _by_function(name, BEHIND_AT, "Brier")
     for key, label in results.description.methods.items():
-        line = {"CRPS (± paired standard error)": f"**{label}**" if key == ours else label}
-        for case in (case for case in results.description.cases if re.fullmatch(r"windows-\d+", case)):
-            crps, brier = (_by_function(name, case, score) for score in ("CRPS", "Brier"))
-            text = "—"
-            if key in crps:
-                apart = paired_difference(crps[key], crps[ours])
-                text = f"{_digits(crps[key].mean(), 3)}" + (
-                    "" if key == ours else f" ({apart.mean:+.4f} ± {apart.error:.4f})"
-                )
-            count = case.removeprefix("windows-")
-            line[f"K = {count}"] = text
-            line[f"Brier, {count}"] = _digits(brier[key].mean()) if key in brier else "—"
+        if key.startswith("bounded-"):
+            continue
+        line = {"CRPS": f"**{label}**" if key == ours else label}
+        line |= {
+            f"K = {cases[case]}": _digits(crps[case][key].mean(), 3) if key in crps[case] else "—" for case in cases
+        }
+        apart = paired_difference(crps[BEHIND_AT][key], crps[BEHIND_AT][ours])
+        behind = "—" if key == ours else f"{apart.mean:.4f} ± {apart.error:.4f}"
+        line |= {f"behind at {cases[BEHIND_AT]}": behind, f"Brier, {cases[BEHIND_AT]}": _digits(brier[key].mean())}
         lines.append(line)
-    frame = pd.DataFrame(lines)
-    return markdown(frame[sorted(map(str, frame), key=lambda heading: heading.startswith("Brier"))])
+    return markdown(pd.DataFrame(lines))
 
 
 def _cases(experiment: str) -> list[str]:
@@ -360,8 +363,9 @@ def _missed(row: Row) -> dict[str, str]:
 def _short(results: Results, key: str) -> str:
     """Name of a method, and whether it lacks information that ours has."""
     described, family = results.description, FAMILIES[results.name]
-    told = [re.search(family.told, described.information.get(each, "")) is not None for each in (key, family.ours)]
-    return described.methods[key].replace(" (", ", ").replace(")", "") + ("" if told[0] >= told[1] else ", uninformed")
+    seen = [described.information.get(each, "") for each in (key, family.ours)]
+    its, ours = (re.search(family.informed, each) is not None for each in seen)
+    return described.methods[key].replace(" (", ", ").replace(")", "") + ("" if its >= ours else ", uninformed")
 
 
 def _percent(value: float) -> str:
@@ -377,7 +381,7 @@ def _with_error(mean: float, error: float) -> str:
 
 
 def _digits(value: float, count: int = 2) -> str:
-    """So many significant digits."""
+    """``count`` significant digits."""
     if 0 < abs(value) < 1e-3:
         return f"{value:.{count - 1}e}".replace("e-0", "e-")
     return f"{value:.{count}g}"

@@ -65,11 +65,9 @@ def fill(text: str, begin: str, end: str, content: str, name: str = "the documen
 CONSERVATION = ("diffusion", "porous_medium", "stefan", "advection", "burgers_shock")
 HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
 GRADIENTS = ("heat_neumann", "heat_independent", "wave_neumann")
-BOXES = ("search", "smoother", "anp", "empirical", "local")
 MEDIA = (
-    *(f"{kind}-{count}" for kind in ("insulated", "plume") for count in (5, 10, 20, 40)),
-    "inflow-10",
-    "shifted-10",
+    *(f"insulated-{count}" for count in (5, 10, 20, 40)),
+    *("plume-10", "plume-40", "inflow-10", "shifted-10"),
 )
 TABLES = {
     "conservation laws": Table(
@@ -91,33 +89,35 @@ TABLES = {
         columns=("fno", "boundary-channels", "boon-without-schur", "boon-default"),
         score="slope_error",
     ),
-    "calibration": Table(experiment="advection-calibration", score="coverage90"),
-    "out of range": Table(experiment="advection-calibration", score="MSE"),
-    "combined": Table(experiment="combined", score="CRPS"),
-    "downscaling": Table(
-        experiment="downscaling",
-        rows=("bilinear", "additive", "multiplicative", "softmax", "update-low-rank", "ridge", "ridge-update"),
-        columns=("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error"),
+    "out of range": Table(
+        experiment="advection-calibration",
+        columns=(
+            *("anp", "probconserv", "displaced", "by-law"),
+            *("probconserv-search", "probconserv-empirical", "total-inverted"),
+        ),
+        score="MSE",
     ),
     "fields of many parameters": Table(experiment="generate_gpme", score="energy"),
-    "observations": Table(experiment="observations", score="CRPS"),
+    "observations": Table(
+        experiment="observations",
+        columns=("none", "uniform", "regression", "diagonal", "fitted", "calibrated"),
+        score="CRPS",
+    ),
     "open systems": Table(
         experiment="open_rollouts",
         columns=(
-            *("fno", "fno-uniform", "fno-walls", "fno-walls-response", "fno-default", "fno-default-response"),
-            *("increments", "increments-uniform", "increments-walls", "increments-walls-response"),
+            *("fno", "fno-uniform", "fno-walls", "fno-walls-response", "increments", "increments-walls-response"),
+            *("regression", "regression-uniform", "regression-walls-response", "emulator"),
         ),
-        score="open_error",
-    ),
-    "regressions in open systems": Table(
-        experiment="open_rollouts",
-        columns=(*(f"regression{way}" for way in ("", "-uniform", "-walls", "-walls-response")), "emulator"),
         score="open_error",
     ),
     "random media": Table(
         experiment="gpme",
         rows=MEDIA,
-        columns=tuple(f"{way}{box}" for box in BOXES for way in ("", "bounded-")),
+        columns=(
+            *("search", "bounded-search", "bounded-smoother", "anp", "bounded-anp"),
+            *("bounded-empirical", "local", "bounded-local"),
+        ),
         score="CRPS",
     ),
 }

@@ -21,69 +21,60 @@ _SIGN = {Better.LOWER: 1.0, Better.HIGHER: -1.0, Better.NEITHER: np.nan}
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One score, cases as rows and methods as columns; or methods as rows and scores as columns.
+    """One score, cases as rows and methods as columns.
 
     The best method is bold, round-off as good as zero. Means are over all seeds where these were stored.
 
     Args:
         experiment: Its name; or several, whose rows stand below each other.
-        rows: Keys of cases, all by default; or of methods, where columns are scores of the only case.
-        columns: Keys of methods, by default all but the truth; or of scores.
-        score: The score of all cells; empty where columns are scores.
+        rows: Keys of cases, all by default.
+        columns: Keys of methods, by default all but the truth.
+        score: The score of all cells.
     """
 
     experiment: str | tuple[str, ...]
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    score: str = ""
+    score: str
 
     def markdown(self) -> str:
         """The table, a dash for what was not scored; rows and columns without any score are left out.
 
         Raises:
-            DataFileError: If no experiment has a case, method or score of one of the keys.
+            DataFileError: If no experiment has a case or method of one of the keys.
         """
         names = (self.experiment,) if isinstance(self.experiment, str) else self.experiment
         every = list(map(results_of, names))
-        known = {key for each in every for key in (*each.description.cases, *each.description.methods, *SCORES)}
+        known = {key for each in every for key in (*each.description.cases, *each.description.methods)}
         for key in (*self.rows, *self.columns):
             if key not in known:
                 raise DataFileError(f"A table of {', '.join(names)} names '{key}', which none of them has; rename it.")
         columns = self.columns or [key for key in every[0].description.methods if key != TRUTH]
         rows = [(results, row) for results in every for row in self.rows or results.description.cases]
-        cells = np.array([[self._cell(results, row, column) for column in columns] for results, row in rows])
+        cells = np.array([[score_of(results, row, column, self.score) for column in columns] for results, row in rows])
         scored = ~np.isnan(cells[..., 0])
         shown, keys = (np.flatnonzero(scored.any(axis=axis)).tolist() for axis in (1, 0))
         cells, columns = cells[np.ix_(shown, keys)], [columns[index] for index in keys]
         texts = [[format_score(mean, error or None) for mean, error in row] for row in cells]
-        for row, column in np.argwhere(self._best(cells[..., 0], columns)):
+        for row, column in np.argwhere(self._best(cells[..., 0])):
             texts[row][column] = f"**{texts[row][column]}**"
         heads = [self._row_heading(*rows[index], len(names) > 1) for index in shown]
-        corner = SCORES[self.score].title if self.score else "method"
         frame = pd.DataFrame([[head, *row] for head, row in zip(heads, texts, strict=True)])
-        return markdown(frame.set_axis([corner, *(self._column_heading(every, key) for key in columns)], axis=1))
+        headings = [SCORES[self.score].title, *(self._column_heading(every, key) for key in columns)]
+        return markdown(frame.set_axis(headings, axis=1))
 
-    def _best(self, means: np.ndarray, columns: list[str]) -> np.ndarray:
-        """Where a mean is the best of its methods, which are a row or a column."""
-        scores = [SCORES[self.score or column] for column in columns]
-        ranks = np.where(np.abs(means) <= [score.round_off for score in scores], 0.0, means)
-        ranks = ranks * [_SIGN[score.better] for score in scores]
-        return ranks == np.fmin.reduce(ranks, axis=1 if self.score else 0, keepdims=True)
-
-    def _cell(self, results: Results, row: str, column: str) -> tuple[float, float]:
-        if self.score:
-            return score_of(results, row, column, self.score)
-        (case,) = results.description.cases
-        return score_of(results, case, row, column)
+    def _best(self, means: np.ndarray) -> np.ndarray:
+        """Where a mean is the best of its row."""
+        score = SCORES[self.score]
+        ranks = _SIGN[score.better] * np.where(np.abs(means) <= score.round_off, 0.0, means)
+        return ranks == np.fmin.reduce(ranks, axis=1, keepdims=True)
 
     def _row_heading(self, results: Results, row: str, several: bool) -> str:
-        labels = results.description.cases if self.score else results.description.methods
-        return (f"{title(results.name)}, {labels[row]}" if several else labels[row]).replace("*", "\\*")
+        label = results.description.cases[row]
+        return (f"{title(results.name)}, {label}" if several else label).replace("*", "\\*")
 
     def _column_heading(self, every: list[Results], column: str) -> str:
-        """Title of a score, or name of a method, the shorter one where experiments differ."""
-        if not self.score:
-            return SCORES[column].title
+        """Name of a method, the shorter one where experiments differ."""
         return min((each.description.methods[column] for each in every if column in each.description.methods), key=len)
 
 

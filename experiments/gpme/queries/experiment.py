@@ -1,4 +1,4 @@
-"""Laws that are known only with the query: the update against rivals that are told them."""
+"""Laws that are known only with the query: the update against rivals that are given them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,9 +1,9 @@
-"""The rows: what predicts the field from a few values, what is told the laws, and how the laws are imposed.
+"""The rows: what predicts the field from a few values, what is given the laws, and how they are imposed.
 
 no law        the local EmpiricalGP from the values alone, and the neural process
 identity      its draws taken to the nearest fields that meet the laws, in the identity's metric
 HardC         the mean taken there, the variances kept (Hansen et al. 2023)
-told          the laws are observations: of a search among the functions, of the ensemble smoother ES-MDA, in the
+given laws    the laws are observations: of a search among the functions, of the ensemble smoother ES-MDA, in the
               weights of the local EmpiricalGP; or inputs of a network trained on windows
 update        the prediction conditioned on the laws, by its own covariance
 u ≥ 0         draws of another row taken to the nearest fields under the laws that are not negative
@@ -105,20 +105,20 @@ class Method:
         return "" if found else self.package
 
 
-def local(asked: Asked, *, told: bool) -> Predicted:
-    """The functions near to the values, and to the laws where these are told; settings by validation functions."""
+def local(asked: Asked, *, informed: bool) -> Predicted:
+    """The functions near to the values, and to the laws if ``informed``; settings by validation functions."""
     case, observed = asked.case, asked.observed
-    bandwidth, effective = _local_settings(replace(case, laws=CHOSEN_ON, error=0.0, empty=False), told)
+    bandwidth, effective = _local_settings(replace(case, laws=CHOSEN_ON, error=0.0, empty=False), informed)
     model = EmpiricalGP(case.base.functions("training", asked.seed), case.base.axes, bandwidth, effective=effective)
-    return model.predict(observed.context, observed.query, observed.law if told else None)
+    return model.predict(observed.context, observed.query, observed.law if informed else None)
 
 
 @lru_cache
-def _local_settings(case: QueryCase, told: bool) -> tuple[float, float | None]:
+def _local_settings(case: QueryCase, informed: bool) -> tuple[float, float | None]:
     validation = part_of(case.observed("validation", 0), slice(VALIDATED))
     given = (validation.context, validation.query, validation.truth)
     model = EmpiricalGP(case.base.functions("training", 0), case.base.axes)
-    law = validation.law if told else None
+    law = validation.law if informed else None
     model.fit(validation=given, bandwidths=BANDWIDTHS, effective=EFFECTIVE, law=law)
     return model.bandwidth, model.effective
 
@@ -270,13 +270,13 @@ class Base:
 
 
 BASES = {
-    "local": Base("EmpiricalGP, local", plots.GREY, partial(local, told=False)),
-    "weighted": Base("EmpiricalGP, local, laws in the weights", plots.CONSERVED, partial(local, told=True)),
+    "local": Base("EmpiricalGP, local", plots.GREY, partial(local, informed=False)),
+    "weighted": Base("EmpiricalGP, local, laws in the weights", plots.CONSERVED, partial(local, informed=True)),
     "gaussian": Base("Gaussian of the functions", plots.GREEN, gaussian),
     "anp": Base("ANP", plots.GAUSSIAN_PROCESS, neural, ("anp",)),
-    "search": Base("search, told", plots.YELLOW, searched),
-    "esmda": Base("ES-MDA, told", plots.ORANGE, smoothed, package=SMOOTHER),
-    "network": Base("network on windows, told", plots.VERMILION, network, ("windows",)),
+    "search": Base("search with the laws", plots.YELLOW, searched),
+    "esmda": Base("ES-MDA with the laws", plots.ORANGE, smoothed, package=SMOOTHER),
+    "network": Base("network on windows", plots.VERMILION, network, ("windows",)),
 }
 _ROWS: tuple[tuple[str, str, str, str, Imposed], ...] = (
     ("none", "local", ", no law", ":", sampled),

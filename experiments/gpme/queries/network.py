@@ -1,4 +1,4 @@
-"""The strongest rival with a training: a transformer over values and window masses, told both as inputs.
+"""The strongest rival with a training: a transformer over values and window masses, both given as inputs.
 
 It learns from new values and windows in every batch, with 0 to 16 windows at a time, and predicts the field jointly,
 mean + factor ξ + deviation η with normal ξ and η. The loss is the CRPS plus the energy score of a few draws.

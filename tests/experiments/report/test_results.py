@@ -234,21 +234,9 @@ def test_a_table_with_a_key_that_no_experiment_has_is_an_error(keys: dict[str, t
         Table(experiment="example", score="MSE", **keys).markdown()  # type: ignore[arg-type]
 
 
-def test_a_table_of_scores_has_methods_as_rows_and_the_best_of_each_score_bold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    alone = results(Example(cases_=(Entry("b", "b=2"),)))
-    monkeypatch.setattr(tables, "results_of", lambda _: alone)
-    assert cells_of(Table(experiment="alone", rows=("bare", "ours"), columns=("MSE", "LL", "CRPS"))) == [
-        ["method", "MSE ↓", "LL ↑", "CRPS ↓"],
-        ["Bare", "**1 (5.00e-03)**", "2 (5.00e-03)", "—"],
-        ["Ours", "1.5 (5.00e-03)", "**3 (5.00e-03)**", "**0.255 (5.00e-03)**"],
-    ]
-
-
 def test_round_off_is_as_good_as_zero() -> None:
     """Of errors of 3e-16 and 4e-16 neither is the better one."""
-    best = Table(experiment="any", score="CE")._best(np.array([[3e-16, 4e-16, 2e-3, np.nan]]), [*"abcd"])
+    best = Table(experiment="any", score="CE")._best(np.array([[3e-16, 4e-16, 2e-3, np.nan]]))
     assert best.tolist() == [[True, True, False, False]]
 
 
