@@ -97,7 +97,12 @@ TABLES = {
         ),
         score="MSE",
     ),
-    "fields of many parameters": Table(experiment="generate_gpme", score="energy"),
+    "fields of many parameters": Table(
+        experiment="generate_gpme",
+        rows=(*(f"values-{count}" for count in (2, 5, 10, 20)), "values-total-10", "total", "bounds"),
+        columns=("training-fields", "gaussian", "smoother", "unconstrained", "eci", "pcfm", "ours"),
+        score="energy",
+    ),
     "observations": Table(
         experiment="observations",
         columns=("none", "uniform", "regression", "diagonal", "fitted", "calibrated"),
