@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from math import isclose
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,7 @@ from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuralope
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
 from boon.transforms import CellFourier, DomainFourier, NodeFourier
-from solvers import Periodic
+from solvers import Neumann, Periodic, Robin
 from solvers.grids import Grid
 from solvers.recording import check_recording
 
@@ -35,6 +36,12 @@ def default_correction(operator: nn.Module) -> Correction:
 def _check_order(order: int) -> None:
     if order not in (1, 2, 3, 4):
         raise InvalidArgumentError(f"order of the one-sided differences must be 1, 2, 3 or 4, got {order}.")
+
+
+def _has_slope(side: object) -> bool:
+    """Whether a side, or a part of it, is Neumann or Robin."""
+    parts = side if isinstance(side, Sequence) else [side]
+    return any(isinstance(getattr(part, "condition", part), Neumann | Robin) for part in parts)
 
 
 def _core(operator: nn.Module) -> nn.Module:
@@ -213,7 +220,7 @@ class BOON(nn.Module):
         ``probconserv.Rollout`` and other updates of the output add multiples of it, so that the conditions still hold.
 
         Args:
-            grid: Grid of the field, of which location and shape are used.
+            grid: Grid of the field, of which location, shape and, where conditions have slopes, lengths are used.
             fields: Changes of fields ``(*batch, channels, *space)``, for which B is made 0: the nodes that a side sets
                 follow the others.
 
@@ -223,7 +230,8 @@ class BOON(nn.Module):
 
         Raises:
             InvalidArgumentError: If the grid has cells and fields of the operator are at nodes, or the reverse, if
-                coefficients of Robin differ between samples, or no r has one sign.
+                lengths differ on an axis whose conditions have slopes, if coefficients of Robin differ between
+                samples, or no r has one sign.
         """
         if fields is None:
             assert grid is not None
@@ -232,6 +240,7 @@ class BOON(nn.Module):
                     f"The walls of BOON are those of fields {self._place}, but the grid is a {type(grid).__name__}; "
                     "build BOON(..., grid=...) with the grid of the fields."
                 )
+            self._check_slopes(grid)
             return response(self.conditions, self.domain, grid.shape, self.order)
         axes = len(self.conditions) + 1
         boundary = homogeneous(self.conditions, self.domain, fields.shape[1 - axes :], self.order, fields)
@@ -282,6 +291,16 @@ class BOON(nn.Module):
             boundary=boundary,
             hidden=tuple(zip(hidden, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
         )
+
+    def _check_slopes(self, grid: Grid) -> None:
+        """Refuses a grid of other lengths where conditions have slopes, which would be wrong by their ratio."""
+        for axis, pair in enumerate(self.conditions):
+            length, other = self.domain.lengths[axis], grid.high[axis] - grid.low[axis]
+            if any(map(_has_slope, pair or ())) and not isclose(length, other, rel_tol=1e-6):
+                raise InvalidArgumentError(
+                    f"Slopes of BOON are those of an axis {axis} of length {length:g}, but the grid has {other:g}; "
+                    "build BOON(..., lengths=...) or BOON(..., grid=...) with the lengths of the grid."
+                )
 
     def _check_domain(self) -> None:
         """Refuses parts that take fields at nodes where they are in cells, or the reverse."""

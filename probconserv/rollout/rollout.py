@@ -264,6 +264,8 @@ class Rollout(nn.Module):
                 "and data of all steps, from the first."
             )
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
+        if self.wall_response is not None:
+            self.wall_response.check(walls)
         for wall in exchange.before if state.step == 0 else ():
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probconserv.errors import LibraryError
+from probconserv.errors import InvalidArgumentError, LibraryError
+from solvers import Periodic
 from solvers.grids import Grid
 
 _DEPTH = 4  # functions within functions that are searched for an operator
@@ -23,10 +24,21 @@ class WallResponse:
     Args:
         field: r ≥ 0 ``(c|1, *space)``, float64: u + r meets what u met.
         of_operator: ``response(grid, fields)`` of the operator.
+        axes: Axes on which the operator meets walls, as far as its ``conditions`` say.
     """
 
     field: Tensor
     of_operator: Callable[..., Tensor]
+    axes: tuple[int, ...] = ()
+
+    def check(self, walls: Sequence[Any]) -> None:
+        """Refuses a periodic balance along an axis that has walls."""
+        for axis in self.axes:
+            if axis < len(walls) and walls[axis] is None:
+                raise InvalidArgumentError(
+                    f"walls[{axis}] is None, for a periodic axis, but the operator meets walls there; give what "
+                    "passes them, the flux or the data of flux=, and 0.0 where they are closed."
+                )
 
     def homogeneous(self, changes: Tensor) -> Tensor:
         """Changes of fields ``(*batch, c, *space)`` with the values at walls such that u plus one meets what u met."""
@@ -45,7 +57,7 @@ def wall_response(operator: Callable[..., Any], grid: Grid) -> WallResponse | No
     reason = f"it holds {len(found)} operators with walls; give it a method response(grid, fields=None) of its own"
     if len(found) == 1:
         try:
-            return WallResponse(found[0].response(grid), found[0].response)
+            return WallResponse(found[0].response(grid), found[0].response, _axes_with_walls(found[0]))
         except LibraryError as error:
             reason = str(error)
     warnings.warn(
@@ -54,6 +66,11 @@ def wall_response(operator: Callable[..., Any], grid: Grid) -> WallResponse | No
         stacklevel=3,
     )
     return None
+
+
+def _axes_with_walls(operator: Any) -> tuple[int, ...]:
+    pairs = getattr(operator, "conditions", ())
+    return tuple(axis for axis, pair in enumerate(pairs) if pair is not None and not isinstance(pair[0], Periodic))
 
 
 def operators_with_walls(operator: Any, depth: int = _DEPTH) -> list[Any]:

@@ -250,3 +250,23 @@ def test_walls_that_are_not_protected_are_named():
     update = StepUpdate(fixed=torch.arange(17) == 0)
     u = Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), [(0.1, 0.0)]).fields
     assert not u[:, 1:, :, 0].any()
+
+
+@pytest.mark.parametrize("condition", [Neumann(0.0), Robin(1.0, 0.2, 0.1)])
+def test_slopes_on_another_length_than_that_of_the_grid_are_named(condition: object):
+    operator = BOON(nn.Identity(), [(Dirichlet(0.0), condition)], correction=Prescription())
+    with pytest.warns(UserWarning, match="axis 0 of length 1, but the grid has 2"):
+        Rollout(operator, NodeGrid(0.0, 2.0, 17))
+    assert Rollout(operator, NodeGrid(3.0, 4.0, 17)).wall_response is not None
+
+
+def test_values_are_met_on_any_length():
+    operator = BOON(nn.Identity(), [(Dirichlet(0.0), Dirichlet(1.0))], correction=Prescription())
+    assert Rollout(operator, NodeGrid(0.0, 2.0, 17)).wall_response is not None
+
+
+def test_a_balance_that_is_periodic_along_walls_is_refused():
+    operator, grid, _ = setting("Dirichlet", 2, torch.float64)
+    times, start = torch.linspace(0, 1, 3), torch.zeros(1, 1, *grid.shape, dtype=torch.float64)
+    with pytest.raises(InvalidArgumentError, match=r"walls\[0\] is None, for a periodic axis, but the operator meets"):
+        Rollout(operator, grid)(start, times, [None, (0.0, 0.0)])
