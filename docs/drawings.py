@@ -46,9 +46,10 @@ def draw_probconserv() -> Figure:
         ("ProbConserv", PROBCONSERV, posterior.mean, posterior.variance.sqrt()),
     ):
         total = float(torch.trapezoid(shown, x))
-        low, high = shown - width, shown + width
+        low, high = shown - 1.64 * width, shown + 1.64 * width
         left.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-        label = f"{name}, total {total:.2f}"
+        inside = ((truth - shown).abs() <= 1.64 * width).double().mean()
+        label = f"{name}, total {total:.2f}; 90 % band holds {inside:.0%}"
         left.plot(x, shown, color=colour, label=label)
     left.set(title=f"law: total {float(law.b):.2f}", ylabel="u")
 

@@ -26,8 +26,8 @@ IN_TWO_AXES = 50
 """Functions of the validation set and of the test in two axes, where a prediction has thousands of points."""
 SHOWN = 0
 """The test function of the figures."""
-BOXES = ("anp", "empirical", "local")
-"""Black boxes whose fields are drawn: without the law in the upper row, with it and u ≥ 0 in the lower one."""
+BOXES = ("anp", "local")
+"""Models whose fields are drawn: without the law in the upper row, with it and u ≥ 0 in the lower one."""
 DRAWS = 6
 REFERENCE, RATIOS = "bounded-anp", (1.0, 1.5, 2.0, 3.0)
 
@@ -154,8 +154,9 @@ def _draw_field(panel: Axes, case: Case, method: Method, arrays: Arrays) -> None
         panel.plot(x, draw, color=method.style.colour, lw=0.5, alpha=0.6, label="" if number else "draws")
     panel.plot(x, draws.mean(axis=0), color=method.style.colour, lw=1.6, label="mean")
     panel.plot(x, arrays["shown_truth"], color=plots.TRUTH, lw=1.2, label="truth")
-    panel.set(title=method.label, xlabel="x")
-    panel.title.set_fontsize(9)
+    inside = np.mean((lower <= arrays["shown_truth"]) & (arrays["shown_truth"] <= upper))
+    panel.set(xlabel="x")
+    panel.set_title(f"{method.label}\n90 % band holds {inside:.0%} of the truth", fontsize=9)
 
 
 def draw_over_counts(cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:

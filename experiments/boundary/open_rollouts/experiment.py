@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,6 +14,7 @@ from typing_extensions import override
 from boon import BOON, Prescription, boundary_error
 from boon.conditions.functionals import DIFFERENCES
 from experiments import plots
+from experiments.boundary.open_rollouts.figures import draw_dumbbells
 from experiments.boundary.open_rollouts.methods import (
     NAME,
     Case,
@@ -107,6 +109,10 @@ class OpenRolloutExperiment(Experiment):
     @override
     def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
         return draw_over_time(case, self.methods(case), stored)
+
+    @override
+    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> Mapping[str, Figure]:
+        return draw_dumbbells(records, {case.key: case.label for case in cases})
 
 
 def score(predicted: Predicted, test: Functions, system: OpenSystem) -> Arrays:

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import Generator
 
 from experiments.boundary.open_rollouts.experiment import SIZES, OpenRolloutExperiment, score
+from experiments.boundary.open_rollouts.figures import draw_dumbbells
 from experiments.boundary.open_rollouts.methods import Method, Predicted, methods_of
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem
 from experiments.experiment import RunContext, RunOptions
@@ -90,3 +92,17 @@ def test_the_balance_keeps_the_total_and_prescribed_walls_hold(tmp_path: Path, n
     drift = {method: float(arrays["total_drift"].mean()) for method, arrays in found.items()}
     bare, under_law = (drift[Method(base="fno", walls=walls, law=each)] for each in ("", law))
     assert under_law < 0.1 * bare
+
+
+def test_the_figure_joins_each_base_alone_with_the_same_under_its_constraint() -> None:
+    errors = {"fno": 0.2, "fno-walls-response": 0.1, "fno-uniform": 0.05, "regression": 0.1, "regression-uniform": 3.0}
+    records = pd.DataFrame(
+        [{"case": "rod", "method": key, "score": "open_error", "mean": error} for key, error in errors.items()]
+    )
+    figure = draw_dumbbells(records, {"rod": "a rod", "plate": "not scored"})["overview"]
+    assert figure.get_suptitle() == "Walls and balance lower the error in 1 of 2 rollouts"
+    (panel,) = figure.axes
+    joined = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "None"]
+    assert joined[:2] == [[0.2, 0.1], [0.1, 1.0]], "walls and balance come before the uniform balance; 3 is at the edge"
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["a rod"]
+    assert draw_dumbbells(records.head(1), {"rod": "a rod"}) == {}
