@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -26,8 +27,9 @@ from experiments.observations.downscaling import (
     means_of,
     spread,
 )
+from experiments.observations.parts import over_blocks
 from experiments.observations.regression import Ridge
-from experiments.observations.temperature import temperature
+from experiments.observations.temperature import TOGETHER, temperature
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
 from probconserv import scores
@@ -97,9 +99,14 @@ class DownscalingExperiment(Experiment):
         truth = series[sizes.training + sizes.validation :]
         if not method.black_box:
             means = spread(means_of(truth[-1:], case.factor), case.factor)[0]
-            return {"block_error": np.zeros(len(truth)), "mean": truth[-1].numpy(), "means": means.numpy()}
+            return {"block_error": np.zeros(1), "mean": truth[-1].numpy(), "means": means.numpy()}
         prediction, _ = forecast(series, case.factor, sizes, method)
-        return score_forecast(truth, prediction, case.factor)
+        block = torch.arange(len(series))[-len(truth) :] // TOGETHER
+        scored = score_forecast(truth, prediction, case.factor)
+        last = {"mean": prediction.mean[-1], "standard_deviation": prediction.variance[-1].sqrt()}
+        arrays = {name: over_blocks(values, block) for name, values in scored.items()} | last
+        arrays["block_error"] = over_blocks(scored["block_error"], block, "amax")
+        return {name: values.numpy() for name, values in arrays.items()}
 
     @override
     def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
@@ -108,15 +115,12 @@ class DownscalingExperiment(Experiment):
         return {"maps": draw_maps(case.label, shown)} if {"truth", BARE_KEY, FIXER, BEST} <= shown.keys() else {}
 
 
-def score_forecast(truth: Fields, prediction: Forecast, factor: int) -> Arrays:
-    """Scores per year, in kelvins; ``block_error`` is the largest |mean of a block − given| over the given mean.
-
-    For the figures also the mean and the standard deviation of the last year.
-    """
+def score_forecast(truth: Fields, prediction: Forecast, factor: int) -> dict[str, Tensor]:
+    """Scores per year, in kelvins; ``block_error`` is the largest |mean of a block − given| over the given mean."""
     u, mean, variance = (values.flatten(1) for values in (truth, prediction.mean, prediction.variance))
     mse = scores.mse(u, mean)
     given = means_of(truth, factor)
-    arrays: dict[str, Tensor] = {
+    return {
         "RMSE": mse.sqrt(),
         "MSE": mse,
         "CRPS": scores.crps(u, mean, variance),
@@ -124,10 +128,7 @@ def score_forecast(truth: Fields, prediction: Forecast, factor: int) -> Arrays:
         "coverage50": scores.coverage(u, mean, variance, 0.5),
         "coverage90": scores.coverage(u, mean, variance, 0.9),
         "block_error": (means_of(prediction.mean, factor) / given - 1).abs().amax(dim=(-2, -1)),
-        "mean": prediction.mean[-1],
-        "standard_deviation": prediction.variance[-1].sqrt(),
     }
-    return {name: values.numpy() for name, values in arrays.items()}
 
 
 def draw_maps(label: str, shown: Mapping[str, Arrays]) -> Figure:

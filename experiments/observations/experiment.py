@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 from typing_extensions import override
 
 from experiments.experiment import Experiment, RunContext
 from experiments.observations.energy import SurfaceEnergy
 from experiments.observations.methods import METHODS, Method
-from experiments.observations.parts import DRAWS, Observed, Problem
+from experiments.observations.parts import DRAWS, Observed, Problem, over_blocks
 from experiments.observations.temperature import Temperatures
 from experiments.observations.traffic import Traffic, TrafficAhead
 from experiments.records.record import Arrays
@@ -24,7 +24,6 @@ PROBLEMS: tuple[Problem, ...] = (
     Traffic(),
     TrafficAhead(),
     TrafficAhead("traffic-ahead-balanced", "two minutes ahead, balanced", balanced=True),
-    TrafficAhead("traffic-ahead-balanced-trusted", "two minutes ahead, trusted balance", balanced=True, trusted=True),
     SurfaceEnergy(),
     SurfaceEnergy("energy-informed", "energy from Rn − G, W/m²", informed=True),
     Temperatures(),
@@ -67,7 +66,8 @@ class ObservationsExperiment(Experiment):
 
     @override
     def methods(self, case: Problem) -> list[Method]:
-        return [row for row in self.rows if case.non_negative or not row.signed]
+        rows = [row for row in self.rows if case.non_negative or not row.signed]
+        return [row for row in rows if case.covariates or not row.explained]
 
     @override
     def headline(self, case: Problem, records: object) -> tuple[Sequence[str], Sequence[str]]:
@@ -101,12 +101,6 @@ def score(observed: Observed, method: Method, seed: int) -> Arrays:
         "energy": scores.energy_score(truth, draws),
         "coverage90": held,
     }
-    arrays = {name: _by_block(values, part.block).numpy() for name, values in by_case.items()}
+    arrays = {name: over_blocks(values, part.block).numpy() for name, values in by_case.items()}
     milliseconds = torch.tensor([1e3 * seconds / draws[..., 0].numel()])
     return {**arrays, "draw_milliseconds": milliseconds.numpy()}
-
-
-def _by_block(values: Tensor, block: Tensor) -> Tensor:
-    _, index = block.unique(return_inverse=True)
-    count = torch.bincount(index)
-    return torch.zeros(len(count), dtype=values.dtype).index_add(0, index, values) / count

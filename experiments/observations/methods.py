@@ -7,16 +7,19 @@ regression   the errors regressed on what the prediction misses of the law; lear
 diagonal     the update with independent errors, the law exact
 covariance   the same with their shrunk covariance
 fitted       the same, and the law with the slope, offset and error that it had in the known cases
-truncated    the last, cut off where the field would be negative
+covariates   the same with a slope for every covariate of the law, where the problem has them
+truncated    *fitted*, cut off where the field would be negative
 mint         the law's side as one more forecast, whose errors go together with the others': made to agree as
              forecasters do (MinT with shrinkage)
 joint        the same after slope and offset were fitted
-calibrated   the last, with as much trust in the law and as wide a band as suit the validation cases
+calibrated   the last, with covariates or without, as much trust in the law and as wide a band as suit the
+             validation cases
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -44,6 +47,7 @@ class Method:
         predict: ``observed -> prediction (cases, n)``; learns from all parts but the test, of which it reads
             ``predicted`` and ``target`` alone.
         signed: Whether it needs a field that cannot be negative.
+        explained: Whether it needs covariates of the law.
     """
 
     key: str
@@ -52,6 +56,7 @@ class Method:
     predict: Callable[[Observed], Any]
     information: str = "the law's right-hand side"
     signed: bool = False
+    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,9 @@ def covariance(observed: Observed) -> Any:
     return condition(_around(observed.known, observed.test), LinearConstraint(observed.rows, observed.test.target))
 
 
-def fitted(observed: Observed) -> Any:
-    """The same under the law as it was kept."""
-    law = _as_kept(observed.rows, observed.known, observed.test)
+def fitted(observed: Observed, explained: bool = False) -> Any:
+    """The same under the law as it was kept, with its covariates or without."""
+    law = _as_kept(observed.rows, observed.known, observed.test, explained)
     return condition(_around(observed.known, observed.test), law)
 
 
@@ -149,16 +154,19 @@ def joint(observed: Observed) -> Any:
 
 
 def calibrated(observed: Observed) -> Normal:
-    """With doubt and width from the validation, whose bands then hold in ``LEVEL`` of all values."""
-    rows, unseen = observed.rows, observed.validation
-    before, after = _righted(rows, observed.training, unseen), _righted(rows, observed.known, observed.test)
+    """With covariates, doubt and width from the validation, whose bands then hold in ``LEVEL`` of all values."""
+    unseen = observed.validation
 
-    def tried(doubt: float) -> float:
-        prediction = _reconciled(rows, *before, doubt)
+    def predicted(known: Part, part: Part, explained: bool, doubt: float) -> Fields:
+        return _reconciled(observed.rows, *_righted(observed.rows, known, part, explained), doubt)
+
+    def tried(choice: tuple[bool, float]) -> float:
+        prediction = predicted(observed.training, unseen, *choice)
         return float(scores.crps(unseen.truth, prediction.mean, prediction.variance).mean())
 
-    doubt = min(DOUBTS, key=tried)
-    seen, prediction = _reconciled(rows, *before, doubt), _reconciled(rows, *after, doubt)
+    choice = min(product((False,) if unseen.covariates is None else (False, True), DOUBTS), key=tried)
+    seen = predicted(observed.training, unseen, *choice)
+    prediction = predicted(observed.known, observed.test, *choice)
     missed = (unseen.truth - seen.mean).abs() / seen.variance.sqrt()
     usual = Normal(0.0, 1.0).icdf(torch.tensor((1 + LEVEL) / 2, dtype=missed.dtype))
     width = missed.flatten().sort().values[int(LEVEL * missed.numel())] / usual
@@ -176,10 +184,9 @@ def _reconciled(rows: Tensor, known: Part, part: Part, doubt: float = 1.0) -> Fi
     return Fields(condition(prior, LinearConstraint(agree, torch.zeros_like(part.target))), count)
 
 
-def _righted(rows: Tensor, known: Part, part: Part) -> tuple[Part, Part]:
+def _righted(rows: Tensor, known: Part, part: Part, explained: bool = False) -> tuple[Part, Part]:
     """Both with the right-hand sides that the law, as it was kept in the known cases, then has."""
-    law = fit_law(LinearConstraint(rows, known.target), known.truth)
-    right = [replace(each, target=law.slope * each.target + law.offset) for each in (known, part)]
+    right = [replace(each, target=_as_kept(rows, known, each, explained).b) for each in (known, part)]
     return right[0], right[1]
 
 
@@ -188,9 +195,11 @@ def _around(known: Part, part: Part) -> Any:
     return fit_covariance(known.errors).around(part.predicted)
 
 
-def _as_kept(rows: Tensor, known: Part, part: Part) -> LinearConstraint:
-    """The law with the slope, offset and error that it had in known cases."""
-    return fit_law(LinearConstraint(rows, known.target), known.truth).corrected(LinearConstraint(rows, part.target))
+def _as_kept(rows: Tensor, known: Part, part: Part, explained: bool = False) -> LinearConstraint:
+    """The law of a part with the slopes, offset and error that it had in known cases."""
+    before, now = (each.covariates if explained else None for each in (known, part))
+    law = fit_law(LinearConstraint(rows, known.target), known.truth, covariates=before)
+    return law.corrected(LinearConstraint(rows, part.target), now)
 
 
 def _missed(part: Part, rows: Tensor) -> Tensor:
@@ -210,6 +219,14 @@ METHODS = (
     Method(key="covariance", label="law, fitted Σ", style=Style(plots.SKY), predict=covariance),
     Method(key="fitted", label="fitted law, fitted Σ", style=Style(plots.CONSERVED), predict=fitted),
     Method(
+        key="covariates",
+        label="fitted law with covariates, fitted Σ",
+        style=Style(plots.CONSERVED, ":"),
+        predict=partial(fitted, explained=True),
+        information="the law's right-hand side, covariates",
+        explained=True,
+    ),
+    Method(
         key="truncated",
         label="fitted law, fitted Σ, u ≥ 0",
         style=Style(plots.CONSERVED, "--"),
@@ -218,6 +235,12 @@ METHODS = (
     ),
     Method(key="mint", label="MinT, law and fields", style=Style(plots.SKY, "--"), predict=mint),
     Method(key="joint", label="MinT, fitted law", style=Style(plots.ENSEMBLE), predict=joint),
-    Method(key="calibrated", label="MinT, calibrated law", style=Style(plots.ENSEMBLE, ":"), predict=calibrated),
+    Method(
+        key="calibrated",
+        label="MinT, calibrated law",
+        style=Style(plots.ENSEMBLE, ":"),
+        predict=calibrated,
+        information="the law's right-hand side, covariates",
+    ),
 )
 """The rows of all problems."""

@@ -32,12 +32,14 @@ class Part:
         truth: What was observed.
         target: Right-hand sides of the law.
         block: Stretch of time that a case belongs to; those of one are not independent.
+        covariates: What else may explain how the law is missed, see ``fit_law``; None for nothing.
     """
 
     predicted: Float[Tensor, "cases n"]
     truth: Float[Tensor, "cases n"]
     target: Float[Tensor, "cases k"]
     block: Int[Tensor, " cases"]
+    covariates: Float[Tensor, "cases p"] | None = None
 
     @property
     def errors(self) -> Float[Tensor, "cases n"]:
@@ -70,11 +72,13 @@ class Problem(ABC):
         key: Name in files and on the command line.
         label: Name in tables, with the unit.
         non_negative: Whether the field cannot be negative.
+        covariates: Names of what else may explain how the law is missed.
     """
 
     key: str
     label: str
     non_negative: bool = False
+    covariates: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -114,6 +118,7 @@ class Series:
         black_box: Predictions of all cases by what the cases ``fitted`` teach, and a penalty ``(fitted, penalty)``.
         block: Stretch of time of every case.
         ends: First case of the validation, of the test, and behind the test.
+        covariates: As in ``Part``.
     """
 
     black_box: Callable[[Int[Tensor, " fitted"], float], Float[Tensor, "cases n"]]
@@ -121,6 +126,7 @@ class Series:
     target: Float[Tensor, "cases k"]
     block: Int[Tensor, " cases"]
     ends: tuple[int, int, int]
+    covariates: Float[Tensor, "cases p"] | None = None
 
     def observed(self, rows: Float[Tensor, "k n"]) -> Observed:
         """With the penalty that is best on the validation."""
@@ -137,8 +143,7 @@ class Series:
 
     def _part(self, count: int, piece: slice, penalty: float) -> Part:
         """Some cases, predicted from the first ``count``."""
-        predicted = self.black_box(torch.arange(count), penalty)
-        return Part(predicted[piece], self.truth[piece], self.target[piece], self.block[piece])
+        return self._cut(self.black_box(torch.arange(count), penalty)[piece], piece)
 
     def _left_out(self, count: int, penalty: float) -> Part:
         """The first ``count`` cases, each predicted from those outside its stretch of ``FOLDS``."""
@@ -146,7 +151,11 @@ class Series:
         for number in range(FOLDS):
             out = fold == number
             predicted[out] = self.black_box((~out).nonzero()[:, 0], penalty)[:count][out]
-        return Part(predicted, *(values[:count] for values in (self.truth, self.target, self.block)))
+        return self._cut(predicted, slice(count))
+
+    def _cut(self, predicted: Float[Tensor, "piece n"], piece: slice) -> Part:
+        covariates = None if self.covariates is None else self.covariates[piece]
+        return Part(predicted, self.truth[piece], self.target[piece], self.block[piece], covariates)
 
 
 def regressed(inputs: Float[Tensor, "cases p"], truth: Float[Tensor, "cases n"]) -> Callable[[Tensor, float], Tensor]:
@@ -158,6 +167,14 @@ def regressed(inputs: Float[Tensor, "cases p"], truth: Float[Tensor, "cases n"])
         return regress(scaled, truth, fitted, penalty)
 
     return black_box
+
+
+def over_blocks(
+    values: Float[Tensor, " cases"], block: Int[Tensor, " cases"], reduce: str = "mean"
+) -> Float[Tensor, " blocks"]:
+    """The mean, or with ``amax`` the largest, over every block of cases."""
+    names, index = block.unique(return_inverse=True)
+    return values.new_zeros(len(names)).scatter_reduce(0, index, values, reduce, include_self=False)
 
 
 def table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Float[Tensor, "rows columns"]:

@@ -26,7 +26,7 @@ FACTOR = 4
 VALIDATION, TEST = 150, 180
 """The first years of the parts, after 1860."""
 TOGETHER = 5
-"""Years of a stretch, within which they are not independent."""
+"""Years of a block: in the validation the black box's CRPS has an autocorrelation below 2/√n from the next year on."""
 _FILE, _VARIABLE = "{}_north_america.nc", "air_temperature"
 
 

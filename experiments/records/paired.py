@@ -4,8 +4,8 @@ A difference d of seed s and function f has the mean d̄ over all, and the varia
 
     var_f(mean over seeds)/F + var_s(mean over functions)/S,
 
-each term where it has two entries; its degrees of freedom are those of Welch and Satterthwaite. Where neighbouring
-functions are correlated in time, means over blocks of them take their place. Verdicts of a table are corrected for its
+each term where it has two entries; its degrees of freedom are those of Welch and Satterthwaite. Cases that are
+correlated in time are scored as means over blocks, which are functions here. Verdicts of a table are corrected for its
 rows (Holm 1979, Scand. J. Statist. 6, 65).
 """
 
@@ -47,18 +47,11 @@ class Difference:
         return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
 
 
-def paired_difference(first: pd.Series, second: pd.Series, block: int = 1) -> Difference:
-    """The difference of two scores, each indexed by seed and function, over the pairs that both have.
-
-    Args:
-        first: The score of one method.
-        second: That of the other.
-        block: How many neighbouring functions count as one.
-    """
+def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
+    """The difference of two scores, each indexed by seed and function, over the pairs that both have."""
     apart = (first - second).dropna().unstack("seed")  # functions × seeds
     if apart.empty:
         return Difference(math.nan, math.nan, math.nan, ())
-    apart = apart.groupby(np.arange(len(apart)) // block).mean()
     parts = []
     for means in (apart.mean(axis=1), apart.mean(axis=0)):
         if len(means) > 1:

@@ -40,7 +40,6 @@ class Family:
         informed: Pattern of what a method sees (``Description.information``) if it has the constraint's data.
         score: The error that methods are compared by.
         residual: The score that says how far the constraint is missed.
-        block: How many neighbouring functions are correlated and count as one.
     """
 
     label: str
@@ -51,7 +50,6 @@ class Family:
     chooses: bool = False
     score: str = "CRPS"
     residual: str = "CE"
-    block: int = 1
 
 
 _PREDICTIONS = Family(
@@ -96,7 +94,7 @@ FAMILIES: dict[str, Family] = {
         label="observations under laws that hold roughly",
         ours="calibrated",
         without=("none",),
-        constrained=r"diagonal|covariance|fitted|truncated|joint|calibrated",
+        constrained=r"diagonal|covariance|covariates|fitted|truncated|joint|calibrated",
         informed="law",
     ),
     "downscaling": Family(
@@ -105,7 +103,6 @@ FAMILIES: dict[str, Family] = {
         without=("bilinear",),
         constrained=r"update-.*|ridge-update",
         residual="block_error",
-        block=5,
     ),
     "advection-calibration": Family(
         label="advection in and out of range",
@@ -213,7 +210,7 @@ def compared(family: Family, scores: pd.DataFrame, means: pd.Series) -> Compared
     rival = min(map(standing, keys), key=lambda each: each.ratio)
     bases = [standing(key) for key in family.without if key in keys]
     without = min(bases, key=lambda each: each.ratio) if family.chooses else bases[0]
-    return Compared(without, rival, paired_difference(ours, scores.get(rival.key, np.nan * ours), family.block))
+    return Compared(without, rival, paired_difference(ours, scores.get(rival.key, np.nan * ours)))
 
 
 @cache

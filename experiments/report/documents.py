@@ -105,7 +105,7 @@ TABLES = {
     ),
     "observations": Table(
         experiment="observations",
-        columns=("none", "uniform", "regression", "diagonal", "fitted", "calibrated"),
+        columns=("none", "uniform", "regression", "diagonal", "fitted", "covariates", "calibrated"),
         score="CRPS",
     ),
     "open systems": Table(

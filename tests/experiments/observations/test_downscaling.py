@@ -19,7 +19,7 @@ from experiments.observations import downscaling
 from experiments.observations.downscaling import METHODS, Fit, Sizes, Years, forecast
 from experiments.observations.downscaling_experiment import score_forecast
 from experiments.observations.temperature import read_series, temperature
-from experiments.records.store import read_records
+from experiments.records.store import read_records, read_scores
 from tests.experiments.observations.tiny import FEW, series, tiny_downscaling
 
 BY_KEY = {method.key: method for method in METHODS}
@@ -127,6 +127,16 @@ def test_a_run_has_exact_block_means_and_a_figure(ran: tuple[RunOptions, driver.
     assert "in kelvins" in (folder / "table.md").read_text()
 
 
+def test_stored_scores_are_those_of_blocks_of_years(ran: tuple[RunOptions, driver.Report]) -> None:
+    """The test years 26 to 35 lie in three blocks of five years."""
+    prediction, _ = forecast(series(), 4, FEW, BY_KEY["bilinear"])
+    yearly = score_forecast(series()[26:], prediction, 4)
+    scores = read_scores(ran[1].folder / "scores.csv.gz").set_index("method")
+    for name, reduced in (("RMSE", torch.mean), ("block_error", torch.amax)):
+        expected = [float(reduced(block)) for block in yearly[name].split([4, 5, 1])]
+        assert scores[name]["bilinear"].to_numpy() == pytest.approx(expected, rel=1e-13), name
+
+
 def test_a_run_is_released_and_reproduced(ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path) -> None:
     release([tiny_downscaling()], ran[0], seeds=(0,), root=library)
     report = driver.reproduce(tiny_downscaling(), RunOptions(out=tmp_path), library)
@@ -197,7 +207,7 @@ def test_the_least_that_is_taken_is_scored(factor: int, years: int) -> None:
     prediction, _ = forecast(fine, factor, FEW, BY_KEY["update-diagonal"])
     scores = score_forecast(fine[26:], prediction, factor)
     assert len(scores["RMSE"]) == years - 26
-    assert all(np.isfinite(values).all() for values in scores.values())
+    assert all(torch.isfinite(values).all() for values in scores.values())
 
 
 def test_the_update_meets_its_bar_on_the_temperatures() -> None:

@@ -47,7 +47,7 @@ class MadeUp(Problem):
 
 
 AHEAD = [problem for problem in PROBLEMS if isinstance(problem, TrafficAhead)]
-"""Rollouts of traffic: alone, under the balance, under one that is trusted in part."""
+"""Rollouts of traffic: alone, and under the balance."""
 
 
 def scored(observed: Observed, key: str, score_name: str = "CRPS") -> float:
@@ -73,6 +73,18 @@ def test_a_law_that_states_too_much_is_fitted() -> None:
     assert scored(wrong, "covariance") > 2 * scored(wrong, "none")
     for key in ("fitted", "joint"):
         assert scored(wrong, key) == pytest.approx(scored(right, key), rel=0.05), key
+
+
+def test_a_source_that_the_law_leaves_out_is_explained_by_its_rate() -> None:
+    rows = torch.ones(1, 4, dtype=torch.float64)
+    rate = torch.rand(len(INPUTS), 2, generator=Generator().manual_seed(2), dtype=torch.float64)
+    right = series()
+    wrong = replace(right, target=right.target - 30 * rate[:, :1], covariates=rate).observed(rows)
+    for key in ("covariates", "calibrated"):
+        assert scored(wrong, key) == pytest.approx(scored(right.observed(rows), "fitted"), rel=0.05), key
+        assert scored(wrong, key) < 0.5 * scored(wrong, "fitted"), key
+    assert "covariates" not in {row.key for row in ObservationsExperiment().methods(MadeUp())}
+    assert "covariates" in {row.key for row in ObservationsExperiment().methods(Traffic())}
 
 
 def test_a_law_that_says_nothing_does_no_harm() -> None:
@@ -105,14 +117,14 @@ def test_minimal_traces_are_those_of_hierarchicalforecast() -> None:
     np.testing.assert_allclose(ROWS["mint"].predict(observed).mean, theirs[1:].T, rtol=1e-6)
 
 
-def test_methods_see_nothing_of_the_test_but_predictions_and_targets() -> None:
-    observed = MadeUp().observed(None)
+def test_methods_see_nothing_of_the_test_but_predictions_targets_and_covariates() -> None:
+    observed = replace(series(), covariates=INPUTS.square()).observed(torch.ones(1, 4, dtype=torch.float64))
     hidden = replace(
         observed,
         test=Part(
             observed.test.predicted,
             torch.nan * observed.test.truth,
-            *(getattr(observed.test, name) for name in ("target", "block")),
+            *(getattr(observed.test, name) for name in ("target", "block", "covariates")),
         ),
     )
     for method in METHODS:
@@ -149,7 +161,7 @@ def test_a_row_of_ones_own_and_a_run(tmp_path: Path) -> None:
     own = Method(key="climatology", label="climatology", style=Style("k"), predict=climatology, information="")
     experiment = ObservationsExperiment(problems=(MadeUp(),), rows=(*METHODS, own))
     report = driver.run(experiment, RunOptions(preset="smoke", out=tmp_path))
-    assert set(report.records["method"]) == {*ROWS, "climatology"}
+    assert set(report.records["method"]) == {*ROWS, "climatology"} - {"covariates"}
     assert (report.folder / "overview.png").exists()
     (case,) = experiment.cases(RunContext(options=RunOptions(preset="smoke", out=tmp_path)))
     assert [row.key for row in experiment.methods(case) if row.signed] == ["truncated"]
@@ -198,28 +210,46 @@ def test_files_are_refused_by_name(tmp_path: Path) -> None:
         SurfaceEnergy(file="short.csv", checksum="").observed(tmp_path)
 
 
-def test_traffic_balances_from_count_to_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where vehicles all move on by one stretch a step, counts at detectors are exact but for their interpolation."""
+@pytest.fixture
+def density(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Vehicles that all move on by one stretch a step, and files that may hold them."""
     generator = np.random.default_rng(0)
     entering = (
         0.07 + 0.02 * np.sin(np.arange(STEPS + STRETCHES) / 60) + 0.002 * generator.normal(size=STEPS + STRETCHES)
     )
-    density = np.stack([entering[STRETCHES - i : STRETCHES - i + STEPS] for i in range(STRETCHES)])
+    monkeypatch.setattr(traffic, "CHECKSUMS", dict.fromkeys(traffic.CHECKSUMS, ""))
+    return np.stack([entering[STRETCHES - i : STRETCHES - i + STEPS] for i in range(STRETCHES)])
+
+
+def record(folder: Path, density: np.ndarray) -> Path:
+    for name, values in zip(traffic.CHECKSUMS, (density, density * traffic.LENGTH / traffic.SECONDS), strict=True):
+        np.savetxt(folder / name, values)
+    return folder
+
+
+def test_what_learns_from_traffic_sees_no_test_step(tmp_path: Path, density: np.ndarray) -> None:
+    for problem in (Traffic(), *AHEAD):
+        before = problem.observed(record(tmp_path, density))
+        later = density.copy()
+        later[:, traffic.TEST :] *= 1.5
+        after = problem.observed(record(tmp_path, later))
+        for name in ("training", "validation", "known"):
+            assert torch.equal(getattr(before, name).predicted, getattr(after, name).predicted), (problem.key, name)
+
+
+def test_traffic_balances_from_count_to_count(tmp_path: Path, density: np.ndarray) -> None:
+    """Counts at detectors are exact but for their interpolation."""
     names = list(traffic.CHECKSUMS)
-    monkeypatch.setattr(traffic, "CHECKSUMS", dict.fromkeys(names, ""))
-    np.savetxt(tmp_path / names[0], density)
-    np.savetxt(tmp_path / names[1], density * traffic.LENGTH / traffic.SECONDS)
+    record(tmp_path, density)
     observed = Traffic().observed(tmp_path)
     assert observed.rows.shape == (1, 79)
     assert len(observed.known.truth) == traffic.TEST - LAGS[-1]
     missed = (observed.known.truth @ observed.rows.mT - observed.known.target).abs()
     assert float(missed.max()) < 0.01 * float(observed.known.target.mean())
-    alone, balanced, trusted = (problem.observed(tmp_path).test for problem in AHEAD)
+    alone, balanced = (problem.observed(tmp_path).test for problem in AHEAD)
     assert len(alone.truth) == (STEPS // COUNTED - traffic.TEST // COUNTED) * (COUNTED - 1)
-    off, none, some = (
-        (part.predicted @ observed.rows.mT - part.target).abs().mean() for part in (alone, balanced, trusted)
-    )
-    assert none < 1e-12 < some < off
+    off, none = ((part.predicted @ observed.rows.mT - part.target).abs().mean() for part in (alone, balanced))
+    assert none < 1e-12 < off
     assert torch.equal(alone.truth[0], observed.test.truth[1])  # a minute after the count with which the test begins
     np.savetxt(tmp_path / names[1], density[:5])
     with pytest.raises(DataFileError, match=r"must have 104 × 540 finite numbers, got \(5, 540\)"):

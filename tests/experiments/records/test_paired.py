@@ -51,15 +51,6 @@ def test_seeds_that_one_method_lacks_are_left_out() -> None:
     assert nothing.seeds == ()
 
 
-def test_blocks_widen_the_error_of_correlated_functions() -> None:
-    """Of values that come in equal pairs, half as many are independent."""
-    values = RNG.normal(size=30)
-    twice = score(np.repeat(values, 2)[None])
-    zero = 0.0 * twice
-    assert paired_difference(twice, zero, block=2).error == pytest.approx(values.std(ddof=1) / 30**0.5, rel=1e-12)
-    assert paired_difference(twice, zero).error < 0.75 * paired_difference(twice, zero, block=2).error
-
-
 def of(z: float) -> Difference:
     return Difference(z, 1.0, 1e9, (0,))
 

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import pandas as pd
 
-from experiments.observations.downscaling import METHODS
 from experiments.records.release import released_results
 
 
@@ -47,26 +45,26 @@ def downscaling() -> list[str]:
     ]
 
 
-def by_method(experiment: str, case: str, score: str) -> pd.DataFrame:
-    """A released score of all methods, a row per year."""
-    return scores(experiment).loc[case].reset_index().pivot_table(index="function", columns="method", values=score)
-
-
-def newey_west(values: pd.Series, lags: int = 8) -> float:
-    """Standard error of the mean of a series whose neighbours are correlated (Newey and West 1987)."""
-    off = values.to_numpy() - values.mean()
-    count = len(off)
-    lagged = [(1 - lag / (lags + 1)) * (off[lag:] @ off[:-lag]) for lag in range(1, lags + 1)]
-    return float(np.sqrt(off @ off + 2 * sum(lagged)) / count)
-
-
-def years() -> list[str]:
-    """How much larger standard errors are that respect the correlation of years."""
-    methods = [method.key for method in METHODS if method.black_box]
-    kinds = ("RMSE", "CRPS", "LL", "coverage50", "coverage90")
-    every = [by_method("downscaling", "factor-4", kind)[key] for kind in kinds for key in methods]
-    larger = [newey_west(each) / (each.std() / len(each) ** 0.5) for each in every]
-    return [f"are {min(larger):.1f} to {max(larger):.1f} times as large"]
+def observations() -> list[str]:
+    name = "observations"
+    every = scores(name)["CRPS"].unstack("method")
+    fewer, errors = {}, {}
+    for case in ("traffic", "traffic-ahead", "traffic-ahead-balanced", "energy-informed", "energy"):
+        apart = paired(name, case, ("covariates", "fitted"), "CRPS")
+        fewer[case], errors[case] = -100 * apart.mean() / every.loc[case, "fitted"].mean(), -apart.mean() / apart.sem()
+    roads = [case for case in fewer if case.startswith("traffic")]
+    low, high, least, most = (extreme(d[c] for c in roads) for d in (fewer, errors) for extreme in (min, max))
+    held = scores(name).xs("calibrated", level="method")["coverage90"].groupby("case").mean()
+    assert sum(abs(held - 0.9) < 0.03) == len(held) - 1
+    relative = every["calibrated"].groupby("case").mean() / every["uniform"].groupby("case").mean()
+    return [
+        f"falls by {low:.1f} to {high:.1f} % on traffic ({least:.1f} to {most:.1f} paired errors)",
+        f"by {fewer['energy-informed']:.1f} % on energy from Rn − G ({errors['energy-informed']:.1f})",
+        f"rises by {-fewer['energy']:.1f} % on surface energy",
+        f"{percent(1 - relative['energy'])} less CRPS than under the uniform shift",
+        f"temperature {percent(1 - relative['temperature'])}",
+        f"it holds {100 * held['energy-informed']:.0f} ± 4 %",
+    ]
 
 
 ADVECTION = "advection-calibration"
@@ -145,7 +143,7 @@ def rounded(value: float) -> str:
 
 
 STATEMENTS: dict[str, tuple[Callable[[], list[str]], ...]] = {
-    "results/predictions": (downscaling, years),
+    "results/predictions": (downscaling, observations),
     "results/out_of_range": (out_of_range, calibration),
     "guides/generated_fields": (many_parameters, without_flow),
 }
