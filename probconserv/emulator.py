@@ -4,8 +4,8 @@ The one module of ``probconserv`` that imports ``boon``: conditions at walls ins
 """
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import BOON, FNO, FNOConfig, Prescription
-from probconserv.calibration.conformal import conformal_rank
-from probconserv.errors import ConvergenceError, DataFileError, InvalidArgumentError
+from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
+from probconserv.rollout.candidates import RESIDUALS, Name, band_of, best_of, fit_flux, fit_regression, report_of
+from probconserv.rollout.data_checks import (
+    Unchanged,
+    kinds_of,
+    places_of,
+    ranges_of,
+    warn_beyond,
+    warn_of_missed_conditions,
+)
 from probconserv.rollout.diagnosis import RolloutBand
-from probconserv.rollout.flux_model import CONFIG, FluxModel
+from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.functions import (
-    Candidate,
     Functions,
     Setting,
     Walls,
@@ -31,21 +38,19 @@ from probconserv.rollout.functions import (
     parts_of,
     predict,
 )
-from probconserv.rollout.increments import EmulatorConfig, Increments, StepOperator, train_steps
 from probconserv.rollout.learned_response import LearnedResponse
 from probconserv.rollout.regression import ComponentRegression, Kernel
 from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.step_network import EmulatorConfig, StepNetwork, StepOperator, train_steps
 from probconserv.rollout.step_update import with_errors
-from solvers import Robin
 from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
 
 Chosen = tuple[StepOperator, Rollout | None]
 Network = nn.Module | Callable[[int, int], nn.Module]
+Bases = Network | Sequence[StepNetwork]
 _FORMAT = "emulator-1"
-_REGRESSED = 1000  # steps that a regression is fitted to
-_RESIDUALS, _RANK = 200, 20  # errors of single steps that draws are made of
-_MISSED = 0.05  # of the spread of a channel; steps of solvers miss their conditions by less than 0.01
+_RANK = 20  # of the covariance of errors of single steps, of which draws are made
 
 
 class Forecast(NamedTuple):
@@ -105,18 +110,19 @@ class Emulator:
         impose: bool = False,
         media: Float[Tensor, "functions m *space"] | None = None,
         validation: int | tuple[Any, ...] | None = None,
-        base: Network | None = None,
+        base: Bases | None = None,
         config: EmulatorConfig | None = None,
         level: float | None = 0.9,
         folder: str | Path | None = None,
         progress: bool = True,
     ) -> "Emulator":
-        """Trains a network of increments and fits a regression, and takes what has the least error in rollouts.
+        """Trains two networks and fits a regression, and takes what has the least error in rollouts.
 
-        The network learns changes in single steps, and in the second half of the training steps after several of its
-        own (pushforward; Brandstetter et al. 2022), with the walls prescribed. Beside it a kernel regression between
-        principal components. Each is tried without the law, under it by the walls' response, and by a response that is
-        learnt from errors of single steps; half of the validation functions choose, the others give the bands.
+        The walls are prescribed in all. One network learns changes in single steps, and in the second half of the
+        training steps after several of its own (pushforward; Brandstetter et al. 2022), the other the next field in
+        single steps. The third base is a kernel regression between principal components. Each is tried without the
+        law, under it by the walls' response, and by a response that is learnt from errors of single steps; half of the
+        validation functions choose, the others give the bands.
 
         Args:
             trajectories: True fields at the times, in equal steps.
@@ -134,8 +140,9 @@ class Emulator:
             validation: How many of the last functions choose and calibrate, two fifths by default; or further
                 trajectories, their walls, and media, perhaps with more steps.
             base: In place of the FNO: a module from normalised channels, field, then data of sides (of values at both
-                ends of the step) and media, to changes in units of their standard deviation; or a function that makes
-                one of the numbers of channels in and out; or a trained ``Increments``.
+                ends of the step) and media, to changes or fields in units of their standard deviation; both networks
+                begin as copies of it. Or a function that makes one of the numbers of channels in and out. Or
+                ``StepNetwork`` that are trained already, one or several.
             config: Sizes and training.
             level: Probability of the bands; None for none.
             folder: Folder of checkpoints, from which an interrupted ``fit`` goes on.
@@ -154,19 +161,14 @@ class Emulator:
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, validation, level)
-        _warn_of_missed_conditions(training)
+        if any(setting.conditions):
+            warn_of_missed_conditions(training, met(Unchanged(), setting, given_sides(walls)))
         candidates, flux = _candidates(training, choice, base, config, folder, progress)
         errors = {name: errors_of(each, choice) for name, each in candidates.items()}
         imposed = impose or (law or {}).get("bounds") is not None
-        open_to = [name for name in errors if law is None or not imposed or name[1] != "alone"]
-        best = min(open_to, key=lambda name: float(errors[name].mean()))
-        if not bool(errors[best].mean().isfinite()):
-            raise ConvergenceError(
-                f"Every base diverges in {choice.steps} steps from some validation function, under the law and not; "
-                "train on more or longer trajectories, or validate on fewer steps."
-            )
+        best = best_of(errors, law is not None and imposed, choice.steps)
         operator, rollout = candidates[best]
-        single = choice.single.thinned(_RESIDUALS)
+        single = choice.single.thinned(RESIDUALS)
         with torch.no_grad():
             residuals = single.after - operator(single.before, *single.data)
         return cls(
@@ -174,11 +176,12 @@ class Emulator:
             operator=operator,
             under_law=rollout,
             flux=flux,
-            band=None if level is None else _band(candidates[best], calibration, level),
+            band=None if level is None else band_of(candidates[best], calibration, level),
             residuals=residuals,
-            report=_report(best, errors, choice.steps),
+            report=report_of(best, errors, choice.steps),
             errors={"/".join(name): float(error.mean()) for name, error in errors.items()},
-            described=_described(config, training, operator.base, flux),
+            described=_described(config, training, operator.base, flux)
+            | {"ranges": ranges_of(training, choice, calibration)},
         )
 
     def rollout(
@@ -227,12 +230,13 @@ class Emulator:
         self.setting.check_times(times)
         fields = start[:, None].expand(-1, len(times), *start.shape[1:])
         functions = Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))
-        fitted, given = (_places(sides) for sides in (self.described["sides"], given_sides(walls)))
+        fitted, given = (places_of(sides) for sides in (self.described["sides"], given_sides(walls)))
         if fitted != given:
             raise InvalidArgumentError(
                 f"walls must have tensors on the sides where fit had them, {fitted}, got them on {given}; give a "
                 "tensor of equal values for a constant there, and what fit had on the other sides."
             )
+        warn_beyond(functions, self.described.get("ranges", {}))  # older files have none
         return functions
 
     def save(self, path: str | Path) -> None:
@@ -274,7 +278,7 @@ class Emulator:
                 f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
                 f"{content.get('grid')}; load it on its grid."
             )
-        if content.get("conditions", kinds := _kinds(conditions)) != kinds:  # older files do not say
+        if content.get("conditions", kinds := kinds_of(conditions)) != kinds:  # older files do not say
             raise DataFileError(
                 f"'{path}' holds an emulator with the conditions {content['conditions']}, not {kinds}; load it with "
                 "those that it was fitted with."
@@ -284,7 +288,7 @@ class Emulator:
         if content["kernel"] is None:
             layout = content["layout"]
             inner = _network(base, EmulatorConfig(**content["config"]), setting, *layout["counts"])
-            network = Increments(inner, **layout)
+            network = StepNetwork(inner, **layout)
             network.load_state_dict(parts["operator"])
         else:
             network = ComponentRegression(Kernel(**content["kernel"]), **parts["operator"])
@@ -311,18 +315,22 @@ class Emulator:
 def _candidates(
     training: Functions,
     choice: Functions,
-    base: Network | None,
+    base: Bases | None,
     config: EmulatorConfig,
     folder: Path | None,
     progress: bool,
-) -> tuple[dict[tuple[str, str], Chosen], FluxModel | None]:
+) -> tuple[dict[Name, Chosen], FluxModel | None]:
     """Operators alone and under the law, by name of base and law, and the model of fluxes."""
     setting, sides = training.setting, given_sides(training.walls)
-    increments = met(increments_of(training, config, base), setting, sides)
-    if not isinstance(base, Increments):
-        train_steps(increments, training, config, folder and folder / "increments", progress)
-    operators = {"regression": met(fit_regression(training, choice), setting, sides), "increments": increments}
-    candidates: dict[tuple[str, str], Chosen] = {(name, "alone"): (each, None) for name, each in operators.items()}
+    trained = [base] if isinstance(base, StepNetwork) else base if isinstance(base, Sequence) else None
+    networks = trained or [step_network(training, config, base, changes) for changes in (True, False)]
+    operators = {"regression": met(fit_regression(training, choice), setting, sides)}
+    for network in networks:
+        operators[network.name] = operator = met(network, setting, sides)
+        if trained is None:
+            how = config if network.changes else replace(config, unrolled=1)
+            train_steps(operator, training, how, folder and folder / network.name, progress)
+    candidates: dict[Name, Chosen] = {(name, "alone"): (each, None) for name, each in operators.items()}
     if setting.law is None:
         return candidates, None
     flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
@@ -334,15 +342,10 @@ def _candidates(
     return candidates, flux
 
 
-def fit_regression(training: Functions, choice: Functions) -> ComponentRegression:
-    """A regression of changes, whose kernel is chosen on other functions."""
-    return ComponentRegression.fit(training.single.thinned(_REGRESSED), choice.single.thinned(_RESIDUALS))
-
-
-def increments_of(known: Functions, config: EmulatorConfig, base: Network | None = None) -> Increments:
-    """A network of increments, scaled by true steps; its weights are drawn by the seed of the config."""
-    if isinstance(base, Increments):
-        return base
+def step_network(
+    known: Functions, config: EmulatorConfig, base: Network | None = None, changes: bool = True
+) -> StepNetwork:
+    """An untrained network of changes or values, scaled by true steps; weights are drawn by the seed of the config."""
     setting, inputs, out = known.setting, known.inputs, known.fields.shape[2]
     axes = [axis for axis, pair in enumerate(given_sides(known.walls)) for given in pair or () if given]
     axes = [*axes, *[None] * (len(inputs) - len(axes))]
@@ -351,84 +354,7 @@ def increments_of(known: Functions, config: EmulatorConfig, base: Network | None
         torch.manual_seed(config.seed)
         network = _network(base, config, setting, count, out)
     repeated = [axis for axis, each in enumerate(setting.periodic) if each and setting.grid.location == "cell"]
-    return Increments(network, setting.grid.shape, axes, repeated, (count, out)).scaled_by(known.single)
-
-
-def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = None, progress: bool = False) -> FluxModel:
-    """The model of fluxes through walls with conditions, from what they gave to the totals.
-
-    Raises:
-        InvalidArgumentError: If walls have different numbers of values at a point.
-    """
-    setting, gained = known.setting, known.gained(known.setting.modelled)
-    walls = [pair if of_model else None for pair, of_model in zip(known.of_law(), setting.modelled, strict=True)]
-    data = {side.shape[2] for pair in walls for side in pair or () if isinstance(side, Tensor)} or {1}
-    if len(data) > 1:
-        raise InvalidArgumentError(
-            f"Walls whose fluxes are modelled need as many values at a point each, got {sorted(data)}; give law a flux."
-        )
-    sizes = {"channels": known.fields.shape[2], "data": data.pop(), "totals": gained.shape[2]}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = FluxModel(setting.grid, **sizes)
-    for axis, pair in enumerate(walls):
-        face = [n for other, n in enumerate(setting.grid.shape) if other != axis]
-        constant = known.fields.new_ones(*known.fields.shape[:2], sizes["data"], *face)
-        walls[axis] = pair and tuple(side if isinstance(side, Tensor) else side * constant for side in pair)
-    steps = config.flux_steps
-    how = replace(CONFIG, steps=steps, seed=config.seed, validate_every=max(1, steps // 20))
-    trajectories = known.fields.float(), walls, gained.float()
-    model.fit(trajectories, times=known.times, config=how, folder=folder, progress=progress)
-    return model.requires_grad_(False).eval()
-
-
-def _warn_of_missed_conditions(training: Functions) -> None:
-    """Warns where prescribing the conditions in true fields changes them by more than differences at walls are off."""
-    setting, steps = training.setting, training.single.thinned(_RESIDUALS)
-    if not any(setting.conditions):
-        return
-    moved = met(_Given(), setting, given_sides(training.walls))(steps.after, *steps.data) - steps.after
-    spread = steps.after.transpose(0, 1).flatten(1).double().std(dim=1)
-    missed = {}
-    for axis in (axis for axis, pair in enumerate(setting.conditions) if pair is not None):
-        for name, end in (("first", 0), ("last", -1)):
-            size = moved.select(2 + axis, end).transpose(0, 1).flatten(1).double().square().mean(dim=1).sqrt()
-            missed[f"{name} side of axis {axis}"] = float(torch.where(spread > 0, size / spread, 0.0).max())
-    side = max(missed, key=lambda name: missed[name])
-    if missed[side] > _MISSED:
-        warnings.warn(
-            f"The trajectories miss their condition on the {side}: it moves the value there by {missed[side]:.2g} of "
-            "the spread of its channel. Check the signs (∂/∂x points along the axis on both sides), the order of the "
-            "walls, and whether the fields are at nodes or in cells.",
-            stacklevel=3,
-        )
-
-
-class _Given(nn.Module):
-    """A base that returns the field."""
-
-    def forward(self, field: Tensor, *_: Tensor) -> Tensor:
-        return field
-
-
-def _places(sides: Sequence[Sequence[bool] | None]) -> list[str]:
-    """Names of the sides that have data of every function."""
-    pairs = ((axis, pair or (False, False)) for axis, pair in enumerate(sides))
-    return [f"walls[{axis}][{end}]" for axis, pair in pairs for end in (0, 1) if pair[end]]
-
-
-def _kinds(conditions: Sequence[Any] | None) -> str:
-    """Conditions without their values, as a file compares them: names, and numbers of Robin conditions."""
-    pairs = () if conditions is None or not any(conditions) else conditions
-    return ", ".join("None" if pair is None else " and ".join(map(_kind, pair)) for pair in pairs) or "None"
-
-
-def _kind(condition: Any) -> str:
-    if condition is None:
-        return "None"
-    numbers = (condition.a, condition.b) if isinstance(condition, Robin) else ()
-    stated = ", ".join(f"{number:g}" for number in numbers if isinstance(number, int | float))
-    return type(condition).__name__ + (f"({stated})" if stated else "")
+    return StepNetwork(network, setting.grid.shape, axes, repeated, (count, out), changes).scaled_by(known.single)
 
 
 def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
@@ -437,10 +363,10 @@ def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: 
         "config": asdict(config),
         "grid": repr(known.setting.grid),
         "interval": known.setting.interval,
-        "conditions": _kinds(known.setting.conditions),
+        "conditions": kinds_of(known.setting.conditions),
         "sides": given_sides(known.walls),
         "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
-        "layout": base.layout if isinstance(base, Increments) else None,
+        "layout": base.layout if isinstance(base, StepNetwork) else None,
         "flux": flux and dict(zip(("channels", "data", "totals"), flux.counts, strict=True)),
     }
 
@@ -448,7 +374,7 @@ def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: 
 def _network(base: Network | None, config: EmulatorConfig, setting: Setting, count: int, out: int) -> nn.Module:
     """The network of the user, or an FNO, from so many channels."""
     if isinstance(base, nn.Module):
-        return base
+        return deepcopy(base)
     if base is not None:
         return base(count, out)
     d = setting.grid.dimension
@@ -462,35 +388,6 @@ def _network(base: Network | None, config: EmulatorConfig, setting: Setting, cou
             periodic=setting.periodic,
         )
     )
-
-
-def _band(candidate: Candidate, part: Functions, level: float) -> RolloutBand:
-    """Split conformal half widths at every time and point."""
-    fields, totals = predict(*candidate, part)
-    counted = Rollout(nn.Identity(), part.setting.grid, conserved=(part.setting.law or {}).get("conserved"))
-    true = torch.stack([counted.totals_of(field) for field in part.fields.unbind(dim=1)], dim=1)
-    rank = conformal_rank(len(fields), 1, level)
-    widths = [each.abs().kthvalue(rank, dim=0).values for each in (fields - part.fields, totals - true)]
-    bounds = None if candidate[1] is None else candidate[1].bounds
-    return RolloutBand(level=level, fields=widths[0], totals=widths[1], bounds=bounds)
-
-
-def _report(best: tuple[str, str], errors: Mapping[tuple[str, str], Tensor], steps: int) -> str:
-    """One sentence: what was chosen, and why."""
-    means = {name: float(error.mean()) for name, error in errors.items()}
-    base, law = best
-    text = f"Over {steps} steps of {len(errors[best])} validation functions, {base}"
-    text += " without the law" if law == "alone" else f" under the {law}"
-    text += f" has the least error, {means[best]:.2g}"
-    if law != "alone":
-        better = int((errors[best] < errors[base, "alone"]).sum())
-        text += f"; without the law it has {means[base, 'alone']:.2g}, more in {better} of the functions"
-    elif (base, "law") in means:
-        under = min(mean for name, mean in means.items() if name[0] == base and name[1] != "alone")
-        text += f"; under the law it has {under:.2g}"
-    others = {name: mean for name, mean in means.items() if name[0] != base}
-    other = min(others, key=lambda name: others[name])
-    return f"{text}; the best of {other[0]} is {others[other]:.2g}."
 
 
 def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -124,6 +124,10 @@ SCORES: dict[str, Score] = {
         meaning="relative error of ∂u/∂x there by a stencil of third order",
     ),
     "slope_error_finer": Score(heading="… on 4 n", meaning="the same on four times as many nodes"),
+    "wall_flux_error": Score(heading="wall heat flux", meaning="relative error of the heat that passes the walls"),
+    "budget_error": Score(
+        heading="budget", meaning="Brier score of: the total is above the upper quartile of the training's"
+    ),
     "law_helps": _neither("law helps", "1 where the balance knows the total better, by the validation"),
     "band_wall": _neither("band holds walls", "part of wall values in the conformal 90 % band after 20 steps"),
     "band_wall_end": _neither("… at the end", "the same after the last step"),

@@ -1,6 +1,8 @@
 """Emulators: what they are made of, choose and keep."""
 
 import signal
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from torch import Generator, Tensor, nn
 
 from boon import BOON, Prescription, boundary_error
 from probconserv import Emulator, NonNegative
-from probconserv.emulator import EmulatorConfig, fit_flux
+from probconserv import emulator as emulator_module
+from probconserv.emulator import EmulatorConfig, fit_flux, step_network
 from probconserv.errors import DataFileError, InvalidArgumentError, TrainingInterruptedError
 from probconserv.rollout.functions import Functions, Setting
+from probconserv.rollout.regression import ComponentRegression
+from probconserv.rollout.step_network import StepNetwork
 from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
 
 TINY = EmulatorConfig(width=6, modes=4, depth=1, steps=8, flux_steps=20, unrolled=3, batch=4)
@@ -98,7 +103,7 @@ def test_the_report_says_what_has_the_least_error_on_the_validation() -> None:
     base, law = best.split("/")
     assert base in emulator.report
     assert (emulator.under_law is None) == (law == "alone")
-    assert len(emulator.errors) == 6
+    assert len(emulator.errors) == 9
     assert f"{emulator.errors[best]:.2g}" in emulator.report
     made = emulator.rollout(u[6:, 0], [tuple(side[6:] for side in walls[0])], TIMES)
     error = (made.fields - u[6:]).square().mean(dim=(2, 3)).sqrt()[:, 1:].mean(dim=1)
@@ -133,11 +138,19 @@ def test_bands_hold_and_draws_meet_the_law() -> None:
         assert float(totals.std(dim=0).max()) < 1e-6
 
 
-@pytest.mark.parametrize("base", ["regression", "increments"])
+@pytest.mark.parametrize("base", ["regression", "increments", "single step"])
 def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if base == "increments":
-        monkeypatch.setattr("probconserv.emulator.fit_regression", lambda *_: Zero())
-    emulator, u, walls = fitted("values", level=None if base == "increments" else 0.6)
+    worse = {name: Far() for name in ("regression", "increments", "single step") if name != base}
+    real = emulator_module.met
+
+    def one_base(network: nn.Module, *rest: object) -> nn.Module:
+        name = network.name if isinstance(network, StepNetwork) else "regression"
+        return real(worse.get(name, network), *rest)
+
+    monkeypatch.setattr(emulator_module, "met", one_base)
+    monkeypatch.setattr(emulator_module, "train_steps", lambda *_: None)
+    emulator, u, walls = fitted("values", level=0.6 if base == "regression" else None)
+    monkeypatch.undo()
     assert emulator.report.split("functions, ")[1].startswith(base)
     emulator.save(tmp_path / "e.safetensors")
     again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["values"]], law={})
@@ -150,7 +163,7 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
         Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["mixed"]])
 
 
-class Zero(nn.Module):
+class Far(nn.Module):
     """A base that is far from the field."""
 
     def forward(self, field: Tensor, *_: Tensor) -> Tensor:
@@ -165,9 +178,49 @@ def test_networks_of_the_user_are_trained_as_bases() -> None:
         return nn.Conv1d(channels, out, 3, padding=1)
 
     fitted(base=network)
-    assert made == [(5, 1)]  # the field, and gradients at both walls at both ends of the step
-    emulator, *_ = fitted(base=nn.Conv1d(5, 1, 1))
+    assert made == [(5, 1)] * 2  # the field, and gradients at both walls at both ends of the step
+    own = nn.Conv1d(5, 1, 1)
+    before = own.weight.clone()
+    emulator, *_ = fitted(base=own)
+    assert torch.equal(own.weight, before)  # both networks are copies
     assert emulator.errors["increments/alone"] > 0
+    assert emulator.errors["single step/alone"] > 0
+
+
+def test_networks_that_are_trained_are_taken_as_they_are() -> None:
+    """A field that is halved in every step: an exact network of single steps wins, in both units."""
+    u = torch.randn(12, 1, 1, 33) * 0.5 ** torch.arange(5.0)[:, None, None]
+    times, layout = 0.1 * torch.arange(5), {"shape": (33,), "axes": (), "periodic": (), "counts": (1, 1)}
+    halving, keeping = StepNetwork(Half(), **layout, changes=False), StepNetwork(Far(), **layout)
+    for network in (halving, keeping):
+        network.mean.zero_()
+    options = {"config": TINY, "validation": 6, "level": None, "progress": False}
+    emulator = Emulator.fit(u, [None], times, GRID, base=[keeping, halving], **options)
+    assert emulator.errors["single step/alone"] < 1e-6
+    assert emulator.errors["increments/alone"] > 1
+    assert isinstance(emulator.operator.base, StepNetwork | ComponentRegression)
+    alone = Emulator.fit(u, [None], times, GRID, base=halving, **options)
+    assert set(alone.errors) == {"regression/alone", "single step/alone"}
+
+
+class Half(nn.Module):
+    def forward(self, channels: Tensor) -> Tensor:
+        return 0.5 * channels[:, :1]
+
+
+def test_a_network_of_single_steps_is_scaled_by_true_fields() -> None:
+    """It predicts fields in units of their deviations about their mean."""
+    u, slope, _ = heat()
+    setting = Setting.of(GRID, [CONDITIONS["values"]], None, STEP)
+    known = Functions(fields=5 + 3 * u, walls=walls_of("values", u, slope), media=None, setting=setting)
+
+    def identity(channels: int, _: int) -> nn.Module:
+        network = nn.Conv1d(channels, 1, 1, bias=False)
+        network.weight.data = torch.eye(channels)[:1, :, None]
+        return network
+
+    network, steps = step_network(known, TINY, identity, changes=False), known.single
+    torch.testing.assert_close(network(steps.before, *steps.data), steps.before, rtol=0, atol=8e-6)  # 4 ε of 14
 
 
 def test_periodic_fields_in_two_axes_keep_their_total() -> None:
@@ -206,7 +259,7 @@ def test_media_and_faces_are_channels() -> None:
     emulator = Emulator.fit(
         u, walls, times, grid, law={}, media=media, base=network, config=TINY, validation=6, level=0.6, progress=False
     )
-    assert channels == [1 + 3 + 2]
+    assert channels == [1 + 3 + 2] * 2
     assert emulator.rollout(u[:, 0], walls, times, media).fields.shape == u.shape
 
 
@@ -293,3 +346,37 @@ def test_trajectories_that_miss_their_conditions_warn() -> None:
     first, last = walls_of("values", u, slope)[0]
     with pytest.warns(UserWarning, match="the order of the walls"):
         Emulator.fit(u, [(last, first)], TIMES, GRID, [CONDITIONS["values"]], **options)
+
+
+def test_data_beyond_the_training_warn_by_name() -> None:
+    """Starts, walls and media, each with both ranges, once for a rollout; data like those of the training do not."""
+    emulator, u, walls = fitted(law=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        emulator.rollout(u[:, 0], walls, TIMES)
+    larger = [(walls[0][0], 4 * walls[0][1])]
+    with pytest.warns(UserWarning, match=r"walls\[0\]\[1\], channel 0 is in \[.*in those functions in \[") as found:
+        emulator.rollout(4 * u[:, 0], larger, TIMES)
+    assert len(found) == 1
+    assert found[0].filename == __file__
+    message = str(found[0].message)
+    assert "start, channel 0 is in" in message
+    assert "walls[0][0]" not in message
+    with pytest.warns(UserWarning, match="lie beyond those of fit"):
+        emulator.draw(u[:, 0], larger, TIMES, members=2)
+
+
+def test_a_saved_emulator_knows_the_ranges_of_its_training(tmp_path: Path) -> None:
+    """Media, too; files of before have none, and say nothing."""
+    u, slope, _ = heat()
+    walls, media = walls_of("slopes", u, slope), 1 + torch.rand(FUNCTIONS, 1, 33)
+    options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False, "media": media}
+    emulator = Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], **options)
+    emulator.save(tmp_path / "e.safetensors")
+    again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["slopes"]])
+    with pytest.warns(UserWarning, match="media, channel 0 is in"):
+        again.rollout(u[:, 0], walls, TIMES, 3 * media)
+    older = replace(again, described={name: part for name, part in again.described.items() if name != "ranges"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        older.rollout(u[:, 0], walls, TIMES, 3 * media)

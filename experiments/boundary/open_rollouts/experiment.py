@@ -22,10 +22,10 @@ from experiments.boundary.open_rollouts.methods import (
     Predicted,
     methods_of,
     predicted,
-    training_of,
+    trainings_of,
 )
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
-from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem
+from experiments.boundary.open_rollouts.systems import SYSTEMS, Heat, OpenSystem, RobinRod
 from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over
@@ -90,7 +90,7 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
-        return [training_of(method, case, seed)] if method.architecture else []
+        return trainings_of(method, case, seed)
 
     @override
     def train(self, training: Training, context: RunContext) -> None:
@@ -99,7 +99,8 @@ class OpenRolloutExperiment(Experiment):
 
     @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        return score(predicted(case, method, seed, weights), case.functions("test"), case.system)
+        budget = upper_quartile(case.functions("training"), case.system)
+        return score(predicted(case, method, seed, weights), case.functions("test"), case.system, budget)
 
     @override
     def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
@@ -115,7 +116,18 @@ class OpenRolloutExperiment(Experiment):
         return draw_dumbbells(records, {case.key: case.label for case in cases})
 
 
-def score(predicted: Predicted, test: Functions, system: OpenSystem) -> Arrays:
+def upper_quartile(known: Functions, system: OpenSystem) -> float:
+    """A budget: what a quarter of the totals of functions exceed."""
+    return float(_totals(known.fields, system).quantile(0.75))
+
+
+def _totals(fields: Tensor, system: OpenSystem) -> Tensor:
+    """∫ u of the first conserved channel ``(b, t)``."""
+    first = (system.conserved or (0,))[0]
+    return (fields[:, :, first].double() * system.grid.weights).flatten(2).sum(dim=-1)
+
+
+def score(predicted: Predicted, test: Functions, system: OpenSystem, budget: float) -> Arrays:
     """Scores per function; for the figures root mean squares over functions by step."""
     truth, u = test.fields.double(), predicted.fields.double()
     size = truth.flatten(2).square().mean(dim=(1, 2)).sqrt()[:, None]
@@ -123,17 +135,18 @@ def score(predicted: Predicted, test: Functions, system: OpenSystem) -> Arrays:
     first = (system.conserved or (0,))[0]
     missed = (u - truth)[:, :, first] / truth[:, :, first].std()
     total = (missed * system.grid.weights).flatten(2).sum(dim=-1)
+    exceeds = [_totals(each[:, 1:], system) > budget for each in (u, truth)]
     arrays = {
         "open_error": error[:, 1:].mean(dim=1),
         "open_final": error[:, -1],
         **wall_scores(missed[:, 1:], system.open_axes, system.grid.weights),
+        "budget_error": (exceeds[0] != exceeds[1]).double().mean(dim=1),
         "error_by_step": error.mean(dim=0),
         "drift_by_step": total.square().mean(dim=0).sqrt(),
     }
     if system.conditions is not None:
         arrays["boundary"] = enforced(predicted.fields, test)
-        if isinstance(system.conditions[0][0], Neumann):
-            arrays["slope_error"] = _slope_error(u[:, 1:, 0], test)
+        arrays |= _at_ends(u[:, 1:, 0], test, system)
     if predicted.chosen:
         say_once(f"{system.name}: {predicted.chosen}")
     if predicted.band is not None:
@@ -156,13 +169,27 @@ def _given(test: Functions) -> list[Tensor]:
     return [side for side in test.walls[0] or () if isinstance(side, Tensor)]
 
 
-def _slope_error(u: Tensor, test: Functions) -> Tensor:
-    """Of u ``(b, t, n)``: ∂u/∂x at the walls against what is given, over the steps."""
+def _at_ends(u: Tensor, test: Functions, system: OpenSystem) -> dict[str, Tensor]:
+    """Of u ``(b, t, n)``: ∂u/∂x at the walls and the heat that is conducted there against those of the truth."""
     stencil = torch.tensor(DIFFERENCES[ORDER, False], dtype=u.dtype) * (u.shape[-1] - 1)
     nodes = len(stencil)
     slopes = torch.stack([u[..., :nodes] @ stencil, -(u[..., -nodes:].flip(-1) @ stencil)], dim=-1)
     given = torch.cat([side.double() for side in _given(test)], dim=-1)[:, 1:]
-    return (slopes - given).square().mean(dim=(1, 2)).sqrt() / given.square().mean(dim=(1, 2)).sqrt()
+    arrays = {}
+    if isinstance(test.setting.conditions[0][0], Neumann):
+        arrays["slope_error"] = _relative(slopes, given)
+    if isinstance(system, Heat | RobinRod):
+        heat = system.conducted(u[..., [0, -1]], slopes)
+        true = test.fields[:, 1:, 0, [0, -1]].double()
+        flux = system.flux[0] if isinstance(system.flux, tuple) else (system.flux, system.flux)
+        passed = [of_side(true[..., end], given[..., end]) for end, of_side in enumerate(flux)]
+        arrays["wall_flux_error"] = _relative(heat, torch.stack(passed, dim=-1))
+    return arrays
+
+
+def _relative(values: Tensor, true: Tensor) -> Tensor:
+    """Root mean square of the error over that of the truth ``(b,)``."""
+    return (values - true).square().mean(dim=(1, 2)).sqrt() / true.square().mean(dim=(1, 2)).sqrt()
 
 
 def _coverage(predicted: Predicted, test: Functions, system: OpenSystem, channel: int) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ law    none; the balance by a uniform move of all values; by the walls' response
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import plots
-from experiments.boundary.open_rollouts.networks import OperatorConfig, Sizes, load
+from experiments.boundary.open_rollouts.networks import OperatorConfig, Sizes, emulated, load
 from experiments.boundary.open_rollouts.systems import OpenSystem, Split, Trajectories
 from experiments.experiment import Style, Training
 from experiments.records.release import data_version
@@ -27,7 +27,7 @@ from probconserv.errors import ConvergenceError
 from probconserv.rollout import FluxModel
 from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.rollout.functions import Functions, given_sides, predict
-from probconserv.rollout.increments import Increments, StepOperator
+from probconserv.rollout.step_network import StepOperator
 from solvers import Neumann
 
 NAME = "open_rollouts"
@@ -99,13 +99,13 @@ class Method:
         return "walls, balance" if self.law or self.base == "emulator" else "walls"
 
     @property
-    def architecture(self) -> str | None:
-        """The network that is trained; None for the regression."""
-        if self.base == "regression":
-            return None
+    def architectures(self) -> tuple[str, ...]:
+        """The networks that are trained."""
+        if self.base == "emulator":
+            return "increments-walls", "fno"
         if self.base == "fno":
-            return "default" if self.walls == "default" else "fno"
-        return "increments-walls" if self.walls or self.base == "emulator" else "increments"
+            return ("default" if self.walls == "default" else "fno",)
+        return () if self.base == "regression" else ("increments-walls" if self.walls else "increments",)
 
 
 BASES = {
@@ -131,9 +131,12 @@ def methods_of(system: OpenSystem) -> tuple[Method, ...]:
     return (*rows, Method(base="emulator"))
 
 
-def training_of(method: Method, case: Case, seed: int) -> Training:
-    """The training of a network."""
-    architecture = method.architecture
+def trainings_of(method: Method, case: Case, seed: int) -> list[Training]:
+    """The trainings of the networks of a row."""
+    return [_training(architecture, case, seed) for architecture in method.architectures]
+
+
+def _training(architecture: str, case: Case, seed: int) -> Training:
     if architecture == "increments-walls" and case.system.conditions is None:
         architecture = "increments"
     config = OperatorConfig(
@@ -141,7 +144,7 @@ def training_of(method: Method, case: Case, seed: int) -> Training:
         sizes=case.sizes,
         data_seed=DATA_SEED,
         architecture=architecture,  # type: ignore[arg-type]
-        training=case.sizes.config(seed, unrolled=1 if method.base == "fno" else 16),
+        training=case.sizes.config(seed, unrolled=16 if architecture.startswith("increments") else 1),
     )
     return Training(
         key=f"{case.system.name}-{architecture}-{seed}",
@@ -172,15 +175,12 @@ def predicted(case: Case, method: Method, seed: int, weights: Sequence[Path]) ->
     """The rollout of a row from the start of every test function; NaN where fluxes and sources find no solution."""
     known, test = case.functions("training"), case.functions("test")
     setting, sides = known.setting, given_sides(known.walls)
-    base: nn.Module
-    if method.base == "regression":
-        base = _regression(case.system, case.sizes, case.folder)
-    else:
-        base = load(weights[0], training_of(method, case, seed).config, known)
     if method.base == "emulator":
-        emulator = _emulator(case, base, seed)
+        emulator = _emulator(replace(case, long=False), seed, tuple(weights))
         fields = predict(emulator.operator, emulator.under_law, test)[0]
         return Predicted(fields=fields, band=None if case.long else emulator.band, chosen=emulator.report)
+    networks = _loaded(case, method, seed, weights)
+    base = networks[0] if networks else _regression(case.system, case.sizes, case.folder)
     operator = met(base, setting, sides) if method.walls == "walls" else StepOperator(base, None, ())
     stopped = _stopped(operator, known)
     if not method.law:
@@ -194,10 +194,17 @@ def predicted(case: Case, method: Method, seed: int, weights: Sequence[Path]) ->
         return Predicted(fields=torch.full_like(test.fields, torch.nan))
 
 
-def _emulator(case: Case, base: nn.Module, seed: int) -> Emulator:
-    """An emulator of the trained network of increments, which sees the validation's functions alone."""
+def _loaded(case: Case, method: Method, seed: int, weights: Sequence[Path]) -> list[nn.Module]:
+    """The stored networks of a row."""
+    known, trained = case.functions("training"), trainings_of(method, case, seed)
+    return [load(path, training.config, known) for path, training in zip(weights, trained, strict=True)]
+
+
+@lru_cache(maxsize=2)  # long rollouts have the emulator of the others
+def _emulator(case: Case, seed: int, weights: tuple[Path, ...]) -> Emulator:
+    """An emulator of trained networks, which sees the validation's functions alone."""
     known, unseen = case.functions("training"), case.functions("validation")
-    assert isinstance(base, Increments)
+    networks = _loaded(case, Method(base="emulator"), seed, weights)
     with torch.enable_grad():
         return Emulator.fit(
             known.fields,
@@ -208,7 +215,7 @@ def _emulator(case: Case, base: nn.Module, seed: int) -> Emulator:
             law=known.setting.law,
             media=known.media,
             validation=(unseen.fields, unseen.walls, unseen.media),
-            base=base,
+            base=[emulated(each, known.setting.grid.shape) for each in networks],
             config=case.sizes.config(seed),
             progress=False,
         )

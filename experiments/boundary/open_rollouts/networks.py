@@ -13,9 +13,16 @@ from experiments.boundary.open_rollouts.systems import OpenSystem
 from experiments.errors import require_at_least
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread, store_finished
-from probconserv.emulator import increments_of, met
+from probconserv.emulator import met, step_network
 from probconserv.rollout.functions import Functions, given_sides
-from probconserv.rollout.increments import EmulatorConfig, StepOperator, channels_of, train_steps, values_after
+from probconserv.rollout.step_network import (
+    EmulatorConfig,
+    StepNetwork,
+    StepOperator,
+    channels_of,
+    train_steps,
+    values_after,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,7 @@ class SingleStep(nn.Module):
 def build(config: OperatorConfig, known: Functions) -> StepOperator:
     """An untrained operator, scaled by trajectories."""
     setting, sides = known.setting, given_sides(known.walls)
-    increments = increments_of(known, config.training)
+    increments = step_network(known, config.training)
     prescribed = met(increments, setting, sides)
     if config.architecture.startswith("increments"):
         return prescribed if config.architecture == "increments-walls" else StepOperator(increments, None, ())
@@ -121,3 +128,14 @@ def train_operator(training: Training, known: Functions, context: RunContext) ->
 def load(path: Path, config: OperatorConfig, known: Functions) -> nn.Module:
     """The base of a stored operator, without walls that are prescribed after it."""
     return boon.load(path, build(config, known).base).requires_grad_(False).eval()
+
+
+def emulated(base: nn.Module, shape: tuple[int, ...]) -> StepNetwork:
+    """A stored base as emulators take it; one of single steps has a normalisation of its own."""
+    if isinstance(base, StepNetwork):
+        return base
+    assert isinstance(base, SingleStep)
+    counts = base.operator.operator.config.in_channels, base.operator.operator.config.out_channels
+    network = StepNetwork(base.operator, shape, base.axes, (), counts, changes=False)
+    network.mean.zero_()
+    return network

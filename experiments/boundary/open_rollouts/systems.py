@@ -214,7 +214,11 @@ class Heat(OpenSystem):
 
     @property
     def flux(self) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda u, gradient: -self.conductivity * (1 + self.rise * u.square()) * gradient
+        return self.conducted
+
+    def conducted(self, u: Tensor, slope: Tensor) -> Tensor:
+        """The heat that passes a wall along x, by the value and its slope there."""
+        return -self.conductivity * (1 + self.rise * u.square()) * slope
 
     @property
     def source(self) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -279,6 +283,10 @@ class RobinRod(OpenSystem):
     def flux(self) -> Any:
         k = self.conductivity / self.length
         return ((lambda u, g: -k * (u - g), lambda u, g: -k * (g - u)),)
+
+    def conducted(self, _: Tensor, slope: Tensor) -> Tensor:
+        """The heat that passes a wall along x, by the slope there."""
+        return -self.conductivity * slope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,13 +60,28 @@ def test_scores_of_a_known_error() -> None:
     system = replace(small(SYSTEMS[0]), intervals=128)
     test = drawn(system)
     spread = float(test.fields[:, :, 0].std())
-    exact, off = (score(Predicted(fields=test.fields + shift), test, system) for shift in (0.0, 0.1))
+    budget = float((test.fields[:, :, 0].double() @ system.grid.weights).max()) + 0.01
+    exact, off, far = (score(Predicted(fields=test.fields + shift), test, system, budget) for shift in (0, 0.1, 3))
     assert float(exact["open_error"].max()) == 0
     for name in ("total_drift", "wall_error", "near_wall_error"):
         assert off[name] == pytest.approx(0.1 / spread)
     assert float(off["slope_error"].max()) < 0.05
-    blown = score(Predicted(fields=torch.full_like(test.fields, torch.nan)), test, system)
+    assert exact["budget_error"].tolist() == [0.0] * 3
+    assert far["budget_error"].tolist() == [1.0] * 3  # all totals pass it
+    blown = score(Predicted(fields=torch.full_like(test.fields, torch.nan)), test, system, budget)
     assert bool((blown["open_error"] == float("inf")).all())
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_the_heat_flux_at_walls_is_that_of_slope_and_value(number: int) -> None:
+    """Right for the truth but for the stencil; without the slope the flux is missed by all of it."""
+    system = replace(small(SYSTEMS[number]), intervals=128)
+    test = drawn(system)
+    right, flat = test.fields.clone(), test.fields.clone()
+    flat[..., :4], flat[..., -4:] = flat[..., :1], flat[..., -1:]
+    errors = [score(Predicted(fields=each), test, system, 0.0)["wall_flux_error"] for each in (right, flat)]
+    assert float(errors[0].max()) < 0.05
+    assert errors[1] == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.long

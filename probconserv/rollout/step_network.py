@@ -1,4 +1,4 @@
-"""Operators of one step: a network that predicts changes, the walls that it meets, and its training."""
+"""Operators of one step: a network that predicts changes or values, the walls that it meets, and its training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ class EmulatorConfig:
     device: str = "cpu"
 
 
-class Increments(nn.Module):
-    """A network that predicts changes, in units of their standard deviation, from normalised channels.
+class StepNetwork(nn.Module):
+    """A network between normalised channels that predicts changes in units of their standard deviation, or values.
 
     Args:
         network: ``(batch, in_channels, *space)`` → ``(batch, c, *space)``.
@@ -56,6 +56,7 @@ class Increments(nn.Module):
         axes: Axis along which each of the data is constant; None for coefficients.
         periodic: Axes of cells that the network sees with the first cell repeated at the end.
         counts: Numbers of channels of the input and of the field.
+        changes: Whether it predicts changes; else the normalised field one step on.
     """
 
     mean: Tensor
@@ -69,19 +70,27 @@ class Increments(nn.Module):
         axes: Sequence[int | None],
         periodic: Sequence[int],
         counts: Sequence[int],
+        changes: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.shape, self.axes, self.periodic = network, tuple(shape), tuple(axes), tuple(periodic)
+        self.changes = changes
         for name, count in (("mean", counts[0]), ("scale", counts[0]), ("change", counts[1])):
             self.register_buffer(name, torch.ones(count))
+
+    @property
+    def name(self) -> str:
+        """What it predicts, as reports and errors have it."""
+        return "increments" if self.changes else "single step"
 
     @property
     def layout(self) -> dict[str, Any]:
         """All arguments but the network."""
         counts = len(self.mean), len(self.change)
-        return {"shape": self.shape, "axes": self.axes, "periodic": self.periodic, "counts": counts}
+        places = {"shape": self.shape, "axes": self.axes, "periodic": self.periodic}
+        return {**places, "counts": counts, "changes": self.changes}
 
-    def scaled_by(self, steps: Steps) -> "Increments":
+    def scaled_by(self, steps: Steps) -> "StepNetwork":
         """Takes means and scales from true steps."""
         inputs, change = channels_of(steps.before, steps.data, self.axes), steps.after - steps.before
         for buffer, values in ((self.scale, inputs), (self.change, change)):
@@ -97,10 +106,13 @@ class Increments(nn.Module):
         z = (channels - self.mean.view(along)) / self.scale.view(along)
         for axis in self.periodic:
             z = torch.cat([z, z.narrow(2 + axis, 0, 1)], dim=2 + axis)
-        change = self.network(z)
+        predicted = self.network(z)
         for axis in self.periodic:
-            change = change.narrow(2 + axis, 0, self.shape[axis])
-        return field + (self.change.view(along) * change).to(field.dtype)
+            predicted = predicted.narrow(2 + axis, 0, self.shape[axis])
+        if self.changes:
+            return field + (self.change.view(along) * predicted).to(field.dtype)
+        c = len(self.change)
+        return (self.mean[:c].view(along) + self.scale[:c].view(along) * predicted).to(field.dtype)
 
 
 def channels_of(field: Tensor, data: Sequence[Tensor], axes: Sequence[int | None]) -> Tensor:
