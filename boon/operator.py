@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import AxisCondition, SideValues, check_conditions, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
-from boon.conditions.response import homogeneous, response
+from boon.conditions.response import coefficients_of, homogeneous, response
 from boon.conditions.walls import warn_off_walls
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
@@ -25,7 +25,7 @@ from boon.scores import relative_residual
 from boon.transforms import CellFourier, DomainFourier, NodeFourier
 from solvers import Neumann, Periodic, Robin
 from solvers.grids import Grid
-from solvers.recording import check_recording
+from solvers.recording import are_readable, check_recording
 
 
 def default_correction(operator: nn.Module) -> Correction:
@@ -95,6 +95,8 @@ class BOON(nn.Module):
         InvalidArgumentError: If an argument is wrong, the correction needs an ``FNO``, or a neuralop FNO has an
             option that corrections inside its layers do not support.
     """
+
+    _built: tuple[torch.Size, torch.device, Boundary] | None = None
 
     def __init__(
         self,
@@ -243,8 +245,18 @@ class BOON(nn.Module):
             self._check_slopes(grid)
             return response(self.conditions, self.domain, grid.shape, self.order)
         axes = len(self.conditions) + 1
-        boundary = homogeneous(self.conditions, self.domain, fields.shape[1 - axes :], self.order, fields)
-        return prescribe(fields.reshape(-1, *fields.shape[-axes:]), boundary).reshape(fields.shape)
+        return prescribe(fields.reshape(-1, *fields.shape[-axes:]), self._homogeneous(fields)).reshape(fields.shape)
+
+    def _homogeneous(self, fields: Tensor) -> Boundary:
+        """The conditions with data 0, built once for fields of a shape and device unless coefficients may change."""
+        shape = fields.shape[-len(self.conditions) :]
+        if self._built is not None and self._built[:2] == (shape, fields.device):
+            return self._built[2]
+        boundary = homogeneous(self.conditions, self.domain, shape, self.order, fields)
+        numbers = all(isinstance(each, int | float) for each in coefficients_of(self.conditions))
+        if numbers and are_readable(fields) and not torch.is_inference_mode_enabled():
+            self._built = shape, fields.device, boundary
+        return boundary
 
     def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
         """The operator with corrected layers; under a normalisation they carry data of the normalised field."""

@@ -34,15 +34,7 @@ def homogeneous(
     Raises:
         InvalidArgumentError: If coefficients of Robin differ between samples.
     """
-    tensors = [
-        each
-        for pair in conditions
-        for side in pair or ()
-        for part in conditions_of(side)
-        if isinstance(part, Robin)
-        for each in (part.a, part.b)
-        if isinstance(each, Tensor | np.ndarray) and each.ndim > 1
-    ]
+    tensors = [each for each in coefficients_of(conditions) if isinstance(each, Tensor | np.ndarray) and each.ndim > 1]
     if any(each.shape[0] > 1 for each in tensors):
         raise InvalidArgumentError(
             "Coefficients of Robin that differ between samples have another response for every sample; wrap the "
@@ -51,6 +43,12 @@ def homogeneous(
     without = [None if pair is None else (_without_data(pair[0]), _without_data(pair[1])) for pair in conditions]
     channels = max([1, *(each.shape[1] for each in tensors)])
     return discretise(without, domain, None, like.new_zeros((1, channels, *shape), dtype=torch.float64), order)
+
+
+def coefficients_of(conditions: Sequence[AxisCondition]) -> list[Any]:
+    """The coefficients of all Robin conditions."""
+    parts = [part for pair in conditions for side in pair or () for part in conditions_of(side)]
+    return [each for part in parts if isinstance(part, Robin) for each in (part.a, part.b)]
 
 
 def response(conditions: Sequence[AxisCondition], domain: Domain, shape: tuple[int, ...], order: int) -> Tensor:

@@ -58,11 +58,10 @@ class LearnedResponse:
         """
         predicted, errors = predicted.double().flatten(2), (true.double() - predicted.double()).flatten(2)
         w = weights.flatten()
-        parts = _parts(predicted, shape.flatten(1), w)
+        parts = _parts(predicted, _of_unit_total(shape.flatten(1), w), w)
         missing, coefficients = errors @ w, []
         for channel, error in enumerate((errors * w.sqrt()).unbind(dim=1)):
-            columns = [(part[:, channel] * missing[:, channel, None] * w.sqrt()).flatten() for part in parts]
-            moves = torch.stack(columns)
+            moves = (parts[:, :, channel] * missing[:, channel, None] * w.sqrt()).flatten(1)
             gram, right = (moves @ moves.mT).cpu().numpy(), (moves @ error.flatten()).cpu().numpy()
             coefficients.append(_on_simplex(gram, right))
         return cls(coefficients=torch.tensor(np.stack(coefficients)))
@@ -81,11 +80,11 @@ class LearnedResponse:
         d, w = weights.ndim, weights.flatten()
         own = torch.eye(len(shape), dtype=torch.float64, device=weights.device)[channels]
         a = self.coefficients.to(own)
-        a = (a / a.sum(dim=1, keepdim=True))[..., None].unbind(dim=1)  # of sum 1 in float64, too
-        of_channels = shape[channels].flatten(1)
+        a = (a / a.sum(dim=1, keepdim=True)).mT[..., None]  # of sum 1 in float64, too
+        first = _of_unit_total(shape[channels].flatten(1), w)
 
         def response(field: Tensor) -> tuple[Tensor, Tensor]:
-            parts = _parts(field.flatten(-d)[..., channels, :], of_channels, w)
+            parts = _parts(field.flatten(-d)[..., channels, :], first, w)
             r = own.mT @ sum(each * part for each, part in zip(a, parts, strict=True))
             moves = r
             if walls is not None:
@@ -97,17 +96,20 @@ class LearnedResponse:
         return response
 
 
-def _parts(field: Tensor, shape: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """φₖ / ∫ φₖ ``(*batch, k, points)`` each, where a field is zero all the first."""
+def _of_unit_total(shape: Tensor, w: Tensor) -> Tensor:
+    return shape / (shape @ w)[:, None]
+
+
+def _parts(field: Tensor, first: Tensor, w: Tensor) -> Tensor:
+    """φₖ / ∫ φₖ ``(terms, *batch, k, points)``, of which the first is given; all are that one where a field is zero."""
     size = field.abs()
     largest = size.amax(dim=-1, keepdim=True)
     size = size / torch.where(largest > 0, largest, 1.0)
-    first, first_power = shape / (shape @ w)[:, None], size * shape
-    each = [first]
-    for power in (first_power, first_power * size):
-        total = (power @ w)[..., None]
-        each.append(torch.where(total > 0, power / torch.where(total > 0, total, 1.0), first))
-    return each[0].expand_as(size), each[1], each[2]
+    of_size = size * first
+    powers = torch.stack([of_size, of_size * size])
+    totals = (powers @ w)[..., None]
+    powers = torch.where(totals > 0, powers / torch.where(totals > 0, totals, 1.0), first)
+    return torch.cat([first.expand_as(size)[None], powers])
 
 
 def _on_simplex(gram: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """A field plus a multiple of the response meets what the field met."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
 
 from boon import BOON, ChannelBOON, Part, Prescription, boundary_error
+from boon import operator as operator_module
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from tests.strategies import normal
@@ -98,6 +101,31 @@ def test_every_channel_has_the_response_of_its_own_conditions():
     moved = model(normal(3, 2, 31)) + model.response(None, normal(4, 3, 2, 31))
     for channel, each in zip(moved.flatten(0, 1).split(1, dim=1), model.channels, strict=True):
         assert boundary_error(channel, each.discretise(channel)).relative_maximum < 1e-13
+
+
+def test_conditions_without_data_are_built_once_for_a_shape(monkeypatch: pytest.MonkeyPatch):
+    """And anew for another one, in inference mode, and where coefficients may change; copies are independent."""
+    built: list[torch.Size] = []
+    real = operator_module.homogeneous
+    monkeypatch.setattr(operator_module, "homogeneous", lambda *of: (built.append(of[2]), real(*of))[1])
+    model = BOON(nn.Identity(), [(FIRST, LAST)], correction=Prescription())
+    with torch.inference_mode():
+        model.response(None, normal(2, 1, 31))
+    first = model.response(None, normal(2, 1, 31).requires_grad_())
+    first.sum().backward()
+    for dtype in (torch.float32, torch.float64):
+        fields = normal(5, 2, 1, 31).to(dtype)
+        assert torch.equal(model.response(None, fields)[0], model.response(None, fields[0]))
+    assert len(built) == 2
+    copied = pickle.loads(pickle.dumps(model))
+    assert torch.equal(copied.response(None, normal(2, 1, 31)), first)
+    model.response(None, normal(2, 1, 21))
+    assert [shape[0] for shape in built] == [31, 31, 21]
+    coefficient = torch.full((1, 1), 1.0)
+    changing = BOON(nn.Identity(), [(Robin(coefficient, -0.2, 0.0), LAST)], correction=Prescription())
+    before = changing.response(None, normal(2, 1, 31))
+    coefficient.mul_(2)
+    assert not torch.equal(changing.response(None, normal(2, 1, 31)), before)
 
 
 def test_conditions_without_one_response_are_refused():
