@@ -322,12 +322,16 @@ def _candidates(
 ) -> tuple[dict[Name, Chosen], FluxModel | None]:
     """Operators alone and under the law, by name of base and law, and the model of fluxes."""
     setting, sides = training.setting, given_sides(training.walls)
-    trained = [base] if isinstance(base, StepNetwork) else base if isinstance(base, Sequence) else None
-    networks = trained or [step_network(training, config, base, changes) for changes in (True, False)]
+    if isinstance(base, StepNetwork | Sequence):
+        trained = True
+        networks = [base] if isinstance(base, StepNetwork) else list(base)
+    else:
+        trained = False
+        networks = [step_network(training, config, base, changes) for changes in (True, False)]
     operators = {"regression": met(fit_regression(training, choice), setting, sides)}
     for network in networks:
         operators[network.name] = operator = met(network, setting, sides)
-        if trained is None:
+        if not trained:
             how = config if network.changes else replace(config, unrolled=1)
             train_steps(operator, training, how, folder and folder / network.name, progress)
     candidates: dict[Name, Chosen] = {(name, "alone"): (each, None) for name, each in operators.items()}

@@ -135,7 +135,8 @@ def emulated(base: nn.Module, shape: tuple[int, ...]) -> StepNetwork:
     if isinstance(base, StepNetwork):
         return base
     assert isinstance(base, SingleStep)
-    counts = base.operator.operator.config.in_channels, base.operator.operator.config.out_channels
+    assert isinstance(base.operator, Normalised)
+    counts = len(base.operator.input_mean), len(base.operator.output_mean)
     network = StepNetwork(base.operator, shape, base.axes, (), counts, changes=False)
     network.mean.zero_()
     return network
