@@ -14,7 +14,7 @@ from solvers.recording import are_readable
 Range = tuple[float, float]
 _SAMPLES = 200  # steps in which conditions are looked at
 _MISSED = 0.05  # of the spread of a channel; steps of solvers miss their conditions by less than 0.01
-_BEYOND = 0.25  # of the width of a known range: how far values may lie beyond it
+_BEYOND = 0.5  # of the width of a known range, as of a FluxModel: how far values may lie beyond it
 
 
 class Unchanged(nn.Module):
@@ -60,7 +60,7 @@ def ranges_of(*parts: Functions) -> dict[str, Range]:
 
 
 def warn_beyond(functions: Functions, known: Mapping[str, Sequence[float]]) -> None:
-    """Warns of starts, walls and media beyond known ranges by more than a quarter of their width."""
+    """Warns of starts, walls and media beyond known ranges by more than half their width."""
     if not are_readable(functions.fields):
         return
     beyond = []
