@@ -131,7 +131,8 @@ def eliminate(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes: Sequence[
 def _checked(pivot: Tensor, terms: Tensor) -> Tensor:
     """A pivot that is large enough, or that is trained; NaN in place of a small one whose size cannot be read."""
     small = ~(pivot.abs() > _SMALLEST * terms)
-    trained = pivot.requires_grad and not torch.compiler.is_exporting()
+    exported = torch.compiler.is_compiling() and torch.compiler.is_exporting()
+    trained = pivot.requires_grad and not exported
     if are_readable(pivot) and bool(small):
         text = (
             f"A pivot of this layer is {float(pivot.detach()):.2g}, its terms in size add up to "

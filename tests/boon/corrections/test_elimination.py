@@ -147,6 +147,12 @@ def test_derivatives_in_field_values_and_weights():
     assert torch.autograd.gradcheck(lambda weight: eliminate(x, weight, bases).mean(), (weight,), atol=1e-6)
 
 
+def test_training_needs_no_name_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.compiler, "is_exporting")  # new in torch 2.7
+    operator = untrained(2, pair=(Dirichlet(), Robin(1.0, 0.4871)))
+    operator(torch.ones(1, 1, 11), [(0.0, 0.0)]).sum().backward()
+
+
 @records
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
 def test_a_small_pivot_is_refused_warned_of_in_training_and_gives_nan_where_a_graph_is_recorded():
