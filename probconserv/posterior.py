@@ -282,7 +282,7 @@ class Posterior(MultivariateNormal):
 
     @cached
     def _variance(self) -> Tensor:
-        return self.gain.reduced_variance().expand(self.loc.shape).to(self._dtype)
+        return _as(_expanded(self.gain.reduced_variance(), self.batch_shape), self._dtype)
 
     @cached
     def _roots(self) -> list[Root]:

@@ -69,3 +69,8 @@ def are_plain(*tensors: Tensor) -> bool:
     if _functorch.peek_interpreter_stack() is not None:
         return False
     return forward_ad._current_level < 0 or all(forward_ad.unpack_dual(each).tangent is None for each in tensors)
+
+
+def overwritable(temporary: Tensor) -> Tensor | None:
+    """The tensor if a result may be written over it, None if derivatives are recorded or a transform is at work."""
+    return None if temporary.requires_grad or is_transformed() else temporary

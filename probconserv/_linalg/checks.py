@@ -27,7 +27,15 @@ def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) 
 
 def smallest_of(values: Tensor) -> float:
     """The smallest number, ∞ of none."""
-    return float(values.detach().min()) if values.numel() else math.inf
+    return values.min().item() if values.numel() else math.inf
+
+
+def largest_of(values: Tensor) -> float:
+    """The largest absolute number, 0 of none, NaN if one is NaN."""
+    if not values.numel():
+        return 0.0
+    smallest, largest = torch.aminmax(values)
+    return max(-smallest.item(), largest.item())
 
 
 def indefinite(smallest: float) -> InvalidArgumentError:
@@ -58,7 +66,7 @@ def require_finite(innovation: Tensor) -> None:
 
 def are_finite(values: Tensor) -> bool:
     """Whether all entries are finite; their sum says so at once, unless it overflows."""
-    return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
 
 
 def non_negative_variance(variance: Tensor, readable: bool, checked: bool) -> Tensor:

@@ -22,6 +22,7 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.checks import (
+    largest_of,
     non_negative,
     non_negative_variance,
     require_finite,
@@ -39,8 +40,10 @@ from probconserv._linalg.rank import (
     smallest_pivot,
     triangular_factor,
 )
-from probconserv._linalg.values import cached, square_root
-from solvers.recording import are_readable
+from probconserv._linalg.values import square_root
+from solvers.recording import are_readable, overwritable
+
+_PART = 1 << 15  # numbers of a row that are summed at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,9 +54,9 @@ class Gain:
         covariance: Σ ``(*batch, n, n)``.
         variance: Its diagonal ``(*batch, n)``.
         rows: G ``(*batch, k, n)``.
-        cross: G Σ ``(*batch, k, n)``.
+        cross: G Σ ``(*batch, k, n)``; None for a diagonal Σ, where it would be one more array of the field's size.
         noise: σ² ``(*batch, k)``.
-        scale: d = 1/√S_ii ``(*batch, k)``.
+        scale: d = 1/√S_ii ``(*batch, k, 1)``.
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
         epsilon: Machine epsilon of the prior's dtype.
         checked: Whether values are checked.
@@ -62,28 +65,30 @@ class Gain:
     covariance: LinearOperator
     variance: Tensor
     rows: Tensor
-    cross: Tensor
+    cross: Tensor | None
     noise: Tensor
     scale: Tensor
     chol: Tensor
     epsilon: float
     checked: bool
 
-    @cached
     def whitened_cross(self) -> Tensor:
         """W = L⁻¹ D G Σ ``(*batch, k, n)``, so that Σ Gᵀ S⁻¹ G Σ = Wᵀ W."""
-        return _whiten(self.cross, (self.scale.unsqueeze(-1), self.chol))
+        if self.cross is not None:
+            return self._whiten(self.cross)
+        rows = self._whiten(self.rows)
+        return torch.mul(rows, self.variance.unsqueeze(-2), out=overwritable(rows))
 
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
         if self.rows.shape[-2] == 1:
-            return residual * self.scale.square().unsqueeze(-1)
-        scaled = residual * self.scale[..., None, :]
-        return torch.cholesky_solve(scaled.mT, self.chol).mT * self.scale[..., None, :]
+            return residual * self.scale * self.scale
+        scaled = residual * self.scale.mT
+        return torch.cholesky_solve(scaled.mT, self.chol).mT * self.scale.mT
 
     def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
         """log N(b; b, S), the largest log-density that a target can have."""
-        log_pivots = self.chol.diagonal(dim1=-2, dim2=-1).log() - self.scale.log()
+        log_pivots = self.chol.diagonal(dim1=-2, dim2=-1).log() - self.scale.squeeze(-1).log()
         return -(log_pivots + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
     def functional(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
@@ -120,13 +125,13 @@ class Gain:
         columns = self.rows.mT
         multipliers = self.multipliers(u @ columns - target)
         corrected = self._subtract(u, multipliers)
-        defect = corrected @ columns - target - self.noise.unsqueeze(-2) * multipliers
+        missed = torch.addcmul(corrected @ columns - target, self.noise.unsqueeze(-2), multipliers, value=-1)
         readable = are_readable(u)
-        if readable and bool((defect.detach().abs() <= 1e-13 * target.detach().abs()).all()):
+        if readable and largest_of(missed / target) <= 1e-13:
             return corrected
         if readable and self.checked:
             require_finite_multipliers(multipliers)
-        return self._subtract(corrected, self.multipliers(defect))
+        return self._subtract(corrected, self.multipliers(missed))
 
     def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
         """μ − Σ Gᵀ S⁻¹ (G μ − b), for a mean or several."""
@@ -143,10 +148,12 @@ class Gain:
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.
         """
-        variance = self.variance
-        batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
-        variance = variance.expand(*batch, variance.shape[-1]).unsqueeze(-2)
-        reduced = _less_squares(variance, self.whitened_cross)
+        variance = self.variance.unsqueeze(-2)
+        whitened = self.whitened_cross()
+        if whitened.shape[-2] == 1:
+            reduced = torch.addcmul(variance, whitened, whitened, value=-1, out=overwritable(whitened))
+        else:
+            reduced = variance - whitened.square().sum(dim=-2, keepdim=True)
         if are_readable(reduced) and smallest_of(reduced) >= 0:
             return reduced.squeeze(-2)
         if not self.checked:
@@ -160,19 +167,23 @@ class Gain:
 
     def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
         """Σ′ = Σ − Wᵀ W ``(*batch, n, n)``, never formed."""
-        root, prior = self.whitened_cross.mT, self.covariance.to(dtype)
+        root, prior = self.whitened_cross().mT, self.covariance.to(dtype)
         root = root.expand(*batch, *root.shape[-2:]).to(dtype)
         prior = prior if prior.batch_shape == batch else prior.expand(*batch, *prior.shape[-2:])
         minus_one = torch.full(batch, -1.0, dtype=dtype, device=root.device)
         return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
+    def _whiten(self, columns: Tensor) -> Tensor:
+        """L⁻¹ D times columns; a product for a single row, where L = 1 and batched calls of LAPACK would dominate."""
+        scaled = columns * self.scale
+        return scaled if scaled.shape[-2] == 1 else torch.linalg.solve_triangular(self.chol, scaled, upper=False)
+
     def _subtract(self, u: Tensor, multipliers: Tensor) -> Tensor:
         """u − Σ Gᵀ λ."""
-        if self.rows.shape[-2] == 1:
-            return torch.addcmul(u, multipliers, self.cross, value=-1)
-        if not isinstance(self.covariance, DiagLinearOperator):
+        if self.cross is not None:
             return u - multipliers @ self.cross
-        return torch.addcmul(u, multipliers @ self.rows, self.variance.unsqueeze(-2), value=-1)
+        combined = multipliers * self.rows if self.rows.shape[-2] == 1 else multipliers @ self.rows
+        return torch.addcmul(u, combined, self.variance.unsqueeze(-2), value=-1, out=overwritable(combined))
 
 
 @torch.enable_grad()  # derivatives of a variance may be asked for after a mean without them
@@ -204,25 +215,25 @@ def factorise(
     readable = are_readable(variance, rows, noise)
     checked = validate and readable
     variance = non_negative_variance(variance, readable, checked)
-    cross = rows * variance.unsqueeze(-2) if independent else rows_times(covariance, rows)
-    innovation = cross @ rows.mT
+    cross = None if independent else rows_times(covariance, rows)
+    innovation = _gram(rows, variance) if cross is None else cross @ rows.mT
     innovation = innovation + (noise.unsqueeze(-1) if k == 1 else torch.diag_embed(noise))
-    diagonal = innovation.squeeze(-1) if k == 1 else innovation.diagonal(dim1=-2, dim2=-1)
+    diagonal = innovation if k == 1 else innovation.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
     members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     if checked:
         require_finite(innovation)
     if not (readable and independent and smallest_of(diagonal) > 0):
-        positive = exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
+        varies = exceed_rounding(diagonal.detach()[..., 0], covariance, variance.detach(), rows.detach(), epsilon)
         if checked:
-            require_independent(positive.all(), k, members)
+            require_independent(varies.all(), k, members)
         else:
-            diagonal = torch.where(positive, diagonal, torch.nan)
+            diagonal = torch.where(varies[..., None], diagonal, torch.nan)
     scale = diagonal.rsqrt()
-    chol = torch.ones_like(innovation) if k == 1 else scale[..., None] * innovation * scale[..., None, :]
+    chol = torch.ones_like(innovation) if k == 1 else scale * innovation * scale.mT
     if k > 1 and not checked:
         chol = _cholesky(chol)
     elif k > 1:
-        chol = cholesky_of_rows(chol, covariance, scale[..., None] * rows, scale * square_root(noise), epsilon)
+        chol = cholesky_of_rows(chol, covariance, scale * rows, scale[..., 0] * square_root(noise), epsilon)
     return Gain(
         covariance=covariance,
         variance=variance,
@@ -236,31 +247,20 @@ def factorise(
     )
 
 
+def _gram(rows: Tensor, variance: Tensor) -> Tensor:
+    """G V Gᵀ ``(*batch, k, k)`` for a diagonal V, part by part, so that what is not a result stays in the cache."""
+    parts = [(rows, variance)]
+    if rows.shape[-1] > _PART and are_readable(rows, variance):
+        parts = zip(rows.split(_PART, dim=-1), variance.split(_PART, dim=-1), strict=True)
+    if rows.shape[-2] == 1:
+        products = [v.unsqueeze(-2) @ g.square().mT for g, v in parts]
+    else:
+        products = [(g * v.unsqueeze(-2)) @ g.mT for g, v in parts]
+    return sum(products[1:], start=products[0])
+
+
 def _cholesky(innovation: Tensor) -> Tensor:
     """Cholesky factor of D S D where values are not checked, NaN where it is singular."""
     chol, info = torch.linalg.cholesky_ex(innovation)
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
     return torch.where(((info == 0) & (pivots > least_pivot(innovation.shape[-1])))[..., None, None], chol, torch.nan)
-
-
-def _whiten(cross: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-    """L⁻¹ D (G Σ); a product for a single row (L = 1), since batched LAPACK calls on 1 × 1 systems would dominate."""
-    scale, chol = factors
-    if cross.shape[-2] == 1:
-        return cross * scale
-    return torch.linalg.solve_triangular(chol, cross * scale, upper=False)
-
-
-def _less_squares(variance: Tensor, whitened: Tensor) -> Tensor:
-    """v − Σ_i W_i² ``(*batch, 1, n)``."""
-    if whitened.shape[-2] == 1:
-        return torch.addcmul(variance, whitened, whitened, value=-1)
-    return variance - whitened.square().sum(dim=-2, keepdim=True)
-
-
-def common_shape(*shapes: torch.Size) -> torch.Size:
-    """Broadcast batch shape; ``torch.broadcast_shapes`` costs as much as a small update."""
-    first = shapes[0]
-    for shape in shapes[1:]:  # not max(key=len), which torch.compile cannot trace for sizes that vary
-        first = shape if len(shape) > len(first) else first
-    return first if all(len(shape) == 0 or shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)

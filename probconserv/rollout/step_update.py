@@ -16,7 +16,7 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.covariance import as_double, rows_times
 from probconserv._linalg.gain import factorise
 from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import as_tensor, square_root
@@ -97,7 +97,7 @@ class StepUpdate:
                 "or without variance. Free some, or leave that channel out of conserved."
             ) from error
         units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
-        totals = gain.cross @ rows.mT
+        totals = rows_times(covariance, rows) @ rows.mT
         if self.covariance is None and self.total_variance is not None:
             deviation = square_root(as_tensor(self.total_variance).to(totals.device)).expand(len(rows))
             totals = totals * deviation * deviation[:, None]

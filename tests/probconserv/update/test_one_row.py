@@ -51,6 +51,37 @@ class Count(TorchDispatchMode):
         return result
 
 
+class Arrays(TorchDispatchMode):
+    """Counts the arrays of a size or more that torch's operations allocate."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.seen = size, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for part in (result,) if isinstance(result, torch.Tensor) else ():
+            storage = part.untyped_storage()
+            inputs = [each.untyped_storage().data_ptr() for each in args if isinstance(each, torch.Tensor)]
+            if storage.nbytes() >= 8 * self.size and storage.data_ptr() not in (*inputs, *self.addresses()):
+                self.seen.append(part)  # which keeps its address from being given again
+        return result
+
+    def addresses(self):
+        return [each.untyped_storage().data_ptr() for each in self.seen]
+
+
+@pytest.mark.parametrize("shape", [(70_000,), (1, 70_000), (300, 300)])
+def test_an_update_allocates_its_results_alone(shape):
+    # A fresh array costs as much as all passes over it, since the system clears its pages.
+    prior, law = problem(3, *shape)
+    condition(prior, law).variance  # noqa: B018 - what prior and law compute once does not count
+    with Arrays(prior.mean.numel()) as arrays:
+        posterior = condition(prior, law)
+        results = posterior.mean, posterior.variance
+    assert arrays.addresses() == [each.untyped_storage().data_ptr() for each in results]
+
+
 def priors_and_laws():
     """One row in three shapes, rows that share no point, three rows of members."""
     yield from (problem(0, *shape) for shape in ((300,), (1, 300), (7, 300)))
@@ -134,7 +165,7 @@ print((peak() - before) / size)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ten_million_points_take_less_than_four_times_their_input() -> None:
+def test_ten_million_points_take_less_than_twice_their_input() -> None:
     """Mean, variance and row are 240 MB; results are two thirds of that; nothing is n × n."""
     finished = subprocess.run(
         [sys.executable, "-c", LONG_FIELD],
@@ -143,4 +174,4 @@ def test_ten_million_points_take_less_than_four_times_their_input() -> None:
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert 1.0 < float(finished.stdout) < 4.0
+    assert 1.0 < float(finished.stdout) < 2.0
