@@ -65,21 +65,27 @@ def network_training(name: str, case: Case, seed: int, preset: Preset) -> Traini
         member=member,
         functions=case.sizes.training,
         network=ANPConfig(low=low, high=high, **sizes),
-        training=TrainingConfig(
-            steps=steps,
-            validate_every=max(1, steps // 40),
-            checkpoint_every=max(1, steps // 20),
-            precision="32-true",
-            seed=100 * seed + (MEMBERS.index(name) if name in MEMBERS else 0),
-        ),
+        training=validated(steps, 40, seed=100 * seed + (MEMBERS.index(name) if name in MEMBERS else 0)),
     )
+    label = f"{name} of gpme, {member.name}, at most {steps} steps"
+    return training_of(member, name, config, label, seed)
+
+
+def validated(steps: int, times: int, **options: Any) -> TrainingConfig:
+    """How a network of the family is trained: validated so many times, with 20 checkpoints, in single precision."""
+    every = {"validate_every": max(1, steps // times), "checkpoint_every": max(1, steps // 20)}
+    return TrainingConfig(steps=steps, precision="32-true", **every, **options)
+
+
+def training_of(member: Member, name: str, config: Any, label: str, seed: int | None = None) -> Training:
+    """The training of a network on functions of a member; weights of seed 0, or of the only seed, are released."""
     return Training(
-        key=f"{member.name}-{name}-{seed}",
-        label=f"{name} of gpme, {member.name}, at most {steps} steps",
+        key="-".join([member.name, name, *([] if seed is None else [str(seed)])]),
+        label=label,
         folder="gpme/networks",
         config=config,
         data_version=data_version("gpme"),
-        release=f"gpme-{member.name}-{name}.safetensors" if seed == 0 else None,
+        release=None if seed else f"gpme-{member.name}-{name}.safetensors",
     )
 
 

@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 
 from experiments.experiment import Preset, RunContext, Training
 from experiments.gpme.cases import Observed, observe
+from experiments.gpme.networks import training_of, validated
 from experiments.gpme.queries.cases import QueryCase, windows
-from experiments.records.release import data_version
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
 from probconserv import scores
@@ -109,22 +109,9 @@ def window_training(case: QueryCase, preset: Preset) -> Training:
         data=base.member.name,
         functions=base.sizes.training,
         points=base.count,
-        training=TrainingConfig(
-            steps=steps,
-            weight_decay=1e-3,
-            validate_every=max(1, steps // 20),
-            checkpoint_every=max(1, steps // 20),
-            precision="32-true",
-        ),
+        training=validated(steps, 20, weight_decay=1e-3),
     )
-    return Training(
-        key=f"{base.member.name}-windows",
-        label=f"network on windows, {steps} steps",
-        folder="gpme/networks",
-        config=config,
-        data_version=data_version("gpme"),
-        release=f"gpme-{base.member.name}-windows.safetensors",
-    )
+    return training_of(base.member, "windows", config, f"network on windows, {steps} steps")
 
 
 def train_network(training: Training, case: QueryCase, context: RunContext) -> None:
