@@ -17,6 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from experiments.records.record import TRUTH
+from experiments.records.scores import SCORES, Better
+
 LEVEL = 0.05
 """Probability that any of the rows without a difference gets another verdict."""
 WINS, LOSES, EQUAL, UNKNOWN = "wins", "loses", "no difference", "not paired"
@@ -52,6 +55,9 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
     apart = (first - second).dropna().unstack("seed")  # functions × seeds
     if apart.empty:
         return Difference(math.nan, math.nan, math.nan, ())
+    seeds, mean = tuple(int(seed) for seed in apart.columns), float(np.nanmean(apart.to_numpy()))
+    if not math.isfinite(mean):  # a logarithm of zero, which has no spread
+        return Difference(mean, math.nan, math.nan, seeds)
     parts = []
     for means in (apart.mean(axis=1), apart.mean(axis=0)):
         if len(means) > 1:
@@ -59,8 +65,7 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
     variance = sum(part for part, _ in parts) if parts else math.nan
     spread = sum(part**2 / freedom for part, freedom in parts)
     freedom = variance**2 / spread if spread > 0 else math.nan
-    seeds = tuple(int(seed) for seed in apart.columns)
-    return Difference(float(np.nanmean(apart.to_numpy())), math.sqrt(variance), freedom, seeds)
+    return Difference(mean, math.sqrt(variance), freedom, seeds)
 
 
 def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
@@ -72,3 +77,26 @@ def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[st
             break
         found[index] = WINS if differences[index].mean < 0 else LOSES
     return found
+
+
+def against(reference: str | None, scores: pd.DataFrame, case: str, score: str) -> dict[str, str]:
+    """Whether every other method of a case wins or loses against the reference, or there is no difference; by its key.
+
+    Empty where the reference has no scores per function, and for scores that methods impose or that have no better way.
+
+    Args:
+        reference: Key of the method that others are compared with.
+        scores: Scores per function, as runs store them.
+        case: Key of the case.
+        score: Key of the score.
+    """
+    kind = SCORES[score]
+    if score not in scores or kind.imposed or kind.better is Better.NEITHER:
+        return {}
+    of_case = scores[scores["case"] == case].set_index(["seed", "function", "method"])[score]
+    errors = (of_case if kind.better is Better.LOWER else -of_case).unstack("method").dropna(axis=1, how="all")
+    if reference not in errors:
+        return {}
+    others = [key for key in errors if key not in (reference, TRUTH)]
+    apart = [paired_difference(errors[key], errors[reference]) for key in others]
+    return dict(zip(others, verdicts(apart), strict=True))

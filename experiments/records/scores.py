@@ -28,6 +28,7 @@ class Score:
         round_off: Size up to which the score may be round-off, of which the order of magnitude is all that counts.
         squared: Whether it is a squared distance between moments of draws and exact ones.
         timing: Whether it is a time, which no two runs have in common.
+        imposed: Whether methods impose it, so that it says nothing of how good they are.
     """
 
     heading: str
@@ -37,6 +38,7 @@ class Score:
     round_off: float = 1e-12
     squared: bool = False
     timing: bool = False
+    imposed: bool = False
 
     @property
     def title(self) -> str:
@@ -53,8 +55,8 @@ def _squared(heading: str, meaning: str = "", round_off: float = 1e-24) -> Score
 
 
 def _holds(heading: str, meaning: str, reduction: Reduction = Reduction.MEAN, round_off: float = 1e-6) -> Score:
-    """How exactly something holds; single precision holds it to 1e-6 in fields of size one."""
-    return Score(heading=heading, meaning=meaning, reduction=reduction, round_off=round_off)
+    """How exactly something holds that methods impose; single precision holds it to 1e-6 in fields of size one."""
+    return Score(heading=heading, meaning=meaning, reduction=reduction, round_off=round_off, imposed=True)
 
 
 _CANCELLED = 1e-13  # square of a deviation whose variance is a difference of squares
@@ -114,10 +116,8 @@ SCORES: dict[str, Score] = {
     "block_error": _holds("block error", "largest relative error of a block mean", Reduction.MAXIMUM),
     "open_error": Score(heading="error", meaning="‖u − truth‖ over the rms of ‖truth‖ over time, mean over steps"),
     "open_final": Score(heading="at the end", meaning="the same after the last step"),
-    "total_drift": Score(
-        heading="drift", meaning="rms error of the mean of u over time, in spreads of u", round_off=1e-6
-    ),
-    "wall_error": Score(heading="wall value", meaning="rms error at the walls, in spreads of u", round_off=1e-6),
+    "total_drift": _holds("drift", "rms error of the mean of u over time, in spreads of u"),
+    "wall_error": _holds("wall value", "rms error at the walls, in spreads of u"),
     "near_wall_error": Score(heading="near wall", meaning="the same within 8 points of them"),
     "slope_error": Score(
         heading="wall slope",

@@ -73,7 +73,7 @@ def _section(results: Results) -> dict[str, Any]:
         "run": run or "",
         "verdict": results.verdict,
         "origin": f"{'Released results' if run is None else f'Results of a {_kind(results)}'} ({results.origin})",
-        "headline": headline(described, results.records),
+        "headline": headline(described, results.records, scores=results.scores),
         "reference": " or ".join(described.methods.get(key, key) for key in references),
         "rows": wide(results.records, described).to_html(index=False, border=0),
         "legend": legend(results.records, described),

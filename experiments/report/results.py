@@ -6,20 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError
 from experiments.records.description import FILE, Description, read_description
-from experiments.records.record import TRUTH, Over, beyond_errors, over_seeds
+from experiments.records.paired import LOSES, WINS, against
+from experiments.records.record import TRUTH, Over, over_seeds
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
-from experiments.records.store import read_records
+from experiments.records.store import read_records, read_scores
 from experiments.records.table import format_score, numbers
 from experiments.storage import read_object
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""
+_MARKS = {WINS: "better", LOSES: "worse"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,14 @@ class Results:
     """Results of one experiment, released or of a stored run.
 
     Args:
+        scores: Scores per function of the seeds that the means are over.
         origin: Preset, seed, date, processor and revision, as far as they were stored.
         verdict: What a reproduction of the release found; empty for others.
     """
 
     description: Description
     records: pd.DataFrame
+    scores: pd.DataFrame
     trainings: pd.DataFrame
     preset: str
     origin: str
@@ -56,8 +59,8 @@ class Cell(NamedTuple):
     Args:
         error: Its standard error; empty if it has none.
         best: Whether no method of the case is better.
-        mark: ``better`` or ``worse`` than the reference by more than both standard errors, ``paper`` for a paper's
-            number, else empty.
+        mark: ``better`` or ``worse`` than the reference by a paired difference, ``paper`` for a paper's number, else
+            empty: without scores per function, and for what methods impose.
     """
 
     heading: str
@@ -81,19 +84,20 @@ def released(name: str) -> Results | None:
         stored = released_results(name)
     except NotReleasedError:
         return None
-    records = stored.records
+    records, scores = stored.records, stored.scores
     if stored.description.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
+        scores = scores[scores["seed"] == stored.seed]
     notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
-    return assemble(stored.description, notes, records, stored.trainings)
+    return assemble(stored.description, notes, records, scores, stored.trainings)
 
 
 def of_run(folder: Path) -> Results:
     """The results in the folder of a finished run."""
     metrics = read_object(folder / "metrics.json")
     notes = {**metrics["environment"], **metrics}
-    records, trainings = read_records(folder / "records.csv"), pd.DataFrame(metrics["trainings"])
-    return assemble(read_description(folder), notes, records, trainings, folder)
+    records, scores = read_records(folder / "records.csv"), read_scores(folder / "scores.csv.gz")
+    return assemble(read_description(folder), notes, records, scores, pd.DataFrame(metrics["trainings"]), folder)
 
 
 def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
@@ -105,10 +109,16 @@ def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
     return [run for run in runs if (run / FILE).is_file()], [run for run in runs if not (run / FILE).is_file()]
 
 
-def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
-    """The methods and scores that matter in every case; from ``most`` rows on one row a case, with the first score.
+def headline(
+    described: Description,
+    records: pd.DataFrame,
+    most: int = MANY_ROWS,
+    scores: pd.DataFrame | None = None,
+) -> list[Row]:
+    """The methods and scores that matter in every case; from ``most`` rows on one row a case, with one score.
 
-    A run of some methods alone may have none of these methods, or scores: then those that it has are shown.
+    A run of some methods alone may have none of these methods, or scores: then those that it has are shown. Numbers are
+    marked by the paired differences of ``scores`` per function.
     """
     frame, labels = numbers(records, described), described.methods
     chosen: dict[str, list[str]] = {}
@@ -116,14 +126,19 @@ def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROW
         computed = list(frame.loc[case].index)
         chosen[case] = [key for key in described.headline.get(case, ()) if key in computed] or computed
     present = [score for score in SCORES if score in frame]
-    scores = [score for score in described.scores if score in present] or present
+    wanted = [score for score in described.scores if score in present] or present
     as_rows = sum(map(len, chosen.values())) > most
-    shown = scores[:1] if as_rows else [name for score in scores for name in (score, f"{score}_paper") if name in frame]
+    telling = [score for score in wanted if not SCORES[score].imposed] or wanted
+    shown = (
+        telling[:1] if as_rows else [name for score in wanted for name in (score, f"{score}_paper") if name in frame]
+    )
     used, rows = {key for methods in chosen.values() for key in methods}, list[Row]()
     for case, methods in chosen.items():
-        columns = [
-            _column(pd.DataFrame(frame.loc[case]), methods, name, described.references.get(case)) for name in shown
-        ]
+        columns = []
+        for name in shown:
+            paired = scores is not None and name in SCORES
+            said = against(described.references.get(case), scores, case, name) if paired else {}
+            columns.append(_column(pd.DataFrame(frame.loc[case]), methods, name, said))
         if as_rows:
             cells = [columns[0].get(key, Cell("", "—"))._replace(heading=labels[key]) for key in labels if key in used]
             rows.append(Row(SCORES[shown[0]].title, described.cases[case], cells))
@@ -132,8 +147,8 @@ def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROW
     return rows
 
 
-def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, reference: str | None) -> dict[str, Cell]:
-    """One score of some methods of a case, compared with the reference; the truth takes no part."""
+def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, said: Mapping[str, str]) -> dict[str, Cell]:
+    """One score of some methods of a case, and what was ``said`` of them; the truth takes no part."""
     values = frame[column]
     if column not in SCORES:
         return {key: Cell("paper", format_score(values[key]), mark="paper") for key in methods}
@@ -141,14 +156,12 @@ def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, reference:
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[score.better]
     ranks = sign * values.mask(values.abs() <= score.round_off, 0.0)
     errors = frame.get(f"{column}_se", pd.Series(index=frame.index, dtype=float)).fillna(0.0)
-    gains = ranks - ranks.get(reference, np.nan)
     best = ranks.reindex([key for key in methods if key != TRUTH]).max()
     cells = {}
     for key in methods:
-        mark = ("", "better", "worse")[beyond_errors(gains[key], errors[key], errors.get(reference))]
         spread = format_score(errors[key]) if errors[key] > 0 else ""
-        cell = Cell(score.title, format_score(values[key]), spread, bool(sign and ranks[key] == best), mark)
-        cells[key] = cell if key != TRUTH else cell._replace(best=False, mark="")
+        is_best = key != TRUTH and bool(sign and ranks[key] == best)
+        cells[key] = Cell(score.title, format_score(values[key]), spread, is_best, _MARKS.get(said.get(key, ""), ""))
     return cells
 
 
@@ -156,6 +169,7 @@ def assemble(
     described: Description,
     notes: Mapping[str, Any],
     records: pd.DataFrame,
+    scores: pd.DataFrame,
     trainings: pd.DataFrame,
     run: Path | None = None,
 ) -> Results:
@@ -169,6 +183,7 @@ def assemble(
     return Results(
         description=described,
         records=over_seeds(both),
+        scores=scores,
         trainings=trainings,
         preset=notes["preset"],
         origin=", ".join(str(part) for part in origin if part),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from experiments.records.paired import Difference, paired_difference, verdicts
+from experiments.records.paired import LOSES, UNKNOWN, WINS, Difference, against, paired_difference, verdicts
 
 RNG = np.random.default_rng(0)
 
@@ -67,3 +67,22 @@ def test_verdicts_are_corrected_for_the_rows_of_the_table() -> None:
         "wins",
         "no difference",
     ]
+
+
+def test_an_infinite_score_has_no_verdict() -> None:
+    """The logarithm of a likelihood of zero, of one function."""
+    impossible = score(np.array([[1.0, -np.inf, 2.0]]))
+    found = paired_difference(impossible, score(np.ones((1, 3))))
+    assert found.mean == -math.inf
+    assert verdicts([found]) == [UNKNOWN]
+
+
+def test_of_likelihoods_the_larger_is_better() -> None:
+    large, small = ({"case": "a", "method": name, "seed": 0} for name in ("large", "small"))
+    rows = [
+        {**key, "function": index, "LL": index + level}
+        for key, level in ((large, 2.0), (small, 1.0))
+        for index in range(9)
+    ]
+    assert against("small", pd.DataFrame(rows), "a", "LL") == {"large": WINS}
+    assert against("large", pd.DataFrame(rows), "a", "LL") == {"small": LOSES}

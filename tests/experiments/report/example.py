@@ -56,6 +56,29 @@ class Example(Experiment):
     def described(self) -> Description:
         return replace(describe(self, self.cases_, over_seeds(self.records())), family="examples")  # type: ignore[arg-type]
 
+    def scores(self) -> pd.DataFrame:
+        """Errors of eight functions that differ far more than methods: by 0.005 without a sign of its own for one."""
+        rows = [
+            {
+                "case": case.key,
+                "method": method,
+                "seed": seed,
+                "function": function,
+                "MSE": function + offset + noise * (-1) ** function,
+                "LL": function + level + noise * (-1) ** function,
+                "CE": 1.0 if method == "bare" else 0.0,
+            }
+            for case in self.cases_
+            for method, offset, level, noise in (
+                ("bare", 1.0, 2.0, 0.0),
+                ("hard", 1.005, -5.0, 0.1),
+                ("ours", 0.5 if case.key == "a" else 1.5, 3.0, 0.1),
+            )
+            for seed in (0, 1)
+            for function in range(8)
+        ]
+        return pd.DataFrame(rows)
+
     def records(self) -> pd.DataFrame:
         """Means of two seeds; ours is better in case a and worse in case b, the other the same within its error."""
         rows = [
@@ -87,4 +110,4 @@ def results(experiment: Example | None = None, run: Path | None = None) -> Resul
     """Results of the example, as the release or a stored run has them."""
     entry = experiment or Example()
     notes = {"preset": "laptop", "seed": 0, "date": "2026-01-02T03:04:05Z", "revision": "abc"}
-    return assemble(entry.described(), notes, entry.records(), TRAININGS, run)
+    return assemble(entry.described(), notes, entry.records(), entry.scores(), TRAININGS, run)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments.errors import DataFileError
 from experiments.records.description import FILE
-from experiments.records.store import write_records
+from experiments.records.store import write_records, write_scores
 from experiments.report import page, picture
 from experiments.report.results import newest_runs, of_run, released
 from experiments.storage import write_json
@@ -35,6 +35,7 @@ def run_with_figure(out: Path, preset: str = "laptop", key: str = "abc", verdict
     metrics |= {"figures": ["profile-a.png", "other.png"], "environment": {"date": "2026-01-02T00:00:00Z"}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write_records(folder / "records.csv", Example().records())
+    write_scores(folder / "scores.csv.gz", Example().scores())
     write_json(folder / FILE, Example().described().as_json())
     return folder
 

@@ -11,8 +11,10 @@ from experiments.driver import describe
 from experiments.errors import DataFileError
 from experiments.overview import draw_overview
 from experiments.records.description import Description, title
+from experiments.records.paired import EQUAL, WINS, against
 from experiments.records.record import Record, as_frame
 from experiments.records.release import manifest
+from experiments.records.scores import SCORES
 from experiments.records.table import wide
 from experiments.report import tables
 from experiments.report.documents import MAKER, fill, filled, stale
@@ -24,10 +26,11 @@ from tests.experiments.report.example import Entry, Example, results
 
 
 def rows_of(shown: Results) -> list[Row]:
-    return headline(shown.description, shown.records)
+    return headline(shown.description, shown.records, scores=shown.scores)
 
 
-def test_marks_compare_with_the_reference_and_leave_alone_what_is_within_the_errors() -> None:
+def test_marks_are_those_of_paired_differences_from_the_reference() -> None:
+    """Functions differ by far more than methods do: without pairs nothing would be better or worse."""
     rows = {(row.group, row.name): row.cells for row in rows_of(results())}
     headings = [cell.heading for cell in rows["b=2", "Bare"]]
     assert headings == ["MSE ↓", "paper", "LL ↑"]
@@ -43,6 +46,26 @@ def test_marks_compare_with_the_reference_and_leave_alone_what_is_within_the_err
     assert [key for key, cells in rows.items() if cells[0].best] == [("a=1 <in range>", "Ours"), ("b=2", "Bare")]
     assert [cells[1].text for cells in rows.values()] == ["—", "—", "0.4", "—", "—", "—"]
     assert rows["a=1 <in range>", "Ours"][0][1:3] == ("0.505", "5.00e-03")  # mean and error over two seeds
+
+
+def test_without_scores_per_function_nothing_has_a_colour() -> None:
+    shown = results()
+    few = replace(shown, scores=shown.scores[shown.scores["method"] != "bare"])
+    for rows in (
+        headline(shown.description, shown.records),
+        rows_of(few),
+        rows_of(replace(shown, scores=few.scores[:0])),
+    ):
+        assert {cell.mark for row in rows for cell in row.cells} == {"", "paper"}
+        assert any(cell.best for row in rows for cell in row.cells)
+
+
+@pytest.mark.parametrize("score", [key for key, score in SCORES.items() if score.imposed])
+def test_what_methods_impose_has_no_colour(score: str) -> None:
+    """All methods but the reference meet the law to round-off, since they are built to."""
+    scores = Example().scores().rename(columns={"CE": score})
+    assert against("bare", scores, "a", "MSE") == {"hard": EQUAL, "ours": WINS}
+    assert against("bare", scores, "a", score) == {}
 
 
 def test_many_cases_are_rows_with_one_score_and_a_dash_where_a_method_is_missing() -> None:
@@ -104,7 +127,12 @@ def generated(reference: str) -> dict[str, Cell]:
         Record(**key, method=method, score="law_residual", mean=0.0, standard_error=None)
         for method in (*GENERATED, "absent")
     ]
-    return {row.name: row.cells[0] for row in headline(described, as_frame(rows))}
+    scores = [
+        {"case": "law", "method": method, "seed": 0, "function": index, "mean_error": mean * (1 + 0.1 * index)}
+        for method, mean in GENERATED.items()
+        for index in range(12)
+    ]
+    return {row.name: row.cells[0] for row in headline(described, as_frame(rows), scores=pd.DataFrame(scores))}
 
 
 def test_what_is_better_than_the_reference_is_no_loss_and_the_truth_takes_no_part() -> None:
