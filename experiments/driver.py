@@ -178,11 +178,11 @@ def _finish(
     write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
     drawn = _draw(experiment, context, jobs, arrays, folder)
-    own, general = experiment.overview(cases, means), draw_overview(description, means)
+    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
+    own, general = experiment.overview(cases, means), draw_overview(description, means, scores)
     figures = own or ({} if general is None else {"overview": general})
     overview = [file for name, figure in figures.items() for file in save(figure, folder / name)]
     drawn = [*overview, *drawn] if own or experiment.overview_leads else [*drawn, *overview]
-    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     metrics = {
         "preset": context.options.preset,
         "seed": context.options.seed,

@@ -1,8 +1,8 @@
 """One figure of a whole experiment from its records: a method per row for a few cases, a case per row for many.
 
-Methods per row: blue is better than the reference by more than both standard errors, red worse, grey neither; the
-reference is black. Cases that are values of one parameter are joined by lines, others are not. The title says who is
-closest, and where.
+Methods per row: blue is better than the reference by paired differences, red worse, grey neither; the reference is
+black. Cases that are values of one parameter are joined by lines, others are not. The title says who is closest, and
+where.
 """
 
 import re
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, legend_below, open_box
 from experiments.records.description import Description, title
-from experiments.records.record import TRUTH, beyond_errors
+from experiments.records.paired import LOSES, WINS, against
+from experiments.records.record import TRUTH
 from experiments.records.scores import SCORES, Better, Score
 from experiments.records.table import numbers
 
@@ -27,12 +28,19 @@ MANY = 6
 WIDTH, TEXT = 8.0, 9.0
 """Of a figure in inches, 1,280 pixels at 160 per inch; points of its text, 10 pixels where the figure is 640 wide."""
 COVERAGE = "coverage90"
+_COLOURS = {WINS: BLUE, LOSES: VERMILION}
 _LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _LOGARITHMIC = 12.0  # ratio of the largest to the least value from which an axis is logarithmic
 
 
-def draw_overview(described: Description, records: pd.DataFrame) -> Figure | None:
-    """The main score of all methods from mean records; None where fewer than two were scored, or no reference."""
+def draw_overview(described: Description, records: pd.DataFrame, paired: pd.DataFrame) -> Figure | None:
+    """The main score of all methods; None where fewer than two were scored, or no reference.
+
+    Args:
+        described: Names of cases and methods.
+        records: Mean records.
+        paired: Scores per function.
+    """
     frame = numbers(records, described)
     wanted = sorted((*described.scores, *SCORES), key=lambda name: name != "CRPS")
     scores = [name for name in wanted if name in frame and SCORES[name].better is Better.LOWER]
@@ -46,7 +54,8 @@ def draw_overview(described: Description, records: pd.DataFrame) -> Figure | Non
     if len(cases) > FEW and not values.index.isin(list(described.references.items())).any():
         return None
     if len(cases) <= FEW:
-        figure = _dots(described, values, errors)
+        said = {case: against(described.references.get(case), paired, case, scores[0]) for case in cases}
+        figure = _dots(described, values, errors, said)
         figure.supxlabel(score.heading, fontsize=TEXT)
     else:
         figure = _many(described, values, errors, frame.get(COVERAGE), score)
@@ -62,8 +71,10 @@ def conclusion(described: Description, values: pd.Series, score: Score) -> str:
     return f"{title(described.experiment)}: smallest {score.heading}{where} by {described.methods[winner]}"
 
 
-def _dots(described: Description, values: pd.Series, errors: pd.Series) -> Figure:
-    """A panel per case, a row per method, the best on top."""
+def _dots(
+    described: Description, values: pd.Series, errors: pd.Series, said: Mapping[str, Mapping[str, str]]
+) -> Figure:
+    """A panel per case, a row per method, the best on top; ``said`` of each is what ``against`` finds."""
     cases = list(values.index.unique("case"))
     ranks = values.groupby(level="case").rank().groupby(level="method").mean()
     rows = list(ranks.sort_values(ascending=False).index)
@@ -71,12 +82,11 @@ def _dots(described: Description, values: pd.Series, errors: pd.Series) -> Figur
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for panel, case in zip(panels, cases, strict=True):
         key = described.references.get(case)
-        reference, its_error = values.get((case, key), np.nan), errors.get((case, key))
+        reference = values.get((case, key), np.nan)
         for height, method in enumerate(rows):
             if (case, method) in values:
                 value, error = values[case, method], errors[case, method]
-                sign = beyond_errors(value - reference, error, its_error)
-                colour = BLACK if method == key else (GREY, VERMILION, BLUE)[sign]
+                colour = BLACK if method == key else _COLOURS.get(said[case].get(method, ""), GREY)
                 panel.errorbar(value, height, xerr=error, fmt="o", ms=6, color=colour, capsize=2)
         panel.axvline(reference, color=BLACK, lw=0.8, alpha=0.5)
         _finish(panel, values[case], textwrap.fill(_unbroken(described.cases[case]), 66 // len(cases)))

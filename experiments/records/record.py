@@ -89,15 +89,6 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float |
     return float(values.mean()), deviation / math.sqrt(len(values))
 
 
-def beyond_errors(difference: float, *errors: float | None) -> int:
-    """The rule for "better" and "worse" everywhere: 1 or −1 as the sign of a difference, 0 if it is within the errors.
-
-    It is beyond them if it exceeds the sum of the standard errors of both scores; a missing error counts as none.
-    """
-    known = sum(error for error in errors if error is not None and not math.isnan(error))
-    return int(math.copysign(1, difference)) if abs(difference) > known else 0
-
-
 def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:
     """The records of one method on one case and seed.
 

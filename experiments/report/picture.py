@@ -41,7 +41,7 @@ def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
 
 def redraw(results: Results, *figures: Figure, folder: Path = FOLDER) -> Path:
     """Keeps the first of the figures, without any the main score of all methods of the results; returns the file."""
-    figure = figures[0] if figures else draw_overview(results.description, results.records)
+    figure = figures[0] if figures else draw_overview(results.description, results.records, results.scores)
     buffer = io.BytesIO()
     if figure is None:
         raise DataFileError(f"The records of '{results.name}' have no two methods to compare.")

@@ -26,7 +26,6 @@ from experiments.records.record import (
     Record,
     Source,
     as_frame,
-    beyond_errors,
     mean_and_error,
     over_seeds,
     records_of_functions,
@@ -59,12 +58,6 @@ def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
     mean, error = mean_and_error([math.nan])
     assert math.isnan(mean)
     assert error is None
-
-
-def test_a_difference_counts_from_the_sum_of_both_standard_errors_on() -> None:
-    assert [beyond_errors(difference, 0.25, 0.5) for difference in (0.75, 0.76, -0.75, -0.76)] == [0, 1, 0, -1]
-    assert beyond_errors(0.1, None, math.nan) == 1, "a missing error counts as none"
-    assert beyond_errors(0.0) == beyond_errors(math.nan, 0.1) == 0
 
 
 def test_scores_of_functions_become_records_in_the_order_of_tables() -> None:

@@ -10,6 +10,7 @@ import pytest
 from experiments.driver import describe
 from experiments.errors import DataFileError
 from experiments.overview import draw_overview
+from experiments.plots import BLACK, BLUE, GREY, VERMILION
 from experiments.records.description import Description, title
 from experiments.records.paired import EQUAL, WINS, against
 from experiments.records.record import Record, as_frame
@@ -152,7 +153,18 @@ def test_what_is_better_than_the_reference_is_no_loss_and_the_truth_takes_no_par
 def test_a_run_without_the_reference_of_many_cases_has_no_overview() -> None:
     shown = released("gpme")
     assert shown is not None
-    assert draw_overview(shown.description, shown.records[shown.records["method"] != "anp"]) is None
+    assert draw_overview(shown.description, shown.records[shown.records["method"] != "anp"], shown.scores) is None
+
+
+def test_dots_of_a_figure_have_the_colours_of_paired_differences() -> None:
+    shown = results()
+    figure = draw_overview(shown.description, shown.records[shown.records["score"] == "MSE"], shown.scores)
+    assert figure is not None
+    colours = [[line.get_color() for line in panel.lines if line.get_marker() == "o"] for panel in figure.axes]
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [dict(zip(rows, panel, strict=True)) for panel in colours] == [
+        {"Bare": BLACK, "Hard & fast": GREY, "Ours": colour} for colour in (BLUE, VERMILION)
+    ]
 
 
 def test_headings_are_names_in_words() -> None:
