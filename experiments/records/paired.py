@@ -97,6 +97,6 @@ def against(reference: str | None, scores: pd.DataFrame, case: str, score: str) 
     errors = (of_case if kind.better is Better.LOWER else -of_case).unstack("method").dropna(axis=1, how="all")
     if reference not in errors:
         return {}
-    others = [key for key in errors if key not in (reference, TRUTH)]
+    others = [str(key) for key in errors if key not in (reference, TRUTH)]
     apart = [paired_difference(errors[key], errors[reference]) for key in others]
     return dict(zip(others, verdicts(apart), strict=True))

@@ -136,8 +136,9 @@ def headline(
     for case, methods in chosen.items():
         columns = []
         for name in shown:
-            paired = scores is not None and name in SCORES
-            said = against(described.references.get(case), scores, case, name) if paired else {}
+            said = {}
+            if scores is not None and name in SCORES:
+                said = against(described.references.get(case), scores, case, name)
             columns.append(_column(pd.DataFrame(frame.loc[case]), methods, name, said))
         if as_rows:
             cells = [columns[0].get(key, Cell("", "—"))._replace(heading=labels[key]) for key in labels if key in used]
