@@ -159,7 +159,7 @@ class _Tile:
 
     def __init__(self, setting: Setting, kernels: LawKernels, sides: SideStates, rows: int) -> None:
         self.sides, self.errors = sides, []
-        self._sample, self._bounds = Callback(self._write_states, self.errors), np.zeros((2, rows))
+        self._sample = Callback(self._write_states, self.errors)
         shape, m, limits = setting.grid.shape, setting.components, isinstance(setting.reconstruction, MUSCL)
         kinds = tuple(_KINDS[type(side.condition)] for pair in setting.sides for side in pair)
         self.layout, ghosts = layout_of(shape, march.PADS), march.ghosts_of(shape, kinds)
@@ -192,7 +192,7 @@ class _Tile:
         laws = *pointers, limits, bottom
         grid = self.layout, ghosts, np.array(kinds), np.asarray(setting.grid.spacing, dtype=float)
         medium, given = (kernels.parameters.copy(), self._ground), (self.data, self.sampled)
-        self.system = laws, kernels.check.pointer, self._sample.pointer, medium, grid, work, np.zeros(n)
+        self.system = laws, kernels.check.pointer, self._sample.pointer, medium, grid, work, np.zeros(n), sides.limits
         self.arrays = self.X, np.zeros((m, rows, size)), np.zeros((2, rows, 2 * d + 1, m)), self.L, given, self.total
 
     def enter(self, rows: Array, given: tuple[Array, ...], bottom: Array | None) -> None:
@@ -203,29 +203,21 @@ class _Tile:
             to_padded(u.swapaxes(0, 1).reshape(m * count, -1), self.layout).reshape(m, count, -1),
         )
         self.L[:], self.total[:], self.sampled[:], self.data[:] = numbers, total, sampled, self.sides.fixed[rows]
-        self.L[c.LONGEST], self.L[c.FRESH] = inf, 1.0
+        self.L[c.ROW], self.L[c.LONGEST], self.L[c.FRESH] = rows, inf, 1.0
         if bottom is not None:
             self._ground[:] = bottom[rows].ravel()
 
     def _write_states(self, *arguments: int) -> None:
         """Writes states at the sides: at the start of the steps of fresh rows, or at their end and in their middle."""
-        L, sides, (ends, shortest) = self.L, self.sides, self._bounds
+        L, sides = self.L, self.sides
         if arguments[7] == 0:
             fresh = np.flatnonzero(L[c.FRESH])
-            rows, start = self.rows[fresh], L[c.TIME, fresh]
-            ends[fresh], shortest[fresh] = sides.panel_bounds(start, rows)
-            L[c.LONGEST, fresh] = np.maximum(ends[fresh] - start, shortest[fresh])
-            at = np.minimum(start + sides.margins(start, rows), sides.end)
-            self.data[:1, fresh] = sides.write(self.data[:1, fresh], at[None], rows)
+            at = np.minimum(L[c.TIME, fresh] + L[c.AFTER_START, fresh], sides.end)
+            self.data[:1, fresh] = sides.write(self.data[:1, fresh], at[None], self.rows[fresh])
             return
         start, length = L[c.TIME], L[c.LENGTH]
-        end = start + length
-        L[c.BEFORE_END] = sides.margins(end, self.rows)
-        times = np.array([end - L[c.BEFORE_END], start + 0.5 * length])
+        times = np.array([start + length - L[c.BEFORE_END], start + 0.5 * length])
         sides.write(self.data[1:], np.minimum(times, sides.end, out=times), self.rows)
-        if (end + sides.margin >= ends).any():
-            ends[:], shortest[:] = sides.panel_bounds(end, self.rows)
-        L[c.LONGEST] = np.maximum(ends - end, shortest)
 
     def states(self) -> Array:
         """The states of the rows ``(rows, c, cells)``."""

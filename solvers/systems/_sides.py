@@ -19,6 +19,7 @@ from solvers._arguments import checked_values
 from solvers.conditions import Dirichlet
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.sides._panels import Limits
 from solvers.finite_volume.sides._side_data import checked_breakpoints, sampling_error
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.systems.boundary import Side, stated
@@ -184,6 +185,7 @@ class SideStates:
         start: Start of the span.
         end: End of the span.
         scan: What is known of those that change, or None if there are neither such nor break points.
+        limits: What compiled steps take to find how long steps may be.
     """
 
     def __init__(
@@ -209,35 +211,19 @@ class SideStates:
                 self.changing.append((StateFunction.build(side, batch, components, face, span), slice(a, b)))
             else:
                 self.fixed[:, :, a:b] = state
-        self.scan, self._steady = self._scanned(checked_breakpoints(breakpoints)) if span[1] > span[0] else None, False
+        self.scan = self._scanned(checked_breakpoints(breakpoints)) if span[1] > span[0] else None
+        panels, rows = self.scan and self.scan.panels, np.arange(len(self.fixed))
         if self.scan is not None and not self.scan.panels.has_breaks:
             lengths = self.scan.panels.high - self.scan.panels.low  # those that hold an event are shorter
             steady = (self.scan.spread <= _ROUND_OFF * self.scan.size).all() and lengths.min() > 0.9 * lengths.max()
-            self._steady = bool(steady)
+            panels = None if steady else panels
+        self.limits = Limits.of(panels, self._of_scan(rows) if panels else rows)
 
     def write(self, data: Array, times: Array, rows: Array) -> Array:
         """Writes the states that change, at times ``(k, len(rows))``, into data ``(k, len(rows), c, S)``; the data."""
         for function, part in self.changing:
             data[..., part] = function.at(times, rows)
         return data
-
-    @property
-    def margin(self) -> float:
-        """Times closer than this are the same."""
-        return 0.0 if self.scan is None else self.scan.panels.margin
-
-    def panel_bounds(self, times: Array, rows: Array) -> tuple[Array, Array]:
-        """Until when steps of some of the rows may go, and lengths that they may have in any case."""
-        if self.scan is None or self._steady:
-            return np.full(len(rows), self.end), np.full(len(rows), np.inf)
-        return self.scan.panels.bounds(self._of_scan(rows), times)
-
-    def margins(self, times: Array, rows: Array) -> Array:
-        """By how much times of some of the rows must keep off these times, where something may jump there."""
-        if self.scan is None or not self.scan.panels.has_breaks:
-            return np.zeros(len(rows))
-        found = self.scan.panels.at_break(self._of_scan(rows), times, self.scan.span)
-        return np.where(found, self.scan.panels.margin, 0.0)
 
     def check(self, sampled: Array) -> None:
         """Compares time integrals of the states ``(rows, c, S)``, as the steps sampled them, with those of the scan.

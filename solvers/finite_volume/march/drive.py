@@ -13,17 +13,16 @@ import numpy as np
 
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import explicit, implicit, timing
-from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.lines import BUDGET, LineStages, lanes_for
+from solvers.finite_volume.march import explicit, implicit
+from solvers.finite_volume.march.kernels import NOTHING, Array, Callback
+from solvers.finite_volume.march.lines import LineStages, lanes_for
 from solvers.finite_volume.march.planes import PlaneStages
 from solvers.finite_volume.march.rates import from_padded, to_padded
 from solvers.finite_volume.march.tiles import Tile
 from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, ImplicitStepper, Stepper
 
 _BUDGET = 2000
-_ENDS, _NODES = np.array([0.0, 1.0]), np.array([[0.0], [1.0], [0.5]])
-_SHARES = np.array([[1 / 6], [1 / 6], [2 / 3]])
+_STAGES = 16
 
 _COUNTS = [c.VERDICT, c.STEPS, c.REJECTED, c.EVALUATIONS, c.TIME, c.LENGTH, c.RESIDUAL]
 """What is reported of the rows of explicit steps."""
@@ -148,20 +147,15 @@ def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     L, sides = solver.L, operator.sides
     control = march.first, march.longest, march.cursor, march.span, march.options
     shape = tableau.implicit, tableau.explicit, tableau.weights, tableau.nodes, tableau.middle, stepper.order
-    scheme = shape, control, march.times, solver.settings
+    scheme = shape, control, march.times, solver.settings, sides.limits
     out = march.values, march.account, march.work, march.total, march.sampled, march.course, march.balance
     given = solver.arrays, solver.medium, solver.rows, scheme, solver.laws, out
-    nothing = 0, 0, np.zeros((1, 1)), np.zeros((3, 1))
+    nothing = 0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.pointer, False
     following, busy = implicit.advance(*given, nothing, 0, 1)
     while busy:
         rows = np.maximum(L[c.ROW], 0.0).astype(np.int64)
-        steps = BUDGET
-        if sides.scan is not None:
-            timing.limit(sides, L, rows)
-            timing.land(sides, L, rows, march.longest)
-            steps = 1
-        part, most = solver.prepare(scheme, rows, out)
-        following, busy = implicit.advance(*given, part, following, min(steps, most))
+        part, steps = solver.prepare(scheme, rows, out)
+        following, busy = implicit.advance(*given, part, following, steps)
         if solver.errors:
             raise solver.errors[0]
         if march.report is not None:
@@ -180,7 +174,7 @@ def _take_explicit_steps(march: _March, stepper: SSPRK3 | RKL2) -> None:
     width = count if together else 1
     for first in range(0, count, width):
         tile.enter(first)
-        tile.run(changes)
+        tile.run()
         tile.leave(first)
         march.raise_if_failed()
         march.advanced((march.span[1] - march.span[0]) * (first + width))
@@ -195,12 +189,9 @@ class _ExplicitTile:
         d, size = operator.grid.dimension, self.tile.layout.size
         self.A, self.L = np.zeros((explicit.ARRAYS, width, size)), np.zeros((c.NUMBERS, width))
         self.F = np.zeros((5, width, 2 * d + 3))
-        changes, sources = (
-            self.sides.scan is not None and (not self.sides.constant or march.options[0] < inf),
-            terms[2] is not None,
-        )
-        self.keeps = courant == 0.0 and (march.options[0] < inf or changes)
-        control = courant, stepper.order, march.longest, sources, self.keeps
+        self.asks, self._write = not self.sides.constant, Callback(self._write_data, self.tile.errors)
+        keeps = courant == 0.0 and (march.options[0] < inf or self.asks)
+        control = courant, stepper.order, march.longest, terms[2] is not None, keeps
         self.scheme = control, march.span, march.times, march.options
 
     def enter(self, first: int) -> None:
@@ -209,52 +200,37 @@ class _ExplicitTile:
         self.rows = np.arange(part.start, part.stop)
         self.A[explicit.BASE] = to_padded(march.initial[part], self.tile.layout)
         self.tile.enter(self.rows)
-        self.data = self.sides.fixed[part][None]
+        self.data = np.repeat(self.sides.fixed[part][None], _STAGES if self.asks else 1, axis=0)
+        self.moments, self.sampled = np.zeros(self.data.shape[:2]), march.sampled[part]
         L[:], self.F[:] = 0.0, 0.0
+        L[c.ROW] = self.rows
         L[c.TIME], L[c.PROPOSAL], L[c.LONGEST], L[c.FRESH] = march.span[0], march.first, inf, 1.0
         L[c.CURSOR], L[c.SIZE] = march.cursor, self.sides.sizes[part]
         L[c.LOW], L[c.HIGH], L[c.SEEN_LOW], L[c.SEEN_HIGH] = inf, -inf, inf, -inf
         march.total[part] = 0.0
         self.out = march.values[part], march.account[part], march.total[part], march.course, march.balance
 
-    def run(self, changes: bool) -> None:
+    def run(self) -> None:
         """Takes steps until all rows are at the end or have failed."""
-        L, given = self.L, (self.tile.system, self.scheme, self.out, self.tile.info)
-        while True:
-            if changes:
-                timing.limit(self.sides, L, self.rows)
-            if explicit.propose(L, self.march.span[1], self.march.longest) == 0:
-                return
-            if changes:
-                self._step(given)
-            else:
-                explicit.advance(self.A, self.F, L, self.data, *given, explicit.ALL, _BUDGET)
+        live, given = 1, (self.tile.system, self.scheme, self.out, self.tile.info, _BUDGET)
+        while live:
+            if live < 0:
+                more = max(2 * len(self.data), -live) - len(self.data)
+                self.data = np.concatenate((self.data, np.repeat(self.data[:1], more, axis=0)))
+                self.moments = np.zeros(self.data.shape[:2])
+            data = self.data, self.moments, self.sampled, self._write.pointer, self.asks, self.sides.limits
+            live = explicit.advance(self.A, self.F, self.L, data, *given)
             if self.tile.errors:
                 raise self.tile.errors[0]
 
-    def _step(self, given: Any) -> None:
-        """One step, with data of the sides at its stages."""
-        L, rows, sides, courant = self.L, self.rows, self.sides, self.courant
-        timing.keep_off_end(sides, L, rows)
-        ends = sides.values(timing.moments(sides, L, _ENDS if courant == 0.0 else _ENDS[:1]), rows)
-        if courant == 0.0 and not sides.constant:  # stages must be stable at the end, too
-            self.tile.info[2] = L[c.LIVE]
-            u, (_, end) = from_padded(self.A[explicit.BASE], self.tile.layout), L[[c.TIME, c.TIME]]
-            flow = self.tile.rates(u, ends[1], end + L[c.LENGTH], L[c.LIVE])[1]
-            L[c.EULER] = flow[:, -1]
-        explicit.advance(self.A, self.F, L, ends[:1], *given, explicit.BEGIN, 1)
-        timing.keep_off_end(sides, L, rows)
-        stages = L[c.STAGES].max()
-        nodes, parts = _nodes(courant, L[c.STAGES], int(stages) + (1 if self.keeps else 0))
-        self.data = ends[:1]
-        if not sides.constant:
-            self.data = sides.values(timing.moments(sides, L, nodes), rows)
-            self.data[0] = ends[0]
-        before, lengths = L[c.STEPS].copy(), L[c.LENGTH].copy()
-        explicit.advance(self.A, self.F, L, self.data, *given, explicit.FINISH, 1)
-        if not sides.constant:
-            lengths[L[c.STEPS] <= before] = 0.0
-            self.march.sampled[rows] += lengths[:, None] * (parts[:, :, None] * self.data).sum(0)
+    def _write_data(self, *arguments: int) -> None:
+        """Writes the data of the sides at the times of some stages of the marked rows."""
+        chosen, rows = slice(*arguments[7:]), self.tile.info[2].nonzero()[0]
+        try:
+            self.data[chosen, rows] = self.sides.values(self.moments[chosen, rows], self.rows[rows])
+        except BaseException:
+            self.L[c.VERDICT] = c.STUCK
+            raise
 
     def leave(self, first: int) -> None:
         """Notes the counts of the rows, and where those are that cannot go on."""
@@ -263,24 +239,6 @@ class _ExplicitTile:
         if work[:, 0].any():
             u = from_padded(self.A[explicit.BASE], self.tile.layout)
             work[:, 7], work[:, 8] = u.min(1), u.max(1)
-
-
-def _nodes(courant: float, stages: Array, count: int) -> tuple[Array, Array]:
-    """Places of the stages in the steps of rows, and weights of the data there ``(stages, rows or 1)``.
-
-    The weights are those of SSPRK3, or of the trapezoidal rule, in the time integral of the data.
-    """
-    if courant > 0.0:
-        return _NODES, _SHARES
-    j = np.arange(count)[:, None]
-    last = np.maximum(stages, 3.0)
-    j = np.minimum(j, last)
-    scale = last * last + last - 2.0
-    nodes = np.where(j < 2, j * (4.0 / 3.0) / scale, np.minimum((j * j + j - 2.0) / scale, 1.0))
-    lengths = np.diff(nodes, axis=0, append=np.ones((1, len(stages))))
-    weights = 0.5 * lengths
-    weights[1:] += 0.5 * lengths[:-1]
-    return nodes, weights
 
 
 def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tuple[Array, Array]]]:
@@ -293,16 +251,13 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     start = operator.sides.start
     march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
     march.times, march.longest = np.empty(0), inf
-    tile, changes = (
-        _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states)),
-        not operator.sides.constant,
-    )
+    tile = _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states))
 
     def diffuse(time: float, length: float) -> tuple[Array, Array]:
         march.initial, march.span, march.first, march.sampled[:] = states, (time, time + length), length, 0.0
         tile.scheme = tile.scheme[0], march.span, march.times, march.options
         tile.enter(0)
-        tile.run(changes)
+        tile.run()
         states[:] = from_padded(tile.A[explicit.BASE], tile.tile.layout)
         states[tile.L[c.VERDICT] > 0.0] = np.nan
         return march.total[:, :-1].T.copy(), march.sampled

@@ -12,6 +12,7 @@ import numpy as np
 
 from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
     CURSOR,
     EULER,
@@ -33,7 +34,6 @@ from solvers.finite_volume.sides._side_data import STATE
 
 MOST_STAGES = 401
 SAFETY = 1.05
-ALL, BEGIN, FINISH = range(3)
 
 BASE, EVEN, ODD, START, RATE, SOURCE, MIDDLE, ERROR, ARRAYS = range(9)
 """Arrays over the cells: states at the start, the last stages with an even and an odd number, f₀, the last rate and
@@ -51,7 +51,7 @@ def stages_for(steps: float) -> float:
     return max(stages + 1.0 - stages % 2.0, 3.0)
 
 
-@on_views
+@inner_on_views
 def node(courant: float, j: int, stages: float) -> float:
     """Fraction of the step that stage j has reached."""
     if courant > 0.0:
@@ -87,8 +87,8 @@ def middle_stage(stages: float) -> int:
     return int(max(np.rint(stages / 2**0.5), 2.0))
 
 
-@on_views
-def propose(L: Array, end: float, longest: float) -> int:
+@inner_on_views
+def _propose(L: Array, end: float, longest: float) -> int:
     """Proposes lengths and says which rows go on; returns how many do."""
     live = 0
     for b in range(L.shape[1]):
@@ -101,23 +101,27 @@ def propose(L: Array, end: float, longest: float) -> int:
 
 @on_views
 def advance(
-    A: Array, F: Array, L: Array, data: Array, system: Any, scheme: Any, out: Any, info: Array, phase: int, budget
-):
+    A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, out: Any, info: Array, budget: int
+) -> int:
     """Takes steps of the rows of a tile, at most a budget of them; returns how many rows are under way.
 
-    Arrays over the cells A ``(8, rows, size)``, flows F ``(5, rows, 2d + 3)``, numbers L, and data of the sides
-    ``(stages, rows, S)``, the last for all later stages. Where data change the driver asks for the phases one by one:
-    rates at the start and numbers of stages, then the stages, whose data it supplies.
+    Arrays over the cells A ``(8, rows, size)``, flows F ``(5, rows, 2d + 3)``, numbers L. ``sides`` are data of the
+    sides ``(stages, rows, S)``, the last for all later stages, their times ``(stages, rows)`` and time integrals
+    ``(rows, S)``; the function that writes data, whether they change with time, and the limits of steps. Where there
+    is no room for data of more stages it returns −1 less the number of stages.
     """
-    (laws, medium, grid, work, timed), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
-    rows, final, size, rate, source, flow = L.shape[1], data.shape[0] - 1, A.shape[2], A[RATE], A[SOURCE], F[FLOW]
+    (laws, medium, grid, work, _), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
+    data, asks, limits = sides[0], sides[4], sides[5]
+    rows, final, rate, source, flow, live = L.shape[1], data.shape[0] - 1, A[RATE], A[SOURCE], F[FLOW], L.shape[1]
     while budget > 0:
         budget -= 1
-        if phase == ALL and propose(L, end, longest) == 0:
-            return 0
-        k, most = 1 if phase == FINISH else 0, 0
-        for b in range(rows if phase == FINISH else 0):
-            most = max(most, int(L[STAGES, b]))
+        timing.look_ahead(L, limits)
+        live = _propose(L, end, longest)
+        if live == 0:
+            break
+        k, most = 0, 0
+        if asks:
+            _begin(A, F, L, sides, system, scheme, info, k)
         while k == 0 or k <= most:
             some = k > 0
             for b in range(rows):
@@ -127,7 +131,7 @@ def advance(
                 on = fresh if k == 0 else k < L[STAGES, b] if k < most else keeps and L[LIVE, b] > 0.0
                 info[2, b], some = 1.0 if on else 0.0, some or on
             if some and (k < most or k == 0 or keeps):
-                _set_times(L, info, medium, timed, size, inf if k == most and k > 0 else float(k), courant)
+                _set_times(L, info, system, inf if k == most and k > 0 else float(k), courant)
                 bounds = courant > 0.0 or k == 0 or k == most
                 states, given = A[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
                 rates(states, rate, source, flow, given, laws, medium, grid, work, bounds)
@@ -140,22 +144,58 @@ def advance(
                     most = max(most, int(L[STAGES, b]))
                 elif k < most and info[2, b] > 0.0:
                     _note_stage(A, F, L, b, k, courant, sources)
-            if phase == BEGIN:
-                return rows
+            if k == 0:
+                timing.keep_off_end(L, limits)
+                count = min(most, 2) if courant > 0.0 else most
+                if asks and count > final:
+                    return -1 - count
+                if asks:
+                    _ask(L, sides, info, scheme, k + 1, k + 1 + count)
             k += 1
         for b in range(rows):
             if L[LIVE, b] > 0.0:
                 ratio = _ratio(A, L, data, b, scheme, grid)
-                _judge(A, F, L, b, ratio, scheme, out, grid[0])
-        if phase == FINISH:
-            return rows
-    return rows
+                _judge(A, F, L, b, ratio, sides, scheme, out, grid[0])
+    return live
 
 
 @inner_on_views
-def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage: float, courant: float) -> None:
+def _ask(L: Array, sides: Any, info: Array, scheme: Any, first: int, after: int) -> None:
+    """Has the data of the sides written at some stages; at the start for rows where they are not known."""
+    (data, moments, _, write, _, _), (courant, span) = sides, (scheme[0][0], scheme[1])
+    some, none = False, data.ctypes
+    for b in range(L.shape[1]):
+        on = L[LIVE, b] > 0.0 and (first > 0 or L[FRESH, b] > 0.0)
+        info[2, b], some, stages = 1.0 if on else 0.0, some or on, max(L[STAGES, b], 3.0)
+        for k in range(first, after):
+            fraction = node(courant, int(min(float(k), stages)), stages)
+            moments[k, b] = min(max(c.moment(L, b, fraction), span[0]), span[1])
+    if some:
+        write(none, none, none, none, none, none, none, first, after)
+
+
+@inner_on_views
+def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, info: Array, start: int) -> None:
+    """Data at the start of a step; and how stiff RKL2 is at its end, where its stages must be stable, too."""
+    (laws, medium, grid, work, _), courant, last = system, scheme[0][0], start + 3
+    _ask(L, sides, info, scheme, start, start + 1)
+    if courant > 0.0:
+        return
+    timing.keep_off_end(L, sides[5])
+    for b in range(L.shape[1]):
+        L[STAGES, b] = 3.0
+    _ask(L, sides, info, scheme, last, last + 1)
+    _set_times(L, info, system, 3.0, courant)
+    given, bounds = sides[0][last], courant == 0.0
+    rates(A[BASE], A[RATE], A[SOURCE], F[FLOW], given, laws, medium, grid, work, bounds)
+    for b in range(L.shape[1]):
+        L[EULER, b] = F[FLOW, b, F.shape[2] - 1]
+
+
+@inner_on_views
+def _set_times(L: Array, info: Array, system: Any, stage: float, courant: float) -> None:
     """Times of the rows in a stage, for laws in tensors and among the parameters of compiled ones."""
-    p, q, r, _ = medium
+    (_, (p, q, r, _), _, _, timed), size = system, system[2][0].size
     for b in range(L.shape[1]):
         at = min(stage, L[STAGES, b])
         info[1, b] = c.moment(L, b, node(courant, int(at), L[STAGES, b]) if stage > 0.0 else 0.0)
@@ -246,6 +286,7 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     base, after, first, rate, error = A[BASE, b], A[ODD, b], A[START, b], A[RATE, b], A[ERROR, b]
     length, count, lines, line = L[LENGTH, b], 0, layout.lines, layout.shape[layout.shape.size - 1]
     low, high, total, size = inf, -inf, 0.0, 0.0
+    known = min(data.shape[0], int(L[STAGES, b]) + 1)
     L[RESIDUAL, b] = length * L[WORST, b]
     for k in range(lines.size):
         for i in range(lines[k], lines[k] + line):
@@ -266,14 +307,14 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     if total == 0.0:
         return 0.0
     for side in range(modes.size):
-        for k in range(data.shape[0] if modes[side] == STATE and pull[b, side] == 0.0 else 0):
+        for k in range(known if modes[side] == STATE and pull[b, side] == 0.0 else 0):
             for e in range(layout.offsets[side], layout.offsets[side + 1]):
                 low, high = min(low, data[k, b, e]), max(high, data[k, b, e])
     return total / count / c.allowed_error(L[:, b], low, high, options)
 
 
 @inner_on_views
-def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out: Any, layout: Any) -> None:
+def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, sides: Any, scheme: Any, out: Any, layout: Any) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
     ((courant, order, _, _, keeps), (_, end), times, _), (values, account, total, course, balance) = scheme, out
     lane, length = L[:, b], L[LENGTH, b]
@@ -304,6 +345,8 @@ def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out:
                 c.keep_to_range(course, values[b, cursor])
             cursor += 1
         lane[CURSOR] = cursor
+    if sides[4]:
+        _add_data(sides[0], sides[2], b, courant, lane[STAGES], length)
     c.move_to_end(lane, finish, end)
     for i in range(base.size):
         base[i] = after[i]
@@ -311,3 +354,18 @@ def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, scheme: Any, out:
         total[b, k] += balance[2, k]
     if keeps:
         _keep_rate(A, F, b)
+
+
+@inner_on_views
+def _add_data(data: Array, sampled: Array, b: int, courant: float, stages: float, length: float) -> None:
+    """Adds the time integral of the data over a step, by SSPRK3 or the trapezoidal rule; those at its end are next."""
+    last = 1 if courant > 0.0 else int(stages)
+    for k in range(3 if courant > 0.0 else last + 1):
+        part = 2.0 / 3.0 if k == 2 else 1.0 / 6.0
+        if courant == 0.0:
+            before, behind = node(courant, max(k - 1, 0), stages), node(courant, min(k + 1, last), stages)
+            part = 0.5 * (behind - before)
+        for e in range(sampled.shape[1]):
+            sampled[b, e] += length * part * data[k, b, e]
+    for e in range(sampled.shape[1]):
+        data[0, b, e] = data[last, b, e]

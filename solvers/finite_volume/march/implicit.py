@@ -10,6 +10,7 @@ from typing import Any
 
 from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
     BEFORE,
     CONVERGED,
@@ -48,13 +49,18 @@ def advance(
     ``arrays`` are those over the cells: S of states, implicit rates R and explicit ones E ``(stages, cells)``, scratch
     T; then the numbers of the lanes L, and flows ``(2, stages, f, width)``. ``medium`` is (parameters of law and
     source, coefficients, pulls, data), ``rows`` what of it belongs to the rows. ``part`` begins with the first stage to
-    solve and that after the last. Where steps is 0, stages are solved and not judged.
+    solve, that after the last, and the times of the stages; then it ends with the function that writes data of the
+    sides at these times, and whether they change. Where steps is 0, stages are solved and not judged.
     """
-    L, busy = arrays[4], False
+    (first, after, moments, _, write, asks), L, busy, none = part, arrays[4], False, part[2].ctypes
     for j in range(L.shape[1]):
         busy = busy or L[ROW, j] >= 0.0
     while True:
-        if busy and part[1] > part[0]:
+        if busy and after > first and steps > 0:
+            timing.set_moments(L, scheme[0][3], scheme[1][3], moments)
+            if asks:
+                write(none, none, none, none, none, none, none, first, after)
+        if busy and after > first:
             _stages(arrays, medium, scheme, laws, part)
         if steps == 0:
             return row, busy
@@ -75,7 +81,7 @@ def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None
     """
     (p, q, coefficient, pull, data), (law, source, reacts, linear, timed, timed_source) = medium, laws
     (implicit, explicit, _, nodes, middle_stage, _), (modes, h, newton, limit, estimate) = scheme[0], scheme[3]
-    (S, R, E, T, L, flow), (begin, finish, moments, info) = arrays, part
+    (S, R, E, T, L, flow), (begin, finish, moments, info, _, _) = arrays, part
     width, weighted = L.shape[1], 0.0
     size = S.shape[1] - 2 * width
     n, faces, periodic = size // width, size + width, modes[0] == PERIODIC

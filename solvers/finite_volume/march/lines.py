@@ -14,8 +14,8 @@ from solvers.finite_volume.march.tiles import CompiledLaw, rows_of
 NEWTON_TOLERANCE, NEWTON_ITERATIONS = 1e-2, 20
 """Allowed mean |error| of a stage, as a fraction of the allowed error of the step, and the largest number of iterations
 of Newton's method; then the step is rejected."""
-BUDGET = 200
-"""Steps between two looks at the progress."""
+BUDGET, BUDGET_IN_PYTHON = 200, 20
+"""Steps between two looks at the progress; where Python is asked in every step, fewer."""
 
 
 _LANES, _MOST_LANES, _CELLS = 8, 32, 6_400
@@ -87,7 +87,7 @@ class LineStages:
         p, q = zeros(parameters[0].shape[1], columns), zeros(parameters[1].shape[1], n * width)
         self.medium = p, q, zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
         self.settings = modes, spacing, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
-        self._asks = _asks(operator, reacts)
+        self._asks, self._write = _asks(operator, reacts), Callback(self._write_data, self.errors)
 
     def _callback(self, function: Any) -> CompiledLaw:
         return CompiledLaw(Callback(function, self.errors), (np.zeros((1, 0, 1)),))
@@ -102,41 +102,48 @@ class LineStages:
 
         Returns what ``advance`` has to solve, and how many steps it may take.
         """
-        stages = len(self.tableau.nodes)
         if self.rest:
             self._take_stages(scheme, rows, out)
-            return (0, 0, self.moments, self.info), 1
-        if self._asks:
-            self._sample(rows, stages)
-        return (0, stages, self.moments, self.info), 1 if self._asks else BUDGET
+            return self.part(0, 0), 1
+        return self.part(0, len(self.tableau.nodes)), BUDGET_IN_PYTHON if self._asks else BUDGET
+
+    def part(self, first: int, after: int) -> Any:
+        """What ``advance`` takes to solve stages."""
+        return first, after, self.moments, self.info, self._write.pointer, not self.operator.sides.constant
 
     def _take_stages(self, scheme: Any, rows: Array, out: Any) -> None:
         """Takes a trial step with explicit rates at its stages."""
-        L, tableau, stages = self.L, self.tableau, len(self.tableau.nodes)
+        L, tableau, stages, span = self.L, self.tableau, len(self.tableau.nodes), scheme[1][3]
         given, busy = (self.arrays, self.medium, self.rows, scheme, self.laws, out), L[c.ROW] >= 0.0
         L[c.FRESH] = 1.0
-        self._sample(rows, 1)
+        self._sample(span, 1)
         self._rest(0, NOW, rows, busy)
-        timing.shorten(self.operator.sides, L, rows, self.rest.speed, busy)
-        self._sample(rows, stages)
-        implicit.advance(*given, (0, 1, self.moments, self.info), 0, 0)
+        timing.shorten(self.operator.sides, L, self.rest.speed, busy)
+        self._sample(span, stages)
+        implicit.advance(*given, self.part(0, 1), 0, 0)
         for stage in range(1, stages):
-            implicit.advance(*given, (stage, stage + 1, self.moments, self.info), 0, 0)
+            implicit.advance(*given, self.part(stage, stage + 1), 0, 0)
             self._rest(stage, END, rows, busy)
         lengths = self.S[LENGTHS]
         self.S[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
         n, room = self.S.shape[1] // self.width - 2, self.T[implicit.ROOM]
         implicit.estimate_error(self.R + self.E, L, lengths, tableau.error, n, self.width, room)
 
-    def _sample(self, rows: Array, stages: int) -> None:
+    def _sample(self, span: tuple[float, float], stages: int) -> None:
         """Times of the first stages, and data of the sides then."""
-        sides = self.operator.sides
-        self.moments[:stages] = timing.moments(sides, self.L, self.tableau.nodes[:stages])
-        if not sides.constant:
-            busy = self.L[c.ROW] >= 0.0
-            lanes = slice(None) if busy.all() else np.flatnonzero(busy)
-            found = sides.values(np.ascontiguousarray(self.moments[:stages, lanes]), rows[lanes])
-            self.medium[4][:stages, :, lanes] = found.swapaxes(1, 2)
+        timing.set_moments(self.L, self.tableau.nodes[:stages], span, self.moments)
+        if not self.operator.sides.constant:
+            self._write_data(*[0] * 8, stages)
+
+    def _write_data(self, *arguments: int) -> None:
+        """Writes the data of the sides at the times of some stages."""
+        chosen, lanes = slice(*arguments[7:]), (self.L[c.ROW] >= 0.0).nonzero()[0]
+        try:
+            found = self.operator.sides.values(self.moments[chosen, lanes], self.L[c.ROW, lanes].astype(np.int64))
+        except BaseException:
+            self.L[c.VERDICT] = c.STUCK
+            raise
+        self.medium[4][chosen, :, lanes] = found.swapaxes(1, 2)
 
     def _rest(self, stage: int, states: int, rows: Array, busy: Array) -> None:
         """Explicit rates at a stage."""

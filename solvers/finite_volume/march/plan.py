@@ -5,6 +5,7 @@ from typing import Any
 
 from solvers._compiled import inner_on_views
 from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
     ACCEPTED,
     CONVERGED,
@@ -15,6 +16,7 @@ from solvers.finite_volume.march.control import (
     FRESH,
     HIGH,
     LENGTH,
+    LONGEST,
     LOW,
     PROPOSAL,
     RESIDUAL,
@@ -64,10 +66,12 @@ def plan(arrays: Any, medium: Any, rows: Any, scheme: Any, out: Any, row: int) -
             current, row = row, row + 1
             _enter(S, L, medium, rows, current, j)
             lane[TIME], lane[PROPOSAL], lane[FRESH], lane[CURSOR] = start, first, 1.0, cursor
-        lane[ROW], lane[LENGTH] = current, 1.0
-        if current >= 0:
-            busy = True
-            lane[LENGTH] = c.landing(min(lane[PROPOSAL], longest), end - lane[TIME])
+        lane[ROW], busy = current, busy or current >= 0
+    timing.look_ahead(L, scheme[4])
+    for j in range(width):
+        bound, left = min(min(L[PROPOSAL, j], L[LONGEST, j]), longest), end - L[TIME, j]
+        L[LENGTH, j] = c.landing(bound, left) if L[ROW, j] >= 0.0 else 1.0
+    timing.keep_off_end(L, scheme[4])
     return row, busy
 
 
@@ -199,4 +203,5 @@ def _enter(S: Array, L: Array, medium: Any, rows: Any, row: int, j: int) -> None
             data[stage, entry, j] = fixed[row, entry]
     for k in range(c.NUMBERS):
         L[k, j] = 0.0
+    L[LONGEST, j] = inf
     L[LOW, j], L[HIGH, j], L[SEEN_LOW, j], L[SEEN_HIGH, j], L[c.SIZE, j] = low, high, low, high, sizes[row]

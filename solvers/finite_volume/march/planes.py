@@ -37,14 +37,14 @@ class PlaneStages:
 
     def prepare(self, scheme: Any, rows: Array, _: Any) -> tuple[Any, int]:
         """Takes a trial step, whose length is proposed; leaves nothing to solve, and one step to judge."""
-        L, tableau, S, R, E = self.L[:, 0], self.tableau, self.S, self.R, self.E
+        L, tableau, S, R, E, span = self.L[:, 0], self.tableau, self.S, self.R, self.E, scheme[1][3]
         n, busy, fresh = S.shape[1] - 2, L[None, c.ROW] >= 0.0, L[c.FRESH] > 0.0 or self.rest is not None
         now, options = S[NOW, :n], scheme[1][4]
-        self._sample(rows, 1)
+        self._sample(span, rows, 1)
         if self.rest:
             self._rest(0, now, rows, busy)
-            timing.shorten(self.operator.sides, self.L, rows, self.rest.speed, busy)
-        self._sample(rows, len(tableau.nodes))
+            timing.shorten(self.operator.sides, self.L, self.rest.speed, busy)
+        self._sample(span, rows, len(tableau.nodes))
         length, data = L[c.LENGTH], self.medium[4]
         S[LENGTHS] = length
         self.newton.enter(rows)
@@ -76,7 +76,7 @@ class PlaneStages:
             S[END, :n] += length * ((tableau.weights - tableau.explicit[-1]) @ E[:, :n])
             rates = rates + E[:, :n]
         L[c.ERROR] = length * np.abs(tableau.error @ rates).sum() / n
-        return (0, 0, self.moments, np.zeros((3, 1))), 1
+        return (0, 0, self.moments, np.zeros((3, 1)), NOTHING.pointer, False), 1
 
     def _begin_step(self, options: Any) -> None:
         """The allowed error of Newton's iteration in the step."""
@@ -85,10 +85,10 @@ class PlaneStages:
         given = self.L, self.medium[4], modes, pull, options
         implicit.begin_step(self.R, *given, NEWTON_TOLERANCE, self.S.shape[1] - 2, scratch)
 
-    def _sample(self, rows: Array, stages: int) -> None:
+    def _sample(self, span: tuple[float, float], rows: Array, stages: int) -> None:
         """Times of the first stages, and data of the sides then."""
-        sides = self.operator.sides
-        self.moments = timing.moments(sides, self.L, self.tableau.nodes[:stages])
+        sides, self.moments = self.operator.sides, np.zeros((stages, 1))
+        timing.set_moments(self.L, self.tableau.nodes[:stages], span, self.moments)
         if not sides.constant:
             self.medium[4][:stages] = sides.values(self.moments, rows).swapaxes(1, 2)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from solvers._compiled import compiled, inner
 from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
     FRESH,
     LENGTH,
@@ -332,13 +333,14 @@ def advance(
     then the system's function ``sample`` writes those at the start of rows that are fresh, and, when lengths are known,
     those at the end and in the middle of the steps.
     """
-    (laws, check, sample, medium, grid, work, good), (target, courant, longest, smallest) = system, scheme
+    (laws, check, sample, medium, grid, work, good, limits), (target, courant, longest, smallest) = system, scheme
     components, rows, size, data, changes = X.shape[1], X.shape[2], X.shape[3], sides[0], sides[1].shape[2] > 0
     n, layout, p, none = rows * size, grid[0], medium[0], total.ctypes
     line, live = layout.shape[layout.shape.size - 1], 0
     for part in range(3 * budget):
         stage = part % 3
         if stage == 0:
+            timing.look_ahead(L, limits)
             live, fresh = _count(L, target)
             if 2 * live <= rows:
                 return live
@@ -347,6 +349,7 @@ def advance(
         _rates(X[stage], rate, F[0], L, data[stage], laws, medium, grid, work, stage == 0)
         if stage == 0:
             _choose(L, target, courant, longest)
+            timing.keep_off_end(L, limits)
             if changes:
                 sample(none, none, none, none, none, none, none, 1, 0)
         own = weights(1.0, stage + 1, 3.0)[0]

@@ -4,54 +4,45 @@ from typing import Any
 
 import numpy as np
 
+from solvers._compiled import on_views
 from solvers.finite_volume.march import control as c
+from solvers.finite_volume.march.control import AFTER_START, BEFORE, BEFORE_END, FRESH, LENGTH, LONGEST, ROW, TIME
 from solvers.finite_volume.march.kernels import Array
 
 _COURANT = 0.5
 
 
-def moments(sides: Any, L: Array, nodes: Array) -> Array:
-    """Times of stages ``(stages, lanes)`` from their places in the step ``(stages,)`` or ``(stages, lanes)``.
-
-    They keep off the ends of the step where something jumps there.
-    """
-    times = L[c.TIME] + (nodes if nodes.ndim > 1 else nodes[:, None]) * L[c.LENGTH]
-    if sides.has_breaks:
-        start, end = L[c.TIME] + L[c.AFTER_START], L[c.TIME] + L[c.LENGTH] - L[c.BEFORE_END]
-        times = np.maximum(start, np.minimum(times, end))
-    return np.minimum(np.maximum(times, sides.start), sides.end)
-
-
-def limit(sides: Any, L: Array, rows: Array) -> None:
+@on_views
+def look_ahead(L: Array, limits: Any) -> None:
     """Longest steps of the lanes by events; where something jumps at their start, rates are evaluated anew."""
-    if sides.scan is None:
-        return
-    L[c.LONGEST] = sides.step_limits(L[c.TIME], rows)
-    if not sides.has_breaks:
-        return
-    L[c.AFTER_START] = sides.margins(L[c.TIME], rows)
-    L[c.FRESH][L[c.AFTER_START] > 0.0] = 1.0
+    search, panels, rows, numbers = limits
+    given = panels.ctypes, rows.ctypes, numbers.ctypes, L.shape[1], panels.shape[1]
+    search(L[TIME].ctypes, L[ROW].ctypes, L[LONGEST].ctypes, L[AFTER_START].ctypes, *given)
+    for j in range(L.shape[1]):
+        L[FRESH, j] = 1.0 if L[AFTER_START, j] > 0.0 else L[FRESH, j]
 
 
-def land(sides: Any, L: Array, rows: Array, longest: float) -> None:
-    """Lengths of the steps within the longest ones."""
-    if sides.scan is None:
-        return
-    bound = np.minimum(np.minimum(L[c.PROPOSAL], longest), L[c.LONGEST])
-    left = sides.end - L[c.TIME]
-    lengths = np.where(bound >= left * (1.0 - 1e-9), left, np.minimum(bound, 0.5 * left))
-    L[c.LENGTH] = np.where(L[c.ROW] >= 0.0, lengths, 1.0)
-    keep_off_end(sides, L, rows)
-
-
-def keep_off_end(sides: Any, L: Array, rows: Array) -> None:
+@on_views
+def keep_off_end(L: Array, limits: Any) -> None:
     """Keeps times off the ends of the steps where something jumps there."""
-    if sides.has_breaks:
-        L[c.BEFORE_END] = sides.margins(L[c.TIME] + L[c.LENGTH], rows)
+    search, panels, rows, numbers = limits
+    ends = L[BEFORE_END]
+    for j in range(L.shape[1]):
+        ends[j] = L[TIME, j] + L[LENGTH, j] if panels.shape[1] > 0 and L[ROW, j] >= 0.0 else 0.0
+    given = panels.ctypes, rows.ctypes, numbers.ctypes, L.shape[1], panels.shape[1]
+    search(ends.ctypes, L[ROW].ctypes, L[BEFORE].ctypes, ends.ctypes, *given)
 
 
-def shorten(sides: Any, L: Array, rows: Array, speed: Array, busy: Array) -> None:
+@on_views
+def set_moments(L: Array, nodes: Array, span: Any, out: Array) -> None:
+    """Times of stages ``(stages, lanes)``; they keep off the ends of the step where something jumps there."""
+    for k in range(nodes.size):
+        for j in range(L.shape[1]):
+            out[k, j] = min(max(c.moment(L, j, nodes[k]), span[0]), span[1])
+
+
+def shorten(sides: Any, L: Array, speed: Array, busy: Array) -> None:
     """Steps in which a signal crosses at most half a cell."""
     fast = busy & (speed > 0.0)
-    L[c.LENGTH][fast] = np.minimum(L[c.LENGTH][fast], sides.part * _COURANT / speed[fast])
-    keep_off_end(sides, L, rows)
+    L[LENGTH][fast] = np.minimum(L[LENGTH][fast], sides.part * _COURANT / speed[fast])
+    keep_off_end(L, sides.limits)

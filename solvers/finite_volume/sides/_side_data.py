@@ -26,6 +26,7 @@ from solvers.conditions import (
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
 from solvers.finite_volume.sides._datum import Datum, ShapeChangedError, checked_value
+from solvers.finite_volume.sides._panels import Limits
 from solvers.finite_volume.sides._side_scan import Array, Scan
 from solvers.finite_volume.sides._watched import Watched
 from solvers.grids import CellGrid
@@ -136,11 +137,6 @@ class SideData:
         """Whether no datum changes with time."""
         return not self.changing
 
-    @property
-    def has_breaks(self) -> bool:
-        """Whether something may jump within the span or at its ends."""
-        return self.scan is not None and self.scan.panels.has_breaks
-
     def take(self, index: Array) -> "SideData":
         """The data of some of the rows."""
         changing = tuple(
@@ -199,22 +195,14 @@ class SideData:
             data[:, :, part] = values if scale is None else values * scale[rows, None]
         return data
 
+    @cached_property
+    def limits(self) -> Limits:
+        """What compiled steps take to find how long steps may be."""
+        return Limits.of(self.scan and self.scan.panels, self.scanned_rows if self.scan else self.rows, self.part)
+
     def largest_step(self, times: Array) -> Array:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
-        return self.step_limits(times, np.arange(len(self.rows)))
-
-    def step_limits(self, times: Array, rows: Array) -> Array:
-        """``largest_step`` of some of the rows."""
-        if self.scan is None:
-            return self.end - times
-        return self.scan.panels.step_limits(self.scanned_rows[rows], times, self.part)
-
-    def margins(self, times: Array, rows: Array) -> Array:
-        """By how much times of some of the rows must keep off these times, where something may jump there."""
-        if self.scan is None or not self.has_breaks:
-            return np.zeros(len(rows))
-        panels = self.scan.panels
-        return np.where(panels.at_break(self.scanned_rows[rows], times, self.scan.span), panels.margin, 0.0)
+        return self.end - times if self.scan is None else self.limits.at(times, np.arange(len(self.rows)))[0]
 
     def integral(self, start: Array | float, end: Array | float) -> Array:
         """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""

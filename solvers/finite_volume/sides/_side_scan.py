@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from solvers.finite_volume.sides._panels import Panels
+
 Array = np.ndarray
 Evaluate = Callable[[Array], Array]
 
@@ -38,64 +40,6 @@ _JUMP_IN_PANEL, _JUMP_AT_BORDER, _SMALL_JUMP = 0.8, 4.0, 1e-3
 _MOST_SEARCHES = 20
 _CHUNK = 2**18  # numbers examined at once
 _ONE_SIGN, _ANY_SIGN, _QUADRATURE, _ROUND_OFF = 1.5, 3.0, 1e-3, 1e-11
-
-
-class Panels(NamedTuple):
-    """Panels of a scan, sorted by row and then by time.
-
-    Attributes:
-        first: Where the panels of every row begin, and their number ``(rows + 1,)``.
-        low: Starts of the panels ``(panels,)``.
-        high: Their ends ``(panels,)``.
-        ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
-        passing: Longest steps that may pass the end of a panel ``(panels,)``; −∞ where steps must end there.
-        jumps_at_ends: Whether the data have other values right after the start or right before the end ``(rows, 2)``.
-        margin: Times closer than this are the same.
-        has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
-    """
-
-    first: Array
-    low: Array
-    high: Array
-    ends_at_break: Array
-    passing: Array
-    jumps_at_ends: Array
-    margin: float
-    has_breaks: bool
-
-    def locate(self, rows: Array, times: Array) -> Array:
-        """The panels that contain the times of rows ``(k,)``."""
-        if len(self.first) == 2:
-            return np.maximum(self.low.searchsorted(times, "right") - 1, 0)
-        found = np.empty(len(rows), dtype=np.int64)
-        for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
-            a, b = self.first[row], self.first[row + 1]
-            found[i] = a + max(int(self.low[a:b].searchsorted(time, "right")) - 1, 0)
-        return found
-
-    def step_limits(self, rows: Array, times: Array, part: float = 1.0) -> Array:
-        """Largest steps: no longer than a part of a panel that they touch, and not beyond a break point."""
-        panel = self.locate(rows, times + self.margin)
-        limits, (_, longest) = self.high[panel] - times, self.bounds(rows, times)
-        length = self.high[panel] - self.low[panel]
-        to_break = np.where(limits <= part * length * (1.0 + 1e-9), limits, part * length)
-        return np.where(longest > -np.inf, part * np.maximum(limits, longest), to_break)
-
-    def bounds(self, rows: Array, times: Array) -> tuple[Array, Array]:
-        """Ends of the panels at the times of rows, and lengths that steps may have if they pass them, or −inf."""
-        panel = self.locate(rows, times + self.margin)
-        after = np.minimum(panel + 1, len(self.low) - 1)
-        longest = np.minimum(self.high[panel] - self.low[panel], self.high[after] - self.low[after])
-        return self.high[panel], np.where(self.ends_at_break[panel], -np.inf, longest)
-
-    def at_break(self, rows: Array, times: Array, span: tuple[float, float]) -> Array:
-        """Whether the data may jump at the times of rows ``(k,)``."""
-        panel = self.locate(rows, times + self.margin)
-        inside = (panel > self.first[rows]) & self.ends_at_break[np.maximum(panel - 1, 0)]
-        found = inside & (np.abs(times - self.low[panel]) <= self.margin)
-        for end in range(2):
-            found |= self.jumps_at_ends[rows, end] & (np.abs(times - span[end]) <= self.margin)
-        return found
 
 
 class _Panels(NamedTuple):
@@ -177,7 +121,7 @@ class Scan:
         lengths = high - low
         passing = np.where(ends_at_break, -np.inf, np.minimum(lengths, np.append(lengths[1:], lengths[-1])))
         return cls(
-            panels=Panels(first, low, high, ends_at_break, passing, jumps, margin, has_breaks),
+            panels=Panels(first, low, high, passing, jumps, margin, has_breaks, search.span),
             integral=_sums_before(integral[order], first),
             sampling=_sums_before(sampling[order], first),
             spread=search.spread,
@@ -197,7 +141,7 @@ class Scan:
         for k, each in enumerate(times):
             panel = self.panels.locate(rows, each + margin)
             start = self.panels.low[panel]
-            at = (panel > self.panels.first[rows]) & self.panels.ends_at_break[np.maximum(panel - 1, 0)]
+            at = (panel > self.panels.first[rows]) & (self.panels.passing[np.maximum(panel - 1, 0)] == -np.inf)
             at &= np.abs(each - start) <= margin
             before = (begun < start - margin) & (since is not None)
             moved[k] = np.where(at, np.where(before, start - margin, start + margin), each)

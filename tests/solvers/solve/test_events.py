@@ -18,11 +18,13 @@ from solvers import (
     Dirichlet,
     Neumann,
     Outflow,
+    Periodic,
     PorousMedium,
     ScalarLaw,
     solve,
 )
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.sides._side_data import SideData
 
 GRID = CellGrid(0.0, 1.0, 30)
 CLOSED = (Neumann(flux=0.0), Neumann(flux=0.0))
@@ -165,3 +167,44 @@ def test_rows_of_different_steppers_have_walls_and_sources_in_time():
     assert len(together.work.steppers) == 2
     for row in range(3):
         assert torch.equal(solved(k[row], size[row]).values, together.values[row])
+
+
+@pytest.mark.parametrize(
+    ("law", "stepper", "asked"),
+    [
+        (Burgers(), SSPRK3(), lambda work: 2 * work.steps),
+        (PorousMedium(2.0), TRBDF2(), lambda work: 3 * (work.steps + work.rejected)),
+        (PorousMedium(2.0), RKL2(), lambda work: work.evaluations),  # a step of s stages has s + 1
+    ],
+)
+def test_a_step_asks_for_data_once_per_stage_and_not_again_at_its_start(law, stepper, asked):
+    times, span = [], (0.0, 0.2)
+
+    def wall(t):
+        times.append(t)
+        return 1.0 + 0.1 * math.sin(t)
+
+    SideData.build([(Dirichlet(wall), Outflow())], GRID, (), *span)
+    examined = len(times)
+    times.clear()
+    last = Neumann(flux=0.0) if isinstance(law, PorousMedium) else Outflow()
+    work = solve(law, GRID, (Dirichlet(wall), last), 0.5, span[1:], stepper=stepper).work
+    assert len(times) - examined <= int(asked(work)) + 32  # 30 for the integral that the steps are compared with
+
+
+@pytest.mark.parametrize("shape", [(30,), (6, 5)])
+@pytest.mark.parametrize("stepper", [SSPRK3(largest_step=2e-3), TRBDF2(largest_step=2e-3), RKL2(largest_step=2e-3)])
+def test_an_error_in_boundary_data_during_the_steps_comes_out(stepper, shape):
+    left = [600]
+
+    def constant(_):
+        left[0] -= 1
+        assert left[0] > 0, "the sensor is off"
+        return 1.0
+
+    grid = CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
+    law = Burgers() if isinstance(stepper, SSPRK3) else PorousMedium(2.0)
+    last = Outflow() if isinstance(stepper, SSPRK3) else Neumann(flux=0.0)
+    sides = [(Dirichlet(constant), last)] + [(Periodic(), Periodic())] * (len(shape) - 1)
+    with pytest.raises(AssertionError, match="the sensor is off"):
+        solve(law, grid, sides if len(shape) > 1 else sides[0], 0.5, [1.0, 2.0], stepper=stepper)

@@ -78,7 +78,7 @@ def _solve_row(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> 
     lines.settings = *lines.settings[:3], iterations, lines.settings[4]
     options = 0.0, stage.allowed[row] / NEWTON_TOLERANCE
     shape = two, two, one, one, 0, 2
-    scheme = shape, (1.0, np.inf, 0, (0.0, 1.0), options), np.array([1.0]), lines.settings
+    scheme = shape, (1.0, np.inf, 0, (0.0, 1.0), options), np.array([1.0]), lines.settings, lines.operator.sides.limits
     out = (
         np.zeros((1, 1, len(stage.right[row]))),
         np.zeros((1, 1, 3)),
@@ -88,12 +88,12 @@ def _solve_row(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> 
     )
     out = *out, np.zeros((3, len(stage.right[row]))), np.zeros((3, 3))
     given = lines.arrays, lines.medium, lines.rows, scheme, lines.laws, out
-    implicit.advance(*given, (0, 0, lines.moments, lines.info), 0, 1)
+    implicit.advance(*given, lines.part(0, 0), 0, 1)
     n = stage.right.shape[1]
     lines.S[plan.LENGTHS], lines.L[control.LENGTH], lines.L[control.FRESH] = stage.s[row], stage.s[row], 0.0
     lines.S[plan.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / stage.s[row]
     lines.medium[4][:], lines.moments[:] = stage.data[row][:, None], stage.t[row]
-    implicit.advance(*given, (1, 2, lines.moments, lines.info), 0, 0)
+    implicit.advance(*given, lines.part(1, 2), 0, 0)
     assert not lines.errors
     L = lines.L[:, 0]
     found = L[control.CONVERGED] > 0.0, int(L[control.EVALUATIONS]), L[control.RESIDUAL]
