@@ -143,8 +143,8 @@ def faces_kernel(conductivity: Call, potential: Call | None) -> Kernel:
     )
     phi = value_of(potential or conductivity)
 
-    def faces(u_, p_, w_, _room, flux_, left_, right_, count, signed):
-        apart = abs(signed)
+    def faces(u_, p_, w_, _room, flux_, left_, right_, signed_count, signed):
+        count, apart = abs(signed_count), abs(signed)
         n = count + apart
         u, c, w, flux = carray(u_, n), carray(p_, columns * n), carray(w_, count), carray(flux_, count)
         left, right = carray(left_, count), carray(right_, count)

@@ -8,9 +8,6 @@ from solvers.finite_volume.march.kernels import Kernel, carray
 _plain = njit(error_model="numpy", forceinline=True)
 _ROOT_HALF, _ROUND = 0x3FE6A09E667F3BCD, 6755399441055744.0
 _ROUND_BITS, _SMALLEST = int(np.float64(_ROUND).view(np.int64)), float(np.finfo(np.float64).tiny)
-_BLOCK = 1024
-"""Faces that are done at a time, so that Φ and k stay in the nearest cache."""
-
 _MASK_EXPONENT, _MASK_HIGH = -(1 << 52), -(1 << 27)
 # 2/ln 2 · artanh(s)/s in powers of s², and 2^r for |r| ≤ ½, both interpolated at Chebyshev points.
 _LOG = (
@@ -73,8 +70,8 @@ def is_whole(p):
     return p == np.floor(p) and 1.0 <= p <= 7.0
 
 
-def _linear(u_, _p, w_, _room, flux_, left_, right_, faces, signed):
-    apart = abs(signed)
+def _linear(u_, _p, w_, _room, flux_, left_, right_, signed_faces, signed):
+    faces, apart = abs(signed_faces), abs(signed)
     u, w = carray(u_, faces + apart), carray(w_, faces)
     flux, left, right = carray(flux_, faces), carray(left_, faces), carray(right_, faces)
     after = u[apart:]
@@ -84,55 +81,51 @@ def _linear(u_, _p, w_, _room, flux_, left_, right_, faces, signed):
         left[i], right[i] = w[i], w[i]
 
 
-def _porous(u_, p_, w_, room_, flux_, left_, right_, faces, signed):
-    apart = abs(signed)
-    states = faces + apart
-    u, p, room, w = carray(u_, states), carray(p_, (2, states)), carray(room_, 2 * states), carray(w_, faces)
-    flux, left, right = carray(flux_, faces), carray(left_, faces), carray(right_, faces)
-    for start in range(0, faces, _BLOCK):
-        count = min(_BLOCK, faces - start)
-        size = count + apart
-        x, exponent, scale = u[start : start + size], p[0, start : start + size], p[1, start : start + size]
-        k, phi, weight, whole = room[:size], room[size : 2 * size], w[start : start + count], 0
-        for i in range(size):
-            whole += 1 if is_whole(exponent[i]) else 0
-        if whole < size:
-            for i in range(size):
-                k[i] = power(x[i], exponent[i])
-        if whole == size:
-            for i in range(size):
-                k[i] = whole_power(x[i], exponent[i])
-        elif whole > 0:
-            for i in range(size):
-                k[i] = whole_power(x[i], exponent[i]) if is_whole(exponent[i]) else k[i]
-        for i in range(size):
-            phi[i] = max(x[i], 0.0) * k[i] * scale[i]
-        phi_after, k_after, out = phi[apart:], k[apart:], flux[start : start + count]
-        before, behind = left[start : start + count], right[start : start + count]
-        for i in range(count):
-            out[i] = weight[i] * (phi[i] - phi_after[i])
-        for i in range(count if signed > 0 else 0):
-            before[i] = weight[i] * k[i]
-        for i in range(count if signed > 0 else 0):
-            behind[i] = weight[i] * k_after[i]
-
-
-def _stefan(u_, p_, w_, room_, flux_, left_, right_, faces, signed):
-    states = faces + abs(signed)
-    u, p, room = carray(u_, states), carray(p_, (1, states)), carray(room_, (2, states))
-    threshold, phi, k = p[0], room[0], room[1]
-    for i in range(states):
-        phi[i] = u[i] - threshold[i] if u[i] >= threshold[i] else 0.0 * u[i]
-        k[i] = 1.0 if u[i] >= threshold[i] else 0.0
-    apart, w, flux = abs(signed), carray(w_, faces), carray(flux_, faces)
-    left, right = carray(left_, faces), carray(right_, faces)
-    phi_after, k_after = phi[apart:], k[apart:]
+@_plain
+def _through_faces(phi, k, w_, flux_, left_, right_, faces, signed):
+    """Fluxes and derivatives by potentials and conductivities of the cells."""
+    w, flux, left, right = carray(w_, faces), carray(flux_, faces), carray(left_, faces), carray(right_, faces)
+    phi_after, k_after = phi[abs(signed) :], k[abs(signed) :]
     for i in range(faces):
         flux[i] = w[i] * (phi[i] - phi_after[i])
     for i in range(faces if signed > 0 else 0):
         left[i] = w[i] * k[i]
     for i in range(faces if signed > 0 else 0):
         right[i] = w[i] * k_after[i]
+
+
+def _porous(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
+    faces, whole, same = abs(signed_faces), 0, 0
+    size = faces + abs(signed)
+    x, p, room = carray(u_, size), carray(p_, (2, size)), carray(room_, (2, size))
+    exponent, scale, k, phi = p[0], p[1], room[0], room[1]
+    first, count = exponent[0], size if signed_faces > 0 else 0
+    for i in range(count):
+        same += 1 if exponent[i] == first else 0
+    if same == size and is_whole(first):
+        for i in range(count):
+            k[i] = whole_power(x[i], first)
+    else:
+        for i in range(count):
+            whole += 1 if is_whole(exponent[i]) else 0
+        for i in range(count if whole < size else 0):
+            k[i] = power(x[i], exponent[i])
+        for i in range(count if whole > 0 else 0):
+            k[i] = whole_power(x[i], exponent[i]) if is_whole(exponent[i]) else k[i]
+    for i in range(count):
+        phi[i] = max(x[i], 0.0) * k[i] * scale[i]
+    _through_faces(phi, k, w_, flux_, left_, right_, faces, signed)
+
+
+def _stefan(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
+    faces = abs(signed_faces)
+    size = faces + abs(signed)
+    u, threshold, room = carray(u_, size), carray(p_, size), carray(room_, (2, size))
+    phi, k = room[0], room[1]
+    for i in range(size if signed_faces > 0 else 0):
+        phi[i] = u[i] - threshold[i] if u[i] >= threshold[i] else 0.0 * u[i]
+        k[i] = 1.0 if u[i] >= threshold[i] else 0.0
+    _through_faces(phi, k, w_, flux_, left_, right_, faces, signed)
 
 
 def _transport(left_, right_, _before, _after, p_, flux_, speed_, faces, _apart):

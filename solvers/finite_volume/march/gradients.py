@@ -12,7 +12,7 @@ import numpy as np
 from solvers._compiled import compiled, inner
 from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
 from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.rates import Layout, account, fill_ghosts, sum_cells
+from solvers.finite_volume.march.rates import ISOTROPIC, Layout, account, fill_ghosts, sum_cells
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 _MOST_ITERATIONS, _REDUCTION, _SMALLEST = 5000, 1e-3, 1e-15
@@ -104,9 +104,8 @@ def _linearise(
     k[size - 1] = 0.0
     for axis in range(d):
         apart, w, flux = layout.strides[axis], weights[axis], W[FLUXES + axis]
-        law(
-            u.ctypes, p[axis].ctypes, w.ctypes, room.ctypes, flux.ctypes, left.ctypes, right.ctypes, size - apart, apart
-        )
+        faces, given = apart - size if laws[4] == ISOTROPIC else size - apart, (u.ctypes, p[axis].ctypes, w.ctypes)
+        law(*given, room.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, apart)
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], 0.0), laws[4] > 0)
         inside, degree, after, w_after = rate[apart:], inverse[apart:], flux[apart:], w[apart:]
         for i in range(size - 2 * apart):

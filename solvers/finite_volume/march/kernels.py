@@ -5,7 +5,8 @@ neighbours along an axis are a fixed distance ``apart``:
 
 * laws with diffusion: (u, p, w, room, flux, left, right, faces, apart): at the faces between u[i] and u[i + apart] the
   flux, weighted by w, and its derivative by the state before and minus that by the state behind, both ≥ 0; the flux
-  alone where ``apart`` is negative;
+  alone where ``apart`` is negative; where ``faces`` is negative, ``room`` is that of the last call, with the same
+  states and parameters along another axis;
 * laws with convection: (left, right, before, after, p, flux, speed, faces, apart): Godunov's or Rusanov's flux between
   two states, and the largest speed of signals of these and of the two averages;
 * sources: (u, p, –, –, s, slope, –, cells, stride): s(u) and ∂s/∂u;

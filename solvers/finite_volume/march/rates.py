@@ -15,8 +15,8 @@ from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
-COMPILED, IN_TENSORS = 1, 2
-"""Kinds of diffusion; 0 where there is none."""
+COMPILED, IN_TENSORS, ISOTROPIC = 1, 2, 3
+"""Kinds of diffusion; 0 where there is none. Isotropic is compiled, with the same parameters along all axes."""
 
 
 class Layout(NamedTuple):
@@ -245,8 +245,9 @@ def rates(
     for axis in range(d if has_diffusion else 0):
         apart = layout.strides[axis]
         w, inside, after, signed = weights[axis], change[apart:], flux[apart:], apart if bounds else -apart
+        signed_faces = n - apart if axis == 0 or has_diffusion != ISOTROPIC else apart - n
         given = flat.ctypes, p[axis].ctypes, w.ctypes, scratch.ctypes
-        diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, n - apart, signed)
+        diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, signed_faces, signed)
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), has_diffusion > 0)
         for i in range(n - 2 * apart if axis == 0 else 0):
             inside[i] = flux[i] - after[i]

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, call_from_python, numbers_at
-from solvers.finite_volume.march.rates import COMPILED, IN_TENSORS, Layout, from_padded, layout_of, rates, to_padded
+from solvers.finite_volume.march.rates import (
+    COMPILED,
+    IN_TENSORS,
+    ISOTROPIC,
+    Layout,
+    from_padded,
+    layout_of,
+    rates,
+    to_padded,
+)
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 
@@ -81,7 +90,7 @@ class Tile:
         self._laws = tuple(term and (term.compiled_law or self._callback(kind)) for kind, term in enumerate(terms))
         kernels = [law.kernel.pointer if law else NOTHING.pointer for law in self._laws]
         slopes = NOTHING.pointer if convection is None or self.pads == 1 else convection.reconstruction.kernel.pointer
-        diffusion = 0 if terms[0] is None else COMPILED if terms[0].compiled_law else IN_TENSORS
+        diffusion = 0 if terms[0] is None else _kind_of(terms[0].compiled_law)
         self.laws = (kernels[0], kernels[1], slopes, kernels[2], diffusion, *(term is not None for term in terms[1:]))
         self.medium: Any = (
             *(np.zeros((d, 0, width * size)),) * 2,
@@ -186,6 +195,15 @@ class Tile:
         self._write(s, at, chosen, count, source.rate(states, times)[0])
         if self.differentiates:
             self._write(slope, at, chosen, count, source.slope(states, times))
+
+
+def _kind_of(law: CompiledLaw | None) -> int:
+    """The kind of a law with diffusion for ``rates``."""
+    if law is None:
+        return IN_TENSORS
+    first = law.parameters[0]
+    same = first.shape[2] == 1 and all(np.array_equal(first, other) for other in law.parameters[1:])
+    return ISOTROPIC if same else COMPILED
 
 
 def side_factors(modes: Sequence[int], axis: int) -> tuple[float, float]:
