@@ -18,6 +18,7 @@ from scipy.integrate import odeint
 from experiments.benchmarks.baselines import CELLS, SYSTEMS, rkl2_loop
 from experiments.benchmarks.first_calls import compilers, first_calls
 from experiments.benchmarks.measure import compared, report
+from experiments.benchmarks.shocks import pairs
 from experiments.errors import LibraryError
 from experiments.stages import one_thread
 from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, solve
@@ -70,7 +71,7 @@ def run(
     functions: int = 256, looped: int = 16, planes: tuple[int, ...] = SIDES, limit: float = LIMIT
 ) -> dict[str, Any]:
     """Compares first calls with second ones, single functions, a batch in one call beside others one after another,
-    and Barenblatt's solution.
+    shocks with a bare loop, and Barenblatt's solution.
 
     Args:
         functions: Functions of a batch, whose parameters spread by 5 % each way.
@@ -84,6 +85,7 @@ def run(
         entries.append(_beside_lsoda(f"{case.name}, one function", case, case, limit))
         some = batch.every(functions // looped)
         entries.append(_beside_lsoda(f"{case.name}, one of {functions} in a call", batch, some, limit))
+    entries += [_beside_loop(*pair) for pair in pairs()]
     return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)], compilers())
 
 
@@ -223,6 +225,13 @@ def _beside_lsoda(name: str, case: Case, looped: Case, limit: float) -> dict[str
     floor = looped.error(integration(looped, _FLOOR, 0.1 * _FLOOR)())
     mine = fastest(ours(case), looped.error, floor, limit)
     return case_of(name, mine, "LSODA", fastest(lsoda(looped), looped.error, floor, limit), floor)
+
+
+def _beside_loop(name: str, mine: Callable[[], np.ndarray], loop: Callable[[], np.ndarray]) -> dict[str, Any]:
+    """A solution by steps of one rule beside a bare loop, and the mean difference of the two."""
+    difference = float(np.abs(mine() - loop()).mean())
+    with one_thread():
+        return compared(name, timed(mine)[0], "bare loop", timed(loop)[0], difference=difference)
 
 
 def lsoda(case: Case) -> list[Ladder]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import baselines, documents, first_calls, measure, solver
+from experiments.benchmarks.shocks import pairs
 from experiments.benchmarks.solver import Attempt, Case, Measured, cases, fastest, solution
 from experiments.errors import LibraryError
 from experiments.report.terminal import print_benchmark
@@ -99,6 +100,12 @@ def test_ours_and_the_bare_loop_agree_in_two_dimensions() -> None:
     assert loop(start, 3).sum() == pytest.approx(start.sum(), rel=1e-12)  # nothing leaves
 
 
+def test_ours_and_the_bare_loops_agree_on_shocks() -> None:
+    (_, ours, loop), (_, gas, tube) = pairs(60, 80)
+    assert np.abs(ours() - loop()).max() < 1e-13  # the same steps
+    assert np.abs(gas() - tube()).mean() < 1e-3  # other first steps, and a cell is 1/80 wide
+
+
 def test_a_case_has_the_times_and_errors_of_both_and_our_setting() -> None:
     mine, theirs = Measured("RKL2(1)", 2e-3, 1e-4, True), Measured("b", 4.0, 2e-4, True)
     case = solver.case_of("Stefan", mine, "LSODA", theirs, 2e-4)
@@ -116,6 +123,8 @@ def test_the_benchmark_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("first call", "b"),
         ("diffusion k = 1, one function", "LSODA"),
         ("diffusion k = 1, one of 2 in a call", "LSODA"),
+        ("Burgers on a circle, 200 cells", "bare loop"),
+        ("Sod's tube, 400 cells", "bare loop"),
         ("Barenblatt m = 2, 8²", "RKL2 loop"),
     ]
     assert all(case["ratio"] > 0 for case in result["cases"])
