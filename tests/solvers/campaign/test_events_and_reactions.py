@@ -14,19 +14,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 import solvers
+from tests.solvers.campaign.test_campaign import Array, Outcome, require
 
-Array = np.ndarray
 SPAN = 1.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The error of a set-up and the largest that is accepted, its imbalance, and what was drawn."""
-
-    error: float
-    accepted: float
-    imbalance: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -460,14 +450,7 @@ FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], Outcome]]] = {
 CASES = [(family, seed) for family, (count, _) in FAMILIES.items() for seed in range(count)]
 
 
-def require(family: str, seed: int) -> None:
-    """Raises unless a set-up agrees with its reference and balances."""
-    found = FAMILIES[family][1](np.random.default_rng((len(family), seed)))
-    assert found.error <= found.accepted, found
-    assert found.imbalance <= 1e-11, found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "seed"), CASES)
 def test_a_random_set_up_agrees_with_its_reference_and_balances(family: str, seed: int) -> None:
-    require(family, seed)
+    require(FAMILIES, family, seed)
