@@ -1,8 +1,9 @@
 """A campaign: random walls around random operators, held against the conditions written out in NumPy.
 
 A seed draws one set-up in one to three axes: the condition of every side, its values or coefficients, given with the
-condition or at the call; the correction, the order of its differences, precision, batch and channels. Values are those
-of one random field, so that they agree where sides meet.
+condition or at the call; the correction, the order of its differences, precision, batch and channels, and whether the
+operator itself is periodic along periodic axes. Values are those of one random field, so that they agree where sides
+meet.
 """
 
 import pickle
@@ -101,7 +102,8 @@ def drawn(random: np.random.Generator) -> SetUp:
         conditions[axis], boundary[axis] = tuple(pair), tuple(values)
     corrections = ON_ONE_SIDE if "one" in kinds else EVERY
     correction = corrections[int(random.integers(len(corrections)))]
-    config = FNOConfig(out_channels=channels, width=4, depth=2, modes=(3,) * dimension)
+    periodic = tuple(kind == "circle" and random.random() < 0.5 for kind in kinds)
+    config = FNOConfig(out_channels=channels, width=4, depth=2, modes=(3,) * dimension, periodic=periodic)
     torch.manual_seed(int(random.integers(2**31)))
     operator = BOON(FNO(config), conditions, lengths.tolist(), correction=correction, order=order).to(dtype)
     return SetUp(operator, torch.randn(batch, 1, *shape, dtype=dtype), boundary, required, circles)
@@ -119,6 +121,8 @@ def require(seed: int) -> None:
     for side, values in setup.required:
         missed, size = np.abs(side.of(field) - values), side.size(field) + np.abs(values)
         assert (missed <= rounding * size).all(), (setup.operator, side, (missed / size).max())
+        if not side.b:  # values are set, to the last bit
+            assert np.array_equal(side.of(field), torch.tensor(values).to(u.dtype).numpy())
     for axis in setup.circles:
         assert torch.equal(u.select(2 + axis, 0), u.select(2 + axis, -1))
 

@@ -4,79 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtension, boundary_error
+from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtension
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY, ON_ONE_AXIS
-from tests.strategies import seeds
-
-
-@st.composite
-def sides(draw):
-    """A pair of conditions of one axis, mixed sides included, or a free axis."""
-    scale = draw(st.floats(-2, 2, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-3))
-
-    def edge_free(*coordinates):
-        if not coordinates:
-            return scale
-        value = torch.as_tensor(scale, dtype=torch.float64)
-        for c in coordinates:
-            value = value * (c - c.min()) * (c.max() - c)
-        return value
-
-    def one():
-        return draw(
-            st.sampled_from(
-                [
-                    Dirichlet(edge_free),
-                    Neumann(edge_free),
-                    Robin(1.0, 0.4871, edge_free),
-                    Robin(-2.0, 0.0973, edge_free),
-                ]
-            )
-        )
-
-    kind = draw(st.sampled_from(["sides", "sides", "sides", "periodic", "free"]))
-    if kind == "sides":
-        return (one(), one())
-    return (Periodic(), Periodic()) if kind == "periodic" else None
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    conditions=st.lists(sides(), min_size=1, max_size=3),
-    correction=st.sampled_from(EVERY),
-    double=st.booleans(),
-    circles=st.booleans(),
-    order=st.integers(1, 4),
-    seed=seeds,
-    data=st.data(),
-)
-def test_untrained_operators_meet_their_conditions(conditions, correction, double, circles, order, seed, data):
-    """To round-off, whether or not the operator itself is periodic along periodic axes."""
-    shape = [data.draw(st.integers(7, 13)) for _ in conditions]
-    lengths = [data.draw(st.sampled_from([0.5, 1.0, 3.0])) for _ in conditions]
-    torch.manual_seed(seed)
-    dtype = torch.float64 if double else torch.float32
-    periodic = tuple(circles and pair is not None and isinstance(pair[0], Periodic) for pair in conditions)
-    config = FNOConfig(width=4, depth=2, modes=tuple(3 for _ in shape), periodic=periodic)
-    operator = BOON(FNO(config), conditions, lengths, correction=correction, order=order).to(dtype)
-    u = operator(torch.randn(2, 1, *shape, dtype=dtype))
-    assert u.dtype == dtype
-    boundary = operator.discretise(u)
-    # Every node is computed in float64 and rounded once: the residual is at most eps/2 of Σ|w_j u_j|.
-    assert boundary_error(u, boundary).relative_maximum <= (1e-12 if double else 1e-6)
-    for side, values in zip(boundary.functionals, boundary.data, strict=True):
-        if side.is_value:
-            assert torch.equal(u.select(2 + side.axis, -1 if side.last else 0).double(), values)
-    for axis in boundary.periodic:
-        assert torch.equal(u.select(2 + axis, 0), u.select(2 + axis, -1))
 
 
 def test_hidden_conditions_bring_boundary_values_into_the_interior():
