@@ -71,6 +71,22 @@ def observed(function: Tensor, count: int, seed: int = 0, noise: bool = True) ->
     return Context(points, values, noise_variance=variance if noise else None)
 
 
+def together(truths: Tensor, count: int) -> tuple[list[Context], Context]:
+    """Observations of every function, and the same as one batch."""
+    contexts = [observed(truth, count, seed) for seed, truth in enumerate(truths)]
+    points, values, noise = (
+        torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values", "noise")
+    )
+    return contexts, Context(points, values, noise_variance=noise)
+
+
+def mean_crps(truth: Tensor, mean: Tensor, variance: Tensor) -> float:
+    """The mean score of Gaussians, written out."""
+    normal, deviation = torch.distributions.Normal(0.0, 1.0), variance.sqrt()
+    z = (truth - mean) / deviation
+    return float((deviation * (z * (2 * normal.cdf(z) - 1) + 2 * normal.log_prob(z).exp() - math.pi**-0.5)).mean())
+
+
 def at_time(time: float, count: int = 7) -> Query:
     x = torch.linspace(0, 1, count, dtype=double)
     return Query(torch.stack([torch.full_like(x, time), x], dim=-1))
@@ -152,22 +168,17 @@ def test_without_bandwidth_it_is_a_search_and_keeps_mean_and_covariance_for_ever
 
 def test_batches_are_predicted_one_by_one():
     functions, truths = waves(25), waves(3, seed=2)
-    contexts = [observed(truth, 4, seed) for seed, truth in enumerate(truths)]
-    context = Context(
-        torch.stack([each.points for each in contexts]),
-        torch.stack([each.values for each in contexts]),
-        noise_variance=torch.stack([each.noise for each in contexts]),
-    )
+    contexts, context = together(truths, 4)
     for times in ((0.3, 0.3, 0.3), (0.1, 0.25, 0.5)):  # shared and different query points
         queries = [at_time(time) for time in times]
         process = EmpiricalGP(functions, (TIMES, PLACES), 0.4)
-        together = process.predict(context, Query(torch.stack([query.points for query in queries])))
-        assert together.batch_shape == (3,)
+        found = process.predict(context, Query(torch.stack([query.points for query in queries])))
+        assert found.batch_shape == (3,)
         for entry in range(3):
             alone = process.predict(contexts[entry], queries[entry])
-            assert torch.allclose(together.mean[entry], alone.mean, atol=1e-8)
-            assert torch.allclose(together.variance[entry], alone.variance, atol=1e-8)
-            covariance = together.components.lazy_covariance_matrix.to_dense()[0, entry]
+            assert torch.allclose(found.mean[entry], alone.mean, atol=1e-8)
+            assert torch.allclose(found.variance[entry], alone.variance, atol=1e-8)
+            covariance = found.components.lazy_covariance_matrix.to_dense()[0, entry]
             assert torch.allclose(covariance, alone.components.covariance_matrix[0], atol=1e-8)
 
 
@@ -228,10 +239,7 @@ def test_two_axes_and_time():
 
 def test_the_bandwidth_of_the_smallest_error_is_taken():
     functions, truths = waves(60), waves(12, seed=5)
-    contexts = [observed(truth, 6, seed) for seed, truth in enumerate(truths)]
-    context = Context(
-        *(torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values")), noise_variance=0.03
-    )
+    _, context = together(truths, 6)
     query = Query(at_time(0.4, 11).points.expand(12, -1, -1))
     process = EmpiricalGP(functions, (TIMES, PLACES), 0.1)
     with pytest.warns(DeprecationWarning, match="EmpiricalGP.fit takes validation, bandwidths since"):
@@ -241,11 +249,7 @@ def test_the_bandwidth_of_the_smallest_error_is_taken():
     errors = {}
     for bandwidth in (0.1, 0.3, 0.5, 0.7, 0.8, 1.0):
         prediction = EmpiricalGP(functions, (TIMES, PLACES), bandwidth).predict(context, query)
-        deviation = prediction.variance.sqrt()
-        z = (truths[:, 2] - prediction.mean) / deviation
-        normal = torch.distributions.Normal(0.0, 1.0)
-        crps = deviation * (z * (2 * normal.cdf(z) - 1) + 2 * normal.log_prob(z).exp() - math.pi**-0.5)
-        errors[bandwidth] = float(crps.mean())
+        errors[bandwidth] = mean_crps(truths[:, 2], prediction.mean, prediction.variance)
     process.fit(validation=(context, query, truths[:, 2]), bandwidths=tuple(errors))
     assert process.bandwidth == min(errors, key=errors.__getitem__)
     assert process.bandwidth > 0.1

@@ -9,7 +9,16 @@ from probconserv import Context, LinearConstraint, NonNegative, Query, condition
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.empirical import EmpiricalGP
 from solvers import NodeGrid
-from tests.probconserv.surrogates.test_empirical import PLACES, TIMES, at_time, linearly, observed, waves
+from tests.probconserv.surrogates.test_empirical import (
+    PLACES,
+    TIMES,
+    at_time,
+    linearly,
+    mean_crps,
+    observed,
+    together,
+    waves,
+)
 
 double = torch.float64
 LAW = integral(NodeGrid(0.0, 1.0, 11), 1.3)
@@ -106,39 +115,24 @@ def test_a_law_alone_weighs_the_functions_and_is_met_after_the_update():
     assert float(high.residual(condition(near, high).mean).abs()) < 1e-12
 
 
-def test_every_query_has_a_law_of_its_own():
-    functions, truths = waves(50), waves(3, seed=2)
-    contexts = [observed(truth, 4, seed) for seed, truth in enumerate(truths)]
-    context = Context(
-        *(torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values")),
-        noise_variance=torch.stack([each.noise for each in contexts]),
-    )
-    query = at_time(0.2, 11)
-    rows = torch.rand(3, 2, 11, dtype=double, generator=torch.Generator().manual_seed(0))
-    totals = (rows @ truths[:, 1, :, None])[..., 0]
-    process = EmpiricalGP(functions, (TIMES, PLACES), 0.6, effective=12)
-    batch = Query(query.points.expand(3, -1, -1))
-    together = process.predict(context, batch, law=LinearConstraint(rows, totals))
-    for entry, each in enumerate(contexts):
-        alone = process.predict(each, query, law=LinearConstraint(rows[entry], totals[entry]))
-        assert torch.allclose(together.mean[entry], alone.mean, atol=1e-10)
-        assert torch.allclose(together.variance[entry], alone.variance, atol=1e-10)
-
-
-def test_fields_with_neighbourhoods_of_different_sizes_are_predicted_together():
+@pytest.mark.parametrize("laws", [True, False])
+def test_every_query_of_a_batch_has_its_own_neighbourhood_and_law(laws):
+    """Neighbourhoods differ in size; at more points than functions their number is the rank of the covariance."""
     functions, truths = waves(50), waves(4, seed=2)
-    contexts = [observed(truth, 4, seed) for seed, truth in enumerate(truths)]
-    context = Context(
-        *(torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values")),
-        noise_variance=torch.stack([each.noise for each in contexts]),
-    )
-    query = at_time(0.2, 61)  # more points than functions, whose number is the rank of the covariance
+    contexts, context = together(truths, 4)
+    query = at_time(0.2, 11 if laws else 61)
+    rows = torch.rand(4, 2, 11, dtype=double, generator=torch.Generator().manual_seed(0))
+    totals = (rows @ truths[:, 1, :, None])[..., 0]
+
+    def law(entries):
+        return LinearConstraint(rows[entries], totals[entries]) if laws else None
+
     process = EmpiricalGP(functions, (TIMES, PLACES), 0.6, effective=12)
-    together = process.predict(context, Query(query.points.expand(4, -1, -1)))
+    found = process.predict(context, Query(query.points.expand(4, -1, -1)), law=law(slice(None)))
     for entry, each in enumerate(contexts):
-        alone = process.predict(each, query)
-        assert torch.allclose(together.mean[entry], alone.mean, atol=1e-10)
-        assert torch.allclose(together.variance[entry], alone.variance, atol=1e-10)
+        alone = process.predict(each, query, law=law(entry))
+        assert torch.allclose(found.mean[entry], alone.mean, atol=1e-10)
+        assert torch.allclose(found.variance[entry], alone.variance, atol=1e-10)
 
 
 def test_values_at_which_no_two_functions_differ_carry_no_weight():
@@ -161,10 +155,7 @@ def test_values_at_which_no_two_functions_differ_carry_no_weight():
 
 def test_fit_takes_the_pair_of_the_smallest_error(tmp_path):
     functions, truths = waves(60), waves(12, seed=5)
-    contexts = [observed(truth, 6, seed) for seed, truth in enumerate(truths)]
-    context = Context(
-        *(torch.stack([getattr(each, name) for each in contexts]) for name in ("points", "values")), noise_variance=0.03
-    )
+    _, context = together(truths, 6)
     query, values = Query(at_time(0.4, 11).points.expand(12, -1, -1)), truths[:, 2]
     law = integral(NodeGrid(0.0, 1.0, 11), torch.trapezoid(values, PLACES))
     errors = {}
@@ -173,11 +164,7 @@ def test_fit_takes_the_pair_of_the_smallest_error(tmp_path):
             process = EmpiricalGP(functions, (TIMES, PLACES), bandwidth, effective=effective)
             process.fit(validation=(context, query, values), bandwidths=(bandwidth,), effective=(effective,), law=law)
             prediction = process.predict(context, query, law)
-            normal = torch.distributions.Normal(0.0, 1.0)
-            deviation = prediction.variance.sqrt()
-            z = (values - prediction.mean) / deviation
-            crps = deviation * (z * (2 * normal.cdf(z) - 1) + 2 * normal.log_prob(z).exp() - torch.pi**-0.5)
-            errors[effective, bandwidth] = float(crps.mean())
+            errors[effective, bandwidth] = mean_crps(values, prediction.mean, prediction.variance)
     validation = (context, query, values)
     process.fit(validation=validation, bandwidths=(0.4, 0.8), effective=(None, 10, 30), law=law)
     assert (process.effective, process.bandwidth) == min(errors, key=errors.__getitem__)
