@@ -6,7 +6,7 @@ Trainings and scores write their files when they are done, so an interrupted run
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from experiments.records.scores import SCORES
 from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import format_score, write_tables
 from experiments.records.verdict import compare
-from experiments.records.weights import is_whole, read_notes
+from experiments.records.weights import is_whole, training_entries
 from experiments.stages import create_once, one_thread, stage_progress, unlocked_first
 from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from probconserv.training.distributed import say_once
@@ -190,7 +190,11 @@ def _finish(
         "title": description.title,
         "verdict": verdict,
         "figures": [file.name for file in drawn if file.suffix == ".png"],
-        "trainings": _training_entries(jobs, weights),
+        "trainings": training_entries(
+            ({"case": job.case.key, "method": job.method.key, "seed": job.seed, "training": training.key}, path)
+            for job in jobs
+            for training, path in zip(job.trainings, weights[job.key], strict=True)
+        ),
     }
     stored_run.finish(computed, scores, metrics)
     return Report(
@@ -386,25 +390,3 @@ def _draw(
             for name, figure in experiment.figures(case, stored, context).items():
                 files += save(figure, folder / f"{name}-{case.key}")
     return files
-
-
-def _training_entries(jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]) -> list[dict[str, Any]]:
-    """How the weights of all jobs were trained, as their files note it; many jobs may have one file."""
-    notes_of, entries = cache(read_notes), []
-    for job in jobs:
-        for training, path in zip(job.trainings, weights[job.key], strict=True):
-            if not path.exists():  # a training that failed, where the experiment allows that
-                continue
-            notes = notes_of(path)
-            entries.append(
-                {
-                    "case": job.case.key,
-                    "method": job.method.key,
-                    "seed": job.seed,
-                    "training": training.key,
-                    "seconds": notes["seconds"],
-                    "steps": notes["steps"],
-                    "processor": notes["environment"]["machine"]["processor"],
-                }
-            )
-    return entries

@@ -1,6 +1,8 @@
 """What every file of weights says of its training, whatever model it holds."""
 
 import json
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,18 @@ def read_notes(path: Path) -> dict[str, Any]:
         return {**known, "steps": last["step"], "last": last}
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DataFileError(f"'{path}' holds no weights with notes of a training ({error}); train it again.") from error
+
+
+def training_entries(made: Iterable[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """Names of trainings with how long they took, as the files of their weights note it; many may have one file."""
+    notes_of, entries = cache(read_notes), []
+    for names, path in made:
+        if not path.exists():  # a training that failed, where the experiment allows that
+            continue
+        notes = notes_of(path)
+        took = {"seconds": notes["seconds"], "steps": notes["steps"]}
+        entries.append(names | took | {"processor": notes["environment"]["machine"]["processor"]})
+    return entries
 
 
 def is_whole(path: Path) -> bool:

@@ -175,12 +175,10 @@ def test_wrong_options_are_refused(words: tuple[str, ...], message: str, capsys:
     assert message in capsys.readouterr().err
 
 
-def test_the_page_runs_and_an_operator_takes_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_runs_and_an_operator_has_the_walls_of_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     page: dict[str, Any] = run_python(GUIDES / "solvers.md")
-    left, right = page["data"][0]
-    assert torch.equal(page["u"][:, :, 0], left)
-    assert torch.equal(page["u"][:, :, -1], right)
-    assert page["problem"].conductivities == (1.0, 100.0)
     assert torch.equal(page["predicted"][:, :, 0], page["outputs"][:, :, 0])
     assert page["solution"].imbalance.abs().max() < 1e-12
