@@ -114,24 +114,6 @@ def test_weights_and_density_are_those_of_the_joint_density(noise):
         assert torch.allclose(posterior.log_prob(u), (prior * likelihood / evidence.sum(0)).log(), rtol=1e-11)
 
 
-def test_weights_of_every_batch_entry_enter_moments_and_draws():
-    components, weights, law = components_of_three_points(noise=0.05)
-    posterior = condition(Mixture(components, weights), law)
-    draws = posterior.sample((40_000,), generator=torch.Generator().manual_seed(1))
-    error = float(posterior.variance.max().sqrt()) / 200
-    assert torch.allclose(draws.mean(0), posterior.mean, atol=5 * error)
-    assert torch.allclose(draws.var(0), posterior.variance, atol=25 * error)
-
-
-def test_conditioning_twice_equals_conditioning_at_once():
-    components, weights, law = components_of_three_points()
-    other = LinearConstraint(torch.tensor([[1.0, 0.0, -1.0]]).double(), torch.zeros(2, 1).double())
-    mixture = Mixture(components, weights)
-    twice, once = condition(condition(mixture, law), other), condition(mixture, law & other)
-    assert torch.allclose(twice.weights, once.weights, rtol=1e-10)
-    assert torch.allclose(twice.mean, once.mean, rtol=1e-12)
-
-
 def test_density_of_one_field_under_a_batch_of_mixtures():
     mixture = Mixture(Normal(torch.randn(4, 3, 3).double(), torch.ones(4, 3, 3).double()))
     u = torch.randn(3, dtype=double)

@@ -7,7 +7,6 @@ from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
-from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
 from probconserv import LinearConstraint, condition, from_samples, integral
@@ -199,20 +198,6 @@ def test_one_fixed_node_by_hand():
     assert torch.allclose(posterior.variance, torch.tensor([0.5, 0.5, 1.0]).double(), atol=1e-15)
 
 
-def test_samples_give_their_empirical_gaussian():
-    samples = torch.randn(6, 2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    law = LinearConstraint(torch.ones(1, 9).double(), torch.ones(2, 1).double())
-    empirical = torch.stack([torch.cov(samples[:, i].T) for i in range(2)])
-    prior = MultivariateNormal(samples.mean(0), DenseLinearOperator(empirical))
-    posterior = condition(from_samples(samples), law)
-    mean, covariance = batched_oracle(prior, law)
-    assert torch.allclose(posterior.mean, mean, rtol=1e-11, atol=1e-12)
-    assert torch.allclose(posterior.covariance_matrix, covariance, rtol=1e-10, atol=1e-12)
-    noisy = from_samples(samples, noise_variance=0.25)
-    expected = prior.covariance_matrix + 0.25 * torch.eye(9).double()
-    assert torch.allclose(noisy.covariance_matrix, expected, rtol=1e-12, atol=1e-14)
-
-
 def test_shrinkage_keeps_variances_and_scales_correlations():
     samples = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     plain, shrunk = from_samples(samples), from_samples(samples, shrinkage=0.25)
@@ -220,17 +205,6 @@ def test_shrinkage_keeps_variances_and_scales_correlations():
     assert torch.allclose(shrunk.covariance_matrix, expected, rtol=1e-13, atol=1e-14)
     with pytest.raises(InvalidArgumentError, match=r"shrinkage must lie in \[0, 1\] or be \"auto\", got 2"):
         from_samples(samples, shrinkage=2)
-
-
-def test_torch_and_gpytorch_gaussians_give_the_same():
-    generator = torch.Generator().manual_seed(5)
-    mean, covariance = torch.randn(6, dtype=torch.float64, generator=generator), positive_definite(6, generator)
-    law = LinearConstraint(torch.ones(1, 6).double(), torch.ones(1).double())
-    expected = condition(MultivariateNormal(mean, covariance), law)
-    assert torch.allclose(condition(TorchMultivariateNormal(mean, covariance), law).mean, expected.mean, rtol=1e-12)
-    deviation = torch.rand(6, dtype=torch.float64, generator=generator) + 0.1
-    diagonal = condition(MultivariateNormal(mean, torch.diag(deviation.square())), law)
-    assert torch.allclose(condition(Normal(mean, deviation), law).mean, diagonal.mean, rtol=1e-12)
 
 
 def test_a_lazily_evaluated_kernel_of_more_than_800_points_is_exact():
