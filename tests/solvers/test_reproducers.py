@@ -129,11 +129,6 @@ def test_stefan_with_a_robin_side_ends_in_a_few_steps():
 # S8: batches
 
 
-def test_parameters_on_the_cells_are_no_batch():
-    with pytest.raises(InvalidArgumentError, match="Field"):
-        solve(Diffusion(1.0 + GRID.points), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.1])
-
-
 def test_a_velocity_is_no_batch():
     square = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8))
     with pytest.raises(InvalidArgumentError, match="Transport"):
