@@ -100,16 +100,6 @@ def test_what_all_members_know_is_kept_to_the_last_bit(seed: int, members: int) 
     assert bool((prediction.variance[0, 1:] > 0).all())
 
 
-def test_modules_that_answer_with_predictions_are_members_too() -> None:
-    answers = [Normal(normal(4, 3, 5, seed=seed), normal(4, 3, 5, seed=seed + 3).abs()) for seed in range(3)]
-    prediction = Ensemble([Answering(answer) for answer in answers], own_variance=True)()
-    means = torch.stack([answer.mean for answer in answers])
-    expected = means.var(dim=0) + torch.stack([answer.variance for answer in answers]).mean(dim=0)
-    assert prediction.mean.shape == (4, 3, 5)
-    torch.testing.assert_close(prediction.mean, means.mean(dim=0), rtol=0, atol=1e-14)
-    torch.testing.assert_close(prediction.variance, expected, rtol=1e-12, atol=1e-14)
-
-
 def test_variances_of_members_have_no_floor() -> None:
     prior = MultivariateNormal(torch.zeros(1, 3).double(), DiagLinearOperator(torch.full((1, 3), 1e-14).double()))
     prediction = Ensemble([Answering(prior), Answering(prior)], own_variance=True)()

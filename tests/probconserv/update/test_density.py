@@ -129,9 +129,7 @@ def test_exact_rows_leave_no_density(of):
     prior = Normal(torch.zeros(4, dtype=double), torch.ones(4, dtype=double))
     law = LinearConstraint(torch.eye(4)[:2], torch.ones(2), torch.tensor([0.0, 0.1]))
     posterior = condition(prior, law)
-    with pytest.raises(
-        InvalidArgumentError, match="no Cholesky factor, .* exact rows leave no variance"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"no Cholesky factor, .* exact rows leave no variance"):
         of(posterior)
 
 
