@@ -71,6 +71,7 @@ def are_plain(*tensors: Tensor) -> bool:
     return forward_ad._current_level < 0 or all(forward_ad.unpack_dual(each).tangent is None for each in tensors)
 
 
-def overwritable(temporary: Tensor) -> Tensor | None:
-    """The tensor if a result may be written over it, None if derivatives are recorded or a transform is at work."""
-    return None if temporary.requires_grad or is_transformed() else temporary
+def overwritable(temporary: Tensor, *others: Tensor) -> Tensor | None:
+    """The temporary if a result of all may be written over it, None if derivatives are recorded or a transform acts."""
+    recorded = is_transformed() or any(tensor.requires_grad for tensor in (temporary, *others))
+    return None if recorded else temporary

@@ -74,10 +74,12 @@ class Gain:
 
     def whitened_cross(self) -> Tensor:
         """W = L⁻¹ D G Σ ``(*batch, k, n)``, so that Σ Gᵀ S⁻¹ G Σ = Wᵀ W."""
-        if self.cross is not None:
-            return self._whiten(self.cross)
-        rows = self._whiten(self.rows)
-        return torch.mul(rows, self.variance.unsqueeze(-2), out=overwritable(rows))
+        cross, scale = self._cross(), self.scale
+        fits = self.cross is None and scale.shape[:-2] == cross.shape[:-2]
+        scaled = torch.mul(cross, scale, out=overwritable(cross, scale) if fits else None)
+        if scaled.shape[-2] == 1:  # L = 1, and batched calls of LAPACK would dominate
+            return scaled
+        return torch.linalg.solve_triangular(self.chol, scaled, upper=False)
 
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
@@ -173,16 +175,21 @@ class Gain:
         minus_one = torch.full(batch, -1.0, dtype=dtype, device=root.device)
         return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
-    def _whiten(self, columns: Tensor) -> Tensor:
-        """L⁻¹ D times columns; a product for a single row, where L = 1 and batched calls of LAPACK would dominate."""
-        scaled = columns * self.scale
-        return scaled if scaled.shape[-2] == 1 else torch.linalg.solve_triangular(self.chol, scaled, upper=False)
+    def _cross(self) -> Tensor:
+        """G Σ ``(*batch, k, n)``, made anew for a diagonal Σ."""
+        return self.rows * self.variance.unsqueeze(-2) if self.cross is None else self.cross
 
     def _subtract(self, u: Tensor, multipliers: Tensor) -> Tensor:
         """u − Σ Gᵀ λ."""
+        if self.rows.shape[-2] == 1:
+            cross = self._cross()
+            fits = self.cross is None and cross.shape == u.shape
+            return torch.addcmul(
+                u, multipliers, cross, value=-1, out=overwritable(cross, multipliers) if fits else None
+            )
         if self.cross is not None:
             return u - multipliers @ self.cross
-        combined = multipliers * self.rows if self.rows.shape[-2] == 1 else multipliers @ self.rows
+        combined = multipliers @ self.rows
         return torch.addcmul(u, combined, self.variance.unsqueeze(-2), value=-1, out=overwritable(combined))
 
 
