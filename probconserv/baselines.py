@@ -42,7 +42,7 @@ def project_uniformly(prior: Gaussian | Mixture | Tensor, constraint: LinearCons
     covariance = prior.lazy_covariance_matrix
     if covariance.dtype != projected.dtype:
         covariance = covariance.to(projected.dtype)
-    if covariance.batch_shape != projected.shape[:-1]:
+    if prior.batch_shape != projected.shape[:-1]:
         covariance = covariance.expand(*projected.shape, projected.shape[-1])
     return FieldGaussian(projected, covariance)
 

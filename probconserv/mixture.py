@@ -12,6 +12,7 @@ from probconserv._linalg.gaussian import variance_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
+from probconserv.posterior import Posterior
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
@@ -32,6 +33,19 @@ def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
         components = with_draws(prediction.components, draws, seed)
         return components and Mixture(components, prediction.weights)
     return prediction.with_draws(draws, seed) if is_bounded(prediction) else None
+
+
+def share_covariance(components: Any) -> bool:
+    """Whether all components ``(components, *batch)`` have one covariance, stored once."""
+    prior, axes = components, components.mode.ndim - 1
+    if isinstance(components, Posterior):
+        law, prior = components.constraint, components.prior
+        if max(law.G.ndim - 2, law.noise.ndim - 1) >= axes:
+            return False
+    if not isinstance(prior, MultivariateNormal) or is_bounded(prior):
+        return False
+    batch = prior.lazy_covariance_matrix.batch_shape
+    return len(batch) == axes and batch[0] == 1
 
 
 def moments_of(weights: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,6 +130,9 @@ class Mixture(Drawable):
         sample_shape, n = torch.Size(sample_shape), self.event_shape[0]
         total, fields = sample_shape.numel(), self.batch_shape.numel()
         choice = self._choose(total, generator)
+        if share_covariance(self.components):
+            picked = self._draw_around(choice, generator)
+            return picked.reshape(*sample_shape, *self.batch_shape, n)
         chosen = torch.nn.functional.one_hot(choice, len(self.weights))
         # The j-th time a field picks a component, it takes the component's j-th draw.
         turn = (chosen.cumsum(dim=0) * chosen).sum(dim=-1) - 1
@@ -128,6 +145,15 @@ class Mixture(Drawable):
             now = (turn >= first) & (turn < first + number)
             picked = picked.index_put((now,), draws[turn[now] - first, choice[now], field[now]])
         return picked.reshape(*sample_shape, *self.batch_shape, n)
+
+    def _draw_around(self, choice: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draws ``(total, fields, n)`` around the means of the components chosen ``(total, fields)``, which share Σ."""
+        assert isinstance(self.components, MultivariateNormal)
+        first, (total, fields) = self.components[0], choice.shape
+        means = self.components.mean
+        moves = (means - means[0]).reshape(len(means), fields, -1)
+        draws = draw(first, (total,), generator).reshape(total, fields, -1)
+        return draws + moves[choice, torch.arange(fields, device=choice.device)]
 
     def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:
         """log Σ_c π_c p_c(u).

@@ -34,14 +34,12 @@ from probconserv import (
     Context,
     EmpiricalGP,
     LinearConstraint,
-    Mixture,
     NonNegative,
     condition,
     from_samples,
     scores,
 )
 from probconserv.baselines import project_uniformly
-from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 
 AT_ONCE = 20
@@ -191,25 +189,9 @@ def smoothed(asked: Asked) -> Tensor:
 
 def sampled(prediction: Predicted, _: LinearConstraint, asked: Asked) -> Tensor:
     """Draws ``(s, queries, n)`` as they are."""
-    return prediction if isinstance(prediction, Tensor) else _draws(prediction, prediction, None, asked)
-
-
-def _draws(prediction: Prediction, after: Any, law: LinearConstraint | None, asked: Asked) -> Tensor:
-    """Draws of what was made of a prediction, by the update if the law is given, else by a move of its means.
-
-    The components of an EmpiricalGP share one covariance: a component and a deviation are drawn apart.
-    """
-    count, mixture = (asked.case.base.sizes.draws,), isinstance(prediction, Mixture)
-    covariance = prediction.components.lazy_covariance_matrix if mixture else None  # type: ignore[union-attr]
-    if covariance is None or covariance.shape[0] != 1:
-        return draw(after, count, asked.generator)
-    around = MultivariateNormal(torch.zeros_like(prediction.mean), covariance[0])
-    if law is not None:
-        around = condition(around, replace(law, b=torch.zeros_like(law.b)))
-    chosen = torch.multinomial(after.weights.mT, *count, True, generator=asked.generator)  # (queries, s)
-    centres = after.components.mean.movedim(0, 1)
-    picked = centres.gather(1, chosen[..., None].expand(*chosen.shape, centres.shape[-1]))
-    return picked.movedim(1, 0) + draw(around, count, asked.generator)
+    if isinstance(prediction, Tensor):
+        return prediction
+    return draw(prediction, (asked.case.base.sizes.draws,), asked.generator)
 
 
 def nearest(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
@@ -220,13 +202,13 @@ def nearest(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tenso
 
 def hardc(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
     """Draws around the projected mean."""
-    return _draws(prediction, project_uniformly(prediction, law), None, asked)  # type: ignore[arg-type]
+    return sampled(project_uniformly(prediction, law), law, asked)  # type: ignore[arg-type]
 
 
 def updated(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
     """Draws under the laws; those of a tensor are moved by the gain of their covariance."""
     if not isinstance(prediction, Tensor):
-        return _draws(prediction, condition(prediction, law), law, asked)  # type: ignore[arg-type]
+        return sampled(condition(prediction, law), law, asked)
     return by_query(prediction, law, partial(_moved, asked.generator))
 
 

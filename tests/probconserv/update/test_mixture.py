@@ -7,14 +7,16 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from linear_operator.operators import DiagLinearOperator
+from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
+from probconserv.sampling import draw
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -88,6 +90,48 @@ def test_components_keep_variances_below_the_floor_of_gpytorch():
     variance = torch.tensor([0.0, 1e-18, 1e-12], dtype=torch.float64)
     mixture = Mixture(MultivariateNormal(torch.zeros(2, 3).double(), DiagLinearOperator(variance.expand(2, 3))))
     assert torch.equal(mixture.variance, variance)
+
+
+def shared_mixture(components=40, fields=3, n=6):
+    """Components that share one covariance, one of which has most of the weight."""
+    generator = torch.Generator().manual_seed(5)
+    means, root = (
+        torch.randn(*shape, generator=generator).double() for shape in ((components, fields, n), (1, 3, n, 2))
+    )
+    independent = torch.full((1, fields, n), 0.1, dtype=torch.float64)
+    covariance = PsdSumLinearOperator(RootLinearOperator(root), DiagLinearOperator(independent))
+    weights = torch.ones(components, fields, dtype=torch.float64)
+    weights[7] = components
+    return Mixture(FieldGaussian(means, covariance), weights / weights.sum(dim=0))
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_components_that_share_a_covariance_are_drawn_together(monkeypatch, conditioned):
+    mixture, law = shared_mixture(), LinearConstraint(torch.ones(1, 6).double(), torch.ones(3, 1).double())
+    mixture = condition(mixture, law) if conditioned else mixture
+    expected, calls = mixture.variance.sqrt(), []
+
+    def counted(prediction, sample_shape, generator):
+        calls.append((*sample_shape, *prediction.batch_shape))
+        return draw(prediction, sample_shape, generator)
+
+    monkeypatch.setattr("probconserv.mixture.draw", counted)
+    total = 40_000
+    draws = mixture.rsample(torch.Size([total]), generator=torch.Generator().manual_seed(0))
+    assert calls == [(total, 3)]
+    # Five standard errors of a mean, and of a standard deviation of a distribution with a kurtosis of ten at most.
+    assert float(((draws.mean(dim=0) - mixture.mean) / expected).abs().max()) <= 5 / total**0.5
+    assert float((draws.std(dim=0) / expected - 1).abs().max()) <= 5 * 1.5 / total**0.5
+    if conditioned:
+        assert float(law.residual(draws).abs().max()) <= 1e-13
+
+
+def test_components_with_a_row_each_are_not_drawn_together():
+    generator = torch.Generator().manual_seed(1)
+    prior = MultivariateNormal(torch.zeros(2, 3).double(), DiagLinearOperator(torch.ones(1, 3).double()))
+    law = LinearConstraint(torch.eye(2, 3).double()[:, None], torch.zeros(2, 1).double())
+    draws = Mixture(Posterior(prior, law)).rsample(torch.Size([200]), generator=generator)
+    assert bool(((draws[:, 0] == 0) != (draws[:, 1] == 0)).all())
 
 
 def test_draws_in_several_goes_are_those_of_one(monkeypatch):
