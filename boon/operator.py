@@ -38,6 +38,15 @@ def _check_order(order: int) -> None:
         raise InvalidArgumentError(f"order of the one-sided differences must be 1, 2, 3 or 4, got {order}.")
 
 
+def _check_axes(counts: tuple[int, ...] | None, shape: tuple[int, ...]) -> None:
+    """Refuses a field with the numbers of values of the grid in another order; other numbers are another grid."""
+    if counts is not None and shape != counts and sorted(shape) == sorted(counts):
+        raise InvalidArgumentError(
+            f"The grid has {counts} values along its axes but the field {shape}, the same numbers in another order: "
+            "transpose the field, or give the grid the order of its axes."
+        )
+
+
 def _has_slope(side: object) -> bool:
     """Whether a side, or a part of it, is Neumann or Robin."""
     parts = side if isinstance(side, Sequence) else [side]
@@ -113,6 +122,7 @@ class BOON(nn.Module):
         self.operator = operator
         self.conditions = check_conditions(conditions)
         self.domain = domain_of(lengths, grid, len(self.conditions))
+        self._counts = None if grid is None else tuple(grid.shape)
         self.correction = default_correction(operator) if correction is None else correction
         check_correction(self.correction)
         self.order = int(order)
@@ -152,8 +162,8 @@ class BOON(nn.Module):
         Raises:
             MissingBoundaryError: If a side has no value, or two.
             IncompatibleCornersError: If Dirichlet values disagree where two sides meet.
-            InvalidArgumentError: If a value has the wrong shape or is not finite, the axes do not match, or a neuralop
-                FNO is in half precision outside autocast.
+            InvalidArgumentError: If a value has the wrong shape or is not finite, the axes do not match or are those
+                of the grid in another order, or a neuralop FNO is in half precision outside autocast.
             MissingPackageError: If a PyTorch below 2.11 compiles or exports it.
         """
         u, discrete = self._operate(x, boundary)
@@ -214,6 +224,7 @@ class BOON(nn.Module):
         """
         order = self.order if order is None else order
         _check_order(order)
+        _check_axes(self._counts, tuple(u.shape[2:]))
         return discretise(self.conditions, self.domain, boundary, u, order)
 
     def response(self, grid: Grid | None, fields: Float[Tensor, "..."] | None = None) -> Tensor:

@@ -36,7 +36,7 @@ class LinearConstraint:
         G: Rows ``(*batch, k, n)``: a tensor, a ``LinearOperator``, a sparse tensor, a sparse matrix of SciPy, or what
             ``block_means`` and the other laws of fields make; stored in float64. Sparse rows stay sparse.
         b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
-        noise_variance: σ², one number, or one per row ``(*batch, k)``.
+        noise_variance: σ², one number, or one per row ``(*batch, k)``; no covariance matrix of the rows.
         shape: Lengths of the axes of the field, where they are known; n is their product. Neighbouring axes may be
             given as one.
         rule_variance: Variance of the error of the rows themselves, such as that of a quadrature: how far true fields
@@ -58,32 +58,23 @@ class LinearConstraint:
                 "A constraint needs G (*batch, k, n) and b (*batch, k) with k, n ≥ 1 and the same k, "
                 f"got {tuple(self.G.shape)} and {tuple(self.b.shape)}."
             )
-        noise = as_tensor(self.noise_variance).to(self.b.device)
-        if noise.ndim and noise.shape[-1] != self.b.shape[-1]:
-            raise InvalidArgumentError(
-                f"noise_variance must be a number or (*batch, k) with k = {self.b.shape[-1]}, got {tuple(noise.shape)}."
-            )
-        object.__setattr__(self, "noise_variance", noise)
-        if self.rule_variance is not None:
-            object.__setattr__(self, "rule_variance", _variances(self.rule_variance, self.b))
-        if are_readable(self.b, noise):
-            self._check_values(noise)
+        for name in ("noise_variance", "rule_variance"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _variances(self, name))
+        if are_readable(self.b):
+            self._check_values()
         try:
             self.batch_shape  # noqa: B018 - evaluated to find shapes that do not broadcast
         except RuntimeError as error:
             raise InvalidArgumentError(
                 f"The batch axes of G {tuple(self.G.shape[:-2])}, b {tuple(self.b.shape[:-1])} and noise_variance "
-                f"{tuple(noise.shape[:-1])} do not broadcast."
+                f"{tuple(self.noise.shape[:-1])} do not broadcast."
             ) from error
 
-    def _check_values(self, noise: Tensor) -> None:
+    def _check_values(self) -> None:
         rows = self.G
         refuse_missing(rows.entries if isinstance(rows, Rows) else self.rows, "G of the constraint holds")
         refuse_missing(self.b, "b of the constraint holds")
-        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
-            raise InvalidArgumentError(
-                f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
-            )
         if not bool((rows.norms() > 0 if isinstance(rows, Rows) else self.rows.any(dim=-1)).all()):
             raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
 
@@ -326,18 +317,31 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     return trapezoid_weights(as_tensor(domain))
 
 
-def _variances(value: float | Tensor, b: Tensor) -> Tensor:
-    """Variances of the rules of rows as a tensor that broadcasts with b."""
-    variance = as_tensor(value).to(b.device)
-    if variance.ndim and variance.shape[-1] != b.shape[-1]:
-        raise InvalidArgumentError(
-            f"rule_variance must be a number or (*batch, k) with k = {b.shape[-1]}, got {tuple(variance.shape)}."
-        )
+def _variances(law: LinearConstraint, name: str) -> Tensor:
+    """Variances of rows, or of their rules, as a tensor that broadcasts with b."""
+    variance, k = as_tensor(getattr(law, name)).to(law.b.device), law.b.shape[-1]
+    if variance.ndim and variance.shape[-1] != k:
+        raise InvalidArgumentError(f"{name} must be a number or (*batch, k) with k = {k}, got {tuple(variance.shape)}.")
     if are_readable(variance) and not bool(((variance >= 0) & torch.isfinite(variance)).all()):
         raise InvalidArgumentError(
-            f"rule_variance must be finite and not negative, got a smallest entry of {float(variance.min()):g}."
+            f"{name} must be finite and not negative, got a smallest entry of {float(variance.min()):g}."
+        )
+    if variance.ndim > 1 and variance.shape[-2] == k > 1 and _may_be_covariance(variance, law):
+        raise InvalidArgumentError(
+            f"{name} {tuple(variance.shape)} of {k} rows may be a covariance matrix, or the variances of {k} laws. "
+            "Errors of rows are independent: give their variances (*batch, k), for several laws with right-hand sides "
+            "b of the same axes. Rows with correlated errors, of the covariance L Lᵀ, are L⁻¹ G with L⁻¹ b and the "
+            "variance 1."
         )
     return variance
+
+
+def _may_be_covariance(variance: Tensor, law: LinearConstraint) -> bool:
+    """Whether square variances have axes that no other part of the law has, or are symmetric without being constant."""
+    if variance.ndim > max(law.b.ndim, law.G.ndim - 1):
+        return True
+    constant = variance[..., :1, :].expand_as(variance)
+    return are_readable(variance) and torch.equal(variance, variance.mT) and not torch.equal(variance, constant)
 
 
 def _joined_rules(first: LinearConstraint, second: LinearConstraint) -> Tensor | None:

@@ -82,9 +82,12 @@ def condition_variables(
     G = torch.stack(torch.broadcast_tensors(*rows), dim=-2)
     b = torch.stack(torch.broadcast_tensors(*(law.total for law in laws)), dim=-1)
     missing = mean.isnan()
-    if bool((missing & (G != 0).any(dim=-2)).any()):
+    weighed = (missing & (G != 0).any(dim=-2)).split(list(sizes.values()), dim=-1)
+    counts = {name: int(part.sum()) for name, part in zip(sizes, weighed, strict=True) if bool(part.any())}
+    if counts:
         raise InvalidArgumentError(
-            f"Some of {list(means)} hold missing values where weights are not 0; fill them, or give weights of 0 there."
+            f"There are missing values where weights are not 0: {counts}. Fill them, or give weights of 0 there, such "
+            "as weights.where(data.notnull(), 0); these values then stay missing."
         )
     units = {name: _unit(means[name], deviations[name]).expand(size) for name, size in sizes.items()}
     unit = torch.cat(list(units.values()))

@@ -288,6 +288,11 @@ def _aligned(data: Any, laws: Sequence[Budget], dims: Sequence[str], names: Sequ
             f"std must say how uncertain each of {names} is, by a Dataset or {{name: deviation}}, got "
             f"{stated or type(std).__name__}."
         )
+    unknown = [name for name in stated if name not in data.data_vars]
+    if unknown:
+        raise InvalidArgumentError(
+            f"std names {unknown}, but data has the variables {list(data.data_vars)}; correct them or leave them out."
+        )
     spreads = [std[name] for name in names] if std is not None else []
     for law in laws:
         check_coordinates(data[names], law.total, law.weights, *law.coefficients.values(), *spreads)
@@ -311,6 +316,11 @@ def deviation_like(variable: Any, std: Any, dims: Sequence[str]) -> Any:
                 f"its last dimensions {dict(variable.sizes)}, got an array {std.shape}."
             )
         std = xarray.DataArray(std, dims=along)
+    if bool(std.isnull().any()):
+        raise InvalidArgumentError(
+            f"std of '{variable.name}' holds {int(std.isnull().sum())} missing values; fill them, with any number "
+            "where the data are missing, as by .fillna(1)."
+        )
     units = [each.attrs.get("units") for each in (variable, std)]
     if (
         not set(std.dims) <= set(variable.dims)

@@ -10,7 +10,7 @@ from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtensio
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
 from boon.errors import InvalidArgumentError
-from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from tests.boon.cases import EVERY, ON_ONE_AXIS
 
 
@@ -136,3 +136,13 @@ def test_an_array_as_input_is_refused(operator):
         FNO(FNOConfig())(a)
     with pytest.raises(InvalidArgumentError, match=r"Fields are tensors, got ndarray; use torch\.as_tensor"):
         ChannelBOON(operator, [[(Dirichlet(0.0), Dirichlet(0.0))]])(a)
+
+
+def test_a_field_with_the_axes_of_the_grid_exchanged_is_refused():
+    pair = (Dirichlet(0.0), Dirichlet(0.0))
+    grid = NodeGrid((0.0, 0.0), (2.0, 1.0), (9, 5))
+    operator = BOON(nn.Conv2d(1, 1, 1), [pair, pair], grid=grid)
+    with pytest.raises(InvalidArgumentError, match=r"grid has \(9, 5\) values .* field \(5, 9\).* transpose"):
+        operator(torch.randn(2, 1, 5, 9))
+    for shape in (grid.shape, (17, 9), (5, 5)):  # other numbers are another grid
+        assert operator(torch.randn(2, 1, *shape)).shape[2:] == shape

@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
+from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
     LinearConstraint,
     NonNegative,
     boundary_value,
+    condition,
     conservation,
     integral,
     local_conservation,
@@ -298,3 +300,37 @@ def test_rows_are_float64_and_exact_whatever_is_given():
     for law in (integral(NodeGrid(0.0, 1.0, 5), third, dim=-1), smoothness(third)):
         assert law.rows.dtype == law.b.dtype == torch.float64
     assert torch.allclose(integral(NodeGrid(0.0, 0.3, 4), third, dim=-1).rows.sum(-1), torch.full((3,), 0.3).double())
+
+
+COVARIANCE = torch.tensor([[1.0, 0.3], [0.3, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("b", "variance"),
+    [
+        (torch.ones(2), torch.ones(2, 2)),
+        (torch.ones(2), COVARIANCE),
+        (torch.ones(2, 2), COVARIANCE),
+        (torch.ones(2, 2), torch.diag(torch.ones(2))),
+        (torch.ones(3, 2), COVARIANCE.expand(3, 2, 2)),
+    ],
+)
+@pytest.mark.parametrize("name", ["noise_variance", "rule_variance"])
+def test_a_covariance_of_the_rows_is_not_taken_for_variances_of_several_laws(b, variance, name):
+    with pytest.raises(InvalidArgumentError, match=rf"{name} .* may be a covariance matrix, .* of 2 laws.* L⁻¹ b"):
+        LinearConstraint(torch.eye(2, 5), b, **{name: variance})
+
+
+@pytest.mark.parametrize("variance", [torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 2), torch.ones(1, 2)])
+def test_variances_of_as_many_laws_as_rows_stay_what_they_are(variance):
+    law = LinearConstraint(torch.eye(2, 5), torch.ones(2, 2), variance)
+    assert torch.equal(law.noise, variance.double())
+
+
+def test_whitened_rows_state_correlated_errors():
+    # The way out that the message names equals dense Bayes with the covariance; a few roundings of a 2 × 2 solve.
+    root, rows, b = torch.linalg.cholesky(COVARIANCE.double()), torch.rand(2, 5).double(), torch.ones(2).double()
+    white = [torch.linalg.solve_triangular(root, part, upper=False) for part in (rows, b[:, None])]
+    posterior = condition(Normal(torch.zeros(5).double(), 1.0), LinearConstraint(white[0], white[1][:, 0], 1.0))
+    expected = rows.mT @ torch.linalg.solve(rows @ rows.mT + COVARIANCE.double(), b)
+    torch.testing.assert_close(posterior.mean, expected, rtol=1e-13, atol=1e-14)
