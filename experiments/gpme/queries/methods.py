@@ -191,7 +191,7 @@ def sampled(prediction: Predicted, _: LinearConstraint, asked: Asked) -> Tensor:
     """Draws ``(s, queries, n)`` as they are."""
     if isinstance(prediction, Tensor):
         return prediction
-    return draw(prediction, (asked.case.base.sizes.draws,), asked.generator)
+    return draw(prediction, (asked.case.base.sizes.draws,), asked.generator)  # type: ignore[arg-type]
 
 
 def nearest(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
@@ -208,7 +208,7 @@ def hardc(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
 def updated(prediction: Predicted, law: LinearConstraint, asked: Asked) -> Tensor:
     """Draws under the laws; those of a tensor are moved by the gain of their covariance."""
     if not isinstance(prediction, Tensor):
-        return sampled(condition(prediction, law), law, asked)
+        return sampled(condition(prediction, law), law, asked)  # type: ignore[arg-type]
     return by_query(prediction, law, partial(_moved, asked.generator))
 
 
