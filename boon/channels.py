@@ -20,7 +20,7 @@ from solvers.grids import Grid
 
 
 class ChannelBOON(nn.Module):
-    """Wraps an operator so that every channel of its output meets conditions of its own, to round-off.
+    """Wraps an operator so that every channel of its output meets its conditions, to round-off.
 
     Values are as in ``BOON``, with one channel: they broadcast to ``(batch, 1, *face)``.
 

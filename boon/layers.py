@@ -1,4 +1,4 @@
-"""Parts of the layers of an operator beside its kernels: maps at every node."""
+"""Parts of the layers of an operator other than its kernels: maps at every node."""
 
 from typing import Literal, get_args
 

@@ -94,7 +94,7 @@ def relative_residual(
 
     As ``BoundaryError.relative_l2``, but of terms |g| + Σ_j |w_j| max(|u_j|, s/10), with s the root mean square of the
     channel, and without derivatives of the terms: ‖u‖/‖u‖ would be 1, without a slope, where all values are to be 0.
-    Terms of a gradient grow as nodes come closer, so that a value beside it counts for less on fine grids.
+    Terms of a gradient grow as nodes come closer, so that a value in the same condition counts for less on fine grids.
 
     Args:
         u: Predicted fields.

@@ -64,8 +64,8 @@ def slope_error(
     slopes, inside = [], []
     for dim, last in wanted:
         along, intervals = pairs.movedim(1 + dim, -1), u.shape[dim] - 1
-        beside = along[..., -nodes:].flip(-1) if last else along[..., :nodes]
-        slopes.append((beside @ stencils).flatten(1, -2) * intervals)
+        near = along[..., -nodes:].flip(-1) if last else along[..., :nodes]
+        slopes.append((near @ stencils).flatten(1, -2) * intervals)
         inside.append(along[1].diff(dim=-1).square().mean().sqrt() * intervals)
     missed, size = torch.cat(slopes, dim=1).square().mean(dim=1).sqrt()
     least = _SMALL * torch.stack(inside).square().mean().sqrt()

@@ -214,9 +214,9 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is not a correction")
     inside = _of_inside(tensors)
-    beside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
+    outside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
     hidden = (
-        beside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
+        outside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
     )
     grid = _grid_of(description.get("grid"))
     return BOON(
@@ -248,7 +248,7 @@ def _build_channels(
 def _build_inside(
     description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None, hidden: int | None = None
 ) -> Any:
-    """An operator without conditions; ``hidden`` numbers beside it, if it has conditions of hidden features."""
+    """An operator without conditions; ``hidden`` further numbers, if it has conditions of hidden features."""
     if description["class"] == "Normalised":
         numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
         inner = _build_inside(description["operator"], _of_inside(tensors), module, hidden)
@@ -302,7 +302,7 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
     if stored < least or config.depth > len(tensors) or features > (hidden or 0):  # before memory is taken for them
         raise ValueError(
             f"it holds {stored} numbers in {len(tensors)} tensors, but an operator of its configuration has at least "
-            f"{least} in {config.depth} layers, and {features} beside them"
+            f"{least} in {config.depth} layers, and {features} more"
         )
     return FNO(config)
 

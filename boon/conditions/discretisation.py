@@ -13,7 +13,7 @@ from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
 from boon.conditions.functionals import STENCILS, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
-from boon.conditions.varying import Varying, coefficients, settle
+from boon.conditions.varying import Varying, assign_corners, coefficients
 from boon.domain import Domain
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -131,7 +131,9 @@ def discretise(
     given = [(axis, last, side, at_call.get((axis, last)), domain, u, order) for axis, last, side in found]
     if any(_varies(side) for _, _, side in found):
         pairs = [_varying_side(*each) for each in given]
-        varying, data = settle([side for side, _ in pairs], [data for _, data in pairs], closed, tolerance_of(u.dtype))
+        varying, data = assign_corners(
+            [side for side, _ in pairs], [data for _, data in pairs], closed, tolerance_of(u.dtype)
+        )
         return replace(boundary, varying=varying, data=data)
     pairs = [_whole_side(*each) for each in given]
     functionals, data = tuple(side for side, _ in pairs), tuple(values for _, values in pairs)

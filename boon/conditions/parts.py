@@ -126,6 +126,6 @@ def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tenso
 
 
 def _between(x: Tensor, first: float, last: float) -> Tensor:
-    """Which coordinates lie in an interval, ends included up to rounding."""
+    """True where coordinates lie in an interval, ends included up to rounding."""
     slack = _ROUNDING * x.abs().max()
     return (first - slack <= x) & (x <= last + slack)

@@ -1,4 +1,4 @@
-"""Boundary conditions that vary along a side: parts with conditions of their own, Robin coefficients as fields.
+"""Boundary conditions that vary along a side: parts with different conditions, Robin coefficients as fields.
 
 On a side a u + b ∂u/∂x = g with a, b and g functions of the place on it; a = 1 and b = 0 on a Dirichlet part. A node
 (or cell) of a side may also have no condition.
@@ -202,7 +202,7 @@ def close_axes(u: Tensor, periodic: Sequence[int]) -> Tensor:
     return u
 
 
-def settle(
+def assign_corners(
     sides: Sequence[Varying], data: Sequence[Tensor], periodic: Sequence[int], tolerance: float
 ) -> tuple[tuple[Varying, ...], tuple[Tensor, ...]]:
     """Decides which side sets every node where sides meet; see the rule at the top of this module.

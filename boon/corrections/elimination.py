@@ -98,9 +98,9 @@ def corrected(
             return corrected(convolution, v.to(bases[0].analysis.dtype), bases, boundary, eliminate)
     if not boundary.sides:
         return convolution(v, bases)
-    kept = tuple(side.read(v) for side in boundary.sides)
+    values = tuple(side.read(v) for side in boundary.sides)
     result = eliminate(v, convolution.weight, bases, tuple(boundary.by_axis()))
-    return set_nodes(result, replace(boundary, data=kept))
+    return set_nodes(result, replace(boundary, data=values))
 
 
 def eliminate(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes: Sequence[int] = (0,)) -> Tensor:  # noqa: ARG001

@@ -58,7 +58,7 @@ class BoundarySizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What was chosen for a method on the validation set.
+    """Settings of a method, chosen on the validation set.
 
     Every method had four trials of a fifth of the steps: structures at the usual peak learning rate (padding and
     channel MLP of an FNO, with mixed kernels the share of Fourier series too), and then, where these are fewer, the
@@ -107,7 +107,7 @@ class BoundaryCase:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides data and scores, apart from seeds and weights."""
+        """All settings that change data and scores, apart from seeds and weights."""
         sizes = {"batch": self.sizes.batch, "network": as_json(self.sizes.network)}
         return {"test": self.source.describe(self.test_data(0)), **sizes, "disturbance": as_json(self.disturbance)}
 
@@ -128,7 +128,7 @@ class BoundaryCase:
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """Which axes of space are periodic."""
+        """True for each periodic axis of space."""
         return tuple(isinstance(pair[0], Periodic) for pair in self.conditions)
 
     @property

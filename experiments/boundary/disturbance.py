@@ -1,4 +1,4 @@
-"""What is done to the input fields of test samples: noise, or fewer digits. Boundary data stay as they are."""
+"""Disturbances of the input fields of test samples: noise, or fewer digits. Boundary data stay as they are."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,7 +33,7 @@ class Disturbance:
 
     @property
     def label(self) -> str:
-        """What was done, for tables."""
+        """Label for tables."""
         return self.rounding or f"{100 * self.noise:g} % noise"
 
     def __call__(self, a: Float[Tensor, "batch inputs *space"]) -> Float[Tensor, "batch inputs *space"]:

@@ -129,7 +129,7 @@ class BoundaryExperiment(Experiment):
         return score_operator(weights[0], treatment, case, test, fine)
 
     def published(self, case: BoundaryCase) -> Sequence[Record]:
-        """Numbers of Saad et al. for their form of BOON, beside the row of elimination, which lacks its Schur term."""
+        """Numbers of Saad et al. for their form of BOON, next to the row of elimination, which lacks its Schur term."""
         entries = [entry for entry in published("boon").get(self.name, []) if case.key in entry["cases"]]
         names = {"experiment": self.name, "case": case.key, "method": rows.WITHOUT_SCHUR, "seed": None}
         quoted = ((entry["relative_l2"], f"{entry['source']}: {entry['setup']}") for entry in entries)

@@ -20,7 +20,7 @@ SMALL = 10  # points
 
 
 def problem_of(name: str) -> Problem:
-    """What figures say of a problem; one that has no row goes by its name."""
+    """Title of a problem in figures; its name if it has no row."""
     return PROBLEMS.get(name) or Problem(title=name.replace("_", " ").capitalize(), cases=lambda _: ())
 
 

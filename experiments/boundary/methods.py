@@ -135,6 +135,6 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
 
 
 def default_of(case: BoundaryCase) -> Correction:
-    """The default correction: of the library, at the output only where unknowns have conditions of their own."""
+    """The default correction: of the library, at the output only where unknowns have different conditions."""
     mixed = MixedTransform()
     return mixed if case.shared else SmoothExtension(length=mixed.length)

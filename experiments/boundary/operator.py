@@ -54,7 +54,7 @@ class Treatment:
 
     @property
     def information(self) -> str:
-        """What the operator sees besides the input fields, and where."""
+        """Further input channels of the operator."""
         inputs = {
             "channels": self.channels,
             "layers": self.correction is not None and self.correction.hidden,
@@ -181,7 +181,7 @@ def corrected(operator: nn.Module, correction: Correction | None, case: Boundary
 
 
 def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layout:
-    """What the network of a case maps between, on the grid of these fields."""
+    """Channels in and out of the network of a case, on the grid of these fields."""
     sizes, over_time = case.sizes.network, case.sizes.network.time_modes > 0
     space = tuple(fields.input.shape[2:])
     constant: list[int | None] = [len(space) - 1 if over_time else None] * fields.input.shape[1]

@@ -66,7 +66,7 @@ WITH_GRADIENTS = (*ON_INTERVAL, CHANNEL_SLOPES, SLOPES)
 ON_SQUARE = (*_NETWORKS, CHANNELS, *_BOON)
 ON_CIRCLE = (*_NETWORKS, CIRCLE, PRESCRIPTION, PENALTY, WITHOUT_SCHUR, DEFAULT)
 BETWEEN_WALLS = (*_NETWORKS, PRESCRIPTION, RESIDUAL, DEFAULT)
-"""Unknowns with conditions of their own and no data: features inside the layers belong to all of them."""
+"""Unknowns with different conditions and no data: features inside the layers belong to all of them."""
 PUBLISHED = (FNO, PCA, ELIMINATION, WITHOUT_SCHUR, DEFAULT)
 """Of cases that are there for a published number."""
 

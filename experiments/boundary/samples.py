@@ -35,7 +35,7 @@ SideValues = tuple[tuple[Tensor | None, Tensor | None] | None, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Which samples of a source.
+    """Selection of samples of a source.
 
     Args:
         validation: How many of them, the last, are the validation set; of test samples none.
@@ -62,7 +62,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataStore:
-    """Where samples are kept and how they are made.
+    """Storage and making of samples.
 
     ``version`` is that of the data, part of their names.
     """

@@ -66,7 +66,7 @@ def operator_training(
 
 
 def store_of(context: RunContext, version: int) -> DataStore:
-    """Where the samples of a run are."""
+    """Samples of a run."""
     options = context.options
     return DataStore(folder=context.data_folder, version=version, jobs=options.workers or 1)
 

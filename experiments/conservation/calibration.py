@@ -60,7 +60,7 @@ NINETY = 1.6448536269514722
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """What a problem's methods take from functions inside the training range.
+    """Calibration of a problem's methods by functions inside the training range.
 
     Standard deviation of the displacement; variance factor of tempering; bands that hold whole functions, without and
     with the law; and the band with the law that holds nine tenths of the points.
@@ -82,7 +82,7 @@ def _conformal(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
     return scaled(conserved(prior, laws), (learnt.most.factor / NINETY) ** 2)
 
 
-def _moved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
+def _displaced(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
     return conserved(displaced(prior, laws.points, learnt.displacement), laws)
 
 
@@ -106,7 +106,7 @@ _ROWS: Sequence[tuple[str, str, BlackBox, str, str, Treatment]] = (
     ("anp", "ANP", NETWORK, plots.BARE, "-", _alone),
     ("probconserv", "ProbConserv", NETWORK, plots.CONSERVED, "-", _under_law),
     ("tempered", "tempered", NETWORK, plots.CONSERVED, "--", _tempered),
-    ("displaced", "displaced", NETWORK, plots.CONSERVED, ":", _moved),
+    ("displaced", "displaced", NETWORK, plots.CONSERVED, ":", _displaced),
     ("by-law", "averaged by evidence", NETWORK, plots.ENSEMBLE, "-", _by_law),
     ("conformal", "conformal", NETWORK, plots.GAUSSIAN_PROCESS, "-", _conformal),
     ("probconserv-search", "ProbConserv-search", SEARCH, plots.GREY, "--", _under_law),

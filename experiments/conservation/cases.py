@@ -1,4 +1,4 @@
-"""What the methods of a conservation experiment are tested on: a problem at one parameter, in the sizes of a preset.
+"""A test of a conservation experiment: a problem at one parameter, in the sizes of a preset.
 
 Source of the protocol: Hansen et al. 2023, sec. 4.
 """
@@ -161,7 +161,7 @@ def laws_of(target: Target) -> Laws:
 
 
 def problem_numbers(problem: Problem) -> dict[str, Any]:
-    """What of a problem is part of config hashes: its name and numbers, not its functions."""
+    """The part of a problem in config hashes: its name and numbers, not its functions."""
     names = ("name", "domain", "final_time", "test_time", "training_range", "test_parameters")
     return {name: getattr(problem, name) for name in names}
 

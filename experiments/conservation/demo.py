@@ -45,10 +45,10 @@ def show(out: Path) -> None:
         print(f"{label:24}" + "".join(f"{_text(score, entry.arrays[score][drawing.shown]):>14}" for entry in columns))
     shifted, ours = (columns[number].arrays["coverage90"][drawing.shown] for number in (1, -1))
     points = drawing.truth["points"]
-    moved = drawing.profile(last)[0] - drawing.profile(first)[0]
-    furthest = int(np.abs(moved).argmax())
+    change = drawing.profile(last)[0] - drawing.profile(first)[0]
+    furthest = int(np.abs(change).argmax())
     print(
-        f"\nThe law and the sign moved the field most at x = {points[furthest]:.3f}, by {moved[furthest]:+.3f}: "
+        f"\nThe law and the sign moved the field most at x = {points[furthest]:.3f}, by {change[furthest]:+.3f}: "
         f"near the\nfront ({drawing.front:.3f}), where the network was unsure. The 90 % band holds {ours:.0%} of\n"
         f"the truth; that of the field shifted onto its total (HardC) holds {shifted:.0%}."
     )

@@ -67,25 +67,30 @@ def displaced_by_law(
     shift = 0.5 * spacing * torch.arange(-count, count + 1).to(means)
     profile = (weights[..., None] * means).sum(dim=0)
     variance = (weights[..., None] * (variances + (means - profile).square())).sum(dim=0)
-    moved = shifted(profile, shift / spacing).movedim(-2, 0)
+    displaced = shifted(profile, shift / spacing).movedim(-2, 0)
     moved_variance = _shifted_variance(profile, variance, shift / spacing).movedim(-2, 0)
-    log_weights = _evidence(profile, moved, law, of_total, shift / deviation, shape_error)
+    log_weights = _evidence(profile, displaced, law, of_total, shift / deviation, shape_error)
 
     joint = torch.cat((unmoved + math.log1p(-prior_weight), log_weights + math.log(prior_weight)))
     posterior = torch.softmax(joint, dim=0)
     counted = posterior.reshape(len(posterior), -1).amax(dim=1) > NEGLIGIBLE
     counted[: len(unmoved)] = True
     covariance = DiagLinearOperator(torch.cat((variances, moved_variance))[counted])
-    components = MultivariateNormal(torch.cat((means, moved))[counted], covariance)
+    components = MultivariateNormal(torch.cat((means, displaced))[counted], covariance)
     exact = LinearConstraint(law.G, law.b)
     return condition(Mixture(components, posterior[counted]), exact, keep_weights=True)
 
 
 def _evidence(
-    profile: Tensor, moved: Tensor, law: LinearConstraint, variance: Tensor, standardised: Tensor, shape_error: float
+    profile: Tensor,
+    displaced: Tensor,
+    law: LinearConstraint,
+    variance: Tensor,
+    standardised: Tensor,
+    shape_error: float,
 ) -> Tensor:
     """Log-weights of H₁ ``(shifts, *batch)``, given the variance of G u ``(*batch,)`` and shifts in units of s₀."""
-    residual = law.residual(moved)[..., 0]
+    residual = law.residual(displaced)[..., 0]
     log_prior = torch.log_softmax(-0.5 * standardised.square(), dim=0)
     log_prior = log_prior.reshape(-1, *[1] * (residual.ndim - 1))
     average = (log_prior.exp() * residual).sum(dim=0)
@@ -103,6 +108,6 @@ def _evidence(
 
 
 def _shifted_variance(mean: Tensor, variance: Tensor, cells: Tensor) -> Tensor:
-    """E u² − (E u)² of a moved prediction, with E u and E u² ``shifted``; by differences, so that nothing cancels."""
+    """E u² − (E u)² of a displaced prediction, with E u and E u² ``shifted``; by differences, without cancellation."""
     left, weight = neighbours_of(mean, cells)
     return shifted(variance, cells) + weight * (1 - weight) * (mean[..., left + 1] - mean[..., left]).square()

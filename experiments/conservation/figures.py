@@ -32,7 +32,7 @@ NARROW, COLUMNS = 0.72, 3
 
 @dataclass(frozen=True)
 class Scored:
-    """What was stored of one method."""
+    """Stored arrays of one method."""
 
     method: Method
     arrays: Arrays
@@ -88,7 +88,7 @@ class Drawing:
 
 
 def drawing_of(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> Drawing | None:
-    """What the figures of a case are drawn from; None without the truth or any other method."""
+    """Data of the figures of a case; None without the truth or any other method."""
     scored = {method.key: Scored(method, part) for method, part in stored}
     truth = scored.pop("truth", None)
     return None if truth is None or not scored else Drawing(case, scored, truth.arrays)
@@ -132,7 +132,7 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
 
 
 def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figure]:
-    """The global law beside the laws of control volumes."""
+    """The global law and the laws of control volumes."""
     arrays, one = conserved.arrays, drawing.profile(conserved, f"{conserved.method.label}, one law")
     if "local_mean" not in arrays:
         return {}
@@ -160,8 +160,8 @@ def _draw_profiles(drawing: Drawing, axes: Sequence[Axes], profiles: Sequence[Pr
     small = bool(np.abs(differences).max() < SMALL * np.ptp(field))
     origin = field if small else np.zeros_like(field)
     furthest, (start, end) = np.abs(differences).max(axis=0), drawing.case.problem.domain
-    moved = [*points[furthest >= 0.1 * furthest.max()], *([] if drawing.front is None else [drawing.front])]
-    window = max(start, min(moved) - 0.04 * (end - start)), min(end, max(moved) + 0.04 * (end - start))
+    shown = [*points[furthest >= 0.1 * furthest.max()], *([] if drawing.front is None else [drawing.front])]
+    window = max(start, min(shown) - 0.04 * (end - start)), min(end, max(shown) + 0.04 * (end - start))
     inside = (np.vstack((differences, 0 * field)) + field - origin)[:, (points >= window[0]) & (points <= window[1])]
     margin = 0.25 * np.ptp(inside)
     context = drawing.truth["context"][drawing.shown]
@@ -235,7 +235,7 @@ def _calibration(drawing: Drawing) -> Figure:
 
 
 def _context(drawing: Drawing) -> Figure:
-    """Where the shown function was observed, coloured by its value."""
+    """Places where the shown function was observed, coloured by its value."""
     problem, context = drawing.case.problem, drawing.truth["context"][drawing.shown]
     figure, (axes,) = plots.panels(1, drawing.case.heading, width=1.6)
     drawn = axes.scatter(context[:, 1], context[:, 0], c=context[:, 2], cmap="viridis", s=18, label="context")

@@ -43,7 +43,7 @@ Transform = Callable[[Distribution, Laws], Distribution]
 
 @dataclass(frozen=True)
 class BlackBox:
-    """What predicts without the law: (case, weights of the networks in their order) → surrogate."""
+    """Models without the law: (case, weights of the networks in their order) → surrogate."""
 
     networks: tuple[str, ...]
     build: Callable[[Case, Sequence[Path]], Surrogate]
@@ -98,7 +98,7 @@ def smoothed(prior: Distribution, laws: Laws) -> Distribution:
     return condition(condition(gaussian, smoothness(second_difference_variance(prior.variance))), laws.exact)
 
 
-def moved(prior: Distribution, laws: Laws) -> Distribution:
+def displace(prior: Distribution, laws: Laws) -> Distribution:
     return displaced(prior, laws.points, laws.displacement)
 
 
@@ -218,8 +218,10 @@ def _outside_the_range() -> list[Method]:
         return conserved(scaled(prior, laws.factor), laws)
 
     return [
-        Method("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
-        _variant("displaced", lambda prior, laws: conserved(moved(prior, laws), laws), (0, (2, 1)), extrapolates=True),
+        Method("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, displace, extrapolates=True),
+        _variant(
+            "displaced", lambda prior, laws: conserved(displace(prior, laws), laws), (0, (2, 1)), extrapolates=True
+        ),
         _variant("tempered", tempered, (0, (6, 2, 1, 2)), extrapolates=True),
         _variant("context-calibrated", conserved, (0, (1, 3)), CALIBRATED),
         _variant("noisy context", conserved, (0, (3, 1, 1, 1, 1, 1)), NOISY),

@@ -42,12 +42,12 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         **{"protocol": Protocol(), "batch": 250, "tempering": 0.0, "end_weighted": False},
     },
 }
-"""What differs from the laptop's config."""
+"""Differences from the laptop's config."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Everything that decides a trained neural process, beside the functions of its problem.
+    """All settings of a trained neural process, except the functions of its problem.
 
     Parameters lie in a range (``parameters``), more near its ends if ``end_weighted``. β of the loss, see
     ``TrainingPrediction.loss``, falls linearly from ``tempering`` to 0 over a ``tempering_fraction`` of the steps.

@@ -1,4 +1,4 @@
-"""What needs no network: functions of the training range themselves, and the law's total alone.
+"""Rivals without a network: functions of the training range themselves, and the law's total alone.
 
 The problems have one parameter, which a total may give away: a prediction that beats these has learnt something of the
 field, and one that does not has not. All functions here are closed forms.

@@ -36,7 +36,7 @@ Files = Mapping[str, Weights]
 
 
 def score_truth(case: Case) -> Arrays:
-    """The truth's quadrature error ``(1,)``, and what figures show beside the methods.
+    """The truth's quadrature error ``(1,)``, and what figures show in addition to the methods.
 
     ``field`` ``(points,)`` at the test time; ``context`` ``(functions, n, 3)`` with columns t, x, u; the law's total
     ``law`` and that of the true field by the trapezoid rule ``total`` ``(t,)``.
@@ -80,7 +80,7 @@ def _prior(method: Method, files: Files, target: Target) -> Distribution:
 
 @lru_cache(maxsize=6)
 def predicted(black_box: BlackBox, weights: tuple[Weights, ...], target: Target) -> Distribution:
-    """What a black box predicts for a target's functions; methods with the same one share it."""
+    """A model's prediction for a target's functions; methods with the same one share it."""
     return predict(black_box.build(target.case, [path for path, _ in weights]), target, context_of(target))
 
 
@@ -110,8 +110,8 @@ def learn_extrapolation(target: Target, prediction: Distribution, parameter: Ten
     truth = target.field(parameter[:, None, None])[:, 0, 0]
     likelihoods = {}
     for deviation in ((high - low) * torch.tensor(FRACTIONS, dtype=torch.float64)).tolist():
-        moved = displaced(prediction, target.grid.points, deviation)
-        likelihoods[deviation] = float(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]).mean())
+        shifted = displaced(prediction, target.grid.points, deviation)
+        likelihoods[deviation] = float(scores.log_likelihood(truth, shifted.mean[0], shifted.variance[0]).mean())
     return max(likelihoods, key=likelihoods.__getitem__), variance_factor(prediction, truth)
 
 
@@ -166,7 +166,7 @@ def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Te
 
 
 def _draw_scores(samples: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """What the Gaussian formulas of ``_scores`` get wrong for draws that lie on bounds."""
+    """Scores of draws that lie on bounds, for which the Gaussian formulas of ``_scores`` are wrong."""
     covered = {level: scores.coverage_of_samples(truth, samples, level / 100) for level in (50, 90)}
     return {
         "draws_CRPS": scores.crps_of_samples(truth, samples),

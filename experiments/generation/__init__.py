@@ -1,4 +1,4 @@
-"""Generated fields under exact laws: draws of one trained flow, beside published samplers and rivals without a flow."""
+"""Generated fields under exact laws: draws of one trained flow, published samplers, and rivals without a flow."""
 
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.problems import EXPERIMENTS, STUDIES

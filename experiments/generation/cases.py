@@ -61,7 +61,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What is imposed on the draws.
+    """The law that is imposed on the draws.
 
     Args:
         fixed: The parameters that it fixes; the reference is the distribution of the others.
@@ -108,7 +108,7 @@ class Case:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the scores beside the weights."""
+        """All settings that change the scores, except the weights."""
         sizes, fixed = self.sizes, self.condition.fixed
         scored = {"draws": self.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
         seen = {} if self.condition.seen is None else {"seen": self.condition.seen}

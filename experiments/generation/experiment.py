@@ -50,7 +50,7 @@ class GenerationExperiment(Experiment):
 
     @override
     def reference(self, case: Case) -> str:
-        """The flow alone: training fields are told the law."""
+        """The flow alone: training fields are given the law."""
         return "unconstrained"
 
     @override
@@ -82,7 +82,7 @@ class GenerationExperiment(Experiment):
         return score_method(case, method, seed, list(weights), context.options.seed)
 
     def published(self, case: Case) -> list[Record]:
-        """What the notebook of ECI prints: its network, 256 draws against 512 references, once."""
+        """Scores that the notebook of ECI prints: its network, 256 draws against 512 references, once."""
         paper = case.condition.published
         if paper is None:
             return []

@@ -1,4 +1,4 @@
-"""The figure of a case: draws, mean, standard deviation and their errors, beside the reference."""
+"""The figure of a case: draws, mean, standard deviation and their errors, with the reference."""
 
 from collections.abc import Mapping, Sequence
 

@@ -157,7 +157,7 @@ TOLD_METHODS = (
         information=f"{_BOUNDS}; the sampler is chosen by the law",
     ),
 )
-"""The rows where every true field has a law of its own."""
+"""The rows where every true field has a different law."""
 
 
 def methods_of(case: Case, among: Sequence[Method] = METHODS) -> tuple[Method, ...]:

@@ -1,4 +1,4 @@
-"""The experiment on fields of many parameters: many true fields, each with a law of its own, and scores against them.
+"""The experiment on fields of many parameters: many true fields, each under a different law, and scores against them.
 
 The exact distribution given values with noise follows from many solutions, weighted by their likelihood, as long as
 enough of them are near. Proper scores against the true fields need no such distribution.
@@ -65,7 +65,7 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedExperiment(GenerationExperiment):
-    """Draws of a flow under laws of many true fields, beside rivals that take the same training fields."""
+    """Draws of a flow under laws of many true fields, against rivals that take the same training fields."""
 
     seeded: bool = True
     shown = ("energy", "CRPS", "coverage90", "mean_error", "deviation_error", "frechet", "draw_milliseconds")
@@ -118,8 +118,8 @@ class ObservedExperiment(GenerationExperiment):
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """The energy score over that of ours, over the number of values, without and with the total."""
         means = records[records["score"] == "energy"].set_index(["method", "case"])["mean"]
-        told = means[means.index.get_level_values("case").str.startswith("values-")]
-        best = told.unstack("method").drop(columns=TRUTH, errors="ignore").idxmin(axis=1).eq(OURS)
+        noisy = means[means.index.get_level_values("case").str.startswith("values-")]
+        best = noisy.unstack("method").drop(columns=TRUTH, errors="ignore").idxmin(axis=1).eq(OURS)
         title = f"{self.problem.label}: energy score smallest by ours in {best.sum()} of {len(best)} cases"
         figure, axes = plots.panels(2, title)
         figure.supylabel("energy score over that of ours", fontsize=10)
@@ -154,7 +154,7 @@ def _solutions(problem: GenerationProblem, nodes: int, count: int, path: Path) -
 
 
 def posterior(one: OneField, pool: Float[Tensor, "s n"]) -> Posterior | None:
-    """The solutions, weighted by the likelihood of what is told; None where too few are near or a row is exact."""
+    """The solutions, weighted by the likelihood of what is known; None where too few are near or a row is exact."""
     log_weights, law = torch.zeros(len(pool), dtype=torch.float64), one.law
     if law is None:
         pool, log_weights = pool[:_OF_PRIOR], log_weights[:_OF_PRIOR]
@@ -196,8 +196,8 @@ def _against(one: OneField, known: Posterior | None, draws: Float[Tensor, "s n"]
     if known is None:
         return dict.fromkeys(OF_POSTERIOR, math.nan)
     weights, fields = known.weights, known.fields
-    kept = weights > _LEAST * weights.max()
-    weights, fields = weights[kept] / weights[kept].sum(), fields[kept].double()
+    likely = weights > _LEAST * weights.max()
+    weights, fields = weights[likely] / weights[likely].sum(), fields[likely].double()
     mean = weights @ fields
     deviation = (weights @ (fields - mean).square()).sqrt()
     modes = _modes(one.problem, one.sizes.nodes)

@@ -67,8 +67,8 @@ def _posterior(seen: Seen, problem: GenerationProblem, nodes: int) -> tuple[Floa
         values = problem.solution(times[t : t + 1, None], points[x : x + 1], *columns)[:, 0, 0]
         log_weights -= 0.5 * ((values - value) / seen.deviation).square()
     weights = log_weights.softmax(dim=0)
-    kept = weights > _LEAST * weights.max()
-    return parameters[kept], weights[kept] / weights[kept].sum()
+    likely = weights > _LEAST * weights.max()
+    return parameters[likely], weights[likely] / weights[likely].sum()
 
 
 @lru_cache(maxsize=4)

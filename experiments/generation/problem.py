@@ -44,7 +44,7 @@ class GenerationProblem:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What decides the fields, as JSON can hold it."""
+        """All settings that change the fields, as JSON can hold it."""
         ranges, times = [list(pair) for pair in self.ranges], {} if self.times is None else {"times": self.times}
         return {"problem": self.name, "ranges": ranges, "lengths": list(self.lengths), **times}
 

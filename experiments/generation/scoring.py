@@ -56,7 +56,7 @@ def sampled(
 
 
 def scores_of(draws: Float[Tensor, "s t x"], case: Case, seed: int) -> Arrays:
-    """What ``errors_of`` gives, the published protocol, and the Fréchet distance."""
+    """The scores of ``errors_of``, the published protocol, and the Fréchet distance."""
     references = _references(case, len(draws), seed + _REFERENCES)
     arrays = {"frechet": frechet(*(_coefficients(case, fields, seed) for fields in (draws, references)))}
     for name, errors in zip(("mean", "deviation"), _protocol(draws, references, case, seed), strict=True):

@@ -66,8 +66,8 @@ def nearest_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
     deviations = residuals.std(dim=0)
     least = max(_LEAST * float(deviations.max()), torch.finfo(fields.dtype).tiny)
     distance = (residuals / deviations.clamp_min(least)).square().mean(dim=-1).sqrt()
-    kept = distance.argsort()[: max(NEAREST, int((distance <= _MET).sum()))]
-    chosen = kept[torch.randint(len(kept), (case.draws,), generator=_generator(seed))]
+    nearest = distance.argsort()[: max(NEAREST, int((distance <= _MET).sum()))]
+    chosen = nearest[torch.randint(len(nearest), (case.draws,), generator=_generator(seed))]
     return _onto_law(case, flow, fields[chosen].flatten(1))
 
 

@@ -85,7 +85,7 @@ class PredictOptions:
 
     @property
     def names(self) -> dict[str, str]:
-        """What the file calls t, x and u, where it is something else."""
+        """Names of t, x and u in the file, where they differ."""
         return dict(pair.split("=", 1) for pair in ",".join(self.columns).split(",") if pair)
 
     @property

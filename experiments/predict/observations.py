@@ -14,7 +14,7 @@ from solvers.hdf5_columns import read_columns
 
 REQUIRED = ("t", "x", "u")
 _SEPARATORS = (";", "\t")
-"""Of columns, beside commas."""
+"""Of columns, in addition to commas."""
 _FLUX = "--flux-left or --flux-right names (a flux is a number or a column; no other word has a meaning)"
 
 

@@ -89,7 +89,7 @@ def predict(observations: Observations, law: ConservedTotals, options: PredictOp
 def contradiction(
     prediction: ConstrainedPrediction, law: ConservedTotals, observations: Observations, options: PredictOptions
 ) -> str:
-    """What to tell the user where the total is more than ``CONTRADICTION`` standard deviations from that of the fit.
+    """Warning for the user where the total is more than ``CONTRADICTION`` standard deviations from that of the fit.
 
     It speaks of the worst time, and is empty if there is none.
     """

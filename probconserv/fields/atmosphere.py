@@ -183,7 +183,7 @@ class AtmosphereFixer:
         return (self._along(self.a, state) + self._along(self.b + 0 * self.a, state) * ps) / GRAVITY
 
     def _along(self, levels: Tensor, state: State) -> Tensor:
-        """Numbers of the levels ``(level, 1, …)`` beside a state."""
+        """Numbers of the levels ``(level, 1, …)``, to broadcast with a state."""
         return levels.to(state[self.pressure]).reshape(-1, *[1] * self.area.ndim)
 
     def _mean(self, column: Tensor) -> Tensor:

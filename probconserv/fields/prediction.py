@@ -61,7 +61,7 @@ class FieldLayout:
 
     @property
     def point_shape(self) -> tuple[int, ...]:
-        """What one distribution covers: channels, and the axes that are not apart as times."""
+        """Shape of one distribution: channels, and the axes that are not separate times."""
         return (self.channels, *(length for axis, length in enumerate(self.shape) if axis != self._apart))
 
     @property
@@ -80,8 +80,8 @@ class FieldLayout:
         batch = field.shape[: field.ndim - len(expected)]
         if self._apart is None:
             return field.reshape(*batch, self.points)
-        moved = field.movedim(self._apart - len(self.shape), len(batch))
-        return moved.reshape(*batch, self.shape[self._apart], self.points)
+        ordered = field.movedim(self._apart - len(self.shape), len(batch))
+        return ordered.reshape(*batch, self.shape[self._apart], self.points)
 
     def unflatten(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Values on points as a field ``(*batch, channels, *space)``; the inverse of ``flatten``."""
@@ -191,7 +191,7 @@ def condition_fields(
 
 
 def check_axes(shape: torch.Size, constraint: AnyLaw, layout: FieldLayout) -> None:
-    """Says how to write an order that names no axis, a law that was built for every channel by itself, where blocks
+    """Says how to write an order that names no axis, a law that was built per channel, where blocks
     must count the channels, or one whose axes are in another order.
     """
     joined = constraint.joined() if isinstance(constraint, Inequality) else constraint

@@ -52,8 +52,9 @@ def fit_covariance(
 
     S the covariance of the samples (divided by samples − 1), r_ij its correlations, Var r_ij their estimated variance
     (Ledoit & Wolf 2004; Schäfer & Strimmer 2005, Stat. Appl. Genet. Mol. Biol. 4, 32). Forecasters call an update with
-    it reconciliation by a minimal trace with shrinkage (MinT, Wickramasuriya et al. 2019). Every variance is kept.
-    Σ has rank samples − 1 plus a diagonal, O(n · samples) numbers, and λ costs O(n · samples²).
+    it reconciliation by a minimal trace with shrinkage (MinT, Wickramasuriya et al. 2019). The
+    variances are those of the errors. Σ has rank samples − 1 plus a diagonal, O(n · samples) numbers, and λ costs
+    O(n · samples²).
 
     Args:
         residuals: Errors ``(samples, *batch, n)`` of earlier predictions, or deviations of an ensemble; at least two
@@ -86,8 +87,8 @@ def fit_covariance(
 
 def deviations(samples: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "samples *batch n"]:
     """Samples less their mean, 0 to the last bit where all agree."""
-    moved = samples - samples[0]
-    return moved - moved.mean(dim=0)
+    shifted = samples - samples[0]
+    return shifted - shifted.mean(dim=0)
 
 
 def shrinkage_of(deviations: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "*batch"]:
@@ -106,9 +107,9 @@ def shrinkage_of(deviations: Float[Tensor, "samples *batch n"]) -> Float[Tensor,
     x = torch.where(scale > 0, x / torch.where(scale > 0, scale, 1.0), 0.0)
     squares = (x @ x.mT / members).square().sum(dim=(-2, -1)) - (scale > 0).sum(dim=(-2, -1))
     products = (x.square().sum(dim=-1).square() - x.pow(4).sum(dim=-1)).sum(dim=-1)
-    kept = squares - (products - members * squares) / (members * (members - 1))
+    unbiased = squares - (products - members * squares) / (members * (members - 1))
     together = squares > 1e-12 * x.shape[-1]
-    return 1.0 - torch.where(together, (kept / torch.where(together, squares, 1.0)).clamp(0.0, 1.0), 0.0)
+    return 1.0 - torch.where(together, (unbiased / torch.where(together, squares, 1.0)).clamp(0.0, 1.0), 0.0)
 
 
 def _check(residuals: Tensor, shrinkage: float | None, rank: int | None) -> None:

@@ -21,10 +21,10 @@ _STEPS = 80  # halvings of a bracket, and points of the grid that finds one
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedLaw:
-    """G u = a b + c + dᵀ z + ε, ε ~ N(0, σ²): how a law G u = b was kept in cases that were seen; per row.
+    """G u = a b + c + dᵀ z + ε, ε ~ N(0, σ²): how a law G u = b held in past cases; per row.
 
     Args:
-        slope: a ``(k,)``; 1 for a law that is kept on average.
+        slope: a ``(k,)``; 1 for a law that holds on average.
         offset: c ``(k,)``, in the units of b; 0 if none was fitted.
         noise_variance: σ² ``(k,)``, beyond the variances of the observations.
         errors: Standard errors of a, c, σ² and d ``(k, 3 + p)``.
@@ -42,7 +42,7 @@ class FittedLaw:
     covariate_slopes: Float[Tensor, "k p"]
 
     def corrected(self, law: LinearConstraint, covariates: Tensor | None = None) -> LinearConstraint:
-        """The law as it is kept: right-hand sides a b + c + dᵀ z, with σ² and the errors of a, c and d as variance.
+        """The law as it held: right-hand sides a b + c + dᵀ z, with σ² and the errors of a, c and d as variance.
 
         Args:
             law: Right-hand sides of new cases ``(*batch, k)``; its variance is added.
@@ -73,7 +73,7 @@ def fit_law(
     offset: bool = True,
     covariates: Tensor | None = None,
 ) -> FittedLaw:
-    """How a law is kept in cases that were seen, for predictions of others: ``fit_law(...).corrected(law)``.
+    """How a law held in past cases, for predictions of others: ``fit_law(...).corrected(law)``.
 
         G u_i = a b_i + c + dᵀ z_i + ε_i,   ε_i ~ N(0, σ²)
 
@@ -131,19 +131,19 @@ class _Design:
         constant = self.scale <= 1e-12 * regressors.abs().amax(dim=1)
         if bool(constant[:, 0].any()):
             raise InvalidArgumentError(
-                "The right-hand sides of a row are the same in all cases, so that its slope cannot be told from its "
-                "offset; give cases that differ, or offset=False if they are not 0."
+                "The right-hand sides of a row are the same in all cases, so that its slope cannot be distinguished "
+                "from its offset; give cases that differ, or offset=False if they are not 0."
             )
         if bool(constant.any()):
             raise InvalidArgumentError(
                 f"Covariate {int(constant.any(dim=0).nonzero()[0, 0]) - 1} is the same in all cases, so that its slope "
-                "cannot be told from the offset; leave it out."
+                "cannot be distinguished from the offset; leave it out."
             )
         standard = self.columns()
         if bool((torch.linalg.svdvals(standard)[..., -1] <= 1e-7 * standard.shape[1] ** 0.5).any()):
             raise InvalidArgumentError(
                 "Right-hand sides and covariates determine each other in the cases that are given, so that their "
-                "slopes cannot be told apart; leave a covariate out, or give cases in which they differ."
+                "slopes cannot be distinguished; leave a covariate out, or give cases in which they differ."
             )
 
     def columns(self) -> Tensor:
@@ -234,7 +234,7 @@ def _largest(fit: _Fit, parameters: int) -> Tensor:
 
 
 def _root(slope: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where a falling function changes its sign between two bounds, or the bound that it does not reach."""
+    """Point where a falling function changes its sign between two bounds, or the bound that it does not reach."""
     falls_at_once = slope(low) <= 0
     for _ in range(_STEPS):
         middle = 0.5 * (low + high)

@@ -33,7 +33,7 @@ _REMEDY = 'shrinkage="auto" of from_samples, Ensemble or condition_fields drops 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members:
-    """What the covariance of members is made of, Σ = (1 − λ) R Rᵀ + λ diag(R Rᵀ) + diag(noise)."""
+    """Factors of the covariance of members, Σ = (1 − λ) R Rᵀ + λ diag(R Rᵀ) + diag(noise)."""
 
     root: Tensor  # R ``(*batch, n, members)``
     noise: Tensor | None  # a number or ``(*batch, n)``
@@ -73,7 +73,7 @@ class Members:
 
 
 class MemberGaussian(FieldGaussian):
-    """N(ū, Σ) of members, which remembers them so that ``condition`` can ask whether they explain a law.
+    """N(ū, Σ) of members, which remembers them so that ``condition`` can check whether they explain a law.
 
     They stay in another batch, at part of the points, and when the Gaussian is scaled or shifted by numbers or gains
     independent noise. A sum with a correlated Gaussian, or the values at one point, are a Gaussian without members.
@@ -253,7 +253,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
 
 
 def _without_rounding(prior: MultivariateNormal, members: Members, law: LinearConstraint) -> None:
-    """Conditions members whose deviations add up to 0 in float64, where dependent rows are told from rounding."""
+    """Conditions members whose deviations add up to 0 in float64, where dependent rows differ from rounding."""
     root = members.root.detach().double()
     exact = replace(members, root=root - root.mean(dim=-1, keepdim=True))
     posterior_of(MemberGaussian(prior.mean.detach().double(), exact), law, True)

@@ -76,8 +76,8 @@ class Ascent:
     def climb(self) -> tuple[Tensor, Tensor]:
         """u and the multipliers of all rows at the top of the dual.
 
-        Newton's steps with the ridge of Levenberg and Marquardt; for fields that do not settle, as on corners with more
-        rows than points, those of the proximal method of multipliers (Rockafellar 1976): the dual less
+        Newton's steps with the ridge of Levenberg and Marquardt; for fields that do not converge, as on corners with
+        more rows than points, those of the proximal method of multipliers (Rockafellar 1976): the dual less
         ½ (λ − λ₀)ᵀ E (λ − λ₀), whose top is well-conditioned and becomes the next λ₀.
         """
         z, multiplier = self.x, torch.zeros_like(self.target[..., self.near :])
@@ -108,9 +108,9 @@ class Ascent:
             step = torch.where(going[..., None], step, 0.0)
             shift = self.region.metric * times(step, self.region.far)
             fraction, u, close = self.along((z, shift), multiplier, (step, longest), residual)
-            z, moved = z - fraction[..., None] * shift, multiplier + fraction[..., None] * step
-            gone = self.bounded[self.near :] & (moved <= 4 * torch.finfo(z.dtype).eps * multiplier.abs())
-            multiplier = torch.where(gone, 0.0, moved)
+            z, stepped = z - fraction[..., None] * shift, multiplier + fraction[..., None] * step
+            gone = self.bounded[self.near :] & (stepped <= 4 * torch.finfo(z.dtype).eps * multiplier.abs())
+            multiplier = torch.where(gone, 0.0, stepped)
             ridge = torch.where(fraction < 0.2, (10 * ridge).clamp(1e-8, 1.0), (0.1 * ridge).clamp_min(_RIDGE))
         else:
             worst = float(self.residual(u, multiplier)[1].max())

@@ -1,4 +1,4 @@
-"""Rows divided into those that share no point, each of which has a search of its own, and the others."""
+"""Splits rows into disjoint ones, solved one multiplier at a time, and the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
 from solvers.recording import are_readable, is_transformed
 
-_MANY = 8  # rows that share no point, beside others that do, from which their own search pays
+_MANY = 8  # disjoint rows, with others that overlap, from which solving them apart pays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

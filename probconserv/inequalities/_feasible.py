@@ -17,8 +17,8 @@ from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import check_batch
 from solvers.recording import are_readable
 
-_ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
-_RESOLVED = 64 * torch.finfo(torch.float64).eps  # of the prior's values; a total that close to an end is moved to it
+_ROUNDING = 1e-13  # relative; a total this far outside the feasible interval counts as its end
+_RESOLVED = 64 * torch.finfo(torch.float64).eps  # of the prior's values; a total that close to an end counts as the end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,12 +51,12 @@ class FeasibleSet:
 
     @property
     def is_tracked(self) -> bool:
-        """Whether derivatives are recorded and asked for."""
+        """Whether derivatives are recorded and needed."""
         tensors = [self.prior.mean, self.variance, self.target, self.noise, self.lower, self.upper]
         tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
         return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
-    def settled(self, u: Tensor) -> Tensor:
+    def clamp_roundoff(self, u: Tensor) -> Tensor:
         """Fields ``(*shape, *batch, n)`` in the set up to rounding, with bounds and order restored that it violates."""
         inside = torch.minimum(torch.maximum(u.detach(), self.lower.detach()), self.upper.detach())
         if self.constraint.order:
@@ -70,7 +70,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals
     Args:
         prior: N(μ, Σ).
         constraint: Law and inequalities.
-        totals: Right-hand sides of the law in place of its own ``(*batch, k)``.
+        totals: Other right-hand sides of the law ``(*batch, k)``.
 
     Raises:
         InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or a row cannot be met.
@@ -97,7 +97,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals
     bounded = division.places.to(mean.device) >= first
     rows = _Rows(near, far, division.sorted(target), division.sorted(noise), bounded, bool(constraint.order))
     size = mean.detach().abs() + variance.detach().clamp_min(0.0).sqrt()
-    lower, upper, moved = rows.closed(lower, upper, size)
+    lower, upper, target = rows.closed(lower, upper, size)
     if constraint.order:
         lower, upper = _tightened(constraint, lower, upper)
     arranged = [_arranged(constraint, values) for values in (variance, lower, upper, far)]
@@ -107,7 +107,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals
         variance=variance,
         lower=lower,
         upper=upper,
-        target=division.unsorted(moved),
+        target=division.unsorted(target),
         noise=noise,
         region=Region(
             metric=arranged[0].flatten(-2),
@@ -148,13 +148,13 @@ class _Rows:
     ordered: bool
 
     def closed(self, lower: Tensor, upper: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bounds and totals: where a row asks for an end of what the bounds allow, its points are fixed there.
+        """Bounds and totals: where a row requires the least or most that the bounds allow, its points are fixed there.
 
         Where rows are searched together, it does within the rounding of values of that ``size`` ``(*batch, n)``
         already, in which multipliers are resolved. Points that one row fixes may leave another no choice.
 
         Raises:
-            InfeasibleConstraintError: If a row asks for more or less than the bounds allow.
+            InfeasibleConstraintError: If a row requires more or less than the bounds allow.
         """
         if not self.target.shape[-1]:
             return lower, upper, self.target
@@ -170,8 +170,8 @@ class _Rows:
             smallest, largest = self._checked((smallest, largest), slack, readable)
             at_smallest = (exact | self.bounded) & (target <= smallest + slack)
             at_largest = exact & (target >= largest - slack) & ~at_smallest
-            moved = torch.where(at_smallest, smallest, torch.where(at_largest, largest, target))
-            lost = (moved - target).detach()
+            attained = torch.where(at_smallest, smallest, torch.where(at_largest, largest, target))
+            lost = (attained - target).detach()
             slack, target = slack + self._sizes(self._changes(lost)), target + lost
             low = self._touches(at_smallest, 1.0) | self._touches(at_largest, -1.0)
             high = self._touches(at_smallest, -1.0) | self._touches(at_largest, 1.0)
@@ -246,7 +246,7 @@ class _Rows:
         return smallest, largest
 
     def _touches(self, chosen: Tensor, sign: float) -> Tensor:
-        """Which points have a weight of that sign in a chosen row ``(*batch, n)``."""
+        """Mask of points with a weight of that sign in a chosen row ``(*batch, n)``."""
         k = 0 if self.near is None else self.near.shape[-2]
         touched = (chosen[..., k:, None] & (sign * self.far > 0)).any(dim=-2)
         if self.near is None:

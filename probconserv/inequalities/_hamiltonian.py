@@ -55,7 +55,7 @@ def run_chain(
     normals, products, offset = walls
     left_out, kept = trajectories
     z, v = start.copy(), np.empty_like(start)
-    kept_positions = np.empty((kept, start.shape[0]))
+    positions = np.empty((kept, start.shape[0]))
     for trajectory in range(left_out + kept):
         for i in range(v.shape[0]):
             v[i] = generator.standard_normal()
@@ -67,7 +67,7 @@ def run_chain(
             if wall < 0:
                 break
             if bounce == _BOUNCES:
-                return kept_positions, False
+                return positions, False
             _rotate(position, velocity, time)
             remaining -= time
             change = 2.0 * velocity[wall]
@@ -76,5 +76,5 @@ def run_chain(
             for i in range(velocity.shape[0]):
                 velocity[i] -= change * products[wall, i]
         if trajectory >= left_out:
-            kept_positions[trajectory - left_out] = z
-    return kept_positions, True
+            positions[trajectory - left_out] = z
+    return positions, True

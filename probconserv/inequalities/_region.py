@@ -109,7 +109,7 @@ class Region:
         return stiffness - (cross * inverse[..., None, :]) @ cross.mT, cross, inverse
 
     def _change(self, piece: "_Piece", multipliers: Tensor) -> Tensor:
-        """What multipliers of the far rows take off the free points."""
+        """Shift of the free points by multipliers of the far rows."""
         if piece.rates is None:
             return piece.loose * times(multipliers, self.far)
         return (multipliers[..., None, :] @ piece.rates)[..., 0, :]
@@ -135,7 +135,7 @@ class Region:
         return _Piece(mean, free, held, torch.where(free, self.metric, 0.0), loads, rates)
 
     def independent(self, u: Tensor, force: Tensor) -> Tensor:
-        """Which of the rows in force do not depend on rows before them, with the points at a bound those of ``u``."""
+        """Mask of active rows that do not depend on rows before them, with the points at a bound those of ``u``."""
         near = self.near_rows
         force = force.clone()
         if self.near is not None:

@@ -131,7 +131,7 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
     Raises:
         InfeasibleConstraintError: If no field meets law and inequalities.
         DependentConstraintsError: If rows and active inequalities are not independent under the prior.
-        ConvergenceError: If the active set does not settle.
+        ConvergenceError: If the active set keeps changing.
     """
     feasible = feasible_set(prior, constraint)
     prior, mean = feasible.prior, feasible.prior.mean.to(torch.float64)
@@ -142,7 +142,7 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
         with torch.no_grad():
             active = programme.find_active(x)
         fields.append(programme.solve(x, active))
-    return feasible.settled(torch.stack(fields).reshape(mean.shape)) if fields else mean
+    return feasible.clamp_roundoff(torch.stack(fields).reshape(mean.shape)) if fields else mean
 
 
 def programmes_of(feasible: FeasibleSet) -> list[Programme]:
@@ -171,16 +171,16 @@ def programmes_of(feasible: FeasibleSet) -> list[Programme]:
     programmes = []
     for j in range(count):
         fixed = free[j] & (lower[j] == upper[j])
-        kept = (rows[j] * ~fixed).any(dim=-1)
+        active = (rows[j] * ~fixed).any(dim=-1)
         inequalities, limits = _stack(j, (lower[j], upper[j]), free[j] & ~fixed, feasible)
         unit = torch.eye(n, dtype=torch.float64, device=root.device)[fixed]
         programmes.append(
             Programme(
                 covariance=parts[j],
                 root=root[j],
-                rows=torch.cat([rows[j][kept], unit]),
-                target=torch.cat([target[j][kept], lower[j][fixed]]),
-                noise=torch.cat([noise[j][kept], noise.new_zeros(len(unit))]),
+                rows=torch.cat([rows[j][active], unit]),
+                target=torch.cat([target[j][active], lower[j][fixed]]),
+                noise=torch.cat([noise[j][active], noise.new_zeros(len(unit))]),
                 inequalities=inequalities,
                 limits=limits,
                 epsilon=epsilon,

@@ -110,7 +110,7 @@ class Projected(Drawable):
         return self._estimate()[1].to(self.prior.mean.dtype)
 
     def project(self, fields: Tensor) -> Tensor:
-        """What becomes of draws of the prior: fields ``(s, n)`` on law and inequalities, float64.
+        """Projects draws of the prior: fields ``(s, n)`` on law and inequalities, float64.
 
         They are for the only batch entry, or one for every entry; the mean of the prior has no effect.
         """
@@ -185,7 +185,7 @@ class Projected(Drawable):
             total, count = total + fields.sum(dim=0), count + size
         mean, variance = total / count, squares / (count - 1)
         variance = variance.masked_fill(variance <= (_ROUNDING * mean).square(), 0.0)
-        return self._feasible.settled(mean), variance
+        return self._feasible.clamp_roundoff(mean), variance
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""

@@ -101,12 +101,12 @@ class Truncated(Drawable):
         return Truncated(self.prior, self.constraint, draws=draws, seed=seed, thinning=self.thinning)
 
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws fields; they have no derivatives, so this refuses a prior that asks for them.
+        """Draws fields; they have no derivatives, so this refuses a prior that requires them.
 
         Draws are correlated along ``sample_shape``; each meets exact rows, bounds and order.
 
         Raises:
-            InvalidArgumentError: If gradients are asked for; ``sample`` leaves them out.
+            InvalidArgumentError: If gradients are required; ``sample`` leaves them out.
             ConvergenceError: If a trajectory does not end.
         """
         self._refuse_gradients()
@@ -122,7 +122,7 @@ class Truncated(Drawable):
             return self._exact_moments()
         with torch.no_grad():
             draws = self._own_draws
-            return self._feasible.settled(draws.mean(dim=0)), draws.var(dim=0)
+            return self._feasible.clamp_roundoff(draws.mean(dim=0)), draws.var(dim=0)
 
     @property
     def effective_size(self) -> Tensor:
@@ -156,7 +156,7 @@ class Truncated(Drawable):
             for programme, x, seed in zip(programmes, mean.reshape(-1, *self.event_shape), seeds, strict=True)
         ]
         draws = torch.stack(fields, dim=1) if fields else mean.new_zeros(count, 0)
-        return self._feasible.settled(draws.reshape(count, *mean.shape))
+        return self._feasible.clamp_roundoff(draws.reshape(count, *mean.shape))
 
     def _exact_draws(self, count: int, generator: torch.Generator | None) -> Tensor:
         mean, scale, (lower, upper) = self._independent()
@@ -167,7 +167,7 @@ class Truncated(Drawable):
         uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
         values = quantiles_between(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
         draws = mean + scale * torch.as_tensor(values, device=mean.device)
-        return self._feasible.settled(torch.where(fixed, mean, draws))
+        return self._feasible.clamp_roundoff(torch.where(fixed, mean, draws))
 
     def _exact_moments(self) -> tuple[Tensor, Tensor]:
         mean, scale, (lower, upper) = self._independent()
@@ -179,7 +179,7 @@ class Truncated(Drawable):
         )
         offset, variance = moments_between(below, above, slope)
         centre = torch.where(fixed, mean, likeliest + scale * offset)
-        return self._feasible.settled(centre), torch.where(fixed, 0.0, scale.square() * variance)
+        return self._feasible.clamp_roundoff(centre), torch.where(fixed, 0.0, scale.square() * variance)
 
     def _independent(self) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Mean and standard deviation of independent values, and bounds; fixed values have deviation 0."""

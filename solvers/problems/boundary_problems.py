@@ -183,8 +183,8 @@ def cavity(viscosity: float = 0.01, refinement: int = 2) -> BoundaryProblem:
             for lid in parameters["lid_speed"].split(_FLOWS_TOGETHER)
         ]
         vorticity = torch.cat(parts)
-        for corner, beside in ((0, 1), (-1, -2)):
-            vorticity[..., corner, -1] = 0.5 * (vorticity[..., beside, -1] + vorticity[..., corner, -2])
+        for corner, neighbour in ((0, 1), (-1, -2)):
+            vorticity[..., corner, -1] = 0.5 * (vorticity[..., neighbour, -1] + vorticity[..., corner, -2])
         return vorticity[:, 0], vorticity[:, 1:]
 
     return BoundaryProblem(

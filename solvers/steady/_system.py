@@ -294,7 +294,7 @@ class System:
         return values.reshape(prod(batch), prod(space)).numpy()
 
     def _diagonal_and_right(self) -> tuple[Tensor, Tensor]:
-        """What the sides add to the diagonal ``(*, *cells)``, and the right-hand side ``(*batch, *cells)``."""
+        """Diagonal entries ``(*, *cells)`` and right-hand side of the sides ``(*batch, *cells)``."""
         diagonal, right = torch.zeros(self.grid.shape, dtype=torch.float64), self.source
         for side in self.sides:
             sign = (2.0 * side.last - 1.0) / self.grid.spacing[side.axis]
@@ -358,7 +358,7 @@ def _solve_definite(solver: LinearSolver, matrix: sparse.csr_array, right: np.nd
 
 
 def _solve_checked(solver: LinearSolver, matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
-    """What a linear solver returns, an array ``(n, r)`` of finite numbers; ``(n,)`` will do if r = 1."""
+    """A linear solver's result, an array ``(n, r)`` of finite numbers; ``(n,)`` will do if r = 1."""
     x = solver(matrix, right)
     if not isinstance(x, np.ndarray) or x.size != right.size or len(x) != len(right):
         got = f"an array {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__

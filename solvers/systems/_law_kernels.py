@@ -29,7 +29,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class LawKernels:
-    """What compiled steps need of a law; ``march.systems`` calls it.
+    """Kernels of a law for compiled steps; ``march.systems`` calls them.
 
     Attributes:
         fluxes: Fluxes and waves of states; of shallow water fluxes through faces.
@@ -207,9 +207,9 @@ def _at_points(law: PointwiseLaw, states: Tensor, axis: int, dimension: int) -> 
     for k in range(c):
         step = 6e-6 * states.abs().amax(1).clamp(min=1e-3)
         for side, sign in enumerate((1.0, -1.0)):
-            moved = states.clone()
-            moved[:, k] += sign * step
-            flux = torch.tensor([evaluate(functions.flux, u, c) for u in moved.tolist()], dtype=torch.float64)
+            shifted = states.clone()
+            shifted[:, k] += sign * step
+            flux = torch.tensor([evaluate(functions.flux, u, c) for u in shifted.tolist()], dtype=torch.float64)
             jacobian[:, :, k] = flux if side == 0 else (jacobian[:, :, k] - flux) / (2.0 * step[:, None])
     rows = [row if len(row) == longest else [nan] * longest for row in given]
     return torch.tensor(rows, dtype=torch.float64), jacobian

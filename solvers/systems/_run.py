@@ -28,7 +28,7 @@ _KINDS = {Periodic: march.CIRCLE, Reflecting: march.WALL, Outflow: march.OPEN, D
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is solved.
+    """The problem to solve.
 
     Attributes:
         law: The law.

@@ -88,9 +88,9 @@ def _faces(v_, p_, half_, thin_, flux_, speed_, _g, faces, apart):
         scale = 1.0 / (high - low) if high > low else 0.0
         q_i, q_j = left * u_i, right * u_j
         mass[i] = (high * q_i - low * q_j + low * high * (right - left)) * scale
-        moved = (high * q_i * u_i - low * q_j * u_j + low * high * (q_j - q_i)) * scale
+        momentum = (high * q_i * u_i - low * q_j * u_j + low * high * (q_j - q_i)) * scale
         jump = 0.5 * gravity * (right - left) * (right + left)
-        below[i], above[i], speed[i] = moved - low * jump * scale, moved - high * jump * scale, fastest
+        below[i], above[i], speed[i] = momentum - low * jump * scale, momentum - high * jump * scale, fastest
         lower[i], upper[i] = 0.5 * gravity * h_i * h_i, 0.5 * gravity * h_j * h_j
         step[i] = (above[i] + upper[i]) - (below[i] + lower[i])
         if c > 2:

@@ -118,7 +118,7 @@ class StateFunction:
         return whole[which, *places].reshape(*times.shape, shape[0], -1)
 
     def _called(self, times: list[float]) -> Array:
-        """What the function returns at times ``(k, *raw)``."""
+        """Values of the function at times ``(k, *raw)``."""
         values: list[Any] = [self.function(time) for time in times]
         try:
             found = torch.stack(values).numpy() if isinstance(values[0], Tensor) else values

@@ -49,8 +49,8 @@ class Euler(PointwiseLaw):
 @compiled
 def pressure(u: State, gamma: float) -> float:
     """(γ − 1)(E − ½ρ|v|²)."""
-    moved = u[1] * u[1] if len(u) == 3 else u[1] * u[1] + u[2] * u[2]
-    return (gamma - 1.0) * (u[-1] - 0.5 * moved * (1.0 / u[0]))
+    momentum_squared = u[1] * u[1] if len(u) == 3 else u[1] * u[1] + u[2] * u[2]
+    return (gamma - 1.0) * (u[-1] - 0.5 * momentum_squared * (1.0 / u[0]))
 
 
 @compiled

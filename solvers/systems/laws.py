@@ -24,7 +24,7 @@ class SystemLaw(ABC):
 
     @abstractmethod
     def components(self, dimension: int) -> tuple[str, ...]:
-        """Names of the c unknowns, in order, with so many space axes."""
+        """Names of the c unknowns, in order, for ``dimension`` space axes."""
 
     @abstractmethod
     def flux(self, u: Tensor, axis: int) -> Tensor:

@@ -20,7 +20,7 @@ _ARGUMENTS = "u_, p_, c_, d_, out_, f_, g_, count, axis"
 
 @dataclass(frozen=True, kw_only=True)
 class PointFunctions:
-    """What a law is at one point: plain functions that numba can compile.
+    """A law at one point: plain functions that numba can compile.
 
     Each takes the components u as a tuple of numbers and, as its last arguments, the ``parameters``.
 
@@ -45,11 +45,11 @@ class PointwiseLaw(ABC):
 
     @abstractmethod
     def components(self, dimension: int) -> tuple[str, ...]:
-        """Names of the c unknowns, in order, with so many space axes."""
+        """Names of the c unknowns, in order, for ``dimension`` space axes."""
 
     @abstractmethod
     def functions(self, dimension: int) -> PointFunctions:
-        """The law at one point, with so many space axes."""
+        """The law at one point, for ``dimension`` space axes."""
 
 
 @lru_cache
@@ -109,7 +109,7 @@ def _listed(functions: PointFunctions) -> str:
 def law_kernel(name: str, lines: list[str], functions: dict[str, Any], number: int) -> Kernel:
     """A kernel from the lines of its body, which call functions of a law; an error where numba cannot compile them.
 
-    It is kept on disk for functions of this package alone, by a name that differs for each of them and each number:
+    It is cached on disk for functions of this package alone, by a name that differs for each of them and each number:
     numba does not see that a function has changed that a kernel calls.
     """
     given = {key: each for key, each in functions.items() if each is not None}
@@ -117,7 +117,7 @@ def law_kernel(name: str, lines: list[str], functions: dict[str, Any], number: i
     label = "_".join(["kernel", name, *(each.__name__ for each in given.values()), str(number)]) if ours else "kernel"
     source = "\n    ".join([f"def {label}({_ARGUMENTS}):", *lines])
     names: dict[str, Any] = {key: compiled_function(each) for key, each in given.items()}
-    names |= {"carray": carray, "nan": nan, "__name__": __name__}  # where numba looks for the globals of kept code
+    names |= {"carray": carray, "nan": nan, "__name__": __name__}  # where numba looks for the globals of cached code
     exec(compile(source, __file__, "exec"), names)
     kernel = Kernel(names[label], cache=ours)
     try:

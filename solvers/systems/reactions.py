@@ -32,7 +32,7 @@ _SHORTEST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class ReactionDiffusion:
-    """c unknowns that react at every point and diffuse, each by itself.
+    """c unknowns that react at every point and diffuse independently.
 
     Args:
         reaction: ``reaction(u, *parameters)``: rates f of c numbers u, as a tuple; a function that numba can compile.
@@ -84,9 +84,9 @@ def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> 
     lines += [f"    u{k} = u_[{k} * axis + i]" for k in each]
     lines += [f"    f = reaction(({', '.join(names)},){rest})"]
     for d in each:
-        moved = [", ".join([*names[:d], f"u{d} {sign} e", *names[d + 1 :]]) for sign in "+-"]
+        shifted = [", ".join([*names[:d], f"u{d} {sign} e", *names[d + 1 :]]) for sign in "+-"]
         lines += [f"    e = 6e-6 * max(1e-3, abs(u{d}))", "    v = 0.5 * w / e"]
-        lines += [f"    p, q = reaction(({moved[0]},){rest}), reaction(({moved[1]},){rest})"]
+        lines += [f"    p, q = reaction(({shifted[0]},){rest}), reaction(({shifted[1]},){rest})"]
         lines += [f"    m{r}{d} = {float(r == d)} - v * (p[{r}] - q[{r}])" for r in each]
     for p in each:
         lines += [f"    i{p} = 1.0 / m{p}{p}"]

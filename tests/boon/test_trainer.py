@@ -16,7 +16,7 @@ CONDITIONS = [(Dirichlet(), Neumann(0.0))]
 
 
 class Normalizer(nn.Module):
-    """What their UnitGaussianNormalizer does."""
+    """The formula of their UnitGaussianNormalizer."""
 
     def __init__(self, mean, std, eps=1e-7):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What networks of a case map between; and input fields as vectors, as regressions on one grid read them."""
+"""Inputs and outputs of networks of a case; and input fields as vectors, as regressions on one grid read them."""
 
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +16,7 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sensors:
-    """Where input channels are read: on every node, or along one side where they are constant along an axis.
+    """Places where input channels are read: on every node, or along one side where they are constant along an axis.
 
     Args:
         space: Nodes of the training grid along every axis.
@@ -49,7 +49,7 @@ class Sensors:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a network maps between, and the sizes that networks of a case have in common.
+    """Channels in and out of a network, and the sizes that networks of a case share.
 
     ``modes`` are frequencies 0 … m − 1 along every axis; ``periodic`` says along which an FNO has the period of the
     domain, and is empty for none.

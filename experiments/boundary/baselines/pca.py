@@ -71,14 +71,14 @@ class PCARegression(nn.Module):
     @classmethod
     def of(cls, problem: "_Problem", regression: Regression, coefficients: Features) -> Self:
         """A fitted regression; ``coefficients`` ``(features, outputs)`` are those of the leading outputs."""
-        outputs, kept = coefficients.shape[1], problem.inputs.leading(regression.inputs)
+        outputs, leading = coefficients.shape[1], problem.inputs.leading(regression.inputs)
         expanded = problem.outputs.directions[:outputs] * problem.outputs.scale
         shape = problem.training.outputs.shape[1:]
         arrays = {
-            "input_mean": kept.mean,
-            "input_scale": kept.scale * problem.unit,
-            "input_directions": kept.directions,
-            "deviation": kept.deviation / problem.unit,
+            "input_mean": leading.mean,
+            "input_scale": leading.scale * problem.unit,
+            "input_directions": leading.directions,
+            "deviation": leading.deviation / problem.unit,
             "centres": regression.centres(problem.z[:, : regression.inputs]),
             "coefficients": coefficients,
             "output_mean": problem.outputs.mean.reshape(shape),
@@ -157,7 +157,7 @@ class _Problem:
                     yield Trial(regression=regression, ridge=ridge, finished=finished, error=error)
 
     def fitted(self, regression: Regression) -> tuple[tuple[np.ndarray, Features], Solutions]:
-        """What features of a regression need, and its solutions."""
+        """Features of a regression, and its solutions."""
         z = self.z[:, : regression.inputs]
         known = self.inputs.deviation[: regression.inputs] / self.unit, regression.centres(z)
         return known, regression.solve(regression.features(z, *known), self.targets)
@@ -181,7 +181,7 @@ class _Problem:
 
 
 def describe(model: PCARegression, trials: list[Trial]) -> dict[str, Any]:
-    """What a file needs to say of a regression to build it again, and what was tried, the best first."""
+    """Metadata from which a regression is built again, and the candidates, the best first."""
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         "trials": [

@@ -55,10 +55,10 @@ class Components:
         scale = np.concatenate([np.full(part.shape[1], np.sqrt(np.square(part).mean()) or 1.0) for part in parts])
         pca = PCA(svd_solver="full").fit((samples - mean) / scale)
         values = np.asarray(pca.singular_values_)
-        kept = values > _SMALLEST * values[0]
-        kept[0] = True
-        deviation = np.sqrt(pca.explained_variance_[kept])
-        return cls(mean=mean, scale=scale, directions=np.asarray(pca.components_)[kept], deviation=deviation)
+        significant = values > _SMALLEST * values[0]
+        significant[0] = True
+        deviation = np.sqrt(pca.explained_variance_[significant])
+        return cls(mean=mean, scale=scale, directions=np.asarray(pca.components_)[significant], deviation=deviation)
 
     def __len__(self) -> int:
         return len(self.directions)

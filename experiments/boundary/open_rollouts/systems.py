@@ -272,8 +272,8 @@ class RobinRod(OpenSystem):
         solution = solve(law, self.cells, conditions, start, times=times[1:])
         averages, part = torch.cat([start[:, None], solution.values], dim=1), self.cells.spacing[0] / (3 * self.length)
         slopes = []
-        for sign, beside, g in ((1, averages, data[0]), (-1, averages.flip(-1), data[1])):  # of the parabola that fits
-            wall = ((7 * beside[..., 0] - beside[..., 1]) / 6 + part * g) / (1 + part)
+        for sign, inner, g in ((1, averages, data[0]), (-1, averages.flip(-1), data[1])):  # of the parabola that fits
+            wall = ((7 * inner[..., 0] - inner[..., 1]) / 6 + part * g) / (1 + part)
             slopes.append(Neumann(gradient=sign * (wall - g) / self.length))
         fields = restrict(averages, ((slopes[0], slopes[1]),), self.intervals)
         media = restrict(exponent, ((Neumann(gradient=0.0), Neumann(gradient=0.0)),), self.intervals)
@@ -372,11 +372,11 @@ def _gate(discharge: Signals) -> Dirichlet:
     return Dirichlet(lambda t: torch.stack([torch.ones_like(discharge(t)), discharge(t)], dim=-1))
 
 
-def _passed(account: Tensor) -> Pair:
-    """What passed the two sides of an interval in every step ``(b, t − 1, 1)``, from what has passed since the start.
+def _passed(budget: Tensor) -> Pair:
+    """Fluxes through the two sides of an interval in every step ``(b, t − 1, 1)``, from those since the start.
 
-    The account is ``(b, t, sides)``, or ``(b, t, sides, 1)`` of a system.
+    The budget is ``(b, t, sides)``, or ``(b, t, sides, 1)`` of a system.
     """
-    account = account.reshape(*account.shape[:2], 2)
-    each = torch.cat([torch.zeros_like(account[:, :1]), account], dim=1).diff(dim=1)
+    budget = budget.reshape(*budget.shape[:2], 2)
+    each = torch.cat([torch.zeros_like(budget[:, :1]), budget], dim=1).diff(dim=1)
     return each[..., :1], each[..., 1:]

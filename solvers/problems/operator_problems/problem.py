@@ -1,4 +1,4 @@
-"""What problems for operators have in common: a recipe, samples drawn by seed, and solutions restricted to nodes.
+"""Base of problems for operators: a recipe, samples drawn by seed, and solutions restricted to nodes.
 
 Random functions are evaluated one at a time, so that a sample does not depend on its batch.
 
@@ -244,12 +244,12 @@ def _nodes_along(values: Tensor, axis: int, slopes: Sequence[Tensor | None], int
     inner = 0.5 * (values.narrow(axis, 0, n - 1) + values.narrow(axis, 1, n - 1))
     ends = []
     for slope, edge, next_one, sign in ((slopes[0], 0, 1, 1), (slopes[1], n - 1, n - 2, -1)):
-        at_edge, beside = values.narrow(axis, edge, 1), values.narrow(axis, next_one, 1)
+        at_edge, neighbour = values.narrow(axis, edge, 1), values.narrow(axis, next_one, 1)
         if slope is None:
             ends.append(0.5 * (values.narrow(axis, 0, 1) + values.narrow(axis, n - 1, 1)))
         else:
             step = sign * slope / n
-            ends.append(at_edge - step / 2 - (beside - at_edge - step) / 6)
+            ends.append(at_edge - step / 2 - (neighbour - at_edge - step) / 6)
     every = torch.arange(0, n + 1, n // intervals)
     return torch.cat([ends[0], inner, ends[1]], dim=axis).index_select(axis, every)
 

@@ -141,7 +141,7 @@ def _inputs(data: FieldSet, steady: bool) -> dict[str, Tensor]:
 
 
 def _shared(part: FieldSet) -> dict[str, Any]:
-    """What sets must have in common to be joined."""
+    """Attributes that sets must share to be joined."""
     names = [set(getattr(part, category)) for category in CATEGORIES]
     return {"grid": part.grid, "times": part.times.tolist(), "kinds of sides": part.boundary, "names": names}
 

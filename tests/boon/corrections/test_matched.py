@@ -100,7 +100,7 @@ def waves(n, m, odd):
 
 
 def weight_of(weight, numbers, matched, m):
-    """What a function is multiplied by; all frequencies of the first axis are stored, −1 after the highest."""
+    """Factors of a function; all frequencies of the first axis are stored, −1 after the highest."""
     first, second = numbers
     index = {k: k if k >= 0 else m - 1 - k for k in range(1 - m, m)}
     if matched == (True, False):

@@ -53,7 +53,7 @@ def velocity(coordinates, t):
 
 @dataclass(frozen=True)
 class Case:
-    """Which terms a manufactured solution has: v u or u²/2, and k (1 + b u²)."""
+    """Terms of a manufactured solution: v u or u²/2, and k (1 + b u²)."""
 
     transports: bool = False
     steepens: bool = False
