@@ -227,20 +227,20 @@ def _by_function(experiment: str, case: str, score: str) -> pd.DataFrame:
     return every[score].unstack("method").dropna(axis=1, how="all") if score in every else pd.DataFrame()
 
 
-def laws() -> str:
+def laws() -> pd.DataFrame:
     """Continuous ranked probability score, coverage of the 90 % band and residual of the law."""
     rows = []
     for row, line in zip(LAWS, _lines(LAWS), strict=True):
         covered = "coverage90_positive" if row.experiment == "gpme" else "coverage90"
         before, after = (_percent(value) for value in _pair(row, covered))
         rows.append(line | {"90 % band": f"{before} → {after}"} | _missed(row))
-    return markdown(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
-def operators() -> str:
+def operators() -> pd.DataFrame:
     """Relative L2 of rollouts under a balance and of operators with boundary conditions, and what they miss it by."""
     lines = zip(OPERATORS, _lines(OPERATORS), strict=True)
-    return markdown(pd.DataFrame([line | _missed(row) for row, line in lines]))
+    return pd.DataFrame([line | _missed(row) for row, line in lines])
 
 
 def papers() -> str:
@@ -255,7 +255,7 @@ def papers() -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def every_case() -> str:
+def every_case() -> pd.DataFrame:
     """All cases of every family: verdicts against the strongest rival, median and best ratio of errors."""
     grouped: dict[str, list[Row]] = {}
     for name, family in FAMILIES.items():
@@ -272,7 +272,7 @@ def every_case() -> str:
             line[f"{kind} over ours: median"] = _times(float(np.median(ratios)))
             line[f"{kind}: best"] = _times(max(ratios))
         lines.append(line)
-    return markdown(pd.DataFrame(lines))
+    return pd.DataFrame(lines)
 
 
 def query_laws() -> str:

@@ -1,7 +1,8 @@
-"""All results on one HTML page that needs no network: a picture, a few sentences, and folded tables.
+"""All results on one HTML page that needs no network: a picture, the tables of README, and a section per experiment.
 
-Each experiment has a small table of the methods that matter and a figure; all rows, the trainings and the commands are
-folded below them. The newest stored run has a section of its own, named with its preset, below the released results.
+Experiments of README's rows come first, studies last. Each experiment has a small table of the methods that matter and
+a figure; all rows, the trainings and the commands are folded below them. The newest stored run has a section below the
+released results, named with its preset.
 """
 
 import base64
@@ -9,19 +10,28 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.records.description import Description, title
 from experiments.records.release import manifest
 from experiments.records.table import legend, wide
+from experiments.report import comparisons
 from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_runs, of_run, released
 from experiments.storage import writable_folder, write_bytes
 
-OTHERS = "further experiments"
-"""Heading of runs of experiments that are not released."""
+OTHERS, STUDIES = "further experiments", "studies"
+"""Heading of runs of experiments that are not released, and of those that come last."""
+COMPARED = {
+    "Predictions under a law: CRPS": comparisons.laws,
+    "Rollouts under a balance, operators with boundary conditions: relative L2": comparisons.operators,
+    "All cases": comparisons.every_case,
+}
+"""The tables of README, by their headings."""
 
 
 def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
@@ -37,24 +47,32 @@ def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
     writable_folder(file.parent)
     (runs, left_out), families = newest_runs(out), dict[str, list[Results]]()
     of_runs = {results.name: results for results in map(of_run, runs)}
-    for name in manifest()["experiments"]:
+    leading = [row.experiment for row in (*comparisons.LAWS, *comparisons.OPERATORS)]
+    for name in sorted(manifest()["experiments"], key=lambda name: (*leading, name).index(name)):
         results = released(name)
         if results is not None:
             both = [results, *filter(None, [of_runs.pop(name, None)])]
             families.setdefault(results.description.family or OTHERS, []).extend(both)
     for results in of_runs.values():
         families.setdefault(results.description.family or OTHERS, []).append(results)
-    write_bytes(file, render(families, left_out).encode())
+    families = dict(sorted(families.items(), key=lambda family: family[0] == STUDIES))
+    tables = {heading: table() for heading, table in COMPARED.items()}
+    write_bytes(file, render(families, left_out, tables).encode())
     return [shown for family in families.values() for shown in family], left_out
 
 
-def render(results: Mapping[str, Sequence[Results]], left_out: Sequence[Path] = ()) -> str:
-    """The page as HTML, from results by family."""
+def render(
+    results: Mapping[str, Sequence[Results]],
+    left_out: Sequence[Path] = (),
+    tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+) -> str:
+    """The page as HTML, from results by family; ``tables`` come first, by their headings."""
     loader = PackageLoader("experiments", "report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     sections = {family: [_section(entry) for entry in entries] for family, entries in results.items() if entries}
     return environment.get_template("page.html").render(
         sections=sections,
+        tables={heading: frame.to_html(index=False, border=0) for heading, frame in tables.items()},
         left_out=[str(run) for run in left_out],
         lead=_address((FOLDER / "lead.png").read_bytes()),
         version=metadata.version("probconserv-boon"),

@@ -15,7 +15,7 @@ from PIL import Image
 from experiments.errors import DataFileError
 from experiments.records.description import FILE
 from experiments.records.store import write_records, write_scores
-from experiments.report import page, picture
+from experiments.report import comparisons, page, picture
 from experiments.report.results import newest_runs, of_run, released
 from experiments.storage import write_json
 from tests.experiments.report.example import Example, results
@@ -114,7 +114,7 @@ def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_des
     assert left_out == [old]
     html = file.read_text(encoding="utf-8")
     assert f"Left out, since the version that made them stored no description: {old}. Run them again." in html
-    assert re.findall("<h2>(.*)</h2>", html) == ["Examples", "Further experiments"]
+    assert re.findall("<h2>(.*)</h2>", html)[len(page.COMPARED) :] == ["Examples", "Further experiments"]
     assert "<p>My own.</p>" in html
     printed = command("report", "--out", tmp_path, "--file", file)
     assert f"stored no description: {old}. Run them again." in printed.err
@@ -176,3 +176,13 @@ def test_every_released_figure_is_small_enough() -> None:
     sizes = {file.name: file.stat().st_size for file in picture.FOLDER.glob("*.png")}
     assert sizes
     assert max(sizes.values()) <= 400_000, sizes
+
+
+def test_rows_of_readme_come_first_and_studies_last(tmp_path: Path) -> None:
+    page.write_report(tmp_path, tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    headings = re.findall(r"<h2>(.*?)</h2>", html)
+    assert headings[: len(page.COMPARED)] == list(page.COMPARED)
+    assert headings[-1].lower() == page.STUDIES
+    assert re.findall(r'<section id="([^"]+)"', html)[0] == comparisons.LAWS[0].experiment
+    assert "random media, 10 observations" in html.split("<section")[0]
