@@ -86,7 +86,8 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
     assert [shown.run for shown in page.write_report(tmp_path, file)[0]] == [None, run]
     html = file.read_text(encoding="utf-8")
     assert re.findall("<h3[^>]*>(.*)</h3>", html) == ["Example", "Example: stored run, preset smoke"]
-    anchors = re.findall('href="#([^"]*)"', html)
+    first, *anchors = re.findall('href="#([^"]*)"', html)
+    assert first == "compared"
     assert anchors == re.findall('<section id="([^"]*)"', html) == ["example", "example-run"]
     _, below = html.split('<section id="example-run"')
     assert f"Not part of the release: the newest finished run, <code>{run}</code>." in below
