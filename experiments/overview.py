@@ -107,7 +107,9 @@ def _finish(panel: Axes, values: pd.Series, title: str) -> None:
     if len(positive) == len(values) and positive.max() > _LOGARITHMIC * positive.min():
         panel.set_xscale("log")
     else:
-        panel.set_xlim(left=0.0)
+        panel.set_xlim(0.0, 1.05 * panel.get_xlim()[1])
+        panel.locator_params(axis="x", nbins=2)
+        panel.ticklabel_format(axis="x", scilimits=(-2, 3))
         panel.locator_params(axis="x", nbins=4)
 
 

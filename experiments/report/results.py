@@ -118,7 +118,7 @@ def headline(
     """The methods and scores that matter in every case; from ``most`` rows on one row a case, with one score.
 
     A run of some methods alone may have none of these methods, or scores: then those that it has are shown. Numbers are
-    marked by the paired differences of ``scores`` per function.
+    marked by the paired differences of ``scores`` per function, corrected for the methods that are shown.
     """
     frame, labels = numbers(records, described), described.methods
     chosen: dict[str, list[str]] = {}
@@ -134,11 +134,11 @@ def headline(
     )
     used, rows = {key for methods in chosen.values() for key in methods}, list[Row]()
     for case, methods in chosen.items():
-        columns = []
+        columns, reference = [], described.references.get(case)
         for name in shown:
             said = {}
             if scores is not None and name in SCORES:
-                said = against(described.references.get(case), scores, case, name)
+                said = against(reference, scores[scores["method"].isin([*methods, reference])], case, name)
             columns.append(_column(pd.DataFrame(frame.loc[case]), methods, name, said))
         if as_rows:
             cells = [columns[0].get(key, Cell("", "—"))._replace(heading=labels[key]) for key in labels if key in used]
