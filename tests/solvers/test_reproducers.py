@@ -63,14 +63,6 @@ def test_a_short_transient_does_not_set_the_scale_of_what_follows():
     assert error < 5e-3 * np.abs(periodic).max()
 
 
-def test_a_constant_added_changes_nothing():
-    def insulated(constant):
-        boundary = (Dirichlet(lambda t: constant + math.sin(2.0 * math.pi * t)), INSULATED)
-        return solve(Diffusion(1.0), GRID, boundary, constant, [5.0]).values[0] - constant
-
-    assert float((insulated(293.0) - insulated(0.0)).abs().max()) < 1e-9
-
-
 @pytest.mark.parametrize("inflow", [1e-6, 0.01, 1.0])
 def test_from_rest_the_scale_is_that_of_the_solution(inflow):
     # u → c u, t → c⁻² t maps one flux onto another for m = 2
