@@ -1,4 +1,4 @@
-"""Where the values of a field are along its axes: at nodes, both ends included, or in cells, as averages."""
+"""Positions of a field's values along its axes: at nodes, both ends included, or in cells, as averages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ _UNLISTED: dict[str, type] = {
 
 
 Operator = FNO | Normalised | BOON | ChannelBOON
-"""What ``load`` returns."""
+"""Types that ``load`` returns."""
 
 
 def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
@@ -147,7 +147,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _describe(operator: nn.Module, inside: bool = False) -> dict[str, Any]:
-    """What ``_build`` makes the operator of; subclasses may be anything and count as Modules."""
+    """Types that ``_build`` makes an operator of; subclasses count as Modules."""
     if type(operator) is FNO:
         return {"class": "FNO", "config": _describe_config(operator.config)}
     if type(operator) is Normalised:
@@ -336,7 +336,7 @@ def _encode(value: Any) -> dict[str, Any]:
 
 
 def _class_of(name: str) -> type | None:
-    """What a file may name: a correction of ``boon/__init__.pyi``, a transform, or one of the unlisted."""
+    """Classes that a file may name: a correction of ``boon/__init__.pyi``, a transform, or one of the unlisted."""
     listed = name in import_module("boon").__all__
     cls = getattr(import_module("boon" if listed else "boon.transforms"), name, None)
     allowed = isinstance(cls, type) and issubclass(cls, Correction | FourierTransform)

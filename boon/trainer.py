@@ -24,7 +24,7 @@ Names = Sequence[Any]
 
 
 class ForTrainer(nn.Module):
-    """What neuraloperator's ``Trainer`` trains: an operator between physical fields, called by the names of a sample.
+    """A model for neuraloperator's ``Trainer``: an operator between physical fields, called by the names of a sample.
 
     Args:
         operator: ``BOON``, ``ChannelBOON`` or another operator; ``.operator`` of the trained one is to be kept.

@@ -1,4 +1,4 @@
-"""What the commands ``run``, ``reproduce``, ``bench`` and ``report`` do, once their options are read."""
+"""The commands ``run``, ``reproduce``, ``bench`` and ``report``, with their options read."""
 
 import json as json_module
 import sys

@@ -42,12 +42,12 @@ class _Set:
 
     @property
     def folder(self) -> Path:
-        """Where finished parts are kept."""
+        """Folder of finished parts."""
         return self.file.with_name(f"{self.file.name}.parts")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the samples, as JSON reads it back."""
+        """All settings that change the samples, as JSON reads it back."""
         problem = {"name": self.problem.name, "equation": self.problem.equation, **asdict(self.problem)}  # pyright: ignore[reportArgumentType]
         content = {"problem": problem, "n": self.n, "split": self.split, "seed": self.seed}
         content |= {"part": self.part, "versions": installed_versions()}
@@ -166,7 +166,7 @@ def _progress(total: int) -> Progress:
 
 
 def _summary(wanted: _Set, whole: FieldSet, seconds: float) -> str:
-    """What was made, in what shape, and how to read it."""
+    """Summary of the file: its arrays, their shapes, and how to read it."""
     problem, file = wanted.problem, wanted.file
     samples = operator_samples(whole, problem.inputs)
     default = samples.input_names == operator_samples(whole).input_names

@@ -54,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Where a run ended.
+    """Result of a run.
 
     Args:
         description: What is shown of it besides its numbers.
@@ -274,7 +274,7 @@ def _records(
 
 
 def _other_functions(experiment: Experiment, options: RunOptions, results: ReleasedResults) -> str:
-    """What the verdict says where the test functions are not those of the release; empty where they are."""
+    """Note of the verdict where the test functions are not those of the release; empty where they are."""
     if options.seed != results.seed or options.data is not None:
         given = f"--seed {results.seed}" + (" without --data" if options.data is not None else "")
         reason = f"its test functions are those of {given}."

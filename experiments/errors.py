@@ -52,7 +52,7 @@ def unknown_name(kind: str, name: str, available: Iterable[str], where: str = ""
 
 
 def wrong_options(printed: str) -> str:
-    """What tyro prints in a box, on one line, with the first of similar options."""
+    """The message that tyro prints in a box, on one line, with the first of similar options."""
     _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
     parts = [f"{' '.join(problem.split()).rstrip('.')}."]
     similar = re.search(r"(?:Perhaps you meant|similar to [^:]*):\s*(--[\w-]+)", " ".join(rest))

@@ -1,4 +1,4 @@
-"""What an experiment is: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
+"""An experiment: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -48,7 +48,7 @@ class RunContext:
 
     @property
     def data_folder(self) -> Path:
-        """Where data sets are kept."""
+        """Folder of data sets."""
         return self.options.out / "data"
 
 
@@ -61,7 +61,7 @@ class Style:
 
 
 class Case(Protocol):
-    """What methods are tested on: a problem at one parameter, or one version of it."""
+    """A test of methods: a problem at one parameter, or one version of it."""
 
     @property
     def key(self) -> str:
@@ -75,7 +75,7 @@ class Case(Protocol):
 
     @property
     def config(self) -> Any:
-        """What decides data and scores of the case, as JSON can hold it."""
+        """All settings that change data and scores of the case, as JSON can hold it."""
         ...
 
 
@@ -99,7 +99,7 @@ class Method(Protocol):
 
     @property
     def information(self) -> str:
-        """What the method is told beyond its input; empty where all methods are told the same."""
+        """Information that the method gets in addition to its input; empty where all methods get the same."""
         ...
 
 
@@ -138,7 +138,7 @@ class Training:
 
 
 Stored = Mapping[tuple[str, int], Arrays]
-"""What ``score`` returned, by key of the method and seed."""
+"""Results of ``score``, by key of the method and seed."""
 
 
 class Experiment(ABC):
@@ -192,7 +192,7 @@ class Experiment(ABC):
         return CATALOGUE[self.name].durations if self.name in CATALOGUE else {}
 
     def takes(self) -> Collection[str]:
-        """Which of the options ``data``, ``files`` and ``workers`` play a part."""
+        """Those of the options ``data``, ``files`` and ``workers`` that have an effect."""
         return ()
 
     def refuse_idle(self, options: RunOptions) -> None:
@@ -215,7 +215,7 @@ class Experiment(ABC):
         return (context.training_seed,)
 
     def trainings(self, case: Any, method: Any, seed: int, context: RunContext) -> Sequence[Training]:
-        """What a method needs trained, a training before those that start from it."""
+        """Trainings of a method, each before those that start from it."""
         return ()
 
     def train(self, training: Training, context: RunContext) -> None:

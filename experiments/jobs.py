@@ -59,7 +59,7 @@ class Job:
                 raise
 
     def checkpoint(self) -> DelayedSubmission:
-        """What SLURM queues again at the time limit: the same, since works go on from their files."""
+        """The job that SLURM queues again at the time limit: the same, since jobs continue from their files."""
         return DelayedSubmission(self)
 
 
@@ -154,7 +154,7 @@ def _begin() -> None:
 
 
 def slurm(workers: int | None, options: ClusterOptions, folder: Path) -> submitit.Executor:
-    """What submits jobs with these options to SLURM, ``workers`` at a time, with its scripts and logs in the folder."""
+    """Executor of jobs on SLURM with these options, ``workers`` at a time, with its scripts and logs in the folder."""
     try:
         executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What maintainers type: ``python -m experiments.maintain release NAME``; ``documents`` or ``figures`` in its place."""
+"""Commands for maintainers: ``python -m experiments.maintain release NAME``, ``documents`` or ``figures NAME``."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -146,7 +146,7 @@ def _finished(
 
 
 def _of_methods_that_left(experiment: Experiment, present: Collection[str], root: Path) -> ReleasedResults | None:
-    """What is released of methods that the experiment has no more: rivals still, if the data are the same."""
+    """Released results of methods that the experiment has no more: rivals still, if the data are the same."""
     try:
         before = released_results(experiment.name, root)
     except NotReleasedError:

@@ -1,4 +1,4 @@
-"""What a user chooses, and from what: options and the names of experiments, read without the packages that do the work.
+"""Options, and the names of experiments, read without the packages that do the work.
 
 A line of ``catalogue.csv`` says under which heading an experiment is listed, its name, what it shows, its times on one
 core (measured, or for ``paper`` extrapolated), and its home: a module of ``experiments`` and a dictionary in it.
@@ -17,7 +17,7 @@ Data = Literal["solver", "exact"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a user chooses for a run.
+    """Options of a run.
 
     Args:
         preset: Size of the run: minutes, a laptop, or the papers' sizes.
@@ -55,7 +55,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
-    """Where several runs are done, if not on this machine.
+    """Machines for several runs, if not this one.
 
     Args:
         cluster: Sends every run to a cluster as a job of its own.
@@ -93,7 +93,7 @@ class ClusterOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is made, and where.
+    """Data to make, and their file.
 
     Args:
         n: Number of samples; by default what the problem's recipe says for the split.

@@ -64,7 +64,7 @@ def draw_overview(described: Description, records: pd.DataFrame, paired: pd.Data
 
 
 def conclusion(described: Description, values: pd.Series, score: Score) -> str:
-    """Which method is best in most cases, and in how many."""
+    """The method that is best in most cases, and their number."""
     best = values.unstack("method").idxmin(axis=1)
     winner, count = best.value_counts().index[0], best.value_counts().iloc[0]
     where = "" if len(best) == 1 else " in every case" if count == len(best) else f" in {count} of {len(best)} cases"

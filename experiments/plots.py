@@ -1,4 +1,4 @@
-"""What all figures share: one colour per method everywhere, half-open panels, one legend below, PNG and PDF.
+"""Style of all figures: one colour per method everywhere, half-open panels, one legend below, PNG and PDF.
 
 Colours are those of Okabe and Ito, told apart with any colour vision. No global matplotlib state is used.
 """

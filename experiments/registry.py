@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from experiments.experiment import Experiment
 
 ALL = "all"
-"""What ``run`` and ``reproduce`` take in place of the names of all experiments."""
+"""The word that ``run`` and ``reproduce`` take for all experiments."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, code by hand, SciPy and copying",
     "solver": "first calls; reference solutions at equal error beside LSODA and a bare loop",
@@ -38,7 +38,7 @@ def experiment(name: str) -> "Experiment":
 
 
 def families() -> dict[str, list[Listed]]:
-    """What is listed, by family."""
+    """Experiments to list, by family."""
     grouped: dict[str, list[Listed]] = {}
     for entry in CATALOGUE.values():
         grouped.setdefault(entry.family, []).append(entry)

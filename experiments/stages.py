@@ -1,4 +1,4 @@
-"""What runs share on their way from data to files: one thread, files made once, progress, files of weights."""
+"""Helpers for runs: one thread, files made once, progress, files of weights."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ def unlocked_first(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 class Stages(NamedTuple):
-    """What a run says on standard error while it works.
+    """Progress of a run on standard error.
 
     Attributes:
         begin: Names the next stage.

@@ -1,4 +1,4 @@
-"""What a law says of a prediction before it is imposed: a standardised residual and the evidence."""
+"""Compatibility of a prediction with a law before it is imposed: a standardised residual and the evidence."""
 
 import math
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ from solvers.recording import are_readable
 
 Gaussian = TorchMultivariateNormal | Normal
 Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Tensor
-"""What ``condition`` takes."""
+"""Priors that ``condition`` takes."""
 
 
 def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture | Projected:

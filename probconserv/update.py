@@ -198,7 +198,7 @@ def check_mixture_batch(prior: Mixture, constraint: Statement) -> None:
 
 
 def _log_evidence(prediction: Gaussian | Projected) -> Tensor:
-    """What the laws that a prediction meets say for it ``(*batch,)``: log N(b; G μ, S), 0 without a law."""
+    """Log evidence of the laws that a prediction meets ``(*batch,)``: log N(b; G μ, S), 0 without a law."""
     if isinstance(prediction, Projected):
         law = prediction.constraint.law
         return (

@@ -77,7 +77,7 @@ def cache_folder() -> str | None:
 
 
 class _Compilation(event.Listener):
-    """What goes with a compilation of these packages.
+    """Settings of a compilation of these packages.
 
     It says once in a process that it compiles; not where the code of an earlier one is found. The garbage collector
     waits meanwhile: it would walk over all objects of torch many times, an eighth of the time, and find nothing.

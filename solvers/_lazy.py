@@ -61,7 +61,7 @@ RENAMED: dict[str, str] = {
         systems.solution: SystemSolution
     """,
 }
-"""Where names of release 0.3 are now: modules of each package with the names (``old=new``) that they hold.
+"""New places of names of release 0.3: modules of each package with the names (``old=new``) that they hold.
 
 Until 0.5 every package above the module gives them, too, with a deprecation.
 """

@@ -23,7 +23,7 @@ class OnHub(nn.Module, PyTorchModelHubMixin, library_name="probconserv-boon"):  
         self._hub_mixin_config = {_KIND: type(model).__name__}
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        """What the model returns."""
+        """The model's output."""
         return self.model(*arguments, **named)
 
     @staticmethod

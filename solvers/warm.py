@@ -72,7 +72,7 @@ KINDS: dict[str, Callable[[], object]] = {
     ),
     "cavity": lambda: solve_cavity(1.0, 5, [0.01]),
 }
-"""What is compiled, by name."""
+"""Set-ups to compile, by name."""
 
 
 def warm(kinds: Sequence[str] = ()) -> None:

@@ -31,7 +31,7 @@ def sites(tree: ast.Module) -> list[ast.AST]:
 
 
 def _changed(node: ast.AST) -> tuple[str, object] | None:
-    """Which field of a node changes, and to what."""
+    """Field of a node, and its new value."""
     if isinstance(node, ast.BinOp | ast.BoolOp | ast.UnaryOp) and type(node.op) in SWAPS:
         return "op", SWAPS[type(node.op)]()
     if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:

@@ -68,7 +68,7 @@ NAMES = {
         solve_system two_phase
     """,
 }
-"""What the stubs of release 0.3 listed."""
+"""Names in the stubs of release 0.3."""
 
 
 @pytest.mark.parametrize("package", NAMES)

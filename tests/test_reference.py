@@ -23,7 +23,7 @@ def text_of(package: str) -> str:
 
 
 def documented(package: str) -> list[str]:
-    """What the reference documents of a package, with the package's name."""
+    """Names that the reference documents, with the package's name."""
     return re.findall(r"^::: (\S+)$", text_of(package), flags=re.MULTILINE)
 
 
@@ -68,7 +68,7 @@ def test_every_public_name_has_a_docstring(package: str) -> None:
 
 
 def found(name: str) -> object:
-    """What a dotted name stands for."""
+    """The object of a dotted name."""
     if is_module(name):
         return importlib.import_module(name)
     module, _, last = name.rpartition(".")

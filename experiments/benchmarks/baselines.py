@@ -1,4 +1,4 @@
-"""What a user would write for the problems of the benchmark of the solver, compiled by numba.
+"""Code that a user would write for the problems of the benchmark of the solver, compiled by numba.
 
 On an interval: right-hand sides for scipy's LSODA with a banded Jacobian, on the cells and with the fluxes of ours, of
 (time, cell averages, parameter, spacing), as ``odeint`` calls them. On a square: a bare loop of RKL2.

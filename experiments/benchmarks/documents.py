@@ -1,4 +1,4 @@
-"""What benchmarks write into documents: tables between two marks; what must hold before one starts."""
+"""Tables that benchmarks write between two marks of a document, and checks before one starts."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,4 +95,4 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **dict.fromkeys(("update", "solver", "surrogates"), timed),
     "boon": stepped,
 }
-"""What makes the table of a benchmark."""
+"""Functions that make the table of a benchmark."""

@@ -1,4 +1,4 @@
-"""What benchmarks have in common: fields, timing, memory, agreement of results, and the report with its machine."""
+"""Helpers of benchmarks: fields, timing, memory, agreement of results, and the report with its machine."""
 
 import sys
 import timeit
@@ -65,7 +65,7 @@ def peak_memory() -> int:
 
 
 def in_new_process(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
-    """What a function returns in a new process, whose peak memory is that of the function."""
+    """The result of a function in a new process, whose peak memory is that of the function."""
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             return pool.submit(function, *arguments).result()
@@ -89,7 +89,7 @@ def compared(name: str, seconds: float, baseline: str, baseline_seconds: float, 
 
 
 def report(benchmark: str, cases: list[dict[str, Any]], *more: str) -> dict[str, Any]:
-    """What a benchmark hands to the command line: its name, one line on machine, version and day, and the cases.
+    """Report of a benchmark for the command line: its name, one line on machine, version and day, and the cases.
 
     ``more`` are further entries of that line.
     """

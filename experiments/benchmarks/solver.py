@@ -185,7 +185,7 @@ def cases() -> list[Case]:
 
 
 def solution(case: Case, **options: Any) -> Callable[[], Solution]:
-    """What solves all functions of a case in one call, on one thread."""
+    """A solver of all functions of a case in one call, on one thread."""
     parameters = torch.tensor(case.parameters, dtype=torch.float64)
     problem, grid = case.problem, case.grid()
     law, boundary, initial = problem.law(parameters), problem.boundary(parameters), problem.initial(grid, parameters)
@@ -243,7 +243,7 @@ def lsoda(case: Case) -> list[Ladder]:
 
 
 def integration(case: Case, relative: float, absolute: float) -> Callable[[], np.ndarray]:
-    """What computes cell averages ``(functions, t, cells)``, one function after another."""
+    """A solver for cell averages ``(functions, t, cells)``, one function after another."""
     system, spacing = SYSTEMS[case.problem.name], case.grid().spacing[0]
     starts = [case.initial(parameter)[system.order] for parameter in case.parameters]
     options = {"rtol": relative, "atol": absolute, "ml": system.band, "mu": system.band, "mxstep": _MOST_ODE_STEPS}

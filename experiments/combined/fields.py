@@ -53,7 +53,7 @@ class FieldProblem:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What decides its training data, as JSON can hold it."""
+        """All settings that change its training data, as JSON can hold it."""
         numbers = {key: getattr(self, key) for key in ("final_time", "nodes", "times", "refinement")}
         numbers |= {} if self.tolerance is None else {"tolerance": self.tolerance}
         return {"problem": self.name, "training_range": list(self.training_range), **numbers}

@@ -28,7 +28,7 @@ Inputs = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What is trained.
+    """Config of a training.
 
     Args:
         correction: Of a BOON around the FNO; None for no BOON.
@@ -83,7 +83,7 @@ def bounded(operator: FNO, correction: Correction) -> BOON:
 def inputs(
     problem: FieldProblem, network: Network, parameter: Float[Tensor, " batch"], dtype: torch.dtype = torch.float64
 ) -> Inputs:
-    """What an operator is called with.
+    """Arguments of an operator.
 
     The input field has the parameter, shifted and scaled to mean 0 and standard deviation 1 over the training range,
     and the given boundary values at all times, each constant in space. A BOON also takes the boundary values of its
@@ -101,7 +101,7 @@ def inputs(
 
 
 def surrogate(operators: Sequence[Operator], problem: FieldProblem, correlated: bool = False) -> nn.Module:
-    """What trained operators predict together: a module from ``inputs`` to a Gaussian ``(batch, T, n)``.
+    """The joint prediction of trained operators: a module from ``inputs`` to a Gaussian ``(batch, T, n)``.
 
     An ``Ensemble`` joins several; ``correlated`` keeps the covariance among them.
     """

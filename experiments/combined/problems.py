@@ -1,4 +1,4 @@
-"""What is compared: the problems with their intervals, sizes by preset, and the rows of both experiments.
+"""The comparison: the problems with their intervals, sizes by preset, and the rows of both experiments.
 
 Colours of rows say which constraints act (neither, boundary conditions, the law), dashes which operator they act on.
 """

@@ -40,7 +40,7 @@ SIZES: Mapping[Preset, Sizes] = {
 
 
 class Observed(NamedTuple):
-    """What is seen of some functions, the fields that are wanted ``(functions, n)``, and their totals as a law."""
+    """Observations of some functions, the fields that are wanted ``(functions, n)``, and their totals as a law."""
 
     context: Context
     query: Query

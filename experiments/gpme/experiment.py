@@ -21,7 +21,7 @@ from probconserv import scores
 
 SEEDS = (0, 1, 2)
 POSITIVE, PLUME = 1e-3, 0.2
-"""Where a field counts as positive, and where it belongs to a plume."""
+"""Thresholds above which a field counts as positive, and as part of a plume."""
 IN_TWO_AXES = 50
 """Functions of the validation set and of the test in two axes, where a prediction has thousands of points."""
 SHOWN = 0

@@ -58,7 +58,7 @@ Predicted = Prediction | Tensor
 
 
 class Asked(NamedTuple):
-    """What a black box predicts from.
+    """Inputs of a model.
 
     Args:
         files: Weights of its networks.
@@ -74,7 +74,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class BlackBox:
-    """What predicts the fields that are asked for, or draws of them.
+    """A model of the fields, or of draws of them.
 
     Args:
         networks: Names of the networks that it needs.
@@ -157,7 +157,7 @@ def matern(asked: Asked) -> Prediction:
 
 
 def empirical(of: Callable[[Case, int], EmpiricalGP], asked: Asked) -> Prediction:
-    """What the training functions say: all alike, or those that are near to what is observed."""
+    """Prediction from the training functions: all alike, or those that are near to what is observed."""
     return of(asked.case, asked.seed).predict(asked.observed.context, asked.observed.query)
 
 
@@ -252,7 +252,7 @@ def cut_off(prediction: Predicted, law: LinearConstraint, case: Case, seed: int)
 
 
 class Treatment(NamedTuple):
-    """What is done to a prediction: the end of its label, its line, and how it makes draws ``(s, functions, n)``."""
+    """Treatment of a prediction: the end of its label, its line, and how it makes draws ``(s, functions, n)``."""
 
     suffix: str
     dashes: str | tuple[int, tuple[int, ...]]

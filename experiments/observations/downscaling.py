@@ -197,7 +197,7 @@ BLACK_BOXES: Mapping[str, tuple[BlackBox, str]] = {
     "logits": (partial(interpolate, change=torch.log), ""),
     "ridge": (regress, "ridges"),
 }
-"""What predicts the fine field, of ``logits`` its logarithm, and the entry of ``Sizes`` with its candidates."""
+"""Model of the fine field, of ``logits`` its logarithm, and the entry of ``Sizes`` with its candidates."""
 BEST, FIXER, BARE_KEY = "update-shrunk", "additive", "bilinear"
 
 

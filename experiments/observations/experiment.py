@@ -33,7 +33,7 @@ PROBLEMS: tuple[Problem, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationsExperiment(Experiment):
-    """What a law that holds roughly is worth on observations, to the update and to what people do by hand.
+    """Laws that hold roughly, on observations: the update and what people do by hand.
 
     Args:
         problems: Sources of observations.

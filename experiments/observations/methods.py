@@ -61,7 +61,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Fields:
-    """What a prediction of the law's side and the field says of the field: all values but the first ``count``."""
+    """The field's part of a prediction of the law's side and the field: all values but the first ``count``."""
 
     both: Any
     count: int
@@ -106,7 +106,7 @@ def regression(observed: Observed) -> Normal:
     """Ridge regression of errors on what the prediction misses of every row; λ by the validation."""
 
     def learnt(known: Part, part: Part, penalty: float) -> Sequence[Tensor]:
-        """What is added to the predictions of both."""
+        """Correction that is added to the predictions of both."""
         missed = torch.cat([_missed(each, observed.rows) for each in (known, part)])
         count = len(known.truth)
         errors = torch.cat([known.errors, torch.zeros_like(part.predicted)])

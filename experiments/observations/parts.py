@@ -82,7 +82,7 @@ class Problem(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides data and scores."""
+        """All settings that change data and scores."""
         return {"problem": self, "draws": DRAWS, "data_version": data_version("observations")}
 
     @abstractmethod

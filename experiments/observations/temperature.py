@@ -20,7 +20,7 @@ from experiments.observations.parts import Observed, Part, Problem
 from probconserv.fields import block_means
 
 ROWS, COLUMNS, YEARS = 36, 48, 240
-"""What is kept: the last latitude and longitude are dropped, so that blocks fit."""
+"""Sizes of the cropped map: the last latitude and longitude are dropped, so that blocks fit."""
 FACTOR = 4
 """Points of a block along each axis."""
 VALIDATION, TEST = 150, 180

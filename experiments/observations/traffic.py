@@ -117,7 +117,7 @@ def since_count(steps: Tensor) -> Tensor:
 
 
 class Road(NamedTuple):
-    """What was recorded.
+    """The records.
 
     Attributes:
         field: Density between the detectors, per 1,000 ft, at every step.

@@ -1,4 +1,4 @@
-"""What tables and pages say of an experiment besides its numbers, stored beside these: whoever shows results needs no
+"""Names and texts of an experiment for tables and pages, stored beside these: whoever shows results needs no
 code of the experiment.
 """
 
@@ -20,7 +20,7 @@ FILE = "description.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is called what in tables, in their order, and which rows and scores matter.
+    """Labels of tables, in their order, and which rows and scores matter.
 
     Args:
         family: Heading that it stands under on the page; empty for none.
@@ -47,7 +47,7 @@ class Description:
     papers: Sequence[Record] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """What ``description.json`` holds."""
+        """The content of ``description.json``."""
         papers = [asdict(record) | {"source": record.source.value} for record in self.papers]
         return asdict(self) | {"over": self.over.value, "papers": papers}
 

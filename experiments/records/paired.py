@@ -69,7 +69,7 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
 
 
 def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
-    """What each difference, ours less another's, says: ours wins, loses, or there is no difference."""
+    """Verdict on each difference, ours less another's: ours wins, loses, or there is no difference."""
     found = [UNKNOWN if math.isnan(each.error) else EQUAL for each in differences]
     paired = [index for index, text in enumerate(found) if text == EQUAL]
     for rank, index in enumerate(sorted(paired, key=lambda index: differences[index].probability)):

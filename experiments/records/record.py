@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Source(Enum):
-    """Where the numbers of a record come from."""
+    """Source of the numbers of a record."""
 
     COMPUTED = "computed"
     """By the run at hand."""
@@ -35,7 +35,7 @@ PAPER = (Source.PUBLISHED, Source.RECOMPUTED)
 
 
 class Over(Enum):
-    """What the means and standard errors of a table are taken over."""
+    """Units that the means and standard errors of a table are taken over."""
 
     FUNCTIONS = "test functions"
     SEEDS = "seeds"
@@ -68,7 +68,7 @@ COLUMNS = tuple(entry.name for entry in fields(Record))
 TRUTH = "truth"
 """Key of the method of every case that is the truth, or draws from it."""
 KEY = ["experiment", "case", "method", "seed", "score"]
-"""What tells records of one source apart."""
+"""Columns that distinguish records of one source."""
 
 
 def as_frame(records: Iterable[Record]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from enum import Enum
 
 
 class Better(Enum):
-    """Which way a score is better, as the arrow behind its heading."""
+    """Direction in which a score is better, as the arrow behind its heading."""
 
     LOWER = "↓"
     HIGHER = "↑"

@@ -28,7 +28,7 @@ PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "scikit-learn", "gpyt
 OPTIONAL = ("iterative-ensemble-smoother",)
 """Packages whose versions are stored where they are installed."""
 SCORE_KEY = ["case", "method", "seed", "function"]
-"""What tells rows of scores per function apart."""
+"""Columns that distinguish rows of scores per function."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def scores_frame(stored: Iterable[tuple[str, str, int, Arrays]]) -> pd.DataFrame
 
 
 def scores_file(folder: Path, case: str, method: str, seed: int) -> Path:
-    """Where a run keeps what was scored of one method on one case with one seed, by their keys."""
+    """File of the scores of one method on one case with one seed, by their keys."""
     return folder / "scores" / f"{case}-{method}-{seed}.safetensors"
 
 

@@ -55,7 +55,7 @@ def wide(records: pd.DataFrame, described: Description) -> pd.DataFrame:
 
 
 def legend(records: pd.DataFrame, described: Description) -> str:
-    """What the columns of a table mean."""
+    """Legend of the columns of a table."""
     used = [score for name, score in SCORES.items() if name in set(records["score"])]
     texts = "; ".join(f"{score.heading}: {score.meaning}" for score in used if score.meaning)
     units = "Dimensionless unless the title names a unit; arrows say which way is better."

@@ -44,7 +44,7 @@ class Agreement(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison with the release found.
+    """Result of a comparison with the release.
 
     Args:
         compared: Records that both have, with columns ``mean``, ``released``, ``error`` (standard error of the released

@@ -1,4 +1,4 @@
-"""What every file of weights says of its training, whatever model it holds."""
+"""Notes on the training in every file of weights, whatever model it holds."""
 
 import json
 from collections.abc import Iterable

@@ -29,7 +29,7 @@ from experiments.report.tables import markdown, results_of, score_of
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What a family of experiments declares.
+    """Declaration of a family of experiments.
 
     Args:
         label: What it is about, in a table of all families.
@@ -125,7 +125,7 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("stokes", "burgers_dirichlet", "heat_neumann", "wave_neumann"), _OPERATORS),
     **dict.fromkeys(("burgers_periodic", "cavity", "heat_independent"), _OPERATORS),
 }
-"""What is ours, by experiment: one method a family."""
+"""Our method and its comparison, by experiment."""
 
 
 class Row(NamedTuple):

@@ -81,7 +81,7 @@ def render(
 
 
 def _section(results: Results) -> dict[str, Any]:
-    """What the template shows of an experiment."""
+    """Content of the template for an experiment."""
     described, name, run = results.description, results.name, results.run
     picture, references = leading_figure(name, run), dict.fromkeys(described.references.values())
     return {
@@ -120,7 +120,7 @@ def _trainings(results: Results) -> str:
 
 
 def _commands(described: Description, released: bool) -> list[tuple[str, str]]:
-    """What to type, and how long it takes."""
+    """Commands, and how long they take."""
     name = described.experiment
     typed = {"reproduce": f"reproduce {name}"} if released else {}
     typed |= {preset: f"run {name} --preset {preset}" for preset in ("laptop", "paper")}

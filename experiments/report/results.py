@@ -1,4 +1,4 @@
-"""What the page and the documents show of an experiment: its results, and the few rows that matter."""
+"""An experiment on the page and in documents: its results, and the few rows that matter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

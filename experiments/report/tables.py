@@ -64,7 +64,7 @@ class Table:
         return markdown(frame.set_axis(headings, axis=1))
 
     def _best(self, means: np.ndarray) -> np.ndarray:
-        """Where a mean is the best of its row."""
+        """True where a mean is the best of its row."""
         score = SCORES[self.score]
         ranks = _SIGN[score.better] * np.where(np.abs(means) <= score.round_off, 0.0, means)
         return ranks == np.fmin.reduce(ranks, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What commands print: 80 columns, one screen, a sentence on what it means, one folder."""
+"""Output of commands: 80 columns, one screen, a sentence on what it means, one folder."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence

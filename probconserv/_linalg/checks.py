@@ -100,7 +100,7 @@ def require_independent(independent: Tensor, k: int, members: int | None = None)
 
 
 def independent_rows(matrix: Tensor, least: float) -> Tensor:
-    """Which rows of S ``(*batch, k, k)`` with unit diagonal have a pivot of their own ``(*batch, k)``.
+    """Mask of the rows of S ``(*batch, k, k)`` with unit diagonal that have a pivot ``(*batch, k)``.
 
     A pivot up to ``least`` makes its row depend on rows before it, in Cholesky's factorisation without such rows.
     """

@@ -73,7 +73,7 @@ def is_factored(covariance: LinearOperator) -> bool:
 
 
 def rounding(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], relative: float) -> Tensor:
-    """What is left of diag(G Σ Gᵀ) ``(*batch, k)`` by rounding, where it is zero without.
+    """Bound of what rounding leaves of diag(G Σ Gᵀ) ``(*batch, k)`` by rounding, where it is zero without.
 
     Numbers that Σ is stored by are rounded independently, so that errors add up as the terms of Σ_j G_j² Σ_jj do, which
     a long or smooth field does not enlarge: by r of it for entries, r² for the factor R of R Rᵀ, whose error is

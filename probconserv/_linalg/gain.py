@@ -48,7 +48,7 @@ _PART = 1 << 15  # numbers of a row that are summed at once
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gain:
-    """What the update of one prior by one constraint needs; build it with ``factorise``.
+    """Factors of the update of one prior by one constraint; build them with ``factorise``.
 
     Args:
         covariance: Σ ``(*batch, n, n)``.

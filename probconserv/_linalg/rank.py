@@ -40,7 +40,7 @@ def resolution_of_entries(k: int, nearly: bool) -> float:
 
 
 def depend_on(rows: Float[Tensor, "*batch k n"], others: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """Which rows are combinations of some of them, to rounding in double precision, in all entries of a batch."""
+    """Rows that are combinations of others, to rounding in double precision, in all entries of a batch."""
     flat = rows.reshape(-1, *rows.shape[-2:])
     basis, left = torch.linalg.qr(flat[:, others].mT).Q, flat
     for _ in range(2):
@@ -165,12 +165,12 @@ def _key(row: Tensor) -> tuple[int, bytes]:
 
 
 def _shared(independent: Tensor) -> Tensor | None:
-    """Which rows ``(k,)`` are independent in all entries of a batch ``(p, k)``; None if that differs."""
+    """Mask ``(k,)`` of rows that are independent in all entries of a batch ``(p, k)``; None if that differs."""
     return independent[0] if bool((independent == independent[0]).all()) else None
 
 
 def _distant(whitened: Tensor, clear: int, least: float) -> Tensor | None:
-    """Which rows ``(p, k, r)`` of length one are farther than ``least`` from the span of those before; the first ones
+    """Mask of unit rows ``(p, k, r)`` farther than ``least`` from the span of those before; the first ones
     are. Each is orthogonalised twice, which is enough (Giraud, Langou & Rozložník 2005)."""
     found = torch.ones(whitened.shape[-2], dtype=torch.bool, device=whitened.device)
     basis = torch.linalg.qr(whitened[:, :clear].mT).Q
@@ -192,7 +192,7 @@ def _distant(whitened: Tensor, clear: int, least: float) -> Tensor | None:
 def exceed_rounding(
     diagonal: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float
 ) -> Tensor:
-    """Which S_ii ``(*batch, k)`` are more than what rounding leaves of a zero; arguments are those of ``Gain``."""
+    """Mask of the S_ii ``(*batch, k)`` above what rounding leaves of a zero; arguments are those of ``Gain``."""
     if isinstance(covariance, DiagLinearOperator):
         return diagonal > 0
     relative = min(100 * epsilon, 0.1)

@@ -232,7 +232,7 @@ def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Arra
 
 @compiled
 def _find(rows: _Array, first: int, last: int, row: int) -> int:
-    """Where a sorted part of ``rows`` holds ``row``; it does, since the pattern of a factor is closed."""
+    """Position in a sorted part of ``rows`` that holds ``row``; it does, since the pattern of a factor is closed."""
     while first < last:
         middle = (first + last) // 2
         if rows[middle] < row:

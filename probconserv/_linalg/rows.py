@@ -54,7 +54,7 @@ class Rows(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the entries are."""
+        """Positions of the entries."""
         return self.entries.device
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -214,7 +214,7 @@ class SparseRows(Rows):
 
     @cached
     def starts(self) -> np.ndarray:
-        """Where every row starts among the entries ``(k + 1,)``."""
+        """Start of every row among the entries ``(k + 1,)``."""
         counts = torch.bincount(self.row, minlength=self.rows)
         return np.concatenate([[0], counts.cumsum(dim=0).numpy(force=True)])
 

@@ -31,7 +31,7 @@ from solvers.recording import are_readable
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StructuredGain:
-    """What the update needs, with the members of ``Gain`` that ``Posterior`` uses; build it with ``factorise_rows``.
+    """Factors of the update, with the members of ``Gain`` that ``Posterior`` uses; build them with ``factorise_rows``.
 
     Args:
         covariance: Σ ``(*batch, n, n)``.

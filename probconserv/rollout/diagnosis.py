@@ -1,4 +1,4 @@
-"""What validation trajectories say of a rollout: whether its law helps, and bands that hold with a probability."""
+"""A rollout on validation trajectories: whether its law helps, and bands that hold with a probability."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -258,7 +258,7 @@ class FluxModel(nn.Module):
         return torch.stack([error.abs().mean() for error in errors]).mean()
 
     def _gain(self, flux: Tensor, axis: int, last: bool) -> Tensor:
-        """What a flux ``(batch, k, *face)`` gives to the totals ``(batch, k)``."""
+        """Contribution of a flux ``(batch, k, *face)`` to the totals ``(batch, k)``."""
         for along in reversed([each for other, each in enumerate(self.grid.axis_weights) if other != axis]):
             flux = flux @ along.to(flux)
         return -flux if last else flux

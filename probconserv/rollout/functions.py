@@ -34,7 +34,7 @@ class Setting:
     interval: float
 
     def data_of(self, walls: Walls, steps: int, media: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What operators see in every step ``(functions, steps, …)``: of sides data at both ends, or mean fluxes."""
+        """Inputs of operators in every step ``(functions, steps, …)``: of sides data at both ends, or mean fluxes."""
         parts = []
         for side in _sides(walls):
             at_times = side.shape[1] == steps + 1
@@ -43,7 +43,7 @@ class Setting:
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """Which axes are periodic."""
+        """True for each periodic axis."""
         return tuple(pair is not None and isinstance(pair[0], Periodic) for pair in self.conditions)
 
     @property
@@ -150,7 +150,7 @@ class Functions:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What operators see in every step ``(functions, steps, …)``."""
+        """Inputs of operators in every step ``(functions, steps, …)``."""
         return self.setting.data_of(self.walls, self.steps, self.media)
 
     @property
@@ -173,7 +173,7 @@ class Functions:
         return full
 
     def gained(self, modelled: Sequence[bool]) -> Tensor:
-        """What those sides that are modelled gave to the totals in every step ``(functions, steps, k)``."""
+        """Contribution of the modelled sides to the totals in every step ``(functions, steps, k)``."""
         setting, law = self.setting, self.setting.law or {}
         rollout, times = Rollout(nn.Identity(), setting.grid, conserved=law.get("conserved")), self.times
         totals = torch.stack([rollout.totals_of(field) for field in self.fields.unbind(dim=1)], dim=1)
@@ -197,7 +197,7 @@ class Functions:
 
 
 def given_sides(walls: Walls) -> list[tuple[bool, bool] | None]:
-    """Which sides of the axes have data of every function."""
+    """True for each side that has data of every function."""
     sides: list[tuple[bool, bool] | None] = []
     for pair in walls:
         first, last = pair or (None, None)

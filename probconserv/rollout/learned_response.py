@@ -1,4 +1,4 @@
-"""Where in the field a missing total belongs, learnt from the errors of single steps."""
+"""The place in the field of a missing total, learnt from the errors of single steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -253,7 +253,7 @@ class Rollout(nn.Module):
         *,
         exact: bool = False,
     ) -> Run:
-        """What all steps of a call have in common; with an exact balance, if that is asked for."""
+        """Common arguments of all steps of a call; with an exact balance on request."""
         check_recording()
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
         if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
@@ -295,7 +295,7 @@ class Rollout(nn.Module):
         )
 
     def fit_response(self, fields: Float[Tensor, "..."], *inputs: Tensor, largest: int = 2000) -> LearnedResponse:
-        """Where in the field a missing total belongs, from the operator's errors in single steps from true fields.
+        """Fits where in the field a missing total belongs, from the operator's errors in single steps from true fields.
 
         Args:
             fields: True fields of validation functions ``(*batch, t, c, *space)``.

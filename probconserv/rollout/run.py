@@ -21,7 +21,7 @@ _RECORDED = 8  # iterations in a graph, which cannot ask whether they have conve
 
 
 class RolloutState(NamedTuple):
-    """Where a rollout stands, and from where it goes on.
+    """State of a rollout, from which it can continue.
 
     Attributes:
         field: u ``(*batch, c, *space)``.
@@ -82,7 +82,7 @@ class Run:
 
     @cached
     def gained(self) -> tuple[Tensor, ...]:
-        """What is known ahead to pass the walls in every step ``(*batch, k)``."""
+        """Exchange through the walls in every step that is known in advance ``(*batch, k)``."""
         return self.exchange.gained.unbind(-2)
 
     @cached
@@ -203,12 +203,12 @@ class Run:
         return target, rate
 
     def _read(self, field: Tensor) -> list[Tensor]:
-        """What the rates depend on, of a field ``(*batch, c, *space)``: values at walls, all if there is a source."""
+        """Values that rates depend on, of a field ``(*batch, c, *space)``: those at walls, all if there is a source."""
         parts = [wall.values(field) for wall in self.exchange.during]
         return parts if self.source is None else [*parts, field]
 
     def _rate(self, parts: list[Tensor], time: int) -> Tensor:
-        """What fluxes and sources that depend on the field give to the totals at a time."""
+        """Rates of change of the totals by fluxes and sources that depend on the field."""
         rates = [wall.rate(part, time) for wall, part in zip(self.exchange.during, parts, strict=False)]
         if self.source is not None:
             source, field = self.source(parts[-1], self.times[time]), parts[-1]

@@ -1,4 +1,4 @@
-"""What passes the walls of an open system in the steps of a rollout.
+"""Fluxes through the walls of an open system in the steps of a rollout.
 
 Fluxes are positive along +axis on both sides, as for ``conservation``, and per unit of the face's area and of time;
 those that are integrated over a step are per unit of area.
@@ -46,11 +46,11 @@ class Wall:
         return field.select(self.axis - self.areas.ndim - 1, -1 if self.last else 0)
 
     def rate(self, values: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
-        """What its function gives to the totals at a time, of values at the wall; per unit of time."""
+        """Contribution of its function to the totals at a time, from values at the wall; per unit of time."""
         return self._total(self.function(values, self.known[time]))  # type: ignore[misc]
 
     def gain(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
-        """What its ``FluxModel`` gives to the totals in the step that starts at a time from a field."""
+        """Contribution of its ``FluxModel`` to the totals in the step that starts at a time from a field."""
         flux = self.function(field, self.known[time], self.known[time + 1], self.axis, self.last)  # type: ignore[misc]
         return self._total(flux)
 
@@ -66,7 +66,7 @@ class Wall:
         return self._checked(side(times) if callable(side) else side, (len(times),), None)
 
     def passed(self, side: Side, times: Tensor, breakpoints: Sequence[float]) -> tuple[Tensor, Tensor | None]:
-        """What it gives to the totals in every step ``(*batch, steps, k)``, and the error of the quadrature."""
+        """Its contribution to the totals in every step ``(*batch, steps, k)``, and the error of the quadrature."""
         if isinstance(side, int | float):
             lengths = times.diff().reshape(-1, 1, *[1] * self.areas.ndim)
             side = (side * lengths).expand(-1, self.shape[2], *self.areas.shape)
@@ -112,7 +112,7 @@ class Wall:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exchange:
-    """What passes the walls in a run."""
+    """Exchange through the walls in a run."""
 
     gained: Tensor  # ∫ (F_first − F_last) dt of every step, as far as known ahead ``(*batch, steps, k)``, float64
     noise: Tensor | None  # variance of the error of its quadrature; None if that is exact
@@ -147,7 +147,7 @@ def exchange_of(
     flux: AllFluxes,
     breakpoints: Sequence[float],
 ) -> Exchange:
-    """What passes the walls between the times; arguments are those of ``Rollout``, and the totals at the start."""
+    """Exchange through the walls between times; arguments are those of ``Rollout``, and the totals at the start."""
     if not isinstance(walls, Sequence) or len(walls) != grid.dimension:
         count = len(walls) if isinstance(walls, Sequence) else type(walls).__name__
         raise InvalidArgumentError(

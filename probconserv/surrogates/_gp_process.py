@@ -77,7 +77,7 @@ Likelihood = gpytorch.likelihoods.GaussianLikelihood | gpytorch.likelihoods.Fixe
 
 
 class _Summary(NamedTuple):
-    """What a process with inducing points keeps of its observations."""
+    """Observations as a process with inducing points stores them."""
 
     weights: Tensor  # (*batch, m, 1)
     root: Tensor  # (*batch, m, m)

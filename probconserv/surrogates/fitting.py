@@ -128,7 +128,7 @@ Penalty = Callable[[nn.Module, Any, StepContext], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What a fit does beside its ``TrainingConfig``.
+    """Options of a fit in addition to its ``TrainingConfig``.
 
     Args:
         batch: Functions in a step.
@@ -172,7 +172,7 @@ class FitOptions:
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the result, as JSON."""
+        """All settings that change the result, as JSON."""
         numbers = {name: getattr(self, name) for name in ("batch", "tempering", "tempering_fraction", "patience")}
         law = None if self.law is None else {"noise_variance": self.law.noise_variance, "learnt": self.law.learnt}
         return numbers | {"law": law, "config": self.config}

@@ -65,7 +65,7 @@ Loss = Callable[[nn.Module, StepContext], Tensor]
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained.
+    """The model, its data and its loss.
 
     Args:
         model: The model; trained in place.
@@ -249,7 +249,7 @@ class _Loop:
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What must agree between a checkpoint and the training that resumes it, in JSON's types."""
+        """Entries that must agree between a checkpoint and the training that resumes it, in JSON's types."""
         training = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
         return json.loads(json.dumps({"training": training, "task": self.task.config}))
 

@@ -16,7 +16,7 @@ from probconserv.training.distributed import Ranks
 
 
 def place(model: nn.Module, config: TrainingConfig, ranks: Ranks) -> nn.Module:
-    """What a loss calls: the model on the device of this process, with gradients averaged over the processes.
+    """The model as a loss calls it: on the device of this process, with gradients averaged over the processes.
 
     In ``64-true`` the weights, the inputs and all tensors that the model makes are float64. In ``bf16-mixed`` matrices
     are multiplied in bfloat16. In both the outputs are of the default dtype.

@@ -32,7 +32,7 @@ _HDF5_ERRORS = (OSError, KeyError, OverflowError, RuntimeError, TypeError, Value
 
 
 class Layout(ABC):
-    """Where a file has the arrays of a ``FieldSet``."""
+    """Places of the arrays of a ``FieldSet``."""
 
     @abstractmethod
     def write(self, file: h5py.File, data: FieldSet) -> dict[str, dict[str, str]]:

@@ -43,7 +43,7 @@ _TIMES = 9
 
 @dataclass(frozen=True)
 class Plan:
-    """Which stepper integrates which rows: as in ``Work``, and stepper and rows of every group."""
+    """The stepper of every row: as in ``Work``, and stepper and rows of every group."""
 
     steppers: tuple[Stepper, ...]
     choice: Array

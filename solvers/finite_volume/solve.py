@@ -34,7 +34,7 @@ _ELSEWHERE = {"rtol", "atol", "tol", "tolerance", "method", "max_step", "dt", "c
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Which stepper integrated each batch entry, and how much it did.
+    """The stepper of each batch entry, and its numbers of steps.
 
     Attributes:
         steppers: The steppers used.

@@ -201,7 +201,7 @@ def test_a_small_operator_as_one_graph(graph):
 
 
 @records
-def test_a_traced_operator_leaves_nothing_behind():
+def test_tracing_has_no_side_effects():
     # The first call at this size is the trace: its tensors must not be kept for the calls after it.
     operator, a = build(), torch.randn(2, 1, 19)
     assert torch.allclose(exported(operator, a), operator(a), atol=1e-6)

@@ -235,7 +235,7 @@ def test_conditions_inside_another_operator_are_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_messages(tmp_path):
+def test_invalid_arguments_raise_with_reason(tmp_path):
     save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
     with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
         load(tmp_path / "theirs")

@@ -1,4 +1,4 @@
-"""Which cases of a parametrised test are slow tests."""
+"""Marks the slow cases of a parametrised test."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

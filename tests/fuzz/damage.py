@@ -1,4 +1,4 @@
-"""What can happen to a file, and what an attacker would put in its place."""
+"""Damages of a file, and replacements that an attacker would choose."""
 
 import io
 import json

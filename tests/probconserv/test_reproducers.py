@@ -187,7 +187,7 @@ def test_a_flattened_field_needs_the_axis_of_its_order():
             assert float((field.mean(-1) - 1).abs().max()) <= 1e-12
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     mixture = Mixture(Normal(torch.zeros(4, 3), torch.ones(4, 3)))
     with pytest.raises(IncompatibleQueryError, match=r"mixture has the batch axes \(\)"):
         condition(mixture, LinearConstraint(torch.ones(1, 3), torch.zeros(4, 1)))

@@ -440,6 +440,6 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG)
-def test_messages(call, error: type[Exception], message: str):
+def test_invalid_arguments_raise_with_reason(call, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         call()

@@ -70,7 +70,7 @@ def test_extents_may_be_arrays(array):
     assert CellGrid(array(0.0), array(1.0), array(4)) == CellGrid(0.0, 1.0, 4)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match="low < high"):
         CellGrid(1.0, 0.0, 4)
     with pytest.raises(InvalidArgumentError, match="at least 2"):

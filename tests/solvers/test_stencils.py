@@ -42,7 +42,7 @@ def test_observed_order(order, side):
     assert torch.tensor(errors).log2().diff().neg().tolist() == pytest.approx([order] * 3, abs=0.2)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match="distinct offsets"):
         difference_weights((0, 0, 1), 1)
     with pytest.raises(InvalidArgumentError, match="at least 1"):

@@ -231,7 +231,7 @@ def bounded(draws: Tensor, law: LinearConstraint, *, alike: bool = False) -> Ten
 
 
 def by_query(draws: Tensor, law: LinearConstraint, move: Callable[[Tensor, LinearConstraint], Tensor]) -> Tensor:
-    """What is done to the draws ``(s, n)`` of every query with its law."""
+    """A treatment of the draws ``(s, n)`` of every query with its law."""
     laws = (LinearConstraint(rows, b, law.noise_variance) for rows, b in zip(law.rows, law.b, strict=True))
     return torch.stack([move(draws[:, number], one) for number, one in enumerate(laws)], dim=1)
 
@@ -242,7 +242,7 @@ def _alike(draws: Tensor) -> Normal:
 
 @dataclass(frozen=True)
 class Base:
-    """What predicts, and how figures show it."""
+    """A model, and its look in figures."""
 
     label: str
     colour: str

@@ -155,7 +155,7 @@ def train_network(training: Training, case: QueryCase, context: RunContext) -> N
 
 
 def inputs_of(case: QueryCase, points: Tensor, values: Tensor, rows: Tensor, masses: Tensor) -> tuple[Tensor, ...]:
-    """What the network takes: rows of windows ``(b, K, n)`` become their ends."""
+    """Inputs of the network: rows of windows ``(b, K, n)`` become their ends."""
     faces, inside = case.base.member.grid.faces[0], rows > 0
     first = torch.where(inside, faces[:-1], 2.0).amin(dim=-1)
     last = torch.where(inside, faces[1:], -1.0).amax(dim=-1)

@@ -1,4 +1,4 @@
-"""What a law does to the clean field within a flow, and at its end.
+"""Corrections of the clean field by a law within a flow, and at its end.
 
 A sampler under a law corrects the clean estimate ẑ₁ = z + (1 − t) v in every step. The metric is what samplers differ
 in: the identity of the field (Cheng et al., ICLR 2025; Utkarsh et al., NeurIPS 2025), or the covariance Σ_t that the
@@ -68,7 +68,7 @@ def _correction(
 
 
 def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None:
-    """What the equalities of a law say about coefficients; None without equalities."""
+    """The equalities of a law in terms of coefficients; None without equalities."""
     equalities = equalities_of(law)
     if equalities is None:
         return None

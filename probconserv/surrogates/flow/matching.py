@@ -161,7 +161,7 @@ class FlowMatching(Surrogate):
         return self._drawn(task, sampler, seed, first)
 
     def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
-        """What particles say of a law: its log evidence, and whether the flow knows fields that meet it.
+        """Estimates of a law by particles: its log evidence, and whether the flow knows fields that meet it.
 
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """

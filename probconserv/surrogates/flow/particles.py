@@ -46,7 +46,7 @@ _SLACK = 3.0  # deviations of what the modes leave out, by which such a draw may
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Particles:
-    """What a population says of its draws, and of the law.
+    """Diagnostics of a population, and its estimate for the law.
 
     Args:
         log_weights: Logarithms of the weights of the last particles, from which fields are drawn ``(particles,)``;
@@ -176,7 +176,7 @@ class Guide:
         return self.power * found
 
     def within(self, z: Float[Tensor, "s r"]) -> Tensor:
-        """Which fields meet the bounds, under the rows and up to what the modes leave out."""
+        """True for fields that meet the bounds, under the rows and up to what the modes leave out."""
         if self.bounds is None:
             return torch.ones(len(z), dtype=torch.bool)
         slack, found = _SLACK * self.left_out.sqrt(), []
@@ -232,7 +232,7 @@ class Population:
 
 
 def guide_of(latent: KarhunenLoeve, law: AnyLaw | None, tolerance: float) -> Guide:
-    """What a law says along directions that it informs, with a tolerance in deviations of the fields."""
+    """A law along the directions that it informs, with a tolerance in deviations of the fields."""
     linear = linear_part(law)
     nothing = Information(torch.empty(0), torch.empty(latent.state_shape[0], 0), torch.empty(0))
     information = nothing if linear is None else information_of(latent, linear)

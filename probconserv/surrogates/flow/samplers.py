@@ -110,7 +110,7 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
 
 
 def _obstacle(latent: Latent, task: SamplingTask) -> str | None:
-    """What ``twisted`` is for and this is not."""
+    """Laws that ``twisted`` is for and this is not."""
     law = task.law
     if not isinstance(latent, KarhunenLoeve):
         return f"KarhunenLoeve coefficients, not for {type(latent).__name__}"

@@ -19,7 +19,7 @@ LAST = 0.01  # 1 − t at the last node before 1: about a third of the finest sc
 
 
 class Flow(Protocol):
-    """What a sampler needs of a model."""
+    """A model as samplers use it."""
 
     latent: Latent
 

@@ -1,4 +1,4 @@
-"""What is drawn from a flow, and how: options and task of its samplers."""
+"""Draws from a flow: options and task of its samplers."""
 
 import math
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingTask:
-    """What is drawn.
+    """The draws that are wanted.
 
     Args:
         count: Number of fields.

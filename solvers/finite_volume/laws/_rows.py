@@ -138,7 +138,7 @@ def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable
 
 
 def result_of(call: str, function: Callable[[], Any], u: Tensor, *, shaped: bool = True) -> Tensor:
-    """What a user's formula gives for states u; an error unless it is a new tensor of their precision.
+    """Values of a user's formula at states u; an error unless it is a new tensor of their precision.
 
     It must have their shape, too, if it is ``shaped``. ``call`` names it in the error, as ``Cubic.potential(u)``.
     """

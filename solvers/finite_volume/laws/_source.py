@@ -231,7 +231,7 @@ class _FailedError(InvalidArgumentError):
 
 
 def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor, *, shaped: bool = True) -> Tensor:
-    """What a source returns, in the shape of u if it is ``shaped``."""
+    """Values of a source, in the shape of u if it is ``shaped``."""
     placed = source.at(grid, time) if isinstance(source, Source) else source
 
     def evaluate() -> Any:

@@ -69,7 +69,7 @@ class Values:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Arguments:
-    """What scalar functions take besides the state.
+    """Arguments of scalar functions besides the state.
 
     Attributes:
         names: Parameters; after ``at`` before them x.0, x.1, … and t where they are taken.
@@ -241,7 +241,7 @@ def function_on_faces(
 
 
 def _evaluate(function: Function, points: Tensor, time: float | Tensor, name: str) -> Tensor:
-    """What a function of x, or of x and t, returns, float64."""
+    """Values of a function of x, or of x and t, float64."""
     depends, time = _arguments(function) == 2, torch.as_tensor(time, dtype=torch.float64)
     try:
         values = function(points, time) if depends else function(points)

@@ -63,7 +63,7 @@ def smallest_step(time: float, end: float) -> float:
 
 @inner_on_views
 def end_of_step(time: float, length: float, end: float) -> float:
-    """Where a step ends: at the last output if it goes there but for rounding."""
+    """The end of a step: at the last output if it goes there but for rounding."""
     return end if length >= (end - time) * (1.0 - 1e-12) else time + length
 
 

@@ -51,7 +51,7 @@ class _Panels(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """What is known of the panels: ``(panels, rows, columns)`` and, of the gaps between nodes, ``(gaps, rows)``."""
+    """State of the panels: ``(panels, rows, columns)`` and, of the gaps between nodes, ``(gaps, rows)``."""
 
     integral: Array
     deviation: Array
@@ -282,7 +282,7 @@ class _Search:
         return _Jumps(rows, middle[found], jumped)
 
     def _bisected(self, low: Array, high: Array, active: Array) -> tuple[Array, Array]:
-        """Where jumps between times ``(k, rows)`` are, and whether: half of the change stays in any short interval."""
+        """Times of jumps between times ``(k, rows)``, and a mask: half of the change stays in any short interval."""
         at_low, at_high = self.evaluate(low), self.evaluate(high)
         change = self._distance(at_low, at_high)
         alive = active.copy()

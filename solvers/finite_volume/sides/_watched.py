@@ -29,7 +29,7 @@ class Watched(NamedTuple):
 
 
 def watched(laws: Sequence[LawRows | None], source: Any, u: Array) -> list[Watched]:
-    """What changes with time among laws and source, by the initial states ``(rows, cells)``."""
+    """Parts of laws and source that change with time, by the initial states ``(rows, cells)``."""
     found = [_of_law(law, u) for law in laws if law is not None and law.varies_in_time]
     return [*found, _of_source(source, u)] if source is not None and source.varies_in_time else found
 

@@ -144,7 +144,7 @@ def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():
     assert torch.equal(channels[:, 1], right.expand(2, 5, 6))
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Dirichlet(0.0), Dirichlet(1.0))]
     with pytest.raises(
         IncompatibleCornersError, match=r"Part\(Dirichlet\(1\.0\), where=lambda x: \(x > 0\) & \(x < 1\)\)"

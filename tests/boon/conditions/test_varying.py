@@ -327,7 +327,7 @@ def test_corners_are_judged_for_every_sample_and_in_every_dtype(parts):
             call([1.0], [other], dtype)
 
 
-def test_messages(tmp_path):
+def test_invalid_arguments_raise_with_reason(tmp_path):
     operator = build([(PARTS, None), (Periodic(), Periodic())], Prescription())
     with pytest.raises(InvalidArgumentError, match="differs between the two ends of the periodic axis 1"):
         operator(field(torch.float32))

@@ -94,7 +94,7 @@ def test_corner_values_that_differ_by_round_off_are_accepted_and_the_earlier_axi
     assert (result[:, :, 0] == 1.0).all()
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     y = torch.linspace(0.0, 1.0, 7, dtype=torch.float64)
     with pytest.raises(IncompatibleCornersError, match=r"first side of axis 0 disagree by 0\.5"):
         corrected(field(1, 1, 6, 7), [(Dirichlet(y), Dirichlet(0.0)), (Periodic(), Periodic())])

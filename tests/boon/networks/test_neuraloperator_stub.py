@@ -228,7 +228,7 @@ def test_corrected_layers_under_autocast(dtype, correction):
     assert float((u.detach().float() - expected).norm() / expected.norm()) < 4 * torch.finfo(dtype).eps
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     operator = BOON(FNO((8,), 1, 1, 3), [(Dirichlet(0.0), Dirichlet(0.0))], correction=Elimination())
     with pytest.raises(TooManyModesError, match=r"keeps frequencies up to \(4,\).*too many for \(8,\) nodes"):
         operator(torch.zeros(1, 1, 8))

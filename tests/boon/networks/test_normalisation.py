@@ -153,7 +153,7 @@ def test_a_loaded_operator_is_normalised_alike_on_every_grid(tmp_path, condition
         assert torch.equal(loaded(a), operator(a))
 
 
-def test_messages(tmp_path):
+def test_invalid_arguments_raise_with_reason(tmp_path):
     normalised = fitted(dtype=torch.float32)
     normalised.output_scale.zero_()
     save(normalised, tmp_path / "x")

@@ -99,7 +99,7 @@ def test_periodic_basis_ignores_how_often_the_shared_node_is_stored():
     assert torch.allclose(result[..., -1], result[..., 0], atol=1e-14)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     fourier_basis(9, 5, like=torch.zeros(()), transform=NodeFourier())
     with pytest.raises(
         TooManyModesError, match=r"modes=6 needs .* more than 10 intervals .*, got 9 .* keep at most 5 modes"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.long
 
 
 def means(report: driver.Report) -> Any:
-    """What was computed, by case and seed, of every score and method."""
+    """Results by case and seed, of every score and method."""
     records = report.records[(report.records["method"] != "truth") & (report.records["source"] == Source.COMPUTED)]
     return records.pivot_table(index=["case", "seed"], columns=["score", "method"], values="mean")
 

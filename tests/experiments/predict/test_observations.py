@@ -109,7 +109,7 @@ def test_faulty_csv_is_refused(tmp_path: Path, lines: list[str], message: str) -
         read_observations(write_csv(tmp_path / "a.csv", *lines))
 
 
-def test_messages(tmp_path: Path) -> None:
+def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("run").update({"t": [0.0, 1.0], "x": [0.0, 1.0], "u": [1.0, 2.0]})
     with pytest.raises(DataFileError, match=r"lacks the column t, which is required; .*; it has none\.$"):

@@ -147,4 +147,4 @@ STATEMENTS: dict[str, tuple[Callable[[], list[str]], ...]] = {
     "results/out_of_range": (out_of_range, calibration),
     "guides/generated_fields": (many_parameters, without_flow),
 }
-"""What makes sentences of a page from the scores per function."""
+"""Makers of sentences of a page from the scores per function."""

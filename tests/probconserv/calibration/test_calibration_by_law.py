@@ -154,7 +154,7 @@ def test_bands_end_at_the_bounds_of_the_prediction(update, mixed: bool) -> None:
     assert float(held.double().mean()) >= 0.9
 
 
-def test_messages() -> None:
+def test_invalid_arguments_raise_with_reason() -> None:
     # Half of the draws of a projected Gaussian lie on the bound; its moments say nothing of that.
     prior = Normal(torch.full((5,), -0.1, dtype=torch.float64), torch.full((5,), 0.1, dtype=torch.float64))
     u = torch.full((5,), 0.01, dtype=torch.float64)

@@ -192,7 +192,7 @@ def test_arrays_are_refused_whole_numbers_are_not_and_what_is_missing_stays_so(n
             assert [int(end.isnan().sum()) for end in scores.interval_of_samples(spoilt, 0.5)] == [1, 1]
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     u = torch.zeros(3)
     with pytest.raises(InvalidArgumentError, match="level must lie strictly between 0 and 1, got 90"):
         scores.coverage(u, u, u, 90)

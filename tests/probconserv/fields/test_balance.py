@@ -116,7 +116,7 @@ def test_contents_change_by_what_passes_the_faces():
     assert torch.allclose(law.rows, torch.tensor([[0.25, 0.25, 0, 0], [0, 0, 0.25, 0.25]]).double())
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     grid = NodeGrid(0.0, 1.0, 5)
     with pytest.raises(InvalidArgumentError, match="times must be at least two"):
         total_over_time(torch.tensor([0.0, 0.0]), 1.0, torch.zeros(2), torch.zeros(2))

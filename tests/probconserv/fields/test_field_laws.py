@@ -210,7 +210,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG)
-def test_messages(call, message):
+def test_invalid_arguments_raise_with_reason(call, message):
     with pytest.raises(InvalidArgumentError, match=message):
         call()
 

@@ -236,7 +236,7 @@ def test_mixtures_and_conditioned_predictions_are_truncated_too():
     assert float((off - basis @ torch.linalg.lstsq(basis, off[:, None]).solution[:, 0]).abs().max()) <= 1e-12
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     prior = Normal(torch.zeros(3).double().requires_grad_(), torch.ones(3).double())
     posterior = truncate(prior, NonNegative())
     for moment in (lambda: posterior.mean, lambda: posterior.rsample((2,))):

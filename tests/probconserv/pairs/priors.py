@@ -22,7 +22,7 @@ MEMBERS, COMPONENTS, FUNCTIONS, DRAWS = 5, 3, 8, 40
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """What priors and laws are made of, for several fields.
+    """Ingredients of priors and laws for several fields.
 
     Args:
         centre: (fields, n), positive.

@@ -269,7 +269,7 @@ def test_weights_of_another_kind_or_version_are_refused(tmp_path: Path, change: 
         ANP.load(path)
 
 
-def test_messages(tmp_path: Path) -> None:
+def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(DataFileError, match="There is no file of weights"):
         ANP.load(path)

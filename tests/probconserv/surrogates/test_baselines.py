@@ -93,7 +93,7 @@ def test_penalty_trains_a_network_whatever_the_sign_of_its_output(law):
     assert any(float(g.abs().max()) > 0 for g in gradients if g is not None)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     law = LinearConstraint(torch.ones(2, 4), torch.zeros(2))
     with pytest.raises(DependentConstraintsError, match="not independent"):
         project_uniformly(MultivariateNormal(torch.zeros(4), torch.eye(4)), law)

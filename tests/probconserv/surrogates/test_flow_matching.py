@@ -310,7 +310,7 @@ def test_single_precision_comes_back_in_single_precision() -> None:
     assert bool(torch.isfinite(middle).all())
 
 
-def test_messages(tmp_path: Path) -> None:
+def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
     fields = smooth_fields()
     FlowMatching(Fields(fields, 4), Plain()).fit(fields, config=TRAINING, folder=tmp_path, progress=False)
     with pytest.raises(DataFileError, match=r"task\.velocity"):

@@ -300,7 +300,7 @@ def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:
     assert not bool((draws.flatten(1).diff(dim=1) >= 0).all())
 
 
-def test_messages() -> None:
+def test_invalid_arguments_raise_with_reason() -> None:
     flow = FlowMatching(KarhunenLoeve.of(smooth_fields().reshape(-1, 3, 7), 5), Broken(lambda z, *_: 0 * z))
     turned, right = (block_means(torch.full((1, 1), 0.3), shape) for shape in ((7, 3), (3, 7)))
     for law in (turned, turned & Bounded(-9.0, 9.0), turned & CONTRADICTIONS["nonlinear"][1]):

@@ -90,7 +90,7 @@ def test_more_query_points_than_the_field_resolves_are_no_problem(context: Conte
     assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 
-def test_messages(context: Context) -> None:
+def test_invalid_arguments_raise_with_reason(context: Context) -> None:
     for query, message in (
         (Query(context.points, problem="stefan"), "problem 'smooth', but the query of 'stefan'"),
         (Query(context.points[..., :1]), "2 coordinates but query points 1"),

@@ -207,7 +207,7 @@ def test_messages_of_sides(make):
         make(grid, torch.rand(7), side="first")
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     grid = NodeGrid(0.0, 1.0, 5)
     with pytest.raises(InvalidArgumentError, match=r"same k, got \(2, 5\) and \(3,\)"):
         LinearConstraint(torch.ones(2, 5), torch.ones(3))

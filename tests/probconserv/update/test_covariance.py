@@ -134,7 +134,7 @@ def test_points_that_never_vary_and_samples_that_say_nothing():
         ({"rank": 0}, "rank must be at least 1"),
     ],
 )
-def test_messages(arguments, message):
+def test_invalid_arguments_raise_with_reason(arguments, message):
     with pytest.raises(InvalidArgumentError, match=message):
         fit_covariance(**({"residuals": torch.rand(3, 4)} | arguments))
     with pytest.raises(IncompatibleQueryError, match="at 4 points, but the mean has the shape"):

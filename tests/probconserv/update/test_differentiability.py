@@ -260,7 +260,7 @@ class Dense:
 
 
 def output_of(name, prior, law, u):
-    """What the library gives."""
+    """The library's result."""
     if name == "evidence":
         found = evidence(prior, law)
         return torch.cat([found.standardised_residual, found.log_evidence[None]])
@@ -319,7 +319,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 32 * 2.0**-23, torch.bfloat16: 
 
 
 def failures(cell, recorded=True):
-    """What is wrong with a cell, in words; nothing if it agrees, or raises as listed."""
+    """Error of a cell, in words; nothing if it agrees, or raises as listed."""
     texts = [text for _, text, where in RAISING if where(cell) and (recorded or "derivatives" not in text)]
     if texts:
         with pytest.raises((InvalidArgumentError, AttributeError, TypeError), match=texts[0]):

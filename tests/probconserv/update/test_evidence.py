@@ -64,7 +64,7 @@ def test_residuals_of_functions_drawn_from_the_prediction_have_mean_square_one()
 
 
 @pytest.mark.long
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     law = LinearConstraint(torch.ones(1, 3), torch.ones(1))
     prior = Normal(torch.zeros(3), torch.ones(3))
     with pytest.raises(InvalidArgumentError, match="got Projected"):

@@ -153,7 +153,7 @@ def test_a_fitted_law_helps_where_the_exact_one_harms():
         (torch.rand(5, 1), torch.rand(5, 3), IncompatibleQueryError, "acts on 4 points but the field has 3"),
     ],
 )
-def test_messages(b, fields, kind, message):
+def test_invalid_arguments_raise_with_reason(b, fields, kind, message):
     with pytest.raises(kind, match=message):
         fit_law(LinearConstraint(row_of(1), b), fields)
 

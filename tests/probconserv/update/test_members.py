@@ -156,7 +156,7 @@ def test_gradients_and_graphs_under_automatic_shrinkage():
     assert torch.allclose(torch.func.vmap(mean)(stacked)[0], compiled)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match=r"must lie in \[0, 1\] or be \"auto\", got 'Auto'"):
         from_samples(torch.rand(3, 4), shrinkage="Auto")
     with pytest.raises(InvalidArgumentError, match="got nan"):

@@ -185,7 +185,7 @@ def test_moments_of_projected_components_are_those_of_all_their_draws():
     assert torch.allclose(few.variance, pooled.var(0, correction=0), rtol=1e-12, atol=1e-14)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match=r"\(components, \*batch, n\), got \(4,\)"):
         Mixture(Normal(torch.zeros(4), torch.ones(4)))
     for weights in (torch.tensor([0.5, 0.6]), torch.tensor([1.5, -0.5]), torch.ones(3) / 3):

@@ -148,7 +148,7 @@ def test_xarray_itself():
     assert integral(NodeGrid(0.0, 1.0, 6), samples.mean(("lat", "lon"))).b.shape == (5, 1, 1)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match=r"has components of its own at every point; wrap"):
         condition(MixtureSameFamily(Categorical(torch.ones(6, 4)), Normal(LOC.mT, SCALE.mT)), LAW)
     with pytest.raises(InvalidArgumentError, match=r"over a torch.distributions.Normal, got one over Laplace"):

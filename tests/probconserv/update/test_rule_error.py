@@ -119,7 +119,7 @@ def test_a_layer_keeps_it_and_graphs_do_not_look():
     assert torch.allclose(compiled(field), expected)
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match=r"rule_variance must be finite and not negative, got .* -1"):
         integral(GRID, 0.5, rule_variance=-1.0)
     with pytest.raises(InvalidArgumentError, match=r"not negative, got .* nan"):

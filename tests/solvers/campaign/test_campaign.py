@@ -28,7 +28,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a set-up gave: its error and the largest that is accepted, its imbalance, what was drawn."""
+    """Result of a set-up: its error and the largest that is accepted, its imbalance, what was drawn."""
 
     error: float
     accepted: float

@@ -226,6 +226,6 @@ def test_groups_hold_the_cells_that_fit_the_cache():
         ),
     ],
 )
-def test_messages(build, message):
+def test_invalid_arguments_raise_with_reason(build, message):
     with pytest.raises(InvalidArgumentError, match=message):
         build()

@@ -97,7 +97,7 @@ def test_a_parameter_may_carry_a_gradient():
         Diffusion(torch.tensor(-1.0, requires_grad=True))
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match="PorousMedium: exponent must be finite and above 0"):
         PorousMedium(0.0)
     with pytest.raises(InvalidArgumentError, match="Diffusion: diffusivity"):

@@ -280,7 +280,7 @@ def test_batch_shapes_of_values_and_coefficients():
         (Robin(np.array([1.0, 20.0, 1.0]), 1.0, 0.0), r"Robin\(a=20, b=1\) does not determine the value on the side"),
     ],
 )
-def test_messages(condition, text):
+def test_invalid_arguments_raise_with_reason(condition, text):
     with pytest.raises(InvalidArgumentError, match=text):
         build(condition, batch=(3,))
 

@@ -190,7 +190,7 @@ def test_values_may_be_numbers_arrays_or_functions_of_time():
     assert value_at(torch.tensor(1.0), 0.0).dtype == torch.float64
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match="gradient or a flux, not both"):
         Neumann(gradient=0.0, flux=0.0)
     with pytest.raises(InvalidArgumentError, match="use Dirichlet for b = 0"):

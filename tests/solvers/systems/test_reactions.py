@@ -202,7 +202,7 @@ def solve_one(reaction):
         (lambda: solve_one(lambda u: (np.sqrt(u[0] - 0.5),)), r"not finite for u = \(0.4875.*cell 20 of initial"),
     ],
 )
-def test_messages(call, message):
+def test_invalid_arguments_raise_with_reason(call, message):
     with pytest.raises(InvalidArgumentError, match=message):
         call()
 

@@ -205,7 +205,7 @@ def test_the_force_of_a_slope_is_that_of_the_water_above_it():
 
 
 @pytest.mark.long
-def test_an_entry_has_the_same_result_alone_and_in_a_batch_with_a_fast_mate():
+def test_result_independent_of_batch():
     grid = CellGrid(-1.0, 1.0, 40)
     x = grid.points
     slow = torch.stack([1 + 0.1 * torch.exp(-((x / 0.2) ** 2)), 0 * x])

@@ -274,7 +274,7 @@ def test_riemann_problems(left, right, reconstruction):
     assert errors[-1] < 0.7 * errors[0]
 
 
-def test_messages():
+def test_invalid_arguments_raise_with_reason():
     grid = CellGrid(0.0, 1.0, 2)
     with pytest.raises(InvalidArgumentError, match=r"MUSCL needs at least 2 cells.*got 1 along axis 0"):
         make_term(Burgers(), CellGrid(0.0, 1.0, 1), [PAIRS[0]], 1, MUSCL())
