@@ -30,14 +30,14 @@ class Conditioned:
     Args:
         posterior: Prediction of all values in units ``(*batch, n)``.
         unit: Unit of every value ``(n,)``.
-        missing: Values that are missing ``(*batch, n)``.
+        missing: Values that are missing ``(*batch, n)``; None if none is.
         sizes: Number n_i of values by variable.
         bounded: True where bounds hold, so that the values are the most probable ones.
     """
 
     posterior: Any
     unit: Tensor
-    missing: Tensor
+    missing: Tensor | None
     sizes: Mapping[str, int]
     bounded: bool
 
@@ -52,7 +52,8 @@ class Conditioned:
         return self._by_variable(self.posterior.stddev)
 
     def _by_variable(self, joined: Tensor) -> dict[str, Tensor]:
-        parts = (joined.masked_fill(self.missing, torch.nan) * self.unit).split(list(self.sizes.values()), dim=-1)
+        joined = joined if self.missing is None else joined.masked_fill(self.missing, torch.nan)
+        parts = (joined * self.unit).split(list(self.sizes.values()), dim=-1)
         return dict(zip(self.sizes, parts, strict=True))
 
 
@@ -81,7 +82,30 @@ def condition_variables(
     rows = [_joined(nothing | dict(law.rows)) for law in laws]
     G = torch.stack(torch.broadcast_tensors(*rows), dim=-2)
     b = torch.stack(torch.broadcast_tensors(*(law.total for law in laws)), dim=-1)
+    missing = _missing(mean, G, sizes)
+    units = {name: _unit(means[name], deviations[name]).expand(size) for name, size in sizes.items()}
+    unit = torch.cat(list(units.values()))
+    law: Any = LinearConstraint(G * unit, b)
+    if bounds:
+        low, high = (_side(side, bounds, units) for side in (0, 1))
+        if missing is not None:
+            low, high = torch.where(missing, -inf, low), torch.where(missing, inf, high)
+        law &= Bounded(low, high)
+    starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+    for lower, upper in at_most.items():
+        law &= _at_most(starts[lower], starts[upper], sizes[lower], unit)
+    mean, deviation = mean / unit, deviation / unit
+    if missing is not None:
+        mean, deviation = mean.masked_fill(missing, 0.0), deviation.masked_fill(missing, 0.0)
+    posterior = condition(Normal(mean, deviation, validate_args=False), law)
+    return Conditioned(posterior, unit, missing, sizes, bool(bounds or at_most))
+
+
+def _missing(mean: Tensor, G: Tensor, sizes: Mapping[str, int]) -> Tensor | None:
+    """Which values are missing ``(*batch, n)``, None if none is; those that rows weigh are refused."""
     missing = mean.isnan()
+    if not bool(missing.any()):
+        return None
     weighed = (missing & (G != 0).any(dim=-2)).split(list(sizes.values()), dim=-1)
     counts = {name: int(part.sum()) for name, part in zip(sizes, weighed, strict=True) if bool(part.any())}
     if counts:
@@ -89,18 +113,7 @@ def condition_variables(
             f"There are missing values where weights are not 0: {counts}. Fill them, or give weights of 0 there, such "
             "as weights.where(data.notnull(), 0); these values then stay missing."
         )
-    units = {name: _unit(means[name], deviations[name]).expand(size) for name, size in sizes.items()}
-    unit = torch.cat(list(units.values()))
-    law: Any = LinearConstraint(G * unit, b)
-    if bounds:
-        low, high = (_side(side, bounds, units) for side in (0, 1))
-        law &= Bounded(torch.where(missing, -inf, low), torch.where(missing, inf, high))
-    starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-    for lower, upper in at_most.items():
-        law &= _at_most(starts[lower], starts[upper], sizes[lower], unit)
-    scaled = ((values / unit).masked_fill(missing, 0.0) for values in (mean, deviation))
-    posterior = condition(Normal(*scaled, validate_args=False), law)
-    return Conditioned(posterior, unit, missing, sizes, bool(bounds or at_most))
+    return missing
 
 
 def _joined(parts: Mapping[str, Tensor]) -> Tensor:
@@ -111,9 +124,10 @@ def _joined(parts: Mapping[str, Tensor]) -> Tensor:
 
 def _unit(mean: Tensor, deviation: Tensor) -> Tensor:
     """A power of 2 near the largest deviation of a variable, so that laws of several weigh like with like."""
-    largest, size = deviation.detach().amax(), mean.detach().nan_to_num().abs().amax()
-    size = torch.where(largest > 0, largest, torch.where(size > 0, size, 1.0))
-    return 2.0 ** size.log2().round()
+    size = deviation.detach().amax()
+    if not bool(size > 0):
+        size = mean.detach().nan_to_num().abs().amax()
+    return 2.0 ** torch.where(size > 0, size, 1.0).log2().round()
 
 
 def _side(side: int, bounds: Mapping[str, tuple[float | None, float | None]], units: Mapping[str, Tensor]) -> Tensor:
