@@ -14,7 +14,7 @@ from experiments.records.store import environment
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
 from probconserv.surrogates.anp import ANP
-from probconserv.surrogates.fitting import FitOptions, moved
+from probconserv.surrogates.fitting import FitOptions, to_device
 from probconserv.surrogates.surrogate import Context, Query
 from probconserv.training import StepContext
 from probconserv.training.distributed import first_before_others, launched
@@ -102,7 +102,7 @@ def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, pro
     """Scores at the test time over random training parameters: mean squared error and log-likelihood."""
     assert isinstance(model, ANP)
     parameter = random_parameters(problem, config.validation_functions, generator)
-    batch = moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
+    batch = to_device(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
     x = torch.linspace(*problem.domain, 201, dtype=torch.float64, device=batch.parameter.device)
     points = torch.stack((torch.full_like(x, problem.test_time), x), dim=-1).expand(len(parameter), -1, -1)
     truth = problem.solution(problem.test_time, x.cpu(), parameter[:, None]).to(x)

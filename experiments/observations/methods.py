@@ -83,7 +83,7 @@ def none(observed: Observed) -> Normal:
     return _with_errors(observed.test.predicted, observed.known.errors)
 
 
-def moved(move: Callable[[Part, Tensor], Tensor], observed: Observed) -> Normal:
+def shift_to_law(move: Callable[[Part, Tensor], Tensor], observed: Observed) -> Normal:
     """Moved onto the law, with the variances that the errors of the known cases then have."""
     rows, known = observed.rows, observed.known
     return _with_errors(move(observed.test, rows), known.truth - move(known, rows))
@@ -212,8 +212,8 @@ def _with_errors(mean: Tensor, errors: Tensor) -> Normal:
 
 METHODS = (
     Method(key="none", label="no law", style=Style(plots.BARE), predict=none, information=""),
-    Method(key="uniform", label="uniform shift", style=Style(plots.HARD), predict=partial(moved, shift)),
-    Method(key="ratio", label="ratio", style=Style(plots.HARD, "--"), predict=partial(moved, ratio)),
+    Method(key="uniform", label="uniform shift", style=Style(plots.HARD), predict=partial(shift_to_law, shift)),
+    Method(key="ratio", label="ratio", style=Style(plots.HARD, "--"), predict=partial(shift_to_law, ratio)),
     Method(key="regression", label="regression on the misfit", style=Style(plots.GREY), predict=regression),
     Method(key="diagonal", label="law, diagonal Σ", style=Style(plots.SOFT), predict=diagonal),
     Method(key="covariance", label="law, fitted Σ", style=Style(plots.SKY), predict=covariance),

@@ -69,7 +69,7 @@ class Innovation(ABC):
         """log det S ``(*batch,)``."""
 
     @abstractmethod
-    def kept(self) -> Tensor:
+    def conditioned_diagonal(self) -> Tensor:
         """diag(D − D Gᵀ S⁻¹ G D) ``(*batch, n)``; round-off below zero is removed."""
 
 
@@ -108,9 +108,9 @@ class DiagonalInnovation(Innovation):
         """See ``Innovation``."""
         return self.diagonal.log().sum(dim=-1)
 
-    def kept(self) -> Tensor:
+    def conditioned_diagonal(self) -> Tensor:
         """See ``Innovation``."""
-        return self.rows.kept(self.metric, self.diagonal)
+        return self.rows.conditioned_diagonal(self.metric, self.diagonal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ class SparseInnovation(Innovation):
         pivots = torch.as_tensor(np.stack([np.log(factor.U.diagonal()).sum() for factor in self.factors]))
         return pivots.reshape(self.scale.shape[:-1]).to(self.scale.device) - 2 * self.scale.log().sum(dim=-1)
 
-    def kept(self) -> Tensor:
+    def conditioned_diagonal(self) -> Tensor:
         """See ``Innovation``; by selected inversion, without derivatives."""
         self._require_no_derivatives("The variance")
         forms = np.stack([self._forms(entry) for entry in range(len(self.factors))])

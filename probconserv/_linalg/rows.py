@@ -89,7 +89,7 @@ class Rows(ABC):
         """G u and Σ_j |G_ij u_j| ``(*batch, s, k)``."""
         return self.functional(u), self.mapped(torch.abs).functional(u.abs())
 
-    def kept(self, metric: Tensor, diagonal: Tensor) -> Tensor:
+    def conditioned_diagonal(self, metric: Tensor, diagonal: Tensor) -> Tensor:
         """diag(D − D Gᵀ S⁻¹ G D) for a diagonal S ``(*batch, n)``, which disjoint rows have."""
         inverse = -1.0 / diagonal[..., None, :]
         removed = self.mapped(torch.square).subtract(None, metric, inverse)[..., 0, :]
@@ -152,12 +152,12 @@ class BlockRows(Rows):
         functional, size = (torch.from_numpy(sums).reshape(*u.shape[:-1], self.shape[-2]) for sums in both)
         return functional, size
 
-    def kept(self, metric: Tensor, diagonal: Tensor) -> Tensor:
+    def conditioned_diagonal(self, metric: Tensor, diagonal: Tensor) -> Tensor:
         """D − D Gᵀ S⁻¹ G D for a diagonal S ``(*batch, n)``."""
         if self._is_plain(metric, diagonal) and _matches(metric, diagonal.shape[:-1]):
             values = _kernels().block_keep(_fields(metric), _fields(1.0 / diagonal), *self._arrays())
             return torch.from_numpy(values).reshape(*diagonal.shape[:-1], self.shape[-1])
-        return super().kept(metric, diagonal)
+        return super().conditioned_diagonal(metric, diagonal)
 
     def _subtract_plain(self, u: Tensor, metric: Tensor, multipliers: Tensor) -> Tensor:
         batch = torch.broadcast_shapes(u.shape[:-1], multipliers.shape[:-1], (*metric.shape[:-1], 1))

@@ -160,7 +160,7 @@ class StructuredGain:
 
     def diagonal_part(self) -> Float[Tensor, "*batch n"]:
         """diag D′."""
-        return self.innovation.kept()
+        return self.innovation.conditioned_diagonal()
 
     def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
         """log N(b; b, S), the largest log-density that a target can have."""

@@ -45,7 +45,7 @@ from probconserv.surrogates.fitting import (
     TrainingPrediction,
     UnderLaw,
     evidence_loss,
-    moved,
+    to_device,
 )
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem, evaluating
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
@@ -299,7 +299,7 @@ def _validate(
 
 def _scores(network: ANP, functions: FunctionSet, count: int, generator: Generator) -> dict[str, float]:
     """Mean squared error, and negative log-likelihood of the mixture at a point."""
-    batch = moved(functions(generator, count), next(network.parameters()).device)
+    batch = to_device(functions(generator, count), next(network.parameters()).device)
     few = min(10, network.config.latent_samples)
     context, query = Context(batch.context_points, batch.context_values), Query(batch.target_points)
     means, scales = (part.double() for part in network.components(context, query, few))

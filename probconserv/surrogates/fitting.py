@@ -202,7 +202,7 @@ class UnderLaw(nn.Module):
 def evidence_loss(model: nn.Module, step: StepContext, training: Sampler, options: FitOptions) -> Tensor:
     """Tempered evidence bound of a fresh batch of functions, under the law if there is one, plus the penalty."""
     device = next(model.parameters()).device
-    batch = moved(training(step.generator, step.rows(options.batch)), device)
+    batch = to_device(training(step.generator, step.rows(options.batch)), device)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
     if options.law is not None:
         prediction, noise = prediction
@@ -221,7 +221,7 @@ def _conditioned(prediction: TrainingPrediction, law: LinearConstraint) -> Train
 Batch = TypeVar("Batch")
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Values in float32 on the device; points stay float64 until the network has scaled them."""
     assert is_dataclass(batch)
     parts = {entry.name: getattr(batch, entry.name).to(device) for entry in fields(batch)}

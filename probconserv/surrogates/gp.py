@@ -156,14 +156,14 @@ class GPSurrogate(Surrogate):
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Moves a fitted process and its context to another device, in float64 as they are."""
 
-        def moved(tensor: Tensor) -> Tensor:
+        def applied(tensor: Tensor) -> Tensor:
             return tensor.to(fn(tensor).device)
 
-        super()._apply(moved, recurse)
+        super()._apply(applied, recurse)
         if self.process is not None:
             context = self.context
-            noise = None if context.noise is None else moved(context.noise)
-            self._context = Context(moved(context.points), moved(context.values), context.problem, noise)
+            noise = None if context.noise is None else applied(context.noise)
+            self._context = Context(applied(context.points), applied(context.values), context.problem, noise)
             self.process = _with_data(self.process, self.config, self._context, self._context)
         return self
 

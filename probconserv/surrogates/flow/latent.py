@@ -48,11 +48,11 @@ class Latent(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves what is in float64 to another device and leaves it in float64, as coordinates and fields are."""
 
-        def moved(tensor: Tensor) -> Tensor:
+        def applied(tensor: Tensor) -> Tensor:
             result = fn(tensor)
             return tensor.to(result.device) if tensor.dtype == torch.float64 else result
 
-        return super()._apply(moved, recurse)
+        return super()._apply(applied, recurse)
 
     @abstractmethod
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
