@@ -121,7 +121,7 @@ class _Work:
 
 
 def _entries(names: Sequence[str], options: RunOptions, several: bool = False) -> list[Experiment]:
-    """The experiments of these names, each once; refuses options that play no part in one of them."""
+    """The experiments of these names, each once; refuses options without effect on one of them."""
     every = registry.ALL in names
     if every and (options.cases or options.methods or options.data):
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")

@@ -1,6 +1,6 @@
 """Style of all figures: one colour per method everywhere, half-open panels, one legend below, PNG and PDF.
 
-Colours are those of Okabe and Ito, told apart with any colour vision. No global matplotlib state is used.
+Colours are those of Okabe and Ito, distinct for any colour vision. No global matplotlib state is used.
 """
 
 import io

@@ -62,14 +62,14 @@ class Asked(NamedTuple):
 
     Args:
         files: Weights of its networks.
-        told: Whether it is told the law, where it has a use of its own for it.
+        informed: Whether it is given the law, if it can use it itself.
     """
 
     case: Case
     seed: int
     files: Sequence[Path]
     observed: Observed
-    told: bool
+    informed: bool
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Method:
 
 
 def search(asked: Asked) -> Tensor:
-    """Training functions in proportion to the likelihood of the observations, and of the law where it is told.
+    """Training functions in proportion to the likelihood of the observations, and of the law where it is given.
 
     These are then moved onto the law by their variances: where two functions are left, their covariance knows one
     direction only, and along it the law may be far.
     """
-    case, seed, _, observed, told = asked
+    case, seed, _, observed, informed = asked
     functions, count = case.functions("training", seed), case.sizes.draws
     fields = functions[:, case.member.wanted].flatten(1)
 
@@ -120,13 +120,13 @@ def search(asked: Asked) -> Tensor:
 
     validation, whole = case.observed("validation", seed), slice(None)
     some = slice(None, None, -(-fields.shape[1] // POINTS_TRIED))
-    tried = [(width, slack) for width in WIDTHS for slack in ((0.003, 0.01, 0.03) if told else (None,))]
+    tried = [(width, slack) for width in WIDTHS for slack in ((0.003, 0.01, 0.03) if informed else (None,))]
     errors = [
         float(scores.crps_of_samples(validation.truth[:, some], draws(validation, *one, 1, some)).mean())
         for one in tried
     ]
     found = draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2, whole)
-    return condition(_independent(found), _of_functions(observed.law)).mean if told else found
+    return condition(_independent(found), _of_functions(observed.law)).mean if informed else found
 
 
 def smoother(asked: Asked) -> Tensor:
@@ -290,16 +290,18 @@ def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple
     """Draws ``(s, functions, n)`` of a row for the test functions, these, and the milliseconds that each draw took."""
     observed = case.observed("test", seed)
     weights = tuple((path, checksum(path)) for path in files)
-    told = method.treatment in ("law", "bounded") and method.box.key == "search"
-    prediction = _predicted(method.box, case, seed, weights, told)
+    informed = method.treatment in ("law", "bounded") and method.box.key == "search"
+    prediction = _predicted(method.box, case, seed, weights, informed)
     start = time.process_time()
     draws = (TREATMENTS | BOUNDS)[method.treatment].draws(prediction, observed.law, case, seed)
     return draws, observed, 1e3 * (time.process_time() - start) / draws[..., 0].numel()
 
 
 @lru_cache(maxsize=3)  # as many as there are seeds, over which the driver goes method by method
-def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
-    return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
+def _predicted(
+    box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], informed: bool
+) -> Predicted:
+    return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), informed))
 
 
 def _of_functions(law: LinearConstraint) -> LinearConstraint:

@@ -88,7 +88,7 @@ class Years:
 
     @property
     def means(self) -> Fields:
-        """Block means of all years: what a method is told."""
+        """Block means of all years, which are given to methods."""
         return means_of(self.series, self.factor)
 
 

@@ -25,7 +25,7 @@ class Description:
     Args:
         family: Heading that it stands under on the page; empty for none.
         durations: How long each preset takes, and ``reproduce``.
-        information: What a method is told, by its key, where methods differ in that.
+        information: Data given to a method, by its key, where methods differ in that.
         baselines: Keys of methods that stand for what others do.
         headline: Keys of the methods that matter, by case.
         references: Key of the method that others are compared with, by case.

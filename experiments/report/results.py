@@ -149,7 +149,7 @@ def headline(
 
 
 def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, said: Mapping[str, str]) -> dict[str, Cell]:
-    """One score of some methods of a case, and what was ``said`` of them; the truth takes no part."""
+    """One score of some methods of a case, and what was ``said`` of them; without the truth."""
     values = frame[column]
     if column not in SCORES:
         return {key: Cell("paper", format_score(values[key]), mark="paper") for key in methods}

@@ -187,7 +187,7 @@ class Functions:
         return gained
 
     def repeated(self, members: int) -> "Functions":
-        """The functions so many times, all after each other."""
+        """The functions ``members`` times, all after each other."""
 
         def repeat(part: Tensor) -> Tensor:
             return part.repeat(members, *[1] * (part.ndim - 1))

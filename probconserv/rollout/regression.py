@@ -30,7 +30,7 @@ class Steps(NamedTuple):
     data: tuple[Tensor, ...]
 
     def thinned(self, count: int) -> "Steps":
-        """About so many of the steps, evenly spaced."""
+        """About ``count`` of the steps, evenly spaced."""
         every = slice(None, None, max(1, -(-len(self.before) // count)))
         return Steps(self.before[every], self.after[every], tuple(part[every] for part in self.data))
 

@@ -205,7 +205,7 @@ def export(
 
     Beside the layout's own data sets, the file has the attributes ``equation``, ``boundary``, ``seed`` and ``versions``
     and a text ``probconserv_boon`` with what ``load`` needs, checksums among it. The layouts store 32-bit numbers
-    unless told otherwise.
+    unless stated otherwise.
 
     Args:
         data: A ``FieldSet``, or a solution, for which ``collect`` makes one without further details.

@@ -166,7 +166,7 @@ class FlowMatching(Surrogate):
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """
         task = SamplingTask(count=2, law=law, options=options or SamplingOptions())
-        particles = self._drawn(task, twisted, seed, 0, told=False).particles
+        particles = self._drawn(task, twisted, seed, 0, warns=False).particles
         assert particles is not None
         return particles
 
@@ -197,7 +197,7 @@ class FlowMatching(Surrogate):
 
         def sample(law: LinearConstraint | None = None) -> Tensor:
             task = SamplingTask(count=self.draws, law=law, options=self.options)
-            return self._drawn(task, None, self.seed, 0, told=False).fields
+            return self._drawn(task, None, self.seed, 0, warns=False).fields
 
         free = cache(lambda: sample().flatten(1))
         drawn = []
@@ -273,9 +273,9 @@ class FlowMatching(Surrogate):
         return (module((1 - along) * noise + along * data, t) - (data - noise)).square().mean()
 
     def _drawn(
-        self, whole: SamplingTask, sampler: Sampler | None, seed: int, first: int, *, told: bool = True
+        self, whole: SamplingTask, sampler: Sampler | None, seed: int, first: int, *, warns: bool = True
     ) -> Draws:
-        """See ``draw``; warnings of particles are left out unless told."""
+        """See ``draw``; warnings of particles only with ``warns``."""
         count = whole.count
         if count < 1 or not 0 <= first < count or first % _CHUNK:
             raise InvalidArgumentError(
@@ -308,7 +308,7 @@ class FlowMatching(Surrogate):
                     done.append(chosen(self, task) if population is None else population.fields(part, task.generator))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
-        if particles is not None and told and (population is not None or not particles.in_range):
+        if particles is not None and warns and (population is not None or not particles.in_range):
             particles.warn()
         fields = torch.cat(done).reshape(-1, *self.latent.shape)
         return Draws(fields, getattr(chosen, "__name__", repr(chosen)), whole.options, particles)

@@ -146,7 +146,7 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
 
 def _refuse(options: SamplingOptions, sampler: str, *names: str) -> None:
-    """Raises InvalidArgumentError if one of these options is set, which play no part in the sampler."""
+    """Raises InvalidArgumentError if one of these options is set, which the sampler ignores."""
     usual = SamplingOptions()
     for name in names:
         if getattr(options, name) != getattr(usual, name):

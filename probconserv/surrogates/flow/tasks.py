@@ -75,4 +75,4 @@ class SamplingTask:
 
 
 Sampler = Callable[[Flow, SamplingTask], Tensor]
-"""(flow, task) → fields ``(count, n)``, float64. Options that play no part in a sampler must be left alone."""
+"""(flow, task) → fields ``(count, n)``, float64. Options that a sampler ignores must not be set."""

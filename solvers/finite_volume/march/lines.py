@@ -23,7 +23,7 @@ _LANES, _MOST_LANES, _CELLS = 8, 32, 6_400
 
 
 def lanes_for(operator: Any, reacts: bool, rows: int, cells: int) -> int:
-    """Number of lanes for implicit steps of so many rows."""
+    """Number of lanes for implicit steps of the given rows."""
     if rows == 1:
         return 1
     if not _asks(operator, reacts):
