@@ -209,7 +209,11 @@ def test_a_source_with_a_known_rate_is_no_misfit():
     ("covariates", "kind", "message"),
     [
         (torch.ones(9, 1), InvalidArgumentError, "Covariate 0 is the same in all cases"),
-        (torch.arange(9.0)[:, None].expand(9, 2), InvalidArgumentError, "cannot be told apart; leave a covariate out"),
+        (
+            torch.arange(9.0)[:, None].expand(9, 2),
+            InvalidArgumentError,
+            "cannot be distinguished; leave a covariate out",
+        ),
         (torch.rand(8, 1), IncompatibleQueryError, r"covariates must be \(cases, p\)"),
         (torch.full((9, 1), math.nan), InvalidArgumentError, "covariates hold 9 NaN"),
         (torch.rand(9, 7), InvalidArgumentError, "more than 9 cases"),
