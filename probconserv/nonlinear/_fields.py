@@ -1,4 +1,4 @@
-"""Projection of a batch of fields onto a nonlinear law: the search in the fields themselves, with sparse Jacobians.
+"""Projection of a batch of fields onto a nonlinear law: the search around each of them, with sparse Jacobians.
 
 Once steps are small, Newton's iteration in the same metric brings the residual down to round-off. With bounds, a step
 goes to the projection onto the linearised law and the bounds: points at a bound are further exact rows, and which
@@ -12,12 +12,12 @@ import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import whitened, whitening
-from probconserv._linalg.rows import SparseRows, stacked
-from probconserv._linalg.structured import StructuredGain, factorise_rows, split, splits
+from probconserv._linalg.rows import stacked
+from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import ConvergenceError, InvalidArgumentError
-from probconserv.nonlinear._search import Iterate, Space, search
+from probconserv.nonlinear._search import search
+from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows, Within
 from probconserv.nonlinear.law import NonlinearLaw
 
 _STEP = 1e-6  # largest change of a value in the last step, relative to the field's largest value
@@ -29,16 +29,13 @@ _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value
 _CHUNK = 1 << 24  # numbers in memory at once
 
 
-def project_nonlinear(
-    fields: Tensor, covariance: LinearOperator, law: NonlinearLaw, start: Tensor | None = None
-) -> Tensor:
+def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw) -> Tensor:
     """The fields on {g = 0}, within bounds, that are stationary for the distance from the given ones.
 
     Args:
         fields: x ``(s, n)``, float64.
         covariance: Σ ``(n, n)``, diagonal or low rank plus diagonal.
         law: g, linear rows and bounds.
-        start: Where the search starts ``(s, n)``: a field that nearly meets the law, from a step before; x without it.
 
     Returns:
         The projections ``(s, n)``.
@@ -53,6 +50,7 @@ def project_nonlinear(
             "A nonlinear law needs a covariance that is diagonal, or low rank plus diagonal as from_samples(samples, "
             f"noise_variance=...) gives, got {type(covariance).__name__}."
         )
+    structure = Structure(covariance)
     rank = 0 if isinstance(covariance, DiagLinearOperator) else split(covariance)[1].shape[-2]
     size = 1 if law.inequalities is not None else max(1, _CHUNK // ((10 + rank) * law.points))
     parts = []
@@ -60,83 +58,56 @@ def project_nonlinear(
         part, part_law = slice(first, first + size), law
         if law.linear is not None and law.batch_shape and law.batch_shape[0] != 1:
             part_law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b[part]))
-        chosen = _Fields(fields[part], covariance, part_law, first)
-        parts.append(chosen.projections(fields[part] if start is None else start[part]))
+        parts.append(_Fields(fields[part], structure, part_law, first).projections())
     return torch.cat(parts) if parts else fields
 
 
 def linear_step(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw) -> Tensor:
     """One Gauss–Newton step from the fields themselves, u − Σ Jᵀ (J Σ Jᵀ)⁻¹ g(u), as within a sampler."""
-    residual, rows = law.linearise(fields)
-    return _corrected(_factorised(covariance, rows, residual), fields, residual)[0]
+    structure = Structure(covariance)
+    residual, rows = structure.linearised(law, fields)
+    return fields + _step(rows, residual)[0]
 
 
 @dataclass(eq=False)
-class _Fields(Space):
+class _Fields:
     """Some of the fields, one if there are bounds.
 
     Args:
         centre: Fields to project ``(s, n)``.
-        covariance: Σ.
+        structure: That of Σ.
         law: g.
         first: Number of the first field among all, for messages.
         held: Points at a bound ``(s, n)``: 1 at the lower, −1 at the upper one.
     """
 
     centre: Tensor
-    covariance: LinearOperator
+    structure: Structure
     law: NonlinearLaw
     first: int
     held: Tensor = field(init=False)
 
-    def projections(self, start: Tensor) -> Tensor:
+    def projections(self) -> Tensor:
         """The projections ``(s, n)``."""
         bounded = self.law.inequalities is not None
-        if bounded:  # a start lies on its bounds, the fields themselves beyond them
-            (lower, upper), given = self.bounds, start is not self.centre
-            self.held = (
-                (start <= lower).to(torch.int8) - (start >= upper).to(torch.int8) if given else self._beyond(start)
-            )
-            start = self._inside(start)
-        at = search(self, start, _STEP, _ITERATIONS)
+        if bounded:
+            self.held = self._beyond(self.centre)
+        space = Space(
+            field_of=self._field_of,
+            law=self.law,
+            structure=self.structure,
+            tolerance=_STEP,
+            relative=True,
+            within=Within(self._nearest_within) if bounded else None,
+        )
+        at = search(space, self.structure.coordinates(self._inside(self.centre) - self.centre), _ITERATIONS)
         if at.multipliers is None or not bool((at.error <= _STEP).all()):
             more = ", or the points at a bound did not settle" if bounded else ""
-            raise self._failure(at.point, f"the steps did not become small{more}")
-        return self._polished(at.target)
+            raise self._failure(self._field_of(at.point), f"the steps did not become small{more}")
+        return self._polished(self._field_of(at.target))
 
-    def at(self, point: Tensor) -> Iterate:
-        """See ``Space``; the error is the largest step, relative to the field's largest value."""
-        residual, rows = self.law.linearise(point)
-        if self.law.inequalities is None:
-            gain = _factorised(self.covariance, rows, residual)
-            target, multipliers = _corrected(gain, self.centre, residual + rows_applied(rows, self.centre - point))
-        else:
-            target, multipliers = self._nearest_within(point, residual, rows)
-        size = point.abs().amax(dim=-1).clamp_min(1e-300)
-        return Iterate(
-            point=point,
-            residual=residual,
-            rows=rows,
-            target=target,
-            multipliers=multipliers,
-            error=(target - point).abs().amax(dim=-1) / size,
-        )
-
-    def violation(self, point: Tensor) -> Tensor:
-        """See ``Space``."""
-        return self.law.residual(point).abs().sum(dim=-1)
-
-    def product(self, first: Tensor, second: Tensor) -> Tensor:
-        """See ``Space``; points without variance do not change."""
-        weights, orthogonal = self._whitening
-        white = [whitened(orthogonal, (part * weights).mT) for part in (first, second)]
-        return (white[0] * white[1]).sum(dim=0)
-
-    @cached_property
-    def _whitening(self) -> tuple[Tensor, Tensor]:
-        metric, root = split(self.covariance)
-        weights = torch.where(metric > 0, torch.where(metric > 0, metric, 1.0).rsqrt(), 0.0)
-        return weights, whitening(root.mT, weights)[0]
+    def _field_of(self, y: Tensor) -> Tensor:
+        return self._inside(self.centre + self.structure.change(y))
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -146,6 +117,8 @@ class _Fields(Space):
         return bounds.lower.to(x).expand(x.shape), bounds.upper.to(x).expand(x.shape)
 
     def _inside(self, u: Tensor) -> Tensor:
+        if self.law.inequalities is None:
+            return u
         return torch.minimum(torch.maximum(u, self.bounds[0]), self.bounds[1])
 
     def _beyond(self, u: Tensor, slack: Tensor | float = 0.0) -> Tensor:
@@ -153,36 +126,42 @@ class _Fields(Space):
         lower, upper = self.bounds
         return (u < lower - slack).to(torch.int8) - (u > upper + slack).to(torch.int8)
 
-    def _nearest_within(self, u: Tensor, residual: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor | None]:
-        """x projected onto the law linearised at u and the bounds; multipliers if the points at a bound settled."""
-        target = u
+    def _nearest_within(self, rows: Rows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See ``Within``; no multipliers if the points at a bound did not settle."""
+        u, target = self._field_of(y), y
         for attempt in range(_ACTIVE_SETS):
             held = self.held
-            target, multipliers, pull = self._held_step(self.centre, u, residual, rows)
+            change, target, multipliers, pull = self._held_step(self.centre, u, residual, rows)
+            nearest = self.centre + change
             stays = (held.sign() * pull < 0).to(torch.int8) * held
-            new = torch.where(held == 0, self._beyond(target, _OUTSIDE * (1 + target.abs().amax())), stays)
+            new = torch.where(held == 0, self._beyond(nearest, _OUTSIDE * (1 + nearest.abs().amax())), stays)
             if torch.equal(new, held):
-                return self._inside(target), multipliers
+                return target, multipliers
             if attempt >= _TOGETHER:  # only the first point changes, which ends cycles (Murty 1974)
                 changes = new != held
                 new = torch.where(changes & (changes.cumsum(dim=-1) == 1), new, held)
             self.held = new
-        return self._inside(target), None
+        return target, None
 
-    def _held_step(self, base: Tensor, u: Tensor, residual: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
-        """Base projected onto the linearised law and the points at a bound; multipliers of the law and the points."""
-        missed, soft = residual + rows_applied(rows, base - u), None
-        points = self.held[0].nonzero()[:, 0]
+    def _held_step(
+        self, base: Tensor, u: Tensor, residual: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From base to the linearised law and the points at a bound: the change, its coordinates, λ of both."""
+        assert isinstance(rows, StructuredRows)
+        points, sparse = self.held[0].nonzero()[:, 0], rows.rows
+        missed = residual + rows_applied(sparse, base - u)
         if len(points):
             places = torch.stack([torch.arange(len(points)), points])
             one, size = torch.ones(len(points), dtype=torch.float64), (len(points), self.law.points)
-            rows = stacked(rows, torch.sparse_coo_tensor(places, one, size, check_invariants=False))
+            sparse = stacked(sparse, torch.sparse_coo_tensor(places, one, size, check_invariants=False))
             missed = torch.cat([missed, (base - self._limit())[:, points]], dim=-1)
-            soft = _SOFT * self.covariance.diagonal()[points].expand(1, len(points))
-        target, multipliers = _corrected(_factorised(self.covariance, rows, residual, soft), base, missed)
+            soft = _SOFT * self.structure.covariance.diagonal()[points].expand(1, len(points))
+            noise = torch.cat([torch.zeros_like(residual), soft], dim=-1)
+            rows = StructuredRows(sparse, self.structure, noise)
+        change, target, multipliers = _step(rows, missed)
         pull = torch.zeros_like(u)
-        pull[:, points] = multipliers[:, residual.shape[-1] :]
-        return target, multipliers[:, : residual.shape[-1]], pull
+        pull[:, points] = -multipliers[:, residual.shape[-1] :]
+        return change, target, multipliers[:, : residual.shape[-1]], pull
 
     def _polished(self, u: Tensor) -> Tensor:
         """Newton's iteration from fields that nearly meet the law.
@@ -192,15 +171,15 @@ class _Fields(Space):
         bounded = self.law.inequalities is not None
         for _ in range(_ITERATIONS):
             held = self._inside(torch.where(self.held == 0, u, self._limit())) if bounded else u
-            residual, rows = self.law.linearise(held)
-            size = rows.norms() * held.abs().amax(dim=-1, keepdim=True)
+            residual, rows = self.structure.linearised(self.law, held)
+            size = rows.rows.norms() * held.abs().amax(dim=-1, keepdim=True)
             if float((residual.abs() / size.clamp_min(1e-300)).max()) <= _RESIDUAL:
                 return held
             if bounded:
                 self.held = torch.where(self.held == 0, self._beyond(u), self.held)
-                u = self._held_step(u, u, *self.law.linearise(u))[0]
+                u = u + self._held_step(u, held, residual, rows)[0]
             else:
-                u = _corrected(_factorised(self.covariance, rows, residual), u, residual)[0]
+                u = u + _step(rows, residual)[0]
         reason = "rounding or a kink of g keeps it from the required residual"
         raise self._failure(u, "law and bounds may have no field in common" if bounded else reason)
 
@@ -218,30 +197,8 @@ class _Fields(Space):
         )
 
 
-def _factorised(
-    covariance: LinearOperator, rows: SparseRows, residual: Tensor, soft: Tensor | None = None
-) -> StructuredGain:
-    """The factorised update by linearised rows, exact ones and then those with the variances ``soft``.
-
-    Raises:
-        ConvergenceError: If the gradient of a residual is zero, so that its row says nothing.
-    """
-    flat = rows.norms()[..., : residual.shape[-1]] == 0
-    if bool(flat.any()):
-        entry, row = (int(i) for i in flat.expand(residual.shape).nonzero()[0])
-        raise ConvergenceError(
-            f"The gradient of residual {row} of the nonlinear law is zero at a field (there g = "
-            f"{float(residual[entry, row]):.3g}), so that the search has no direction; start from another field."
-        )
-    exact = torch.zeros_like(residual)
-    return factorise_rows(covariance, rows, exact if soft is None else torch.cat([exact, soft], dim=-1))
-
-
-def _corrected(gain: StructuredGain, base: Tensor, missed: Tensor) -> tuple[Tensor, Tensor]:
-    """base − Σ Jᵀ S⁻¹ missed, and λ = S⁻¹ missed."""
-    multipliers = gain.multipliers(missed[:, None, :])
-    moved = gain.rows.subtract(None, gain.metric, multipliers)
-    if gain.root.shape[-2]:
-        spread = -gain.rows.subtract(None, torch.ones_like(gain.metric), multipliers)
-        moved = moved - (spread @ gain.root.mT) @ gain.root
-    return base + moved[:, 0, :], multipliers[:, 0, :]
+def _step(rows: StructuredRows, missed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The change −Σ Jᵀ S⁻¹ missed, its coordinates, and λ = −S⁻¹ missed."""
+    multipliers = -rows.multipliers(missed)
+    y = rows.transposed(multipliers)
+    return rows.structure.change(y), y, multipliers

@@ -17,7 +17,7 @@ from probconserv.errors import IncompatibleQueryError
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._whitened import Whitened, Within
+from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows, Within
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.redundancy import posterior_of
@@ -35,6 +35,7 @@ class Problem:
         exact: Rows that it meets exactly.
         inequalities: Inequalities that hold.
         space: The law in coordinates.
+        start: The coordinates of the mean ``(*batch, r)``.
         admit: Makes a start admissible.
     """
 
@@ -42,7 +43,8 @@ class Problem:
     base: MultivariateNormal
     exact: LinearConstraint | None
     inequalities: JoinedConstraint | None
-    space: Whitened
+    space: Space
+    start: Tensor
     admit: Callable[[Tensor], Tensor] = lambda start: start
 
 
@@ -58,17 +60,12 @@ def problem_of(prior: MultivariateNormal | Projected, law: NonlinearLaw) -> Prob
     gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
     gaussian = gaussian if exact is None else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
-    diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
     start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
-    space = Whitened(
-        centre=start,
-        field_of=field_of,
-        law=law,
-        is_sparse=diagonal and not gaussian.batch_shape and _has_sparse_rows(law, field_of(start)),
-        scale=covariance.diagonal().detach().sqrt() if diagonal else None,
-        tolerance=law.tolerance,
-    )
-    problem = Problem(law=stated, base=base, exact=exact, inequalities=stated.inequalities, space=space)
+    structured = exact is None and isinstance(covariance, DiagLinearOperator) and not gaussian.batch_shape
+    structured = structured and _has_sparse_rows(law, field_of(start))
+    structure = Structure(covariance) if structured else None
+    space = Space(field_of=field_of, law=law, structure=structure, tolerance=law.tolerance)
+    problem = Problem(law=stated, base=base, exact=exact, inequalities=stated.inequalities, space=space, start=start)
     return problem if stated.inequalities is None else _within(problem, gaussian, stated.inequalities)
 
 
@@ -117,7 +114,7 @@ def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable
 
 def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> Problem:
     """The problem with steps towards the most probable field on linearised law and inequalities."""
-    field_of, zero = problem.space.field_of, problem.space.centre
+    field_of, zero = problem.space.field_of, problem.start
     with torch.no_grad():
         centre = field_of(zero)
         units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
@@ -130,10 +127,13 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
             mode = most_probable(prior, constraint)
         return (inverse @ (mode - centre)[..., None])[..., 0]
 
-    def target(rows: Tensor, y: Tensor, residual: Tensor) -> Tensor:
-        of_field, moved = rows @ inverse, (rows @ y[..., None])[..., 0] - residual
+    def target(rows: MatrixRows | StructuredRows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        of_field, moved = rows.to_dense() @ inverse, rows.applied(y) - residual
         linear = LinearConstraint(of_field, (of_field @ centre[..., None])[..., 0] + moved)
-        return coordinates(base, (linear if exact is None else exact & linear) & inequalities)
+        nearest = coordinates(base, (linear if exact is None else exact & linear) & inequalities)
+        held = torch.cat([rows.to_dense(), active(nearest)], dim=-2)
+        multipliers = torch.linalg.lstsq(held.mT, nearest[..., None], driver="gelsd").solution[..., 0]
+        return nearest, multipliers[..., : residual.shape[-1]]
 
     within = inequalities if exact is None else exact & inequalities
     mode = centre + (root @ coordinates(base, within)[..., None])[..., 0]

@@ -147,37 +147,34 @@ class NonlinearLaw:
             IncompatibleQueryError: If the fields have another number of points.
             InvalidArgumentError: If g does not give ``(s, k)``.
         """
+        self._check_points(u)
+        with torch.no_grad():
+            return self.statements(u.to(torch.float64))
+
+    def _check_points(self, u: Tensor) -> None:
         if u.shape[-1:] != (self.points,):
             raise IncompatibleQueryError(
                 f"The law acts on {self.points} points but the fields are {tuple(u.shape)}; give (*batch, n) on its "
                 "grid."
             )
-        with torch.no_grad():
-            return self.statements(u.to(torch.float64))
 
-    def jacobian_rows(self, u: Float[Tensor, " n"]) -> SparseRows:
-        """∂/∂u of all statements of one field ``(k, n)``."""
-        rows = self.linearise(u[None])[1]
-        return replace(rows, entries=rows.entries[0])
-
-    def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], SparseRows]:
-        """g(u) and ∂g/∂u, linear rows below nonlinear ones.
+    def linearise(self, u: Float[Tensor, "*batch n"]) -> tuple[Float[Tensor, "*batch k"], SparseRows]:
+        """g(u) and ∂g/∂u without derivatives, linear rows below nonlinear ones.
 
         Raises:
             IncompatibleQueryError: If the fields have another number of points.
             InvalidArgumentError: If g has the wrong shape or does not depend on the fields.
             ConvergenceError: If a residual or a derivative is not finite.
         """
-        if u.ndim != 2 or u.shape[-1] != self.points:
-            raise IncompatibleQueryError(
-                f"The law acts on {self.points} points but the fields are {tuple(u.shape)}; give (s, n) on its grid."
-            )
+        self._check_points(u)
         with torch.enable_grad():
-            values, rows = self._differentiate(u.detach().to(torch.float64))
+            values, rows = self._differentiate(u.detach().to(torch.float64).reshape(-1, self.points))
         if not bool(torch.isfinite(values).all() & torch.isfinite(rows.entries).all()):
             raise ConvergenceError(
                 "Residual or Jacobian of residual_function is not finite; start from fields nearer to g(u) = 0."
             )
+        values, entries = (part.reshape(*u.shape[:-1], part.shape[-1]) for part in (values, rows.entries))
+        rows = replace(rows, entries=entries)
         if self.linear is None:
             return values, rows
         return torch.cat([values, self.linear.residual(u)], dim=-1), stacked(rows, self.linear.G)

@@ -18,8 +18,8 @@ from probconserv.errors import (
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._problem import Problem, problem_of
-from probconserv.nonlinear._search import search
-from probconserv.nonlinear._whitened import NEWTON_SIZE, Whitened, deviations, stacked_gradients
+from probconserv.nonlinear._search import NEWTON_SIZE, search
+from probconserv.nonlinear._space import Space, stacked_gradients
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.posterior import Posterior
 
@@ -123,7 +123,7 @@ class _End:
 
 def _best(problem: Problem) -> tuple[_End, list[_End]]:
     """The best mode that the starts reach, and where all of them ended."""
-    begin, tolerance = problem.space.centre, problem.space.tolerance
+    begin, tolerance = problem.start, problem.space.tolerance
     iterations, starts = problem.law.max_iterations, problem.law.starts
     generator, points = torch.Generator(begin.device).manual_seed(0), [begin]
     for number in range(1, starts):
@@ -145,12 +145,12 @@ def _best(problem: Problem) -> tuple[_End, list[_End]]:
     raise errors[0] if errors or best is None else _not_converged(problem.space, best, iterations, starts)
 
 
-def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
+def _together(space: Space, points: Tensor, iterations: int) -> list[_End]:
     """The ends of searches from all starts at once ``(starts, *batch, r)``, for one row without inequalities.
 
     Nothing if one of them does not converge, or the law does not treat the axis of starts as a batch.
     """
-    if space.within is not None or space.is_sparse or len(points) < 2:
+    if space.within is not None or space.structure is not None or len(points) < 2:
         return []
     try:
         with torch.no_grad():
@@ -158,7 +158,7 @@ def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
         shape = (len(points), *alone.shape)
         if alone.shape[-1:] != (1,) or together.shape != shape or not torch.allclose(together[-1], alone, rtol=1e-9):
             return []
-        found = search(space, points, space.tolerance, iterations, space)
+        found = search(space, points, iterations)
     except (RuntimeError, ValueError, IndexError):
         return []
     if not bool((found.error <= space.tolerance).all()):
@@ -169,7 +169,7 @@ def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
 def _run(problem: Problem, point: Tensor, iterations: int, ends: list[_End], errors: list[Exception]) -> None:
     """Adds the end of the search from a start to the ends, or what stopped it to the errors."""
     try:
-        found = search(problem.space, problem.admit(point), problem.space.tolerance, iterations, problem.space)
+        found = search(problem.space, problem.admit(point), iterations)
         ends.append(_End(found.point, found.error))
     except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError) as error:
         errors.append(error)
@@ -216,10 +216,10 @@ def _descent(problem: Problem, best: _End) -> Tensor | None:
     return torch.where(values[..., :1] < _SADDLE, size[..., None] * step, 0.0)
 
 
-def _not_converged(space: Whitened, best: _End, iterations: int, starts: int) -> ConvergenceError:
+def _not_converged(space: Space, best: _End, iterations: int, starts: int) -> ConvergenceError:
     entry = tuple(int(i) for i in torch.unravel_index(best.error.argmax(), best.error.shape)) if best.error.ndim else ()
     at = space.at(best.point)
-    missed = float((at.residual.abs() / deviations(at.rows))[entry].max())
+    missed = float((at.residual.abs() / at.rows.deviations())[entry].max())
     return ConvergenceError(
         f"No field with g(u) = 0 was found for batch entry {entry} from {starts} starts, with at most {iterations} "
         f"iterations each: the residual is {missed:.3g} prior standard deviations (largest |g| "
@@ -239,14 +239,14 @@ def _conditioned(problem: Problem, best: _End, given: MultivariateNormal | Proje
     return Projected(problem.base, law & problem.inequalities, **options)
 
 
-def _law_at(space: Whitened, y: Tensor) -> LinearConstraint:
+def _law_at(space: Space, y: Tensor) -> LinearConstraint:
     """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
     with torch.enable_grad():
         u = space.field_of(y)
         residual = space.law.statements(u.detach())
-    if space.is_sparse:
-        rows = space.law.jacobian_rows(u)
-        return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual.detach())
+    if space.structure is not None:
+        residual, rows = space.law.linearise(u)
+        return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual)
     tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
     if tracked and space.within is not None:
         raise InvalidArgumentError(
@@ -261,7 +261,7 @@ def _law_at(space: Whitened, y: Tensor) -> LinearConstraint:
     return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
 
 
-def _implicit(space: Whitened, point: Tensor) -> Tensor:
+def _implicit(space: Space, point: Tensor) -> Tensor:
     """y with the derivatives that the optimality conditions imply: one Newton step with a constant matrix."""
     at = space.at(point)
     assert at.multipliers is not None

@@ -30,13 +30,7 @@ from probconserv.posterior import gain_of
 _SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
 
 
-def project(
-    fields: Float[Tensor, "s n"],
-    covariance: LinearOperator,
-    law: AnyLaw,
-    *,
-    start: Float[Tensor, "s n"] | None = None,
-) -> Float[Tensor, "s n"]:
+def project(fields: Float[Tensor, "s n"], covariance: LinearOperator, law: AnyLaw) -> Float[Tensor, "s n"]:
     """The nearest fields that meet a law, in the metric Σ⁻¹.
 
     Args:
@@ -44,11 +38,10 @@ def project(
         covariance: Σ ``(n, n)``, without batch axes: a diagonal, low rank plus diagonal, or any other.
         law: Linear rows, inequalities, both, or a ``NonlinearLaw``; without batch axes, or with one right-hand side, or
             one set of rows, for every field ``(s,)``.
-        start: Fields that nearly meet a nonlinear law, from which the search starts instead of the given ones.
 
     Returns:
         The projections, in the precision of the fields; the work is done in float64. Those onto a nonlinear law have
-        no derivatives; ``nonlinear_mode`` and ``condition_nonlinear`` have.
+        no derivatives; ``condition`` has.
 
     Raises:
         IncompatibleQueryError: If fields, covariance and law have different numbers of points, or other batches.
@@ -61,11 +54,10 @@ def project(
     if not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
     double, covariance = fields.to(torch.float64), as_double(covariance)
-    begin = None if start is None else start.to(torch.float64)
     with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
             with torch.no_grad():
-                projected = project_nonlinear(double, covariance, law, begin)
+                projected = project_nonlinear(double, covariance, law)
         elif isinstance(law, LinearConstraint):
             projected = _project_linear(double, covariance, law)
         else:

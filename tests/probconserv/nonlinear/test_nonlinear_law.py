@@ -116,22 +116,6 @@ def test_start_and_flux_rows_of_a_batch_are_met_to_round_off() -> None:
         assert float(law.residual(actual).abs().max()) <= 1e-13 * 4  # 1e-13 of |J| |u|, with |J| ≤ 3.5
 
 
-def test_a_warm_start_saves_evaluations() -> None:
-    calls = []
-
-    def counted(u: Tensor) -> Tensor:
-        calls.append(len(u))
-        return upwind(u)
-
-    law = NonlinearLaw(residual_function=counted, points=POINTS) & initial(front())
-    fields, metric = front().repeat(1, TIMES) + 0.1 * random(1, POINTS), covariance(0, POINTS)
-    cold = project(fields, metric, law)
-    first = len(calls)
-    warm = project(fields, metric, law, start=cold)
-    assert len(calls) - first < first
-    assert torch.allclose(cold, warm, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("rank", [0, 2])
 def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> None:
     n = 6
