@@ -12,6 +12,7 @@ import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import stacked
 from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
@@ -19,10 +20,12 @@ from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear._search import search
 from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows, Within
 from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.nonlinear.mode import most_probable_field
 
 _STEP = 1e-6  # largest change of a value in the last step, relative to the field's largest value
 _RESIDUAL = 1e-13  # largest |g_i| in the end, relative to Σ_j |J_ij| times the field's largest value
 _ITERATIONS = 200
+_STEPS = 20  # tried for fields together
 _ACTIVE_SETS, _TOGETHER = 200, 20  # tried for one linearised law; of these with all points changed together
 _SOFT = 1e-8  # variance of a point at a bound, relative to that of the prior, so that the law may determine it as well
 _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value, up to which a point counts as inside
@@ -50,15 +53,10 @@ def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: Nonlinear
             "A nonlinear law needs a covariance that is diagonal, or low rank plus diagonal as from_samples(samples, "
             f"noise_variance=...) gives, got {type(covariance).__name__}."
         )
-    structure = Structure(covariance)
+    whole = _Fields(fields, Structure(covariance), law, 0)
     rank = 0 if isinstance(covariance, DiagLinearOperator) else split(covariance)[1].shape[-2]
     size = 1 if law.inequalities is not None else max(1, _CHUNK // ((10 + rank) * law.points))
-    parts = []
-    for first in range(0, len(fields), size):
-        part, part_law = slice(first, first + size), law
-        if law.linear is not None and law.batch_shape and law.batch_shape[0] != 1:
-            part_law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b[part]))
-        parts.append(_Fields(fields[part], structure, part_law, first).projections())
+    parts = [whole.part(slice(first, first + size)).projections() for first in range(0, len(fields), size)]
     return torch.cat(parts) if parts else fields
 
 
@@ -87,24 +85,48 @@ class _Fields:
     first: int
     held: Tensor = field(init=False)
 
+    def part(self, chosen: slice) -> "_Fields":
+        """Some of them."""
+        law = self.law
+        if law.linear is not None and law.batch_shape and law.batch_shape[0] != 1:
+            law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b[chosen]))
+        return _Fields(self.centre[chosen], self.structure, law, self.first + chosen.start)
+
     def projections(self) -> Tensor:
-        """The projections ``(s, n)``."""
+        """The projections ``(s, n)``: of all fields together, then one by one where these steps do not become small."""
         bounded = self.law.inequalities is not None
         if bounded:
             self.held = self._beyond(self.centre)
-        space = Space(
+        start = self.structure.coordinates(self._inside(self.centre) - self.centre)
+        at = search(self._space, start, _ITERATIONS if bounded else _STEPS)
+        u, unfinished = self._field_of(at.target), (at.error > _STEP) | (at.multipliers is None)
+        if bounded and bool(unfinished):
+            reason = "the steps did not become small, or the points at a bound did not settle"
+            raise self._failure(self._field_of(at.point), reason)
+        for entry in unfinished.nonzero()[:, 0].tolist():
+            u[entry] = self.part(slice(entry, entry + 1))._most_probable()
+        return self._polished(u)
+
+    def _most_probable(self) -> Tensor:
+        """The one field as the mode of a prediction around it, from several starts and with second derivatives."""
+        law = self.law
+        if law.linear is not None:
+            law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b.reshape(-1)))
+        try:
+            return most_probable_field(FieldGaussian(self.centre[0], self.structure.covariance), law)
+        except ConvergenceError as error:
+            raise self._failure(self.centre, f"no search from {law.starts} starts ended") from error
+
+    @cached_property
+    def _space(self) -> Space:
+        return Space(
             field_of=self._field_of,
             law=self.law,
             structure=self.structure,
             tolerance=_STEP,
             relative=True,
-            within=Within(self._nearest_within) if bounded else None,
+            within=None if self.law.inequalities is None else Within(self._nearest_within),
         )
-        at = search(space, self.structure.coordinates(self._inside(self.centre) - self.centre), _ITERATIONS)
-        if at.multipliers is None or not bool((at.error <= _STEP).all()):
-            more = ", or the points at a bound did not settle" if bounded else ""
-            raise self._failure(self._field_of(at.point), f"the steps did not become small{more}")
-        return self._polished(self._field_of(at.target))
 
     def _field_of(self, y: Tensor) -> Tensor:
         return self._inside(self.centre + self.structure.change(y))
@@ -191,7 +213,7 @@ class _Fields:
         residual = self.law.residual(u).abs().amax(dim=-1)
         worst = int(residual.argmax())
         return ConvergenceError(
-            f"The projection onto the nonlinear law did not converge in {_ITERATIONS} steps ({reason}): "
+            f"The projection onto the nonlinear law did not converge ({reason}): "
             f"field {self.first + worst} has a largest |g| of {float(residual[worst]):.3g}. Check that a field with "
             "g(u) = 0 exists near it, or start from one that nearly meets the law."
         )

@@ -1,9 +1,9 @@
 """The search for the field nearest to a given one on {g(u) = 0}, which every use of a nonlinear law shares.
 
 From a point y a step goes to the shortest coordinates t on the law linearised there (Gauss–Newton), as far as the merit
-½ |y|² + ν |g|₁ falls (Han 1977). For a single prediction second derivatives help near an end: steps are Newton's, with
-the Hessian of the Lagrangian ½ |y|² − λᵀ g, if that halves the error; with one row the search is one for its
-multiplier, y = λ ∇g, by gradients alone.
+½ |y|² + ν |g|₁ falls (Han 1977). Second derivatives help near an end: steps are Newton's, with the Hessian of the
+Lagrangian ½ |y|² − λᵀ g, if that halves the error; with one row the search is one for its multiplier, y = λ ∇g, by
+gradients alone.
 """
 
 from dataclasses import replace
@@ -134,5 +134,5 @@ def _newton(space: Space, at: Iterate) -> Iterate | None:
         candidate = space.at(at.point + solution[..., : at.point.shape[-1], 0])
     except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError):
         return None
-    new = candidate.error
-    return candidate if bool(((new <= 0.5 * at.error) | (new <= 1e-13)).all()) else None
+    new, met = candidate.error, 1e-3 * space.tolerance
+    return candidate if bool(((new <= 0.5 * at.error) | (new <= met)).all()) else None

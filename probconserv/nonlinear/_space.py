@@ -264,9 +264,9 @@ class Space:
         with torch.enable_grad():
             weighed = (self.law.statements(self.field_of(y)) * multipliers).sum()
             (gradient,) = torch.autograd.grad(weighed, y, create_graph=True)
-        if not gradient.requires_grad:
-            return y.new_zeros(*y.shape, y.shape[-1])
-        hessian = stacked_gradients(gradient, y, strict=False).detach()
+            if not gradient.requires_grad:
+                return y.new_zeros(*y.shape, y.shape[-1])
+            hessian = stacked_gradients(gradient, y, strict=False).detach()
         return 0.5 * (hessian + hessian.mT)
 
     def kkt_matrix(self, at: Iterate, active: Tensor | None = None) -> Tensor:

@@ -116,6 +116,28 @@ def test_start_and_flux_rows_of_a_batch_are_met_to_round_off() -> None:
         assert float(law.residual(actual).abs().max()) <= 1e-13 * 4  # 1e-13 of |J| |u|, with |J| ≤ 3.5
 
 
+def test_fields_far_from_a_curved_law_are_projected_where_linearisations_alone_go_astray() -> None:
+    """A common factor, and an energy far below that of the fields: stationary in their own metric, and no saddle."""
+    n, value = 40, 4.0
+    metric = PsdSumLinearOperator(RootLinearOperator(random(n, 4, seed=2)), DiagLinearOperator(torch.full((n,), 0.05)))
+    fields = 0.5 + 0.1 * random(3, n)
+    actual = project(fields, metric, NonlinearLaw(residual_function=energy(value), points=n))
+    assert float((actual.square().sum(-1) - value).abs().max()) <= 1e-12 * value
+    dense = metric.to_dense().double()
+    force = torch.linalg.solve(dense, (fields - actual).mT).mT
+    multiplier = (force * actual).sum(dim=-1, keepdim=True) / value
+    assert torch.allclose(force, multiplier * actual, rtol=0, atol=1e-4 * float(force.abs().max()))  # steps of 1e-6
+    # Σ⁻¹ + λ I is positive definite at the nearest point of a sphere (Moré & Sorensen 1983).
+    assert bool((torch.linalg.eigvalsh(torch.linalg.inv(dense)).min() + multiplier > 0).all())
+
+
+@pytest.mark.parametrize("size", [6, 12])
+def test_a_field_is_found_without_recording_derivatives(size: int) -> None:
+    prior, law = Normal(torch.linspace(0.5, 1.5, size).double(), 0.3), squares(8.0, size)
+    with torch.no_grad():
+        assert torch.allclose(condition(prior, law).mode, condition(prior, law).search.field, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> None:
     n = 6
