@@ -61,6 +61,25 @@ def network(dimension: int, **options) -> FNO:
     return FNO(config).double()
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_wall_cells_of_a_quadratic_move_by_the_error_of_the_value_at_the_face(order: int):
+    """By 2/9 h² u″ from (3 u₀ − u₁)/2, which is exact for lines, in corners along both axes; not at all by order 3."""
+    n = 10
+    ends = torch.arange(n + 1, dtype=torch.float64) / n
+    x, xx = ends.square().diff() * n / 2, ends.pow(3).diff() * n / 3  # averages of x and x²
+    u = (xx[:, None] - 0.5 * xx + x[:, None] * x)[None, None]
+    sides = [(-0.5 * xx, 1 - 0.5 * xx + x), (xx, xx - 0.5 + x)]
+    values = [tuple(side[None, None] for side in pair) for pair in sides]
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (n, n))
+    model = BOON(nn.Identity(), [(Dirichlet(), Dirichlet())] * 2, correction=Prescription(), order=order, grid=grid)
+    moved = (model(u, values) - u)[0, 0]
+    step = 2 / 9 / n**2 if order == 2 else 0.0
+    assert moved[0, 1:-1].tolist() == pytest.approx([2 * step] * (n - 2), abs=1e-14)  # u_xx = 2
+    assert moved[1:-1, -1].tolist() == pytest.approx([-step] * (n - 2), abs=1e-14)  # u_yy = −1
+    assert float(moved[[0, 0, -1, -1], [0, -1, 0, -1]].abs().max()) <= 2 * step + 1e-14
+    assert float(moved[1:-1, 1:-1].abs().max()) == 0
+
+
 def averages(function, count: int, length: float = 1.0) -> np.ndarray:
     """Averages over cells from an antiderivative."""
     return np.diff(function(np.linspace(0, length, count + 1))) * count / length
