@@ -325,6 +325,9 @@ def _candidates(
     if isinstance(base, StepNetwork | Sequence):
         trained = True
         networks = [base] if isinstance(base, StepNetwork) else list(base)
+        names = [network.name for network in networks]
+        if len(set(names)) < len(names):
+            raise InvalidArgumentError(f"base takes one trained network of each kind, got {', '.join(names)}; choose.")
     else:
         trained = False
         networks = [step_network(training, config, base, changes) for changes in (True, False)]

@@ -201,6 +201,8 @@ def test_networks_that_are_trained_are_taken_as_they_are() -> None:
     assert isinstance(emulator.operator.base, StepNetwork | ComponentRegression)
     alone = Emulator.fit(u, [None], times, GRID, base=halving, **options)
     assert set(alone.errors) == {"regression/alone", "single step/alone"}
+    with pytest.raises(InvalidArgumentError, match="one trained network of each kind, got increments, increments"):
+        Emulator.fit(u, [None], times, GRID, base=[keeping, keeping], **options)
 
 
 class Half(nn.Module):
