@@ -147,13 +147,13 @@ def walls_and_balance() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "walls and balance": walls_and_balance,
     "laws": comparisons.laws,
     "rollouts and operators": comparisons.operators,
     "the papers' problems": comparisons.papers,
     "BOON as published": published.boon,
     "every case": lambda: markdown(comparisons.every_case()),
     "query laws": comparisons.query_laws,
+    "walls and balance": walls_and_balance,
     **{name: table.markdown for name, table in TABLES.items()},
 }
 """What stands between marks, by the name in the marks; all rows and scores are on the page of results."""
