@@ -147,8 +147,8 @@ def walls_and_balance() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "laws": comparisons.laws,
-    "rollouts and operators": comparisons.operators,
+    "laws": lambda: markdown(comparisons.laws()),
+    "rollouts and operators": lambda: markdown(comparisons.operators()),
     "the papers' problems": comparisons.papers,
     "BOON as published": published.boon,
     "every case": lambda: markdown(comparisons.every_case()),
