@@ -77,7 +77,7 @@ class Posterior(MultivariateNormal):
         except DependentConstraintsError:
             require_consistent(constraint.G, constraint.b, constraint.noise)
             raise
-        self._updated_mean = self.gain.update(self._prior_mean, self._target)
+        self._updated_mean = self.gain.correct(self._prior_mean.unsqueeze(-2), self._target.unsqueeze(-2)).squeeze(-2)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = _as(self._updated_mean, self._dtype)

@@ -161,6 +161,11 @@ def whitened(orthogonal: Tensor, scaled: Float[Tensor, "*batch n s"]) -> Float[T
     return extended - orthogonal @ (orthogonal.mT @ extended)
 
 
+def log_det_gram(triangle: Tensor) -> Tensor:
+    """log det T Tᵀ ``(*batch,)``."""
+    return 2 * triangle.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+
+
 def _apply_root(root: Root, normals: Tensor) -> Tensor:
     if isinstance(root, DiagLinearOperator):
         return normals * root.diagonal()[..., None, :]

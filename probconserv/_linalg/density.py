@@ -16,7 +16,7 @@ from linear_operator.operators import (
 )
 from torch import Tensor
 
-from probconserv._linalg.covariance import whitened, whitening
+from probconserv._linalg.covariance import log_det_gram, whitened, whitening
 from probconserv._linalg.gain import Gain
 from probconserv._linalg.structured import StructuredGain
 from probconserv.errors import InvalidArgumentError
@@ -130,7 +130,7 @@ def divergence(
     columns = [part.expand(*batch, *part.shape[-2:]) for part in (root, difference[..., None])]
     white = torch.linalg.solve_triangular(other, torch.cat(columns, dim=-1), upper=False)
     squares = white.square().sum(dim=(-2, -1)) - difference.shape[-1]
-    return 0.5 * (squares + _log_determinant(other) - _log_determinant(root))
+    return 0.5 * (squares + log_det_gram(other) - log_det_gram(root))
 
 
 def log_density(
@@ -175,7 +175,7 @@ def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tu
     matrix = covariance.to_dense()
     chol = _cholesky(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     white = torch.linalg.solve_triangular(chol, difference.mT, upper=False)
-    return white.square().sum(dim=-2), _log_determinant(chol)
+    return white.square().sum(dim=-2), log_det_gram(chol)
 
 
 def _whiten_kronecker(covariance: KroneckerProductLinearOperator, difference: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,7 +185,7 @@ def _whiten_kronecker(covariance: KroneckerProductLinearOperator, difference: Te
     for factor in covariance.linear_ops:
         size = factor.shape[-1]
         chol = _cholesky(factor.to_dense())
-        log_determinant = log_determinant + (n // size) * _log_determinant(chol)
+        log_determinant = log_determinant + (n // size) * log_det_gram(chol)
         solved = torch.linalg.solve_triangular(chol[..., None, :, :], white.unflatten(-1, (size, -1)), upper=False)
         white = solved.mT.flatten(-2)
     return white.square().sum(dim=-1), log_determinant
@@ -197,10 +197,6 @@ def _whiten_low_rank(root: Tensor, variance: Tensor, difference: Tensor) -> tupl
     orthogonal, pivots = whitening(root, weights)
     white = whitened(orthogonal, difference.mT * weights[..., None])
     return white.square().sum(dim=-2), 2 * pivots.log().sum(dim=-1) + variance.log().sum(dim=-1)
-
-
-def _log_determinant(chol: Tensor) -> Tensor:
-    return 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
 
 
 def _cholesky(matrix: Tensor) -> Tensor:

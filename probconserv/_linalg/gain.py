@@ -135,10 +135,6 @@ class Gain:
             require_finite_multipliers(multipliers)
         return self._subtract(corrected, self.multipliers(missed))
 
-    def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
-        """μ − Σ Gᵀ S⁻¹ (G μ − b), for a mean or several."""
-        return self.correct(mean.unsqueeze(-2), target.unsqueeze(-2)).squeeze(-2)
-
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag(Σ − Σ Gᵀ S⁻¹ G Σ), never negative and never above diag Σ.
 

@@ -21,7 +21,7 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSum
 from torch import Tensor
 
 from probconserv._linalg.checks import non_negative_variance, require_finite_multipliers
-from probconserv._linalg.covariance import rows_times
+from probconserv._linalg.covariance import log_det_gram, rows_times
 from probconserv._linalg.innovation import Innovation, innovation_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import cached
@@ -108,10 +108,6 @@ class StructuredGain:
             corrected, _ = self._correct_once(corrected, defect)
         return corrected
 
-    def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
-        """μ − Σ Gᵀ S⁻¹ (G μ − b)."""
-        return self.correct(mean[..., None, :], target[..., None, :])[..., 0, :]
-
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
         if not self.root.shape[-2]:
@@ -167,9 +163,9 @@ class StructuredGain:
         if not self.root.shape[-2]:
             determinant = self.innovation.log_determinant()
         elif self._white_rows is None:
-            determinant = self.innovation.log_determinant() - _log_determinant(self._latent[0])
+            determinant = self.innovation.log_determinant() - log_det_gram(self._latent[0])
         else:
-            determinant = -_log_determinant(self._white_rows)
+            determinant = -log_det_gram(self._white_rows)
         return -0.5 * (determinant + self.noise.shape[-1] * math.log(2 * math.pi))
 
     def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
@@ -321,11 +317,6 @@ def _whitening(matrix: Tensor, whitened: Callable[[Tensor], Tensor], checked: bo
 
 def _sum_of_squares(first: Tensor, second: Tensor) -> Tensor:
     return first @ first.mT + second @ second.mT
-
-
-def _log_determinant(triangle: Tensor) -> Tensor:
-    """log det T Tᵀ."""
-    return 2 * triangle.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
 
 
 class _ConditionedDiagonal(LinearOperator):
