@@ -21,6 +21,18 @@ DRAWN_AT_ONCE = 2**25
 """Most values that a mixture draws of all its components together, 256 MiB in float64."""
 
 
+_EVIDENCE = (
+    "it needs the weights before the law, which conditioning replaces. Of a conditioned mixture, mixture.components.{} "
+    "has that of every component, and law_evidence.evidence(prior, law) of probconserv that of the mixture."
+)
+_OF_ONE_GAUSSIAN = {
+    "mode": "its density may have several maxima. mixture.components.mode has one field per component, and "
+    "mixture.mean is their average.",
+    "misfit": _EVIDENCE.format("misfit"),
+    "log_evidence": _EVIDENCE.format("log_evidence"),
+}
+
+
 def is_bounded(prediction: Any) -> bool:
     """Whether a prediction, or the components of a mixture, is under inequalities, so that it is no Gaussian."""
     parts = prediction.components if isinstance(prediction, Mixture) else prediction
@@ -92,6 +104,11 @@ class Mixture(Drawable):
             )
         self.components = components
         self.weights = weights / weights.sum(dim=0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_ONE_GAUSSIAN:
+            raise AttributeError(f"A Mixture has no {name}: {_OF_ONE_GAUSSIAN[name]}")
+        raise AttributeError(f"'Mixture' object has no attribute '{name}'")
 
     @property
     def field_weights(self) -> Tensor:

@@ -57,6 +57,7 @@ class Rollout(nn.Module):
             all values of a field ``(c·points)``: the nearest field with the same totals, in the metric of the variances
             of ``update``. Around an operator that meets walls, fields move along its response where they are off
             their bounds: given values stay, slopes and Robin conditions do where no value next to them is at a bound.
+            A start outside of them is used as given.
         conserved: The channels that have a balance, k of them; all by default.
         tolerance: Of the iteration for fluxes and sources that depend on the field, relative to ∫ |u|.
 

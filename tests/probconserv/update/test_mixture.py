@@ -191,3 +191,14 @@ def test_invalid_arguments_raise_with_reason():
     for weights in (torch.tensor([0.5, 0.6]), torch.tensor([1.5, -0.5]), torch.ones(3) / 3):
         with pytest.raises(InvalidArgumentError, match=r"weights must be \(2,\), not negative, .* divide them by"):
             Mixture(Normal(torch.zeros(2, 4), torch.ones(2, 4)), weights)
+
+
+@pytest.mark.parametrize("name", ["mode", "misfit", "log_evidence"])
+def test_what_a_mixture_does_not_have_says_what_does(name):
+    law = LinearConstraint(torch.ones(1, 5), torch.ones(1))
+    for mixture in (make_mixture(0), condition(make_mixture(0), law)):
+        assert not hasattr(mixture, name)
+        with pytest.raises(AttributeError, match=rf"A Mixture has no {name}.*mixture\.components"):
+            getattr(mixture, name)
+    with pytest.raises(AttributeError, match="'Mixture' object has no attribute 'moed'"):
+        _ = mixture.moed
