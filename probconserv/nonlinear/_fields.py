@@ -215,7 +215,8 @@ class _Fields:
         return ConvergenceError(
             f"The projection onto the nonlinear law did not converge ({reason}): "
             f"field {self.first + worst} has a largest |g| of {float(residual[worst]):.3g}. Check that a field with "
-            "g(u) = 0 exists near it, or start from one that nearly meets the law."
+            "g(u) = 0 exists near it. If one does, give fields nearer to it or, within bounds, condition a prediction "
+            "around the field, whose search is slower and finds more."
         )
 
 
