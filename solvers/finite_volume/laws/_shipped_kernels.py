@@ -102,17 +102,18 @@ def _porous(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
     first, count = exponent[0], size if signed_faces > 0 else 0
     for i in range(count):
         same += 1 if exponent[i] == first else 0
-    if same == size and is_whole(first):
-        for i in range(count):
-            k[i] = whole_power(x[i], first)
-    else:
-        for i in range(count):
-            whole += 1 if is_whole(exponent[i]) else 0
-        for i in range(count if whole < size else 0):
-            k[i] = power(x[i], exponent[i])
-        for i in range(count if whole > 0 else 0):
-            k[i] = whole_power(x[i], exponent[i]) if is_whole(exponent[i]) else k[i]
-    for i in range(count):
+    alike = same == size and is_whole(first)
+    for i in range(count if alike else 0):
+        phi[i] = max(x[i], 0.0) * whole_power(x[i], first) * scale[i]
+    for i in range(count if alike and signed > 0 else 0):
+        k[i] = whole_power(x[i], first)
+    for i in range(0 if alike else count):
+        whole += 1 if is_whole(exponent[i]) else 0
+    for i in range(count if whole < size and not alike else 0):
+        k[i] = power(x[i], exponent[i])
+    for i in range(count if whole > 0 else 0):
+        k[i] = whole_power(x[i], exponent[i]) if is_whole(exponent[i]) else k[i]
+    for i in range(0 if alike else count):
         phi[i] = max(x[i], 0.0) * k[i] * scale[i]
     _through_faces(phi, k, w_, flux_, left_, right_, faces, signed)
 

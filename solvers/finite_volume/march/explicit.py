@@ -284,33 +284,32 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     ((courant, _, _, sources, _), _, _, options), (layout, (modes, pull), _) = scheme, grid
     base, after, first, rate, error = A[BASE, b], A[ODD, b], A[START, b], A[RATE, b], A[ERROR, b]
-    length, count, lines, line = L[LENGTH, b], 0, layout.lines, layout.shape[layout.shape.size - 1]
-    low, high, total, size = inf, -inf, 0.0, 0.0
-    known = min(data.shape[0], int(L[STAGES, b]) + 1)
+    length, lines, line = L[LENGTH, b], layout.lines, layout.shape[layout.shape.size - 1]
+    low, high, total, known = inf, -inf, 0.0, min(data.shape[0], int(L[STAGES, b]) + 1)
+    estimated = options[0] < inf and (courant == 0.0 or sources)
     L[RESIDUAL, b] = length * L[WORST, b]
-    for k in range(lines.size):
-        for i in range(lines[k], lines[k] + line):
-            size, count = size + abs(after[i]), count + 1
-    if not isfinite(size):
-        return np.nan
     if courant > 0.0 and not length * L[WORST, b] <= 1.0:
         return inf
-    if options[0] == inf or (courant > 0.0 and not sources):
-        return 0.0
     for k in range(lines.size):
-        for i in range(lines[k], lines[k] + line):
+        for i in range(lines[k], lines[k] + line if not estimated else 0):
+            total += abs(after[i])
+        for i in range(lines[k], lines[k] + line if estimated else 0):
             wrong = length * error[i]
             if courant == 0.0:
                 wrong = 0.8 * (base[i] - after[i]) + (0.4 * length) * (first[i] + rate[i])
             low, high = min(low, min(base[i], after[i])), max(high, max(base[i], after[i]))
             total += abs(wrong)
+    if not isfinite(total):
+        return np.nan
+    if not estimated:
+        return 0.0
     if total == 0.0:
         return 0.0
     for side in range(modes.size):
         for k in range(known if modes[side] == STATE and pull[b, side] == 0.0 else 0):
             for e in range(layout.offsets[side], layout.offsets[side + 1]):
                 low, high = min(low, data[k, b, e]), max(high, data[k, b, e])
-    return total / count / c.allowed_error(L[:, b], low, high, options)
+    return total / (lines.size * line) / c.allowed_error(L[:, b], low, high, options)
 
 
 @inner_on_views
