@@ -72,7 +72,7 @@ class Grid(ABC):
         """Quadrature weights along every axis: trapezoid on nodes, cell lengths on cells."""
         if self.location == "node":
             return tuple(trapezoid_weights(points) for points in self.axes)
-        return tuple(torch.full_like(points, h) for points, h in zip(self.axes, self.spacing, strict=True))
+        return tuple(torch.full((n,), h, dtype=torch.float64) for n, h in zip(self.count, self.spacing, strict=True))
 
     @property
     def weights(self) -> Tensor:

@@ -6,7 +6,7 @@ where something jumps; rates are then evaluated anew, with the values after the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from math import inf
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -247,7 +247,7 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     It has no error control, and returns fluxes through the sides ``(2d, rows)`` and time integrals of side data. States
     that are not finite become NaN.
     """
-    states = np.zeros((len(operator.sides.rows), int(np.prod(operator.grid.shape))))
+    states = np.zeros((len(operator.sides.rows), prod(operator.grid.shape)))
     start = operator.sides.start
     march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
     march.times, march.longest = np.empty(0), inf

@@ -20,6 +20,7 @@ Row k of the parameters p begins at k · (faces + apart), for sources at k · st
 import ctypes
 from collections.abc import Callable
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def call_from_python(pointer: Any, arrays: Any, count: int, apart: int) -> None:
 
 def zeros(*shape: int) -> Array:
     """Zeros from a whole cache line on: vectors that straddle two lines take up to twice as long."""
-    count = int(np.prod(shape))
+    count = prod(shape)
     numbers = np.zeros(count + _LINE)
     first = -(numbers.ctypes.data // numbers.itemsize) % _LINE
     return numbers[first : first + count].reshape(shape)
@@ -91,7 +92,7 @@ def zeros(*shape: int) -> Array:
 
 def numbers_at(address: int, *shape: int) -> Array:
     """The numbers at an address, as an array of a shape."""
-    count = int(np.prod(shape))
+    count = prod(shape)
     return np.ctypeslib.as_array((ctypes.c_double * count).from_address(address)).reshape(shape)
 
 

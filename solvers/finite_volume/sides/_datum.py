@@ -7,6 +7,7 @@ A user's function of time is called with a float. If it also takes an array or a
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Datum:
     @property
     def width(self) -> int:
         """Number of entries along the side: 1 or the size of the face."""
-        return 1 if self.flat else int(np.prod(self.face))
+        return 1 if self.flat else prod(self.face)
 
     def full(self) -> "Datum":
         """The same without assumptions on the shape of the values."""
@@ -111,7 +112,7 @@ class Datum:
         return self._expanded(np.asarray(values, dtype=np.float64), (len(times), *self.value_shape))
 
     def _of_whole_batch(self, times: Array, rows: Array) -> Array:
-        everyone = np.repeat(times[:, :1], int(np.prod(self.batch)), axis=1)
+        everyone = np.repeat(times[:, :1], prod(self.batch), axis=1)
         everyone[:, rows] = times
         values = self.many(everyone.reshape(len(times), *self.batch))
         return values.reshape(*everyone.shape, self.width)[:, rows]
@@ -164,7 +165,7 @@ def checked_value(value: Any, time: float, name: str, shapes: tuple[tuple[int, .
 
 def _agrees(datum: Datum, times: Array, expected: Array) -> bool:
     """Whether one call with a different time in every row gives what calls with floats gave; silent on any failure."""
-    count = 1 if datum.shared else int(np.prod(datum.batch))
+    count = 1 if datum.shared else prod(datum.batch)
     turned = (np.arange(len(times))[:, None] + np.arange(count)) % len(times)
     shape = (len(times), *([1] * len(datum.batch) if datum.shared else datum.batch))
     by_row = expected.reshape(len(times), count, -1)

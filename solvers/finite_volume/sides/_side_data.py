@@ -8,6 +8,7 @@ at the side; the datum of GIVEN_FLUX is the flux along +axis.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ class SideData:
         ]
         offsets = np.cumsum([0] + [side.size for side in sides])
         parts = [slice(a, b) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-        rows = int(np.prod(batch))
+        rows = prod(batch)
         fixed, pull, changing = np.zeros((rows, offsets[-1])), np.zeros((rows, len(sides))), []
         dirichlet = np.zeros(offsets[-1], dtype=bool)
         for number, (side, part) in enumerate(zip(sides, parts, strict=True)):
@@ -328,7 +329,7 @@ class _Side:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.face))
+        return prod(self.face)
 
     @property
     def mode(self) -> int:
@@ -362,7 +363,7 @@ class _Side:
 
     def _coefficients(self) -> tuple[Array, Array]:
         """(a, b) of a·u + b·∂u/∂x = g per row."""
-        rows = int(np.prod(self.batch))
+        rows = prod(self.batch)
         if not isinstance(self.condition, Robin):
             return np.zeros(rows), np.ones(rows)
         a, b = (
