@@ -8,8 +8,7 @@ from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import implicit, timing
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at, zeros
 from solvers.finite_volume.march.plan import END, LENGTHS, NOW, STATES
-from solvers.finite_volume.march.rest import Rest
-from solvers.finite_volume.march.tiles import CompiledLaw, rows_of
+from solvers.finite_volume.march.tiles import CompiledLaw, Rest, rows_of
 
 NEWTON_TOLERANCE, NEWTON_ITERATIONS = 1e-2, 20
 """Allowed mean |error| of a stage, as a fraction of the allowed error of the step, and the largest number of iterations

@@ -10,7 +10,7 @@ from solvers.finite_volume.march.kernels import NOTHING, Array
 from solvers.finite_volume.march.lines import NEWTON_ITERATIONS, NEWTON_TOLERANCE
 from solvers.finite_volume.march.newton import RowNewton
 from solvers.finite_volume.march.plan import END, LENGTHS, MIDDLE, NOW, SLOPE, STATES
-from solvers.finite_volume.march.rest import Rest
+from solvers.finite_volume.march.tiles import Rest
 
 
 class PlaneStages:
