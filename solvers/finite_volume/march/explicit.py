@@ -110,7 +110,7 @@ def advance(
     ``(rows, S)``; the function that writes data, whether they change with time, and the limits of steps. Where there
     is no room for data of more stages it returns −1 less the number of stages.
     """
-    (laws, medium, grid, work, _), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
+    (laws, medium, grid, work, timed), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
     data, asks, limits = sides[0], sides[4], sides[5]
     rows, final, rate, source, flow, live = L.shape[1], data.shape[0] - 1, A[RATE], A[SOURCE], F[FLOW], L.shape[1]
     while budget > 0:
@@ -131,7 +131,7 @@ def advance(
                 on = fresh if k == 0 else k < L[STAGES, b] if k < most else keeps and L[LIVE, b] > 0.0
                 info[2, b], some = 1.0 if on else 0.0, some or on
             if some and (k < most or k == 0 or keeps):
-                _set_times(L, info, system, inf if k == most and k > 0 else float(k), courant)
+                _set_times(L, info, medium, timed, A.shape[2], inf if k == most and k > 0 else float(k), courant)
                 bounds = courant > 0.0 or k == 0 or k == most
                 states, given = A[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
                 rates(states, rate, source, flow, given, laws, medium, grid, work, bounds)
@@ -177,7 +177,7 @@ def _ask(L: Array, sides: Any, info: Array, scheme: Any, first: int, after: int)
 @inner_on_views
 def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, info: Array, start: int) -> None:
     """Data at the start of a step; and how stiff RKL2 is at its end, where its stages must be stable, too."""
-    (laws, medium, grid, work, _), courant, last = system, scheme[0][0], start + 3
+    (laws, medium, grid, work, timed), courant, last = system, scheme[0][0], start + 3
     _ask(L, sides, info, scheme, start, start + 1)
     if courant > 0.0:
         return
@@ -185,7 +185,7 @@ def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, i
     for b in range(L.shape[1]):
         L[STAGES, b] = 3.0
     _ask(L, sides, info, scheme, last, last + 1)
-    _set_times(L, info, system, 3.0, courant)
+    _set_times(L, info, medium, timed, A.shape[2], float(last), courant)
     given, bounds = sides[0][last], courant == 0.0
     rates(A[BASE], A[RATE], A[SOURCE], F[FLOW], given, laws, medium, grid, work, bounds)
     for b in range(L.shape[1]):
@@ -193,9 +193,9 @@ def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, i
 
 
 @inner_on_views
-def _set_times(L: Array, info: Array, system: Any, stage: float, courant: float) -> None:
+def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage: float, courant: float) -> None:
     """Times of the rows in a stage, for laws in tensors and among the parameters of compiled ones."""
-    (_, (p, q, r, _), _, _, timed), size = system, system[2][0].size
+    p, q, r, _ = medium
     for b in range(L.shape[1]):
         at = min(stage, L[STAGES, b])
         info[1, b] = c.moment(L, b, node(courant, int(at), L[STAGES, b]) if stage > 0.0 else 0.0)
