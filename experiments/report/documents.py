@@ -93,14 +93,6 @@ TABLES = {
         columns=("fno", "boundary-channels", "boon-without-schur", "boon-default"),
         score="slope_error",
     ),
-    "out of range": Table(
-        experiment="advection-calibration",
-        columns=(
-            *("anp", "probconserv", "displaced", "by-law"),
-            *("probconserv-search", "probconserv-empirical", "total-inverted"),
-        ),
-        score="MSE",
-    ),
     "fields of many parameters": Table(
         experiment="generate_gpme",
         rows=(*(f"values-{count}" for count in (2, 5, 10, 20)), "values-total-10", "total", "bounds"),
