@@ -113,7 +113,7 @@ class LawRows:
     @cached_property
     def parameters(self) -> Any:
         """The law with the parameters of these rows."""
-        return self.selection.cut(self.law)
+        return self.selection.select(self.law)
 
     def _values(self, name: str, *states: Tensor) -> Tensor:
         """A method of the law at states of these rows."""

@@ -72,7 +72,7 @@ class BatchRows:
         time = np.broadcast_to(np.asarray(time, dtype=float), (self.size,)).copy()
         return self.scatter(torch.from_numpy(time).reshape(-1, *[1] * self.dimension))
 
-    def cut(self, whole: Any) -> Any:
+    def select(self, whole: Any) -> Any:
         """A dataclass with the parameters of these rows, ``(rows,)`` or ``(rows or 1, *points)``; else the object."""
         if not is_dataclass(whole) or isinstance(whole, type):
             return whole
@@ -131,7 +131,7 @@ def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable
             values.shape == right[index].shape
             and torch.allclose(values, right[index], rtol=1e-12, atol=0.0, equal_nan=True)
             for index in parts
-            for values, right in zip(evaluate(rows.take(index).cut(whole), states[index]), expected, strict=True)
+            for values, right in zip(evaluate(rows.take(index).select(whole), states[index]), expected, strict=True)
         )
     except Exception:
         return False

@@ -94,11 +94,11 @@ def _through_faces(phi, k, w_, flux_, left_, right_, faces, signed):
         right[i] = w[i] * k_after[i]
 
 
-def _porous(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
+def _porous(u_, p_, w_, workspace_, flux_, left_, right_, signed_faces, signed):
     faces, whole, same = abs(signed_faces), 0, 0
     size = faces + abs(signed)
-    x, p, room = carray(u_, size), carray(p_, (2, size)), carray(room_, (2, size))
-    exponent, scale, k, phi = p[0], p[1], room[0], room[1]
+    x, p, workspace = carray(u_, size), carray(p_, (2, size)), carray(workspace_, (2, size))
+    exponent, scale, k, phi = p[0], p[1], workspace[0], workspace[1]
     first, count = exponent[0], size if signed_faces > 0 else 0
     for i in range(count):
         same += 1 if exponent[i] == first else 0
@@ -118,11 +118,11 @@ def _porous(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
     _through_faces(phi, k, w_, flux_, left_, right_, faces, signed)
 
 
-def _stefan(u_, p_, w_, room_, flux_, left_, right_, signed_faces, signed):
+def _stefan(u_, p_, w_, workspace_, flux_, left_, right_, signed_faces, signed):
     faces = abs(signed_faces)
     size = faces + abs(signed)
-    u, threshold, room = carray(u_, size), carray(p_, size), carray(room_, (2, size))
-    phi, k = room[0], room[1]
+    u, threshold, workspace = carray(u_, size), carray(p_, size), carray(workspace_, (2, size))
+    phi, k = workspace[0], workspace[1]
     for i in range(size if signed_faces > 0 else 0):
         phi[i] = u[i] - threshold[i] if u[i] >= threshold[i] else 0.0 * u[i]
         k[i] = 1.0 if u[i] >= threshold[i] else 0.0

@@ -144,7 +144,7 @@ class SourceTerm:
         """The compiled source; None unless it is a user's scalar function."""
         if not isinstance(self.source, ScalarSource):
             return None
-        part = self.selection.cut(self.source.at(self.grid))
+        part = self.selection.select(self.source.at(self.grid))
         names = part.arguments.names
         timed = names.index("t") if "t" in names else -1
         return CompiledLaw(source_kernel(part.call("source")), (columns_of(part, self.selection.size),), timed)
@@ -167,12 +167,12 @@ class SourceTerm:
     def _parameters(self, t: np.ndarray) -> Any:
         """The source with the parameters of these rows."""
         if getattr(self.source, "varies_in_time", False):
-            return self.selection.cut(self.source.at(self.grid, self.selection.times(t)))  # type: ignore[union-attr]
+            return self.selection.select(self.source.at(self.grid, self.selection.times(t)))  # type: ignore[union-attr]
         return self._fixed_parameters
 
     @cached_property
     def _fixed_parameters(self) -> Any:
-        return self.selection.cut(self.source.at(self.grid))  # type: ignore[union-attr]
+        return self.selection.select(self.source.at(self.grid))  # type: ignore[union-attr]
 
 
 def batch_of_source(
@@ -215,7 +215,7 @@ def _refuse_shared_parameters(
     """
     whole = rows.gather(evaluate(placed, rows.scatter(states))[0])[:1]
     try:
-        alone = evaluate(rows.take(np.array([0])).cut(placed), states[:1])[0]
+        alone = evaluate(rows.take(np.array([0])).select(placed), states[:1])[0]
     except Exception:
         return
     if alone.shape == whole.shape and not torch.allclose(alone, whole, rtol=1e-12, atol=0.0, equal_nan=True):

@@ -15,7 +15,7 @@ SMALLEST = 1e-12
 LEAST_SPREAD = 1e-6
 """Least spread that errors are relative to, as a fraction of the range of all states and of the change so far."""
 
-RUNNING, STUCK, ENDLESS = 0.0, 1.0, 2.0
+RUNNING, STEP_UNDERFLOW, TINY_STEPS = 0.0, 1.0, 2.0
 """Verdicts on rows: fine, failed at the smallest step, or accepted steps below it."""
 
 ROW, TIME, LENGTH, PROPOSAL, LONGEST, FAILED, FRESH, CURSOR, VERDICT, STEPS, REJECTED, EVALUATIONS = range(12)
@@ -48,7 +48,7 @@ def moment(L: Array, j: int, fraction: float) -> float:
 
 
 @inner_on_views
-def landing(proposal: float, remaining: float) -> float:
+def avoid_tiny_last_step(proposal: float, remaining: float) -> float:
     """A step without a tiny one before the end."""
     if proposal >= remaining * (1.0 - 1e-9):
         return remaining
@@ -90,7 +90,7 @@ def judge(lane: Array, ratio: float, order: int, end: float) -> bool:
     lane[PROPOSAL], lane[FAILED] = max(factor * length, kept), 0.0 if accepted else 1.0
     lane[STEPS if accepted else REJECTED] += 1.0
     if not accepted and factor * length < smallest_step(lane[TIME], end):
-        lane[VERDICT] = STUCK
+        lane[VERDICT] = STEP_UNDERFLOW
     return accepted
 
 
@@ -99,7 +99,7 @@ def move_to_end(lane: Array, finish: float, end: float) -> None:
     """Moves a row to the end of an accepted step; it must not shrink its steps to nothing."""
     lane[TIME] = finish
     if finish < end and lane[PROPOSAL] < min(lane[LENGTH], smallest_step(finish, end)):
-        lane[VERDICT] = ENDLESS
+        lane[VERDICT] = TINY_STEPS
 
 
 @inner_on_views
@@ -135,9 +135,9 @@ def keep_to_range(course: Any, value: Array) -> None:
     for i in range(value.size):
         kept = min(max(value[i], low), high)
         surplus, below, above = surplus + (value[i] - kept), below + (kept - low), above + (high - kept)
-    room = above if surplus > 0.0 else below
-    if surplus == 0.0 or room <= abs(surplus):
+    slack = above if surplus > 0.0 else below
+    if surplus == 0.0 or slack <= abs(surplus):
         return
     for i in range(value.size):
         kept = min(max(value[i], low), high)
-        value[i] = kept + surplus / room * (high - kept if surplus > 0.0 else kept - low)
+        value[i] = kept + surplus / slack * (high - kept if surplus > 0.0 else kept - low)

@@ -121,7 +121,7 @@ class _March:
 def _failure(row: int, work: list[float], end: float) -> str:
     """The message for a row that cannot go on."""
     verdict, _, _, _, time, length, residual, low, high = work
-    if verdict == c.STUCK:
+    if verdict == c.STEP_UNDERFLOW:
         smallest = c.SMALLEST * max(abs(time), 1e-4 * (end - time))
         return (
             f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
@@ -229,7 +229,7 @@ class _ExplicitTile:
         try:
             self.data[chosen, rows] = self.sides.values(self.moments[chosen, rows], self.rows[rows])
         except BaseException:
-            self.L[c.VERDICT] = c.STUCK
+            self.L[c.VERDICT] = c.STEP_UNDERFLOW
             raise
 
     def leave(self, first: int) -> None:

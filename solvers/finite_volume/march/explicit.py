@@ -94,7 +94,7 @@ def _propose(L: Array, end: float, longest: float) -> int:
     for b in range(L.shape[1]):
         on = L[TIME, b] < end and L[VERDICT, b] == RUNNING
         L[LIVE, b], live = 1.0 if on else 0.0, live + (1 if on else 0)
-        L[LENGTH, b] = c.landing(min(min(L[PROPOSAL, b], L[LONGEST, b]), longest), end - L[TIME, b])
+        L[LENGTH, b] = c.avoid_tiny_last_step(min(min(L[PROPOSAL, b], L[LONGEST, b]), longest), end - L[TIME, b])
         L[EULER, b] = 0.0
     return live
 

@@ -19,7 +19,7 @@ _MOST_ITERATIONS, _REDUCTION, _SMALLEST = 5000, 1e-3, 1e-15
 RIGHT, STATES, RATE, K, ROOT, RESIDUAL, DIAGONAL, INVERSE, MOVED, Y, REST, DIRECTION, IMAGE, Z, SOURCE, BY_STATE = (
     range(16)
 )
-ROOM, ONES, GAP, FLUXES = 16, 18, 19, 20
+WORKSPACE, ONES, GAP, FLUXES = 16, 18, 19, 20
 """Arrays of the row: those of the stage, of Newton's step and of the conjugate gradients; two of scratch for the law,
 ones, k_edge − ∂Φ_side/∂u_edge at the faces of the sides; and the fluxes across every axis."""
 
@@ -88,8 +88,8 @@ def _linearise(
     """Fluxes, rate, B on the diagonal and the preconditioner at the present states; returns the largest Σ w."""
     (s, _, _, _, _), (p, _, r, weights), (layout, (modes, pull), spacing) = equation, medium, grid
     u, rate, k, diagonal, inverse, gap, size = W[STATES], W[RATE], W[K], W[DIAGONAL], W[INVERSE], W[GAP], W.shape[1]
-    room, left, right, ones, line = (
-        W[ROOM : ROOM + 2].reshape(2 * size),
+    workspace, left, right, ones, line = (
+        W[WORKSPACE : WORKSPACE + 2].reshape(2 * size),
         W[Y],
         W[Z],
         W[ONES],
@@ -100,12 +100,12 @@ def _linearise(
     for i in range(size):
         rate[i], diagonal[i], inverse[i], ones[i] = 0.0, 1.0, 0.0, 1.0
     last = p[d - 1]
-    law(u.ctypes, last.ctypes, ones.ctypes, room.ctypes, W[IMAGE].ctypes, k.ctypes, right.ctypes, size - 1, 1)
+    law(u.ctypes, last.ctypes, ones.ctypes, workspace.ctypes, W[IMAGE].ctypes, k.ctypes, right.ctypes, size - 1, 1)
     k[size - 1] = 0.0
     for axis in range(d):
         apart, w, flux = layout.strides[axis], weights[axis], W[FLUXES + axis]
         faces, given = apart - size if laws[4] == ISOTROPIC else size - apart, (u.ctypes, p[axis].ctypes, w.ctypes)
-        law(*given, room.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, apart)
+        law(*given, workspace.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, apart)
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], 0.0), laws[4] > 0)
         inside, degree, after, w_after = rate[apart:], inverse[apart:], flux[apart:], w[apart:]
         for i in range(size - 2 * apart):

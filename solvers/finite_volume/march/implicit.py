@@ -35,7 +35,7 @@ from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 UNDAMPED = 8
 ROUND_OFF = 1e-13
 
-X, FLUX, LEFT, RIGHT, WEIGHT, ROOM, ROOM2, RHS, DELTA, PIVOT, CORNER, SOURCE, BY_STATE, GOAL, BASE, SCRATCH = range(16)
+X, FLUX, LEFT, RIGHT, WEIGHT, WORK, WORK2, RHS, DELTA, PIVOT, CORNER, SOURCE, BY_STATE, GOAL, BASE, SCRATCH = range(16)
 """Scratch of stages: states with those beyond the ends; fluxes and derivatives, and weights on faces; the equations of
 Newton's method; a source and its derivative; and what they add to the equations."""
 
@@ -85,7 +85,7 @@ def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None
     width, weighted = L.shape[1], 0.0
     size = S.shape[1] - 2 * width
     n, faces, periodic = size // width, size + width, modes[0] == PERIODIC
-    x, flux, left, right, weight, moved, scratch = T[X], T[FLUX], T[LEFT], T[RIGHT], T[WEIGHT], T[DELTA], T[ROOM]
+    x, flux, left, right, weight, moved, scratch = T[X], T[FLUX], T[LEFT], T[RIGHT], T[WEIGHT], T[DELTA], T[WORK]
     u, delta, flux_after, left_after, right_after, delta_after = (
         x[width:faces],
         moved[width:faces],

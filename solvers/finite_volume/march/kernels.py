@@ -3,10 +3,10 @@
 Compiled steps see a law as a pointer of one type, so that they are compiled once for all laws. All arrays are flat, and
 neighbours along an axis are a fixed distance ``apart``:
 
-* laws with diffusion: (u, p, w, room, flux, left, right, faces, apart): at the faces between u[i] and u[i + apart] the
-  flux, weighted by w, and its derivative by the state before and minus that by the state behind, both ≥ 0; the flux
-  alone where ``apart`` is negative; where ``faces`` is negative, ``room`` is that of the last call, with the same
-  states and parameters along another axis;
+* laws with diffusion: (u, p, w, workspace, flux, left, right, faces, apart): at the faces between u[i] and
+  u[i + apart] the flux, weighted by w, and its derivative by the state before and minus that by the state behind, both
+  ≥ 0; the flux alone where ``apart`` is negative; where ``faces`` is negative, ``workspace`` is that of the last call,
+  with the same states and parameters along another axis;
 * laws with convection: (left, right, before, after, p, flux, speed, faces, apart): Godunov's or Rusanov's flux between
   two states, and the largest speed of signals of these and of the two averages;
 * sources: (u, p, –, –, s, slope, –, cells, stride): s(u) and ∂s/∂u;
@@ -14,7 +14,7 @@ neighbours along an axis are a fixed distance ``apart``:
 * systems: (u, p, –, –, out, –, –, count, axis): fluxes of states and the slowest and fastest wave, NaN where a state is
   not admissible; or states as a wall mirrors them; or whether they are admissible, with a thin depth after p.
 
-Row k of the parameters p begins at k · (faces + apart), for sources at k · stride. ``room`` has two rows of scratch.
+Row k of the parameters p begins at k · (faces + apart), for sources at k · stride. ``workspace`` has two rows.
 """
 
 import ctypes

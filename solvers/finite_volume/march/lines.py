@@ -125,8 +125,8 @@ class LineStages:
             self._rest(stage, END, rows, busy)
         lengths = self.S[LENGTHS]
         self.S[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
-        n, room = self.S.shape[1] // self.width - 2, self.T[implicit.ROOM]
-        implicit.estimate_error(self.R + self.E, L, lengths, tableau.error, n, self.width, room)
+        n, workspace = self.S.shape[1] // self.width - 2, self.T[implicit.WORK]
+        implicit.estimate_error(self.R + self.E, L, lengths, tableau.error, n, self.width, workspace)
 
     def _sample(self, span: tuple[float, float], stages: int) -> None:
         """Times of the first stages, and data of the sides then."""
@@ -140,7 +140,7 @@ class LineStages:
         try:
             found = self.operator.sides.values(self.moments[chosen, lanes], self.L[c.ROW, lanes].astype(np.int64))
         except BaseException:
-            self.L[c.VERDICT] = c.STUCK
+            self.L[c.VERDICT] = c.STEP_UNDERFLOW
             raise
         self.medium[4][chosen, :, lanes] = found.swapaxes(1, 2)
 

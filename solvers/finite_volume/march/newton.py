@@ -115,8 +115,8 @@ class RowNewton:
         faces, (p, _, r, weights) = [], tile.medium
         for axis in range(d):
             apart, at = int(layout.strides[axis]), self._faces[axis]
-            room, flux, left, right = np.zeros(2 * size), *np.zeros((3, size))
-            given = x, p[axis], s * weights[axis], room, flux, left, right
+            workspace, flux, left, right = np.zeros(2 * size), *np.zeros((3, size))
+            given = x, p[axis], s * weights[axis], workspace, flux, left, right
             call_from_python(tile.laws[0], given, size - apart, apart)
             for end in (0, 1):
                 side = 2 * axis + end

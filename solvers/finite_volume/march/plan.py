@@ -70,7 +70,7 @@ def plan(arrays: Any, medium: Any, rows: Any, scheme: Any, out: Any, row: int) -
     timing.look_ahead(L, scheme[4])
     for j in range(width):
         bound, left = min(min(L[PROPOSAL, j], L[LONGEST, j]), longest), end - L[TIME, j]
-        L[LENGTH, j] = c.landing(bound, left) if L[ROW, j] >= 0.0 else 1.0
+        L[LENGTH, j] = c.avoid_tiny_last_step(bound, left) if L[ROW, j] >= 0.0 else 1.0
     timing.keep_off_end(L, scheme[4])
     return row, busy
 

@@ -295,7 +295,7 @@ def _choose(L: Array, target: float, courant: float, longest: float) -> None:
         bound = min(min(L[PROPOSAL, b], L[LONGEST, b]), longest)
         if L[SPEED, b] > 0.0:
             bound = min(bound, courant / L[SPEED, b])
-        L[LENGTH, b] = c.landing(bound, target - L[TIME, b]) if L[LIVE, b] > 0.0 else 0.0
+        L[LENGTH, b] = c.avoid_tiny_last_step(bound, target - L[TIME, b]) if L[LIVE, b] > 0.0 else 0.0
         L[WORST, b], L[PLACE, b] = 0.0, -1.0
 
 
@@ -305,7 +305,7 @@ def _judge(X: Array, F: Array, L: Array, sides: Any, total: Array, b: int, targe
     length, (data, sampled) = L[LENGTH, b], sides
     if L[PLACE, b] >= 0.0 or not length * L[WORST, b] <= _MOST:
         L[PROPOSAL, b] = 0.5 * length
-        L[VERDICT, b] = RUNNING if length > smallest else c.STUCK
+        L[VERDICT, b] = RUNNING if length > smallest else c.STEP_UNDERFLOW
         return
     for k in range(X.shape[1]):
         start, end = X[0, k, b], X[3, k, b]

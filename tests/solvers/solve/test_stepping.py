@@ -37,7 +37,7 @@ from solvers import (
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume.convection.schemes import Constant
 from solvers.finite_volume.march import lines
-from solvers.finite_volume.march.control import landing
+from solvers.finite_volume.march.control import avoid_tiny_last_step
 
 GRID = CellGrid(0.0, 1.0, 20)
 PERIODIC = (Periodic(), Periodic())
@@ -168,7 +168,7 @@ def test_degenerate_fronts_stay_within_the_data(law, stepper):
 
 def test_no_tiny_step_is_left_before_the_end():
     almost = 0.3 * (1 + 1e-12)
-    land = landing.py_func
+    land = avoid_tiny_last_step.py_func
     assert [land(0.3, almost), land(0.3, 0.4), land(0.1, 0.4)] == [almost, 0.2, 0.1]
 
 
