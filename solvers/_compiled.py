@@ -55,6 +55,9 @@ on_views = partial(compiled, _nrt=False)
 inner_on_views = partial(inner, _nrt=False)
 """``inner`` for such functions."""
 
+merged = partial(inner_on_views, inline="always")
+"""``inner_on_views`` for functions that become part of their only caller: what is called is optimised once a level."""
+
 
 def c_function(signature: Any, function: Callable[..., Any], *, cache: bool = True) -> Any:
     """A function compiled for C, to be called by a pointer; cached on disk where that can be written."""

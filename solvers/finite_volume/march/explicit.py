@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner_on_views, on_views
+from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
@@ -87,7 +87,7 @@ def middle_stage(stages: float) -> int:
     return int(max(np.rint(stages / 2**0.5), 2.0))
 
 
-@inner_on_views
+@merged
 def _propose(L: Array, end: float, longest: float) -> int:
     """Proposes lengths and says which rows go on; returns how many do."""
     live = 0
@@ -119,7 +119,7 @@ def advance(
         live = _propose(L, end, longest)
         if live == 0:
             break
-        k, most = 0, 0
+        k, most = 0 * rows, 0  # a bare 0 is a literal, and functions are compiled once more for it
         if asks:
             _begin(A, F, L, sides, system, scheme, info, k)
         while k == 0 or k <= most:
@@ -174,7 +174,7 @@ def _ask(L: Array, sides: Any, info: Array, scheme: Any, first: int, after: int)
         write(none, none, none, none, none, none, none, first, after)
 
 
-@inner_on_views
+@merged
 def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, info: Array, start: int) -> None:
     """Data at the start of a step; and how stiff RKL2 is at its end, where its stages must be stable, too."""
     (laws, medium, grid, work, timed), courant, last = system, scheme[0][0], start + 3
@@ -241,7 +241,7 @@ def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: 
         F[EVEN_BUDGET, b, k] = F[ODD_BUDGET, b, k] = 0.0
 
 
-@inner_on_views
+@merged
 def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, sources: bool) -> None:
     """Largest speed and estimated error of SSPRK3 by the rates after a stage."""
     if courant == 0.0:

@@ -8,7 +8,7 @@ changes with time the driver asks for one step at a time and evaluates it in bet
 from math import inf, isfinite
 from typing import Any
 
-from solvers._compiled import inner_on_views, on_views
+from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
@@ -70,7 +70,7 @@ def advance(
             return row, busy
 
 
-@inner_on_views
+@merged
 def _stages(arrays: Any, medium: Any, scheme: Any, laws: Any, part: Any) -> None:
     """Solves stages of the steps of all lanes along one axis, and estimates their errors.
 

@@ -3,7 +3,7 @@
 from math import inf, isfinite
 from typing import Any
 
-from solvers._compiled import inner_on_views
+from solvers._compiled import inner_on_views, merged
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
@@ -36,7 +36,7 @@ NOW, SLOPE, MIDDLE, END, LENGTHS, SCRATCH, STATES = range(7)
 interpolated through, and at the end; lengths of steps; and scratch."""
 
 
-@inner_on_views
+@merged
 def plan(arrays: Any, medium: Any, rows: Any, scheme: Any, out: Any, row: int) -> tuple[int, bool]:
     """Judges trial steps, writes outputs, refills lanes and proposes lengths.
 
@@ -132,7 +132,7 @@ def _move(S: Array, first: Array, last: Array, accepted: Array, size: int) -> No
         first[i] = last[i] if moves[i] > 0.0 else first[i]
 
 
-@inner_on_views
+@merged
 def _leave(lane: Array, work: Array) -> None:
     """Notes the counts of a row that is at the end or cannot go on, and where it was."""
     for k in range(4):
