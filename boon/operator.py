@@ -9,7 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.values import check_tensor
-from boon.conditions.discretisation import AxisCondition, SideValues, check_conditions, discretise, sides
+from boon.conditions.discretisation import (
+    AxisCondition,
+    SideValues,
+    check_conditions,
+    conditions_of,
+    discretise,
+    sides,
+)
 from boon.conditions.functionals import Boundary, prescribe
 from boon.conditions.response import coefficients_of, homogeneous, response
 from boon.conditions.walls import warn_off_walls
@@ -45,12 +52,6 @@ def _check_axes(counts: tuple[int, ...] | None, shape: tuple[int, ...]) -> None:
             f"The grid has {counts} values along its axes but the field {shape}, the same numbers in another order: "
             "transpose the field, or give the grid the order of its axes."
         )
-
-
-def _has_slope(side: object) -> bool:
-    """Whether a side, or a part of it, is Neumann or Robin."""
-    parts = side if isinstance(side, Sequence) else [side]
-    return any(isinstance(getattr(part, "condition", part), Neumann | Robin) for part in parts)
 
 
 def _core(operator: nn.Module) -> nn.Module:
@@ -319,7 +320,8 @@ class BOON(nn.Module):
         """Refuses a grid of other lengths where conditions have slopes, which would be wrong by their ratio."""
         for axis, pair in enumerate(self.conditions):
             length, other = self.domain.lengths[axis], grid.high[axis] - grid.low[axis]
-            if any(map(_has_slope, pair or ())) and not isclose(length, other, rel_tol=1e-6):
+            parts = [part for side in pair or () for part in conditions_of(side)]
+            if any(isinstance(part, Neumann | Robin) for part in parts) and not isclose(length, other, rel_tol=1e-6):
                 raise InvalidArgumentError(
                     f"Slopes of BOON are those of an axis {axis} of length {length:g}, but the grid has {other:g}; "
                     "build BOON(..., lengths=...) or BOON(..., grid=...) with the lengths of the grid."
