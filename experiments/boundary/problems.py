@@ -134,24 +134,30 @@ def _with_elimination(preset: Preset, methods: tuple[str, ...]) -> tuple[str, ..
     return methods if preset == "smoke" else (*methods, ELIMINATION)
 
 
+def _in_their_sizes(
+    preset: Preset, problem: BoundaryProblem, setting: str, epochs: int = 500, nodes: int = 500, **options: Any
+) -> tuple[BoundaryCase, ...]:
+    """On a laptop the case in the sizes of Saad et al. as well: one output time, one seed."""
+    if preset != "laptop":
+        return ()
+    label = f"{setting}{nodes} nodes, {epochs} epochs"
+    case = _case("paper", problem, 1, PUBLISHED, "paper", label, **options)
+    steps = case.sizes.training.steps * epochs // 500
+    training = replace(case.sizes.training, steps=steps, validate_every=steps // 20)
+    return (replace(case, sizes=replace(case.sizes, nodes=nodes, training=training, seeds=1)),)
+
+
 def _stokes(preset: Preset) -> tuple[BoundaryCase, ...]:
-    """On a laptop with a case in the sizes of Saad et al. as well: one seed, two fifths of their epochs."""
+    """The case in the papers' sizes has two fifths of their epochs."""
     cases = _by_viscosity(preset, closed.stokes, 0.1, 0.02, 0.005, 0.002, 0.001)
-    if preset == "laptop":
-        shorter = _case("paper", closed.stokes(0.1), 1, PUBLISHED, "paper", "ν=0.1, 500 nodes, 200 epochs")
-        training = replace(shorter.sizes.training, steps=5000, validate_every=250)
-        cases = *cases, replace(shorter, sizes=replace(shorter.sizes, training=training, seeds=1))
-    return *cases, *_notebook(preset, closed.stokes(0.1), 500, 1.2, "ν=0.1, ")
+    problem = closed.stokes(0.1)
+    return *cases, *_in_their_sizes(preset, problem, "ν=0.1, ", 200), *_notebook(preset, problem, 500, 1.2, "ν=0.1, ")
 
 
 def _burgers_dirichlet(preset: Preset) -> tuple[BoundaryCase, ...]:
-    """On a laptop with the case of the best number of Saad et al. as well: in their sizes, one seed."""
+    """The case in the papers' sizes is that of the best number of Saad et al."""
     cases = _by_viscosity(preset, closed.burgers_dirichlet, 0.1, 0.05, 0.02, 0.005, 0.001)
-    if preset != "laptop":
-        return cases
-    label = "ν=0.1, 500 nodes, 500 epochs"
-    best = _case("paper", closed.burgers_dirichlet(0.1), 1, PUBLISHED, "paper", label)
-    return *cases, replace(best, sizes=replace(best.sizes, seeds=1))
+    return *cases, *_in_their_sizes(preset, closed.burgers_dirichlet(0.1), "ν=0.1, ")
 
 
 def _heat_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -160,7 +166,8 @@ def _heat_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
     both = (_case(preset, problem, times, methods) for times in (1, MANY))
     long = _case(preset, problem, MANY, methods, "long", final_time=problem.final_times[1])
     notebook = _notebook(preset, problem, 1024, problem.final_times[0])
-    return *both, *(() if preset == "smoke" else (long,)), *notebook
+    shorter = () if preset == "smoke" else (long,)
+    return *both, *shorter, *_in_their_sizes(preset, problem, ""), *notebook
 
 
 def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -171,8 +178,10 @@ def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
 
 
 def _burgers_periodic(preset: Preset) -> tuple[BoundaryCase, ...]:
-    cases = (_case(preset, closed.burgers_periodic(), times, ON_CIRCLE, given=False) for times in (1, MANY))
-    return tuple(replace(case, sizes=CIRCLE_LAPTOP) if preset == "laptop" else case for case in cases)
+    problem = closed.burgers_periodic()
+    cases = (_case(preset, problem, times, ON_CIRCLE, given=False) for times in (1, MANY))
+    sized = (replace(case, sizes=CIRCLE_LAPTOP) if preset == "laptop" else case for case in cases)
+    return *sized, *_in_their_sizes(preset, problem, "", nodes=128, given=False)
 
 
 def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
