@@ -61,7 +61,7 @@ GP = BlackBox((), lambda case, _: GPSurrogate(case.gp))
 SEARCH = BlackBox((), lambda case, _: functions_of(case.problem, NARROW, case.seed))
 EMPIRICAL = BlackBox((), lambda case, _: functions_of(case.problem, WIDE, case.seed))
 INVERTED = BlackBox((), lambda case, _: Inverted(case))
-NETWORK, SOFT, EXACT = network("anp"), network("softc"), network("anp-exact")
+NETWORK, SOFT, EXACT, AUTHORS = (network(name) for name in ("anp", "softc", "anp-exact", "anp-authors"))
 CALIBRATED = network("anp", ContextCalibrated)
 NOISY = network("anp", lambda anp: NoisyContext(anp, CONTEXT_NOISE, draws=5))
 
@@ -176,9 +176,12 @@ def methods(problem: Problem, data: Data, members: int) -> list[Method]:
     if tested_outside(problem):
         rows += _outside_the_range()
     if data == "solver":
-        closed = "ANP, closed-form data"
-        rows.append(Method("anp-closed-form", closed, DASHED_BARE, EXACT))
-        rows.append(Method("probconserv-anp-closed-form", f"ProbConserv-{closed}", DASHED, EXACT, conserved))
+        for key, label, box in (
+            ("anp-closed-form", "ANP, closed-form data", EXACT),
+            ("anp-authors", "ANP, authors' settings", AUTHORS),
+        ):
+            rows.append(Method(key, label, DASHED_BARE, box))
+            rows.append(Method(f"probconserv-{key}", f"ProbConserv-{label}", DASHED, box, conserved))
     box = BlackBox(tuple(f"member-{index}" for index in range(members)), _ensemble)
     cells = "ANP (cell averages)"
     return [

@@ -74,7 +74,7 @@ def test_methods_follow_from_the_problem_and_its_data() -> None:
     }
     outside = {"anp-displaced", *(f"probconserv-anp-{name}" for name in ("displaced", "tempered", "noisy-context"))}
     inequalities = {f"probconserv-anp-{name}" for name in ("non-negative", "truncated", "monotone")}
-    closed = {"anp-closed-form", "probconserv-anp-closed-form"}
+    closed = {f"{method}-{key}" for method in ("anp", "probconserv-anp") for key in ("closed-form", "authors")}
     assert keys["stefan"] - keys["porous_medium"] == outside | closed | {"probconserv-anp-context-calibrated"}
     assert keys["porous_medium"] - keys["diffusion"] == inequalities
     lower = replace(STEFAN, bounds=lambda parameter: (torch.tensor(-1.0), torch.tensor(1.0)), monotone=False)  # noqa: ARG005

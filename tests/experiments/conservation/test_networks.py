@@ -32,8 +32,8 @@ def config(problem: str, name: str, preset: Preset = "laptop", data: Data | None
 
 def test_a_problem_has_the_networks_that_its_methods_need() -> None:
     assert names("diffusion") == ("anp", "softc", *MEMBERS)
-    assert names("porous_medium") == ("anp", "anp-exact", "softc", *MEMBERS)
-    assert names("stefan") == ("anp", "anp-exact", "softc", *MEMBERS, "extrapolation")
+    assert names("porous_medium") == ("anp", "anp-exact", "anp-authors", "softc", *MEMBERS)
+    assert names("stefan") == ("anp", "anp-exact", "anp-authors", "softc", *MEMBERS, "extrapolation")
     assert names("stefan", "exact") == ("anp", "softc", *MEMBERS, "extrapolation")
 
 
@@ -50,6 +50,11 @@ def test_trainings_differ_where_their_networks_do() -> None:
     configs = {name: config("stefan", name) for name in names("stefan")}
     assert configs["anp"].data == "solver"
     assert configs["anp-exact"] == replace(configs["anp"], data="exact")
+    authors = config("stefan", "anp", preset="paper", data="exact")
+    how = {
+        name: getattr(configs["anp-authors"].training, name) for name in ("steps", "validate_every", "checkpoint_every")
+    }
+    assert configs["anp-authors"] == replace(authors, training=replace(authors.training, **how))
     assert configs["extrapolation"].parameters == pytest.approx((0.6, 0.7))
     small = config("stefan", "extrapolation-small")
     assert (small.parameters, small.network) == (configs["extrapolation"].parameters, configs["member-0"].network)
