@@ -10,10 +10,8 @@ CASES = (
     ("stokes", "single-paper"),
     ("stokes", "single-0.02"),
     ("stokes", "multi-notebook"),
-    ("heat_neumann", "single-paper"),
     ("heat_neumann", "multi-notebook"),
     ("burgers_dirichlet", "single-paper"),
-    ("burgers_periodic", "single-paper"),
 )
 """Experiments and cases, all with the authors' nodes but ``single-0.02``."""
 METHODS = {"FNO": "fno", "BOON (Elimination, as published)": "boon-paper", "BOON (default)": "boon-default"}
