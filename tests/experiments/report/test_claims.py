@@ -5,6 +5,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+import pandas as pd
 import pytest
 
 from experiments.records.paired import EQUAL, WINS, Difference, paired_difference, verdicts
@@ -226,6 +227,23 @@ def query_laws() -> list[str]:
         f"has a CRPS {noisy[0]:.1f} times that of no law",
         f"The update has {noisy[1]:.2f} times that",
         "lowers the CRPS of the update by {:.0f} %, with four ordinary windows by {:.0f} %".format(*bounded),
+        *rays(mean, {count: apart(f"rays-{count}", "search") for count in (4, 16)}),
+    ]
+
+
+def rays(mean: pd.DataFrame, search: dict[int, Difference]) -> list[str]:
+    """Laws on the square, where the search comes first with few of them."""
+    few, many = mean.loc["rays-4"], mean.loc["rays-16"]
+    ahead = {count: -each.mean / each.error for count, each in search.items()}
+    methods = ("law-weighted", "none", "identity", "esmda", "search")
+    ours, none, projected, smoother, found = (many["CRPS"][method] for method in methods)
+    covered = {method: [100 * part["coverage90"][method] for part in (few, many)] for method in ("search", methods[0])}
+    return [
+        f"With 16 rays the update has a CRPS of {ours:.3f}, no law {none:.3f}, projection {projected:.3f}, "
+        f"ES-MDA {smoother:.3f} and the search {found:.3f}, {ahead[16]:.1f} paired standard errors behind",
+        f"the search is ahead, {few['CRPS']['search']:.3f} to {few['CRPS'][methods[0]]:.3f}, by {-ahead[4]:.1f} of",
+        "intervals of 90 % hold {:.0f} and {:.0f} %".format(*covered["search"]),
+        "the update's {:.0f} and {:.0f} % of the values".format(*covered[methods[0]]),
     ]
 
 
