@@ -10,7 +10,7 @@ from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Preset
 from experiments.records.store import as_json
 from probconserv.training import TrainingConfig
-from solvers import Periodic
+from solvers import CellGrid, Periodic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,7 @@ class BoundaryCase:
         given: Whether there are boundary data that differ between samples; else they are no input.
         methods: Keys of the methods that are compared.
         settings: What was chosen for some of them.
+        cells: Whether fields are averages over cells, else at nodes.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
         disturbance: What is done to the inputs of test samples; None for nothing.
     """
@@ -97,6 +98,7 @@ class BoundaryCase:
     methods: tuple[str, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
     sizes: BoundarySizes
+    cells: bool = False
     trained_on: "BoundaryCase | None" = None
     disturbance: Disturbance | None = None
 
@@ -125,6 +127,12 @@ class BoundaryCase:
     def axes(self) -> int:
         """Number of axes of space."""
         return len(self.conditions)
+
+    @property
+    def grid(self) -> CellGrid | None:
+        """The cells of fields that are averages; None for fields at nodes."""
+        axes = self.axes
+        return CellGrid((0.0,) * axes, (1.0,) * axes, (self.sizes.nodes,) * axes) if self.cells else None
 
     @property
     def periodic(self) -> tuple[bool, ...]:

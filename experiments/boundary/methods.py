@@ -64,8 +64,24 @@ SLOPES, CHANNEL_SLOPES = "boon-slopes", "boundary-channels-slopes"
 WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS = "boon-without-schur", "boon-without-schur-channels"
 RESIDUAL, DEFAULT = "boon-residual", "boon-default"
 ELIMINATION = "boon-paper"
+PRESCRIPTION_AT_NODES, DEFAULT_AT_NODES = "output-prescription-nodes", "boon-default-nodes"
 PCA, UNET, PACKAGE = "pca", "unet", "neuralop-defaults"
-BASELINES = (FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, PCA, UNET, PACKAGE)
+_NETWORKS = (FNO, PCA, UNET, PACKAGE)
+_BOON = (WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, RESIDUAL, DEFAULT)
+ON_INTERVAL = (*_NETWORKS, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, *_BOON)
+WITH_GRADIENTS = (*ON_INTERVAL, CHANNEL_SLOPES, SLOPES)
+ON_SQUARE = (*_NETWORKS, CHANNELS, *_BOON)
+ON_CIRCLE = (*_NETWORKS, CIRCLE, PRESCRIPTION, PENALTY, WITHOUT_SCHUR, DEFAULT)
+BETWEEN_WALLS = (*_NETWORKS, PRESCRIPTION, RESIDUAL, DEFAULT)
+"""Unknowns with different conditions and no data: features inside the layers belong to all of them."""
+IN_CELLS = (FNO, CHANNELS, PRESCRIPTION_AT_NODES, PRESCRIPTION, DEFAULT_AT_NODES, DEFAULT)
+"""Averages over cells, and the same corrections with conditions at nodes."""
+PUBLISHED = (FNO, PCA, ELIMINATION, WITHOUT_SCHUR, DEFAULT)
+"""Of cases that are there for a published number."""
+BASELINES = (
+    *(FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, PRESCRIPTION_AT_NODES),
+    *(LIFTING, PENALTY, CIRCLE, PCA, UNET, PACKAGE),
+)
 """All methods but BOON."""
 RELEASED = (FNO, PRESCRIPTION, ELIMINATION, WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, DEFAULT)
 """Whose weights are released."""
@@ -110,6 +126,10 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
         row(CHANNEL_SLOPES, "FNO + boundary channels, slopes in the loss", Style(SKY, ":"), **slopes),
         row(CIRCLE, "FNO on the circle", Style(SKY, "--"), circle=True),
         row(PRESCRIPTION, "FNO + output prescription", Style(HARD), correction=Prescription(), **data),
+        row(
+            *(PRESCRIPTION_AT_NODES, "FNO + output prescription, cells taken for nodes", Style(HARD, ":")),
+            **(data | {"correction": Prescription(), "as_nodes": True}),
+        ),
         row(LIFTING, "lifting", Style(PURPLE), lifting=True, **data),
         row(PENALTY, "FNO + soft penalty", Style(SOFT), penalty=1.0, **data),
         boon(ELIMINATION, "BOON (Elimination, as published)", (0, (5, 1)), Treatment(correction=Elimination())),
@@ -117,6 +137,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
         boon(WITHOUT_SCHUR_CHANNELS, f"{eliminated} + channels", "--", replace(elimination, channels=True)),
         boon(RESIDUAL, "BOON (default), residual in the loss", "-.", replace(default, penalty=0.1)),
         boon(SLOPES, "BOON (default), slopes in the loss", (0, (1, 3)), replace(default, slopes=SLOPE_LOSS)),
+        boon(DEFAULT_AT_NODES, "BOON (default), cells taken for nodes", ":", replace(default, as_nodes=True)),
         boon(DEFAULT, "BOON (default)", "-"),
     )
     possible = [key for key in case.methods if key != ELIMINATION or not case.sizes.network.time_modes]

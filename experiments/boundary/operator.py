@@ -1,7 +1,7 @@
 """Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ class Treatment:
             is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
         slopes: λ of a further term λ · ``slope_error`` of the loss; 0 for none.
+        as_nodes: Takes averages over cells for values at nodes.
     """
 
     architecture: Architecture = field(default_factory=FourierOperator)
@@ -46,6 +47,7 @@ class Treatment:
     penalty: float = 0.0
     circle: bool = False
     slopes: float = field(default=0.0, metadata={"later": True})
+    as_nodes: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("penalty", "slopes"):
@@ -74,7 +76,7 @@ class ConditionedOperator(nn.Module):
 
     def __init__(self, operator: nn.Module, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
-        self.operator, self.treatment, self.case = operator, treatment, case
+        self.operator, self.treatment, self.case = operator, treatment, as_taken(case, treatment)
 
     def forward(
         self, a: Float[Tensor, "batch inputs *space"], values: Values | None = None
@@ -127,11 +129,16 @@ class ConditionedOperator(nn.Module):
 
 def discretise_case(case: BoundaryCase, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
     """The conditions of a case with their data on the grid of a field: one for all channels, or one for each."""
-    domain, order = domain_of(None, None, like.ndim - 2), case.sizes.network.order
+    domain, order = domain_of(None, case.grid, like.ndim - 2), case.sizes.network.order
     output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
     if case.shared:
         return discretise(_over_time(case.conditions, case), domain, values, output, order)
     return [discretise(each, domain, None, output[:, :1], order) for each in _of_channels(case)]
+
+
+def as_taken(case: BoundaryCase, treatment: Treatment) -> BoundaryCase:
+    """A case with fields where the operator takes them to be."""
+    return replace(case, cells=case.cells and not treatment.as_nodes)
 
 
 def with_channels(a: Tensor, values: Values | None, treatment: Treatment, case: BoundaryCase) -> Tensor:
@@ -164,8 +171,9 @@ def prescribed(u: Tensor, boundary: Boundary | Sequence[Boundary]) -> Tensor:
 
 def build(treatment: Treatment, case: BoundaryCase, training_set: Fields) -> ConditionedOperator:
     """An untrained operator, normalised by a training set, its weights drawn from torch's global generator."""
+    case = as_taken(case, treatment)
     inputs = with_channels(training_set.input, training_set.values, treatment, case)
-    operator = Normalised.fit(nn.Identity(), inputs, training_set.output)
+    operator = Normalised.fit(nn.Identity(), inputs, training_set.output, cells=case.cells)
     operator.operator = treatment.architecture.build(layout_of(treatment, case, training_set))
     return ConditionedOperator(corrected(operator, treatment.correction, case), treatment, case)
 
@@ -176,8 +184,8 @@ def corrected(operator: nn.Module, correction: Correction | None, case: Boundary
     if correction is None:
         return operator
     if case.shared:
-        return BOON(operator, _over_time(case.conditions, case), None, correction, order)
-    return ChannelBOON(operator, _of_channels(case), None, correction, order)
+        return BOON(operator, _over_time(case.conditions, case), None, correction, order, grid=case.grid)
+    return ChannelBOON(operator, _of_channels(case), None, correction, order, grid=case.grid)
 
 
 def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layout:
@@ -196,6 +204,7 @@ def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layou
         modes=(sizes.modes,) * case.axes + ((sizes.time_modes,) if over_time else ()),
         depth=sizes.depth,
         periodic=periodic if treatment.circle else (),
+        cells=case.cells,
     )
 
 

@@ -17,24 +17,26 @@ from typing import Any
 
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes, Setting, Versions, trained
 from experiments.boundary.methods import (
-    CHANNEL_SLOPES,
+    BETWEEN_WALLS,
     CHANNELS,
-    CIRCLE,
     DEFAULT,
     ELIMINATION,
     FNO,
+    IN_CELLS,
     LIFTING,
+    ON_CIRCLE,
+    ON_INTERVAL,
+    ON_SQUARE,
     PACKAGE,
-    PCA,
     PENALTY,
     PRESCRIPTION,
-    RESIDUAL,
-    SLOPES,
+    PUBLISHED,
     UNET,
+    WITH_GRADIENTS,
     WITHOUT_SCHUR,
     WITHOUT_SCHUR_CHANNELS,
 )
-from experiments.boundary.samples import ClosedFormSource, RecipeSource
+from experiments.boundary.samples import CellSource, ClosedFormSource, RecipeSource
 from experiments.experiment import Preset
 from solvers import Dirichlet, Neumann
 from solvers.problems import boundary_problems as closed
@@ -58,17 +60,6 @@ class Problem:
     coordinate: str = "x"
     cases: Versions
 
-
-_NETWORKS = (FNO, PCA, UNET, PACKAGE)
-_BOON = (WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, RESIDUAL, DEFAULT)
-ON_INTERVAL = (*_NETWORKS, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, *_BOON)
-WITH_GRADIENTS = (*ON_INTERVAL, CHANNEL_SLOPES, SLOPES)
-ON_SQUARE = (*_NETWORKS, CHANNELS, *_BOON)
-ON_CIRCLE = (*_NETWORKS, CIRCLE, PRESCRIPTION, PENALTY, WITHOUT_SCHUR, DEFAULT)
-BETWEEN_WALLS = (*_NETWORKS, PRESCRIPTION, RESIDUAL, DEFAULT)
-"""Unknowns with different conditions and no data: features inside the layers belong to all of them."""
-PUBLISHED = (FNO, PCA, ELIMINATION, WITHOUT_SCHUR, DEFAULT)
-"""Of cases that are there for a published number."""
 
 MANY = 25  # output times of cases with several
 _SMALL = NetworkSizes(width=12, modes=6, depth=2)
@@ -245,6 +236,32 @@ _MLP = {"channel_mlp": 0.5}
 _SHARE = {"share": 1.0}
 _SLOW = Setting(rate=1 / 3)
 
+
+def _darcy(preset: Preset) -> tuple[BoundaryCase, ...]:
+    """Values at nodes, and averages over cells with small networks, one pair of them under conditions at nodes."""
+    at_nodes = _random(
+        "darcy",
+        preset,
+        sizes=trained(1500, 3e-3, _ON_PLANE, samples=1200, validation=200, test=200, seeds=2, nodes=33),
+        methods=ON_SQUARE,
+        final_time=None,
+        settings={
+            FNO: Setting(architecture=_LONG | _MLP),
+            PACKAGE: Setting(architecture=_SHORT),
+            CHANNELS: Setting(architecture=_LONG),
+            WITHOUT_SCHUR: Setting(architecture=_SHORT),
+            WITHOUT_SCHUR_CHANNELS: Setting(architecture=_LONG),
+            DEFAULT: Setting(architecture=_LONG, correction=_SHARE),
+        },
+    )
+    small = trained(
+        1000, 3e-3, NetworkSizes(width=16, modes=8, order=2), samples=500, validation=50, test=100, nodes=32
+    )
+    (other,) = _random("darcy", preset, sizes=small, methods=IN_CELLS, final_time=None, settings={})
+    source = CellSource(nodes=other.source)
+    return *at_nodes, replace(other, key="cells", label="averages over cells", source=source, cells=True)
+
+
 PROBLEMS: dict[str, Problem] = {
     # values, which follow from the initial field
     "stokes": Problem(
@@ -335,21 +352,7 @@ PROBLEMS: dict[str, Problem] = {
     "darcy": Problem(
         title="Darcy flow, two materials",
         field="pressure u",
-        cases=partial(
-            _random,
-            "darcy",
-            sizes=trained(1500, 3e-3, _ON_PLANE, samples=1200, validation=200, test=200, seeds=2, nodes=33),
-            methods=ON_SQUARE,
-            final_time=None,
-            settings={
-                FNO: Setting(architecture=_LONG | _MLP),
-                PACKAGE: Setting(architecture=_SHORT),
-                CHANNELS: Setting(architecture=_LONG),
-                WITHOUT_SCHUR: Setting(architecture=_SHORT),
-                WITHOUT_SCHUR_CHANNELS: Setting(architecture=_LONG),
-                DEFAULT: Setting(architecture=_LONG, correction=_SHARE),
-            },
-        ),
+        cases=_darcy,
     ),
     # random values on two walls, zero gradients on the others
     "advection_diffusion": Problem(

@@ -281,6 +281,55 @@ class RecipeSource(Source):
         return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellSource(Source):
+    """Averages over cells of the samples of another source, by Simpson's rule on both ends and the middle of each cell.
+
+    ``nodes`` of a config is the number of cells along an axis.
+    """
+
+    nodes: RecipeSource
+
+    @property
+    def problem(self) -> OperatorProblem:
+        return self.nodes.problem
+
+    @property
+    def conditions(self) -> tuple[Conditions, ...]:
+        return self.nodes.conditions
+
+    def times(self, config: SampleConfig) -> Tensor:
+        return self.nodes.times(config)
+
+    def describe(self, config: SampleConfig) -> dict[str, Any]:
+        return {**self.nodes.describe(_halved(config)), "cells": config.nodes}
+
+    def samples(self, config: SampleConfig, store: DataStore) -> Samples:
+        fine, axes = self.nodes.samples(_halved(config), store), self.problem.dimension
+        return Samples(
+            times=fine.times,
+            input=averages(fine.input, axes),
+            output=averages(fine.output, axes),
+            values=tuple(
+                pair and tuple(None if side is None else averages(side, axes - 1) for side in pair)  # pyright: ignore
+                for pair in fine.values
+            ),
+        )
+
+
+def averages(u: Float[Tensor, "..."], axes: int) -> Float[Tensor, "..."]:
+    """Averages over n cells along each of the last axes, by Simpson's rule on 2n + 1 nodes."""
+    for axis in range(-axes, 0):
+        first, middle, last = (u.unfold(axis, 3, 2)[..., node] for node in range(3))
+        u = (first + 4 * middle + last) / 6
+    return u
+
+
+def _halved(config: SampleConfig) -> SampleConfig:
+    """The nodes at both ends and in the middle of the cells of a config."""
+    return replace(config, nodes=2 * config.nodes + 1)
+
+
 def _parts(config: SampleConfig) -> Iterator[tuple[Split, int, int]]:
     """Splits, first samples and numbers of what is stored together, the validation set last."""
     counts: dict[Split, int] = {config.split: config.samples - config.validation, "validation": config.validation}

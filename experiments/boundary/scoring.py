@@ -89,7 +89,7 @@ def _walls(case: BoundaryCase, u: Tensor, test: Fields) -> Arrays:
     given, truth = (by_time(field.double(), case) for field in (u, test.output))
     spread = truth.transpose(1, 2).flatten(2).std(dim=(0, 2)).reshape(-1, *[1] * case.axes)
     scaled, truth = ((field / spread).flatten(1, 2) for field in (given, truth))
-    grid = NodeGrid((0.0,) * case.axes, (1.0,) * case.axes, tuple(truth.shape[2:]))
+    grid = case.grid or NodeGrid((0.0,) * case.axes, (1.0,) * case.axes, tuple(truth.shape[2:]))
     scores = {**wall_scores(scaled - truth, axes, grid.weights), "slope_error": slope_errors(scaled, truth, axes)}
     return {name: score.numpy() for name, score in scores.items()}
 

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from torch import nn
 from typing_extensions import override
 
-from boon import FNO, FNOConfig
+from boon import FNO, CellFourier, FNOConfig
+from boon.transforms import DomainFourier
 from experiments.boundary.baselines.layout import Layout
 from experiments.boundary.baselines.unet import UNet
 from experiments.errors import InvalidArgumentError, MissingPackageError
@@ -50,6 +51,7 @@ class FourierOperator(Architecture):
                 padding=self.padding,
                 periodic=layout.periodic,
                 channel_mlp=self.channel_mlp,
+                transform=CellFourier() if layout.cells else DomainFourier(),
             )
         )
 

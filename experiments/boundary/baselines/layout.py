@@ -52,7 +52,7 @@ class Layout:
     """Channels in and out of a network, and the sizes that networks of a case share.
 
     ``modes`` are frequencies 0 … m − 1 along every axis; ``periodic`` says along which an FNO has the period of the
-    domain, and is empty for none.
+    domain, and is empty for none; ``cells`` whether fields are averages over cells, else at nodes.
     """
 
     sensors: Sensors
@@ -61,6 +61,7 @@ class Layout:
     modes: tuple[int, ...]
     depth: int
     periodic: tuple[bool, ...] = ()
+    cells: bool = False
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:

@@ -1,12 +1,22 @@
 """Methods as data: what each sees, what each meets, and which there are; lifting."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
-from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
+from boon import (
+    BOON,
+    ChannelBOON,
+    Correction,
+    MixedTransform,
+    Normalised,
+    Prescription,
+    SmoothExtension,
+    boundary_error,
+)
 from boon.conditions.discretisation import discretise
 from boon.domain import domain_of
 from boon.scores import relative_residual, residuals
@@ -16,7 +26,7 @@ from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, load_fields
 from experiments.boundary.methods import Method, methods, untuned
-from experiments.boundary.operator import ConditionedOperator, Treatment, build, lift
+from experiments.boundary.operator import ConditionedOperator, Treatment, build, discretise_case, lift
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore
 from experiments.errors import InvalidArgumentError
@@ -67,6 +77,22 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
             assert error <= (1e-5 if method.treatment.lifting else bound), method.key
         elif not method.treatment.circle:
             assert error > 1e-4, method.key
+
+
+@pytest.mark.parametrize("correction", [Prescription(), MixedTransform()])
+def test_fields_in_cells_have_their_conditions_at_faces_unless_taken_for_nodes(correction: Correction) -> None:
+    """u at the faces of axis 0 is (3 u₀ − u₁)/2 to rounding in float32; at nodes it would be u₀."""
+    case = one("darcy", "cells")
+    case = replace(case, sizes=replace(case.sizes, network=replace(case.sizes.network, order=2)))
+    fields = fields_of(case)
+    (left, _), _ = fields.values
+    for as_nodes in (False, True):
+        model = untrained(Treatment(correction=correction, as_nodes=as_nodes), case, fields)
+        u = model(fields.input, fields.values)
+        faces = u[:, :, 0] if as_nodes else 1.5 * u[:, :, 0] - 0.5 * u[:, :, 1]
+        torch.testing.assert_close(faces[..., 1:-1], left[..., 1:-1], rtol=1e-5, atol=1e-5)
+        true = boundary_error(u, discretise_case(case, u, fields.values)).relative_maximum
+        assert (true < 1e-5) != as_nodes
 
 
 def test_equal_information_reaches_every_method_but_the_plain_one() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.problems import PROBLEMS
-from experiments.boundary.samples import DataStore, RecipeSource, SampleConfig
+from experiments.boundary.samples import CellSource, DataStore, RecipeSource, SampleConfig, averages
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
 from solvers.problems.operator_problems.samples import operator_samples
@@ -92,3 +92,26 @@ def test_the_basin_gives_deviations_from_rest_that_meet_the_walls(store: DataSto
     fields = as_fields(drawn, case)
     assert fields.output.shape == (3, 3, 9, 9)
     assert torch.equal(by_time(fields.output, case), drawn.output)
+
+
+def test_averages_over_cells_of_cubics_are_exact() -> None:
+    """Simpson's rule on (0, 1/4), … of x³ (1 − y) is the integral up to rounding."""
+    x = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
+    primitives = x**4 / 4, x - x**2 / 2
+    along_x, along_y = (4.0 * primitive[::2].diff() for primitive in primitives)
+    u = (x**3)[:, None] * (1.0 - x)
+    torch.testing.assert_close(averages(u, 2), along_x[:, None] * along_y, rtol=1e-14, atol=1e-15)
+
+
+def test_cells_are_averages_of_nodes_also_along_the_sides(store: DataStore) -> None:
+    case = one("darcy", "cells")
+    assert isinstance(case.source, CellSource)
+    config = replace(case.test_data(0), nodes=8)
+    cells = case.source.samples(config, store)
+    nodes = case.source.nodes.samples(replace(config, nodes=17), store)
+    assert cells.output.shape == (3, 1, 1, 8, 8)
+    assert torch.equal(cells.output, averages(nodes.output, 2))
+    assert torch.equal(cells.input, averages(nodes.input, 2))
+    for side, fine in zip(sum(cells.values, ()), sum(nodes.values, ()), strict=True):  # type: ignore[arg-type]
+        assert torch.equal(side, averages(fine, 1))
+    assert case.source.describe(config) != case.source.nodes.describe(replace(config, nodes=17))

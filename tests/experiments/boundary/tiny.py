@@ -7,7 +7,7 @@ from experiments.boundary import EXPERIMENTS
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.problems import PROBLEMS
-from experiments.boundary.samples import RecipeSource
+from experiments.boundary.samples import CellSource, RecipeSource
 from experiments.experiment import RunContext, RunOptions
 from probconserv.training import TrainingConfig
 
@@ -31,9 +31,15 @@ def tiny(case: BoundaryCase, time_modes: int = 0) -> BoundaryCase:
     network = replace(SIZES.network, order=case.sizes.network.order, time_modes=modes)
     nodes = 9 if case.axes == 2 else SIZES.nodes
     if isinstance(source, RecipeSource):
-        recipe = replace(source.problem.recipe, intervals=nodes - 1, refinement=2)
-        source = replace(source, problem=replace(source.problem, recipe=recipe))
+        source = _coarse(source, nodes)
+    if isinstance(source, CellSource):
+        source = replace(source, nodes=_coarse(source.nodes, nodes))
     return replace(case, source=source, times=times, sizes=replace(SIZES, nodes=nodes, network=network))
+
+
+def _coarse(source: RecipeSource, nodes: int) -> RecipeSource:
+    recipe = replace(source.problem.recipe, intervals=nodes - 1, refinement=2)
+    return replace(source, problem=replace(source.problem, recipe=recipe))
 
 
 def tiny_cases(name: str, time_modes: int = 0) -> tuple[BoundaryCase, ...]:
