@@ -259,7 +259,7 @@ def _darcy(preset: Preset) -> tuple[BoundaryCase, ...]:
     )
     (other,) = _random("darcy", preset, sizes=small, methods=IN_CELLS, final_time=None, settings={})
     source = CellSource(nodes=other.source)
-    return *at_nodes, replace(other, key="cells", label="averages over cells", source=source, cells=True)
+    return *at_nodes, replace(other, key="single-cells", label="averages over cells", source=source, cells=True)
 
 
 PROBLEMS: dict[str, Problem] = {

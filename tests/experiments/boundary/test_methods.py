@@ -82,7 +82,7 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
 @pytest.mark.parametrize("correction", [Prescription(), MixedTransform()])
 def test_fields_in_cells_have_their_conditions_at_faces_unless_taken_for_nodes(correction: Correction) -> None:
     """u at the faces of axis 0 is (3 u₀ − u₁)/2 to rounding in float32; at nodes it would be u₀."""
-    case = one("darcy", "cells")
+    case = one("darcy", "single-cells")
     case = replace(case, sizes=replace(case.sizes, network=replace(case.sizes.network, order=2)))
     fields = fields_of(case)
     (left, _), _ = fields.values
@@ -164,8 +164,9 @@ def test_every_case_has_the_methods_that_it_can_have(name: str, key: str) -> Non
     assert (keys.ELIMINATION in rows) == (name in ("stokes", "burgers_dirichlet", "heat_neumann"))
     assert keys.ELIMINATION not in {method.key for method in untuned(one(name, key, 2))} or case.times == 1
     assert case.given == (name not in ("burgers_periodic", "basin"))
-    assert (keys.WITHOUT_SCHUR in rows) == case.shared
-    assert (keys.WITHOUT_SCHUR_CHANNELS in rows) == (case.given and not published)
+    assert (keys.WITHOUT_SCHUR in rows) == (case.shared and not case.cells)
+    assert (keys.DEFAULT_AT_NODES in rows) == (keys.PRESCRIPTION_AT_NODES in rows) == case.cells
+    assert (keys.WITHOUT_SCHUR_CHANNELS in rows) == (case.given and not published and not case.cells)
     assert (keys.CIRCLE in rows) == (name == "burgers_periodic")
     gradients = (name in ("heat_neumann", "reaction_diffusion") and not published) or "gradients" in key
     assert {keys.SLOPES, keys.CHANNEL_SLOPES} & set(rows) == (

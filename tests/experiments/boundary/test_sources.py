@@ -104,7 +104,7 @@ def test_averages_over_cells_of_cubics_are_exact() -> None:
 
 
 def test_cells_are_averages_of_nodes_also_along_the_sides(store: DataStore) -> None:
-    case = one("darcy", "cells")
+    case = one("darcy", "single-cells")
     assert isinstance(case.source, CellSource)
     config = replace(case.test_data(0), nodes=8)
     cells = case.source.samples(config, store)
