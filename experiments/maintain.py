@@ -1,7 +1,7 @@
 """Commands for maintainers: ``python -m experiments.maintain release NAME``, ``documents`` or ``figures NAME``."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +29,10 @@ Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 
 
 def release_command(names: Names, options: Options, seeds: Seeds = ("0",)) -> None:
-    """Puts finished runs into the release: results, weights, numbers in documents.
+    """Puts finished runs into the release.
 
-    Experiments that share trainings are released together.
+    Results, weights, and numbers in documents. Experiments that share trainings are released together; with --cases
+    what is released of other cases stays.
     """
     if not names:
         raise InvalidArgumentError("release needs the name of an experiment.")
@@ -42,7 +43,7 @@ def release_command(names: Names, options: Options, seeds: Seeds = ("0",)) -> No
 
 
 def documents_command() -> None:
-    """Rewrites the generated blocks of README and docs: numbers of the release."""
+    """Rewrites the generated blocks of README and docs."""
     root = Path.cwd()
     if not (root / "README.md").is_file() or not (root / "docs").is_dir():
         raise InvalidArgumentError(f"documents needs README.md and docs in '{root}'; start it in the root of a clone.")
@@ -51,7 +52,7 @@ def documents_command() -> None:
 
 
 def figures_command(names: Names = ()) -> None:
-    """Draws the figures of all cases together anew, from released records; all without names."""
+    """Draws overviews of released records anew; all without names."""
     for name in names or manifest()["experiments"]:
         results, entry = released(name), registry.experiment(name)
         assert results is not None
@@ -64,11 +65,20 @@ def figures_command(names: Names = ()) -> None:
 COMMANDS = {"release": release_command, "documents": documents_command, "figures": figures_command}
 
 
+def help_command() -> None:
+    """Prints the commands, one line each."""
+    for name, command in COMMANDS.items():
+        print(f"{name:<11}{(command.__doc__ or '').splitlines()[0]}")
+    print(f"Options of a command: {PROGRAM} COMMAND --help")
+
+
 def main(words: Sequence[str]) -> int:
     """Does one of the commands; exit statuses are those of ``experiments.cli.main``."""
 
-    def command() -> Any:
-        name, *rest = words or ("nothing",)
+    def command() -> Callable[[], None]:
+        name, *rest = words or ("--help",)
+        if name in ("--help", "-h"):
+            return help_command
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
         return parsed(COMMANDS[name], f"{PROGRAM} {name}", rest)
@@ -82,14 +92,16 @@ def release(
     """Puts finished runs into the release; weights are those of the first seed.
 
     Experiments that share trainings are given together; ``methods`` of the options restricts whose weights are
-    released. Returns the files that were written.
+    released, ``cases`` what is released: rows, weights and the figure of other cases stay. Returns the files that were
+    written.
 
     Raises:
-        DataFileError: If a run is not finished, or a file would replace one of another experiment; nothing is written.
+        DataFileError: If a run is not finished, a file would replace one of another experiment, or other cases are of
+            another data version; nothing is written.
     """
     finished = [_finished(experiment, options, seeds, root) for experiment in experiments]
     files = write_release([(results, weights) for results, weights, _ in finished], root)
-    for results, _, folder in finished:
+    for results, _, folder in finished if not options.cases else ():
         files += keep_figure(results.experiment, folder, root / "report" / "figures")
     return files
 
@@ -123,41 +135,60 @@ def _finished(
                 for training in job.trainings
                 if training.release is not None
             }
-    cases, now = list({job.case.key: job.case for job in jobs}.values()), experiment.data_version
-    before = _of_methods_that_left(experiment, {job.method.key for job in jobs}, root)
+    now = experiment.data_version
+    trained_version = min((read_notes(file).get("data_version", now) for file in weights.values()), default=now)
+    trainings, released_files = [pd.DataFrame(metrics["trainings"])], set(weights)
+    before = _that_stay(experiment, jobs, options, root)
     if before is not None:
         frames.append(before.records)
         scores.append(before.scores)
+    if before is not None and options.cases:
+        trainings.insert(0, before.trainings)
+        released_files |= {*before.weights}
+        trained_version = min(trained_version, before.trained_version)
     records = pd.concat(frames, ignore_index=True)
+    every = experiment.cases(RunContext(options=replace(options, seed=seeds[0]), training_seed=seeds[0]))
+    cases = [case for case in every if (records["case"] == case.key).any()]
     results = ReleasedResults(
         experiment=experiment.name,
         preset=options.preset,
         seed=seeds[0],
-        trained_version=min((read_notes(file).get("data_version", now) for file in weights.values()), default=now),
+        trained_version=trained_version,
         scored_version=now,
         records=records,
         scores=pd.concat(scores, ignore_index=True),
-        trainings=pd.DataFrame(metrics["trainings"]),
-        weights=sorted(weights),
+        trainings=pd.concat(trainings, ignore_index=True),
+        weights=sorted(released_files),
         environment=metrics["environment"],
         description=describe(experiment, cases, over_seeds(records), None if before is None else before.description),
     )
     return results, weights, first
 
 
-def _of_methods_that_left(experiment: Experiment, present: Collection[str], root: Path) -> ReleasedResults | None:
-    """Released results of methods that the experiment has no more: rivals still, if the data are the same."""
+def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions, root: Path) -> ReleasedResults | None:
+    """Released results of methods that the experiment has no more, rivals still, if the data are the same.
+
+    Also those of the other cases if the options choose some.
+    """
     try:
         before = released_results(experiment.name, root)
     except NotReleasedError:
         return None
     if before.scored_version != experiment.data_version:
+        if options.cases:
+            raise DataFileError(
+                f"The other cases of {experiment.name} were scored on data version {before.scored_version}, "
+                f"{', '.join(options.cases)} on {experiment.data_version}; run and release all of them together."
+            )
         return None
-    left = {
-        name: frame[~frame["method"].isin(present)]
-        for name, frame in (("records", before.records), ("scores", before.scores))
-    }
-    return replace(before, **left)
+    released_now, methods = {job.case.key for job in jobs}, {job.method.key for job in jobs}
+
+    def staying(frame: pd.DataFrame) -> pd.DataFrame:
+        other = ~frame["case"].isin(released_now) & bool(options.cases)
+        return frame[other | ~frame["method"].isin(methods)]
+
+    frames = {name: staying(getattr(before, name)) for name in ("records", "scores", "trainings")}
+    return replace(before, **frames)
 
 
 if __name__ == "__main__":

@@ -272,10 +272,19 @@ def test_the_commands_of_maintainers_are_apart(capsys: pytest.CaptureFixture[str
     for typed, message in (
         ("release", "release needs the name of an experiment."),
         ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
-        ("", "There is no command 'nothing'. Available: release, documents, figures."),
+        ("relese", "There is no command 'relese'. Did you mean 'release'? Available: release, documents, figures."),
     ):
         assert maintain.main(typed.split()) == 2
         assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("typed", ["--help", "-h", ""])
+def test_help_of_maintainers_names_every_command(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert maintain.main(typed.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["release", "documents", "figures"]
+    assert lines[-1] == "Options of a command: python -m experiments.maintain COMMAND --help"
+    assert all(len(line) <= 80 for line in lines)
 
 
 @pytest.mark.usefixtures("only_stubs")

@@ -340,6 +340,30 @@ def test_methods_that_left_stay_rivals_in_the_next_release(library: Path, tmp_pa
     assert "gone" not in released_results("stub", library).description.methods
 
 
+def test_a_release_of_some_cases_leaves_the_others(library: Path, tmp_path: Path) -> None:
+    entry, options = Stub(paper=0.5), RunOptions(out=tmp_path / "all")
+    driver.run(entry, options)
+    release([entry], options, seeds=(0,), root=library)
+    before = released_results("stub", library)
+    some = RunOptions(out=tmp_path / "some", cases=("m=2",))
+    driver.run(entry, some)
+    release([entry], replace(some, methods=("truth",)), seeds=(0,), root=library)
+    after = released_results("stub", library)
+
+    def of_first(results: ReleasedResults, name: str) -> pd.DataFrame:
+        frame = getattr(results, name)
+        return frame[frame["case"] == "m=1"].reset_index(drop=True)
+
+    for name in ("records", "scores", "trainings"):
+        pd.testing.assert_frame_equal(of_first(after, name), of_first(before, name))
+        assert len(getattr(after, name)) == len(getattr(before, name))
+    assert (after.description, after.weights) == (before.description, before.weights)
+    newer = replace(entry, version=2)
+    driver.run(newer, some)
+    with pytest.raises(DataFileError, match=r"other cases of stub were scored on data version 1, m=2 on 2; run"):
+        release([newer], some, seeds=(0,), root=library)
+
+
 @pytest.fixture
 def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
     """A stub of which two seeds are released, and the weights of the first."""
