@@ -288,10 +288,10 @@ class CellSource(Source):
     ``nodes`` of a config is the number of cells along an axis.
     """
 
-    nodes: RecipeSource
+    nodes: Source
 
     @property
-    def problem(self) -> OperatorProblem:
+    def problem(self) -> Any:
         return self.nodes.problem
 
     @property
@@ -305,7 +305,7 @@ class CellSource(Source):
         return {**self.nodes.describe(_halved(config)), "cells": config.nodes}
 
     def samples(self, config: SampleConfig, store: DataStore) -> Samples:
-        fine, axes = self.nodes.samples(_halved(config), store), self.problem.dimension
+        fine, axes = self.nodes.samples(_halved(config), store), len(self.conditions[0])
         return Samples(
             times=fine.times,
             input=averages(fine.input, axes),

@@ -7,7 +7,7 @@ from experiments.boundary import EXPERIMENTS
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.problems import PROBLEMS
-from experiments.boundary.samples import CellSource, RecipeSource
+from experiments.boundary.samples import CellSource, RecipeSource, Source
 from experiments.experiment import RunContext, RunOptions
 from probconserv.training import TrainingConfig
 
@@ -30,14 +30,16 @@ def tiny(case: BoundaryCase, time_modes: int = 0) -> BoundaryCase:
     modes = time_modes if times > 1 else 0
     network = replace(SIZES.network, order=case.sizes.network.order, time_modes=modes)
     nodes = 9 if case.axes == 2 else SIZES.nodes
-    if isinstance(source, RecipeSource):
-        source = _coarse(source, nodes)
     if isinstance(source, CellSource):
         source = replace(source, nodes=_coarse(source.nodes, nodes))
+    source = _coarse(source, nodes)
     return replace(case, source=source, times=times, sizes=replace(SIZES, nodes=nodes, network=network))
 
 
-def _coarse(source: RecipeSource, nodes: int) -> RecipeSource:
+def _coarse(source: Source, nodes: int) -> Source:
+    """A source with coarse reference solutions; a closed form has none."""
+    if not isinstance(source, RecipeSource):
+        return source
     recipe = replace(source.problem.recipe, intervals=nodes - 1, refinement=2)
     return replace(source, problem=replace(source.problem, recipe=recipe))
 
