@@ -254,9 +254,7 @@ def _darcy(preset: Preset) -> tuple[BoundaryCase, ...]:
             DEFAULT: Setting(architecture=_LONG, correction=_SHARE),
         },
     )
-    small = trained(
-        1000, 3e-3, NetworkSizes(width=16, modes=8, order=2), samples=500, validation=50, test=100, nodes=32
-    )
+    small = trained(500, 3e-3, NetworkSizes(width=16, modes=8, order=2), samples=500, validation=50, test=100, nodes=32)
     (other,) = _random("darcy", preset, sizes=small, methods=IN_CELLS, final_time=None, settings={})
     source = CellSource(nodes=other.source)
     return *at_nodes, replace(other, key="single-cells", label="averages over cells", source=source, cells=True)
