@@ -1,8 +1,9 @@
 """One figure of a whole experiment from its records: a method per row for a few cases, a case per row for many.
 
 Methods per row: blue is better than the reference by paired differences, red worse, grey neither; the reference is
-black. Cases that are values of one parameter are joined by lines, others are not. The title says who is closest, and
-where.
+black. Cases that are values of one parameter are joined by lines. Others have a row each, in which the reference is the
+line at 1; errors are those of paired differences, and hollow dots differ by no more than chance. The title says who is
+closest, and where.
 """
 
 import re
@@ -13,10 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, legend_below, open_box
 from experiments.records.description import Description, title
-from experiments.records.paired import LOSES, WINS, against
+from experiments.records.paired import EQUAL, LOSES, WINS, Difference, against, differences, verdicts
 from experiments.records.record import TRUTH
 from experiments.records.scores import SCORES, Better, Score
 from experiments.records.table import numbers
@@ -25,11 +27,20 @@ FEW = 4
 """Cases up to which each has a panel."""
 MANY = 6
 """Lines that a panel shows at most, the reference among them."""
+DOTS = 4
+"""Dots that a row shows at most, of methods other than the reference."""
+LONG = 12
+"""Rows that a column has at most, if nothing else is beside it."""
+LIMIT = 4.0
+"""Times the reference that a row shows; what is beyond stands at the margin with its number."""
 WIDTH, TEXT = 8.0, 9.0
 """Of a figure in inches, 1,280 pixels at 160 per inch; points of its text, 10 pixels where the figure is 640 wide."""
-COVERAGE = "coverage90"
+COVERAGE, LEVEL = "coverage90", 0.9
+INSIDE = "truth inside the 90 % band"
 _COLOURS = {WINS: BLUE, LOSES: VERMILION}
 _LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+_SPREAD = 3.0  # the same for ratios to the reference in rows
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 _LOGARITHMIC = 12.0  # ratio of the largest to the least value from which an axis is logarithmic
 
 
@@ -51,14 +62,18 @@ def draw_overview(described: Description, records: pd.DataFrame, paired: pd.Data
         return None
     errors = frame.get(f"{scores[0]}_se", pd.Series(0.0, index=frame.index)).fillna(0.0)
     score, cases = SCORES[scores[0]], list(values.index.unique("case"))
+    numbered = _by_parameter(described, cases)
     if len(cases) > FEW and not values.index.isin(list(described.references.items())).any():
         return None
     if len(cases) <= FEW:
         said = {case: against(described.references.get(case), paired, case, scores[0]) for case in cases}
         figure = _dots(described, values, errors, said)
         figure.supxlabel(score.heading, fontsize=TEXT)
+    elif numbered:
+        figure = _by_number(described, values.unstack("method").loc[numbered], frame.get(COVERAGE), score)
     else:
-        figure = _many(described, values, errors, frame.get(COVERAGE), score)
+        apart = {case: differences(described.references.get(case), paired, case, scores[0]) for case in cases}
+        figure = _by_case(described, values.unstack("method").loc[cases], apart, frame.get(COVERAGE), score)
     figure.suptitle(conclusion(described, values, score), fontsize=11)
     return figure
 
@@ -113,47 +128,92 @@ def _finish(panel: Axes, values: pd.Series, title: str) -> None:
         panel.locator_params(axis="x", nbins=4)
 
 
-def _many(
-    described: Description, values: pd.Series, errors: pd.Series, coverage: pd.Series | None, score: Score
-) -> Figure:
-    """The score over the reference's, and coverage where it was scored, of every case."""
-    cases = list(values.index.unique("case"))
-    numbered = _by_parameter(described, cases)
-    table = values.unstack("method").reindex(numbered or cases)
-    references = pd.Series({case: values.get((case, described.references.get(case)), np.nan) for case in table.index})
-    relative = table.div(references, axis=0).dropna(axis=1, how="all")
-    kept = _kept(described, relative)
+def _relative(described: Description, table: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
+    """The reference's score of every case, and that of all methods over it."""
+    of_case = {case: table.loc[case].get(described.references.get(str(case)), np.nan) for case in table.index}
+    references = pd.Series(of_case)
+    return references, table.div(references, axis=0).dropna(axis=1, how="all")
+
+
+def _by_number(described: Description, table: pd.DataFrame, coverage: pd.Series | None, score: Score) -> Figure:
+    """The score over the reference's, and coverage where it was scored, over the values of a parameter."""
+    _, relative = _relative(described, table)
+    kept = _kept(described, relative)[:MANY]
+    kept = [key for key in described.methods if key in kept]
     shown = {f"{score.heading} / that of the reference": relative[kept]}
-    deviations = [errors.unstack("method").reindex(table.index).div(references, axis=0).reindex(columns=kept)]
     if coverage is not None:
-        shown["truth inside the 90 % band"] = coverage.unstack("method").reindex(table.index)[kept]
-        deviations.append(0.0 * deviations[0])
+        shown[INSIDE] = coverage.unstack("method").reindex(table.index)[kept]
     others = [key for key in kept if key not in set(described.references.values())]
     colours = dict(zip(others, _LINES, strict=False))
-    size = (WIDTH, 2.4 + 1.6 * len(shown)) if numbered else (WIDTH, (0.1 + 0.06 * len(kept)) * len(cases) + 1.7)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = {"nrows": len(shown), "sharex": True} if numbered else {"ncols": len(shown), "sharey": True}
-    panels = figure.subplots(**grid, squeeze=False).ravel()
-    for panel, (heading, entries), deviation in zip(panels, shown.items(), deviations, strict=True):
-        draw = _curves if numbered else _rows
-        draw(panel, entries, deviation, colours, described)
+    figure = Figure(figsize=(WIDTH, 2.4 + 1.6 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), sharex=True, squeeze=False).ravel()
+    for panel, (heading, entries) in zip(panels, shown.items(), strict=True):
+        _curves(panel, entries, colours, described)
         panel.set_title(heading, fontsize=TEXT)
-    axis = "y" if numbered else "x"
-    _scale(panels[0], axis, relative[kept].to_numpy())
+    if np.nanmax(relative[kept]) > _LOGARITHMIC * np.nanmin(relative[kept]):
+        panels[0].set_yscale("log")
+    else:
+        panels[0].set_ylim(bottom=0.0)
     if coverage is not None:
-        (panels[1].axhline if numbered else panels[1].axvline)(0.9, color=GREY, lw=1.0)
-        lowest = float(np.nanmin(shown["truth inside the 90 % band"].to_numpy()))
-        panels[1].set(**{f"{axis}lim": (max(0.0, min(0.6, lowest - 0.05)), 1.03)})
+        panels[1].axhline(LEVEL, color=GREY, lw=1.0)
+        panels[1].set_ylim(_lowest(shown[INSIDE]), 1.03)
     legend_below(figure, panels[0])
     return figure
 
 
-def _scale(panel: Axes, axis: str, shown: np.ndarray) -> None:
-    """A logarithmic axis for ratios that differ by an order of magnitude; a linear one of lines starts at 0."""
-    if np.nanmax(shown) > _LOGARITHMIC * np.nanmin(shown):
-        panel.set(**{f"{axis}scale": "log"})
-    elif axis == "y":
-        panel.set_ylim(bottom=0.0)
+def _by_case(
+    described: Description,
+    table: pd.DataFrame,
+    apart: Mapping[str, Mapping[str, Difference]],
+    coverage: pd.Series | None,
+    score: Score,
+) -> Figure:
+    """The score over the reference's, and coverage where it was scored, a row for every case."""
+    references, relative = _relative(described, table)
+    kept = [key for key in _kept(described, relative) if key not in set(described.references.values())][:DOTS]
+    kept = [key for key in described.methods if key in kept]
+    said = {case: dict(zip(each, verdicts([*each.values()]), strict=True)) for case, each in apart.items()}
+    errors = pd.DataFrame({case: {key: one.error for key, one in each.items()} for case, each in apart.items()}).T
+    errors = errors.reindex(index=table.index, columns=kept).div(references, axis=0)
+    columns = 2 if coverage is not None or len(table) > LONG else 1
+    rows = len(table) if coverage is not None else -(-len(table) // columns)
+    figure = Figure(figsize=(WIDTH, (0.1 + 0.07 * len(kept)) * rows + 1.5), layout="constrained")
+    panels = figure.subplots(1, columns, sharex=coverage is None, squeeze=False)[0]
+    heading = f"{score.heading} / that of the reference"
+    for panel, start in zip(panels, (0,) if coverage is not None else range(0, len(table), rows), strict=False):
+        part = slice(start, start + rows)
+        _rows(panel, relative[kept].iloc[part], errors.iloc[part], said, described)
+        compared = dict.fromkeys(described.methods[key] for key in described.references.values())
+        panel.axvline(1.0, color=BLACK, lw=1.0, label=f"reference: {', '.join(compared)}")
+        panel.scatter([], [], color="white", edgecolors=GREY, label="no difference from it")
+        panel.set_title(heading, fontsize=TEXT)
+        _scale(panel, relative[kept])
+    if coverage is not None:
+        inside = coverage.unstack("method").reindex(table.index)[kept]
+        _rows(panels[1], inside, 0.0 * inside, {}, described)
+        panels[1].axvline(LEVEL, color=GREY, lw=1.0)
+        panels[1].set_xlim(_lowest(inside), 1.03)
+        panels[1].set_title(INSIDE, fontsize=TEXT)
+        panels[1].tick_params(labelleft=False)
+    legend_below(figure, panels[0])
+    return figure
+
+
+def _lowest(coverage: pd.DataFrame) -> float:
+    """Where the axis of coverages begins."""
+    return max(0.0, min(0.6, float(np.nanmin(coverage.to_numpy())) - 0.05))
+
+
+def _scale(panel: Axes, relative: pd.DataFrame) -> None:
+    """A logarithmic axis for ratios that differ by much, with numbers that are read at once."""
+    low, high = float(np.nanmin(relative)), min(LIMIT, float(np.nanmax(relative)))
+    if high > _SPREAD * low:
+        panel.set_xscale("log")
+        panel.set_xticks([each for each in _TICKS if low / 1.5 < each <= high])
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
+    if high == LIMIT:
+        panel.set_xlim(right=1.25 * LIMIT)
 
 
 def _by_parameter(described: Description, cases: list[str]) -> list[str]:
@@ -165,15 +225,13 @@ def _by_parameter(described: Description, cases: list[str]) -> list[str]:
 
 
 def _kept(described: Description, relative: pd.DataFrame) -> list[str]:
-    """The methods that matter, and of the others the best, in the order of the table."""
+    """All methods, first those that matter, each group from the best on."""
     matter = {key for keys in described.headline.values() for key in keys} | set(described.references.values())
-    ranked = sorted(relative, key=lambda key: (key not in matter, relative[key].rank().mean(), relative[key].mean()))
-    return [key for key in described.methods if key in ranked[:MANY]]
+    keys = [str(key) for key in relative]
+    return sorted(keys, key=lambda key: (key not in matter, relative[key].rank().mean(), relative[key].mean()))
 
 
-def _curves(
-    panel: Axes, table: pd.DataFrame, _: pd.DataFrame, colours: Mapping[str, str], described: Description
-) -> None:
+def _curves(panel: Axes, table: pd.DataFrame, colours: Mapping[str, str], described: Description) -> None:
     """A line per method over the values of a parameter."""
     for key in table:
         colour = colours.get(str(key), BLACK)
@@ -185,16 +243,28 @@ def _curves(
 
 
 def _rows(
-    panel: Axes, table: pd.DataFrame, errors: pd.DataFrame, colours: Mapping[str, str], described: Description
+    panel: Axes,
+    table: pd.DataFrame,
+    errors: pd.DataFrame,
+    said: Mapping[str, Mapping[str, str]],
+    described: Description,
 ) -> None:
-    """A row per case, the methods a little above each other, with their errors."""
+    """A row per case, the methods a little above each other, with their errors; hollow dots where ``said`` is equal."""
     heights = np.arange(len(table))
     for height in heights[1:] - 0.5:
         panel.axhline(height, color=GREY, lw=0.4, alpha=0.6)
-    for number, key in enumerate(table):
+    for number, key in enumerate(map(str, table)):
         shift = 0.7 * ((number + 0.5) / len(table.columns) - 0.5)
-        style = {"fmt": "o", "ms": 4.5, "lw": 1.0, "color": colours.get(str(key), BLACK)}
-        panel.errorbar(table[key], heights + shift, xerr=errors[key], label=described.methods[str(key)], **style)
+        colour, beyond = _LINES[number], table[key] > LIMIT
+        equal = [said.get(str(case), {}).get(key) == EQUAL for case in table.index]
+        shown = table[key].clip(upper=LIMIT)
+        panel.errorbar(shown, heights + shift, xerr=errors[key].where(~beyond), fmt="none", lw=1.2, color=colour)
+        style = {"s": 26, "edgecolors": colour, "linewidths": 1.3, "zorder": 3}
+        filled = ["white" if hollow else colour for hollow in equal]
+        panel.scatter(shown, heights + shift, c=filled, **style)
+        panel.scatter([], [], color=colour, label=described.methods[key])
+        for height in heights[beyond]:
+            panel.text(1.08 * LIMIT, height + shift, f"{table[key].iloc[height]:.0f}", va="center", fontsize=TEXT)
     labels = [textwrap.fill(_unbroken(described.cases[str(case)]), 26) for case in table.index]
     panel.set_yticks(heights, labels, fontsize=TEXT)
     panel.set_ylim(len(table) - 0.5, -0.5)

@@ -80,6 +80,12 @@ class Drawing:
         """Those of the methods that were scored and have an array of this name."""
         return [self.scored[key] for key in keys if key in self.scored and having in self.scored[key].arrays]
 
+    def covered(self, scored: Scored) -> str:
+        """How much of the truth the band holds, over all functions where they move and near the front."""
+        mean, deviation = scored.arrays["mean"], scored.arrays["standard_deviation"]
+        inside = np.abs(self.truth["field"] - mean) <= plots.BAND * deviation
+        return f"the band holds {inside.mean():.0%} of the truth, over all functions"
+
     def profile(self, scored: Scored, label: str = "") -> Profile:
         """The shown function."""
         mean, deviation = (scored.arrays[name][self.shown] for name in ("mean", "standard_deviation"))
@@ -120,8 +126,10 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
     problem, points, pair = drawing.case.problem, drawing.truth["points"], (bare, conserved)
     law = float(problem.total(problem.test_time, drawing.case.parameter))
     totals = [law + float(part.arrays["signed_CE"][drawing.shown]) for part in pair]
-    labels = [f"{part.method.label}: ∫ u dx = {total:z.4f}" for part, total in zip(pair, totals, strict=True)]
-    profiles = [drawing.profile(part, label) for part, label in zip(pair, labels, strict=True)]
+    profiles = [
+        drawing.profile(part, f"{part.method.label}: ∫ u dx = {total:z.4f}\n{drawing.covered(part)}")
+        for part, total in zip(pair, totals, strict=True)
+    ]
     figure, axes = plots.panels(2, f"{drawing.title}: the law says ∫ u dx = {law:.4f}")
     origin = _draw_profiles(drawing, axes, profiles, size=10)
     before, after = (profile.mean - origin for profile in profiles)

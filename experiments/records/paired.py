@@ -82,6 +82,15 @@ def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[st
 def against(reference: str | None, scores: pd.DataFrame, case: str, score: str) -> dict[str, str]:
     """Whether every other method of a case wins or loses against the reference, or there is no difference; by its key.
 
+    Arguments are those of ``differences``.
+    """
+    apart = differences(reference, scores, case, score)
+    return dict(zip(apart, verdicts([*apart.values()]), strict=True))
+
+
+def differences(reference: str | None, scores: pd.DataFrame, case: str, score: str) -> dict[str, Difference]:
+    """The difference of every other method of a case from the reference, by its key; negative ones are better.
+
     Empty where the reference has no scores per function, and for scores that methods impose or that have no better way.
 
     Args:
@@ -98,5 +107,4 @@ def against(reference: str | None, scores: pd.DataFrame, case: str, score: str) 
     if reference not in errors:
         return {}
     others = [str(key) for key in errors if key not in (reference, TRUTH)]
-    apart = [paired_difference(errors[key], errors[reference]) for key in others]
-    return dict(zip(others, verdicts(apart), strict=True))
+    return {key: paired_difference(errors[key], errors[reference]) for key in others}

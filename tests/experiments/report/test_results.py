@@ -9,7 +9,7 @@ import pytest
 
 from experiments.driver import describe
 from experiments.errors import DataFileError
-from experiments.overview import draw_overview
+from experiments.overview import LIMIT, draw_overview
 from experiments.plots import BLACK, BLUE, GREY, VERMILION
 from experiments.records.description import Description, title
 from experiments.records.paired import EQUAL, WINS, against
@@ -165,6 +165,26 @@ def test_dots_of_a_figure_have_the_colours_of_paired_differences() -> None:
     assert [dict(zip(rows, panel, strict=True)) for panel in colours] == [
         {"Bare": BLACK, "Hard & fast": GREY, "Ours": colour} for colour in (BLUE, VERMILION)
     ]
+
+
+def test_rows_of_cases_stand_beside_the_line_of_the_reference_and_far_ones_at_the_margin() -> None:
+    """Hollow without a paired difference; 14 rows in two columns; 40 times the reference is a number at the margin."""
+    shown = results(replace(Example(), cases_=tuple(Entry(f"c{i}", f"case {i}") for i in range(14))))
+    records = shown.records[shown.records["score"] == "MSE"].copy()
+    records.loc[(records["case"] == "c3") & (records["method"] == "ours"), "mean"] = 40.2
+    figure = draw_overview(shown.description, records, shown.scores)
+    assert figure is not None
+    left, right = figure.axes
+    assert [len(panel.get_yticks()) for panel in (left, right)] == [7, 7]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["Hard & fast", "Ours", "reference: Bare", "no difference from it"]
+    (reference,) = [line for line in left.lines if list(line.get_xdata()) == [1.0, 1.0]]
+    assert reference.get_color() == BLACK
+    hard, ours = [dots for dots in left.collections if len(getattr(dots, "get_offsets", list)()) == 7]
+    assert np.allclose(hard.get_facecolors()[:, :3], 1.0)
+    assert not np.allclose(ours.get_facecolors()[:, :3], 1.0)
+    assert ours.get_offsets()[3, 0] == LIMIT
+    assert [text.get_text() for text in left.texts] == ["40"]
 
 
 def test_headings_are_names_in_words() -> None:
