@@ -17,9 +17,9 @@ from experiments.experiment import Experiment, RunContext, RunOptions, require_d
 from experiments.jobs import Failure, minutes, require_all, run_jobs
 from experiments.options import CATALOGUE, ClusterOptions, Preset
 from experiments.records.record import Over, over_seeds
+from experiments.records.storage import writable_folder
 from experiments.records.table import json_rows, write_tables
 from experiments.report import page, terminal
-from experiments.storage import writable_folder
 from probconserv.training.distributed import launched, say_once
 
 

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from experiments.errors import InvalidArgumentError, unknown_name
 from experiments.options import DataOptions
+from experiments.records.storage import alone_with, read_object, writable_folder, write_json
 from experiments.stages import one_thread
-from experiments.storage import alone_with, read_object, writable_folder, write_json
 from solvers.data_files.field_set import FieldSet, installed_versions
 from solvers.data_files.files import Layout, PDEBench, TheWell, export, load
 from solvers.errors import DataFileError

@@ -17,18 +17,18 @@ import pandas as pd
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
 from experiments.options import CATALOGUE
-from experiments.overview import draw_overview
 from experiments.plots import save
 from experiments.records.description import FILE, Description
+from experiments.records.overview import draw_overview
 from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
 from experiments.records.scores import SCORES
+from experiments.records.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import format_score, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, training_entries
 from experiments.stages import create_once, one_thread, stage_progress, unlocked_first
-from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from probconserv.training.distributed import say_once
 
 SCORING_VERSION = 1

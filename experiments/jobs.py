@@ -24,8 +24,8 @@ from submitit.helpers import DelayedSubmission
 
 from experiments.errors import InvalidArgumentError, JobsFailedError
 from experiments.options import ClusterOptions
+from experiments.records.storage import writable_folder
 from experiments.signals import handle_in_worker
-from experiments.storage import writable_folder
 
 REQUEUES = 100
 """How often SLURM queues a job again that reached its time limit; it goes on from its checkpoints."""

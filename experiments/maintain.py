@@ -17,12 +17,12 @@ from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
 from experiments.records.record import over_seeds
 from experiments.records.release import ROOT, ReleasedResults, manifest, released_results, write_release
+from experiments.records.storage import read_object
 from experiments.records.store import read_records, read_scores
 from experiments.records.weights import read_notes
 from experiments.report import documents
 from experiments.report.picture import keep_figure, redraw
 from experiments.report.results import released
-from experiments.storage import read_object
 
 PROGRAM = "python -m experiments.maintain"
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="Experiments.")]

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from experiments.storage import write_bytes
+from experiments.records.storage import write_bytes
 
 SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 BLACK, GREY, YELLOW = "#000000", "#7F7F7F", "#F0E442"

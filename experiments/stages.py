@@ -16,9 +16,9 @@ import boon
 from experiments.errors import NotReleasedError
 from experiments.experiment import RunContext, Training
 from experiments.records.release import released_weights
+from experiments.records.storage import alone_with, is_taken, write_bytes
 from experiments.records.store import as_json, environment
 from experiments.records.weights import read_notes
-from experiments.storage import alone_with, is_taken, write_bytes
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.distributed import first_before_others, launched, say_once
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from experiments.benchmarks.boon import PLAIN
 from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.records.storage import writable_folder, write_bytes
 from experiments.report.documents import fill
 from experiments.report.tables import markdown
-from experiments.storage import writable_folder, write_bytes
 
 _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 

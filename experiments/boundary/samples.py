@@ -14,9 +14,9 @@ from joblib import Parallel, delayed
 from torch import Generator, Tensor
 
 from experiments.errors import InvalidArgumentError, require_at_least
+from experiments.records.storage import Arrays, cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
-from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import Dirichlet, Neumann
 from solvers.conditions import AxisConditions
 from solvers.problems.boundary_samples import BoundaryProblem

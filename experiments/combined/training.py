@@ -13,9 +13,9 @@ from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import UNIT, FieldMap, Inputs, Network, build, inputs
 from experiments.experiment import RunContext, Training
 from experiments.records.release import data_version
+from experiments.records.storage import Arrays, cached_arrays, writable_folder
 from experiments.records.store import config_hash
 from experiments.stages import one_thread, store_finished
-from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import condition, integral
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian

@@ -35,8 +35,8 @@ from experiments.conservation.methods import (
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
 from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
 from experiments.records.record import Arrays
+from experiments.records.storage import checksum
 from experiments.stages import take_released
-from experiments.storage import checksum
 from probconserv import Mixture, fit_band, scores
 from probconserv.calibration import displaced, scaled
 from probconserv.calibration.conformal import ConformalBand

@@ -12,9 +12,9 @@ from torch import Generator, Tensor
 
 from experiments.conservation.cases import Case, Target, problem_numbers
 from experiments.errors import require_at_least
+from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
-from experiments.storage import cached_arrays, writable_folder
 from probconserv.surrogates.surrogate import Context
 from solvers import CellGrid
 from solvers.problems import Problem, sampling

@@ -11,8 +11,8 @@ from experiments.conservation.figures import Drawing, draw_profile, drawing_of
 from experiments.experiment import RunContext, RunOptions
 from experiments.plots import save
 from experiments.records.release import released_weights
+from experiments.records.storage import writable_folder
 from experiments.stages import one_thread
-from experiments.storage import writable_folder
 
 METHODS = {
     "network": "anp",

@@ -13,7 +13,7 @@ from experiments import plots
 from experiments.conservation.cases import Case
 from experiments.conservation.methods import Method
 from experiments.conservation.scoring import LEVELS, typical
-from experiments.storage import Arrays
+from experiments.records.storage import Arrays
 
 PAIRS = (("anp", "probconserv-anp"), ("gp", "probconserv-gp"))
 GP = ("gp", "hardc-gp", "probconserv-gp")

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
-from experiments.storage import Arrays, checksum
+from experiments.records.storage import Arrays, checksum
 from probconserv import Mixture, condition, scores
 from probconserv.balance import local_conservation
 from probconserv.calibration import displaced

@@ -29,8 +29,8 @@ from experiments.generation.methods import OURS, TOLD_METHODS, Method
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.scoring import drawn_by, frechet, outside
 from experiments.records.record import TRUTH, Arrays
+from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import config_hash
-from experiments.storage import cached_arrays, writable_folder
 from probconserv import scores
 from probconserv.surrogates.flow import KarhunenLoeve
 

@@ -19,8 +19,8 @@ from torch import Generator, Tensor
 from experiments import media
 from experiments.errors import require_at_least
 from experiments.records.release import data_version
+from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
-from experiments.storage import cached_arrays, writable_folder
 from solvers import CellGrid, Diffusion, Field, GaussianField, Matern, Neumann, Source, solve
 from solvers.finite_volume.laws.coefficients import FaceValue, align
 from solvers.random_fields import log_normal

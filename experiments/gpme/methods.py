@@ -26,7 +26,7 @@ from experiments import plots
 from experiments.experiment import Style
 from experiments.gpme.cases import Case, Observed
 from experiments.gpme.networks import MEMBERS
-from experiments.storage import checksum
+from experiments.records.storage import checksum
 from probconserv import (
     ANP,
     Context,

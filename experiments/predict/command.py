@@ -15,8 +15,8 @@ from experiments.plots import BAND, save
 from experiments.predict.law import ConservedTotals, PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
 from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, contradiction, predict
+from experiments.records.storage import checksum, writable_folder, write_bytes, write_json
 from experiments.records.store import config_hash
-from experiments.storage import checksum, writable_folder, write_bytes, write_json
 
 _LINE = 79  # characters of a line on the terminal
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.errors import DataFileError
 from experiments.records.record import Over, Record, Source, as_frame
-from experiments.storage import read_object
+from experiments.records.storage import read_object
 
 FILE = "description.json"
 """Its name in the folder of a run and of released results."""

@@ -18,8 +18,8 @@ import pandas as pd
 
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.records.description import FILE, Description, read_description
+from experiments.records.storage import checksum, read_object, write_bytes, write_json
 from experiments.records.store import read_records, read_scores, write_records, write_scores
-from experiments.storage import checksum, read_object, write_bytes, write_json
 
 ROOT = Path(str(resources.files("experiments")))
 

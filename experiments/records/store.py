@@ -22,7 +22,7 @@ import torch
 
 from experiments.errors import DataFileError
 from experiments.records.record import COLUMNS, Arrays, Source, per_function
-from experiments.storage import read_object, writable_folder, write_bytes, write_json
+from experiments.records.storage import read_object, writable_folder, write_bytes, write_json
 
 PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "scikit-learn", "gpytorch", "linear_operator", "numba")
 OPTIONAL = ("iterative-ensemble-smoother",)

@@ -8,7 +8,7 @@ import pandas as pd
 from experiments.records.description import Description
 from experiments.records.record import PAPER
 from experiments.records.scores import SCORES, Better
-from experiments.storage import write_bytes
+from experiments.records.storage import write_bytes
 
 
 def numbers(records: pd.DataFrame, described: Description) -> pd.DataFrame:

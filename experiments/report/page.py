@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.records.description import Description, title
 from experiments.records.release import manifest
+from experiments.records.storage import writable_folder, write_bytes
 from experiments.records.table import legend, wide
 from experiments.report import comparisons
 from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_runs, of_run, released
-from experiments.storage import writable_folder, write_bytes
 
 OTHERS, STUDIES = "further experiments", "studies"
 """Heading of runs of experiments that are not released, and of those that come last."""

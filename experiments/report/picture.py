@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.errors import DataFileError
-from experiments.overview import draw_overview
 from experiments.plots import WIDTH, resolution
+from experiments.records.overview import draw_overview
+from experiments.records.storage import read_object, write_bytes
 from experiments.report.results import Results
-from experiments.storage import read_object, write_bytes
 
 FOLDER = Path(__file__).parent / "figures"
 COLOURS = 256

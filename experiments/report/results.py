@@ -14,9 +14,9 @@ from experiments.records.paired import LOSES, WINS, against
 from experiments.records.record import TRUTH, Over, over_seeds
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
+from experiments.records.storage import read_object
 from experiments.records.store import read_records, read_scores
 from experiments.records.table import format_score, numbers
-from experiments.storage import read_object
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""

@@ -16,8 +16,8 @@ from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, Style, Training
 from experiments.options import CATALOGUE
 from experiments.records.record import Over, Record, Source
+from experiments.records.storage import write_bytes
 from experiments.records.store import as_json
-from experiments.storage import write_bytes
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from solvers.tensor_files import decode_tensors, encode_tensors
 

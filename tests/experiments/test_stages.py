@@ -12,8 +12,8 @@ import torch
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.experiment import RunContext, RunOptions, Training
 from experiments.generation import EXPERIMENTS as GENERATION
+from experiments.records.storage import alone_with
 from experiments.stages import changed_since, create_once, one_thread, stage_progress, take_released, unlocked_first
-from experiments.storage import alone_with
 
 
 def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from experiments.errors import DataFileError
 from experiments.predict import read_observations
 from experiments.records.record import COLUMNS
 from experiments.records.release import manifest
+from experiments.records.storage import cached_arrays, read_arrays, read_object, write_arrays
 from experiments.records.store import read_records, read_scores, scores_frame, write_scores
-from experiments.storage import cached_arrays, read_arrays, read_object, write_arrays
 from solvers.tensor_files import encode_tensors
 from tests.fuzz.damage import damaged, peak_growth, pickles
 

@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 from experiments.errors import require_at_least
 from experiments.records.release import data_version
+from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
-from experiments.storage import cached_arrays, writable_folder
 from probconserv.rollout.functions import Setting
 from solvers import (
     Burgers,

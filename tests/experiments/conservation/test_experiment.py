@@ -17,7 +17,7 @@ from experiments.conservation.methods import methods
 from experiments.driver import Report, run, train_all
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
-from experiments.storage import read_arrays
+from experiments.records.storage import read_arrays
 from probconserv import ANP, truncate
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems.conservation import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN

@@ -18,7 +18,7 @@ from experiments.conservation.methods import BlackBox, methods
 from experiments.conservation.rivals import NARROW, Inverted, functions_of
 from experiments.conservation.scoring import FRACTIONS, LEVELS, learn_extrapolation, predict, score_method, score_truth
 from experiments.experiment import RunContext, RunOptions
-from experiments.storage import Arrays
+from experiments.records.storage import Arrays
 from probconserv import Context, Mixture, Query
 from probconserv.surrogates.surrogate import Surrogate
 from solvers.problems import Problem

@@ -19,7 +19,7 @@ from experiments.predict import (
     predict_command,
     read_observations,
 )
-from experiments.storage import checksum
+from experiments.records.storage import checksum
 from tests.documents import GUIDES, agree, missing_packages, run_python
 
 END_OF_ROD = ("--low", "0", "--high", "1", "--initial-total", str(2 / np.pi), "--flux-right", "q_right")

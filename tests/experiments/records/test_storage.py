@@ -11,7 +11,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from experiments.errors import DataFileError, OutputFolderError
-from experiments.storage import Arrays, alone_with, cached_arrays, is_taken, read_arrays, write_arrays, write_bytes
+from experiments.records.storage import (
+    Arrays,
+    alone_with,
+    cached_arrays,
+    is_taken,
+    read_arrays,
+    write_arrays,
+    write_bytes,
+)
 from probconserv.training.files import writable_folder
 
 ARRAYS = {"u": np.linspace(0.0, 1.0), "backwards": np.arange(6.0)[::-2], "gap": np.array(np.nan), "count": np.array(3)}

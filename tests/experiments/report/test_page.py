@@ -14,10 +14,10 @@ from PIL import Image
 
 from experiments.errors import DataFileError
 from experiments.records.description import FILE
+from experiments.records.storage import write_json
 from experiments.records.store import write_records, write_scores
 from experiments.report import comparisons, page, picture
 from experiments.report.results import newest_runs, of_run, released
-from experiments.storage import write_json
 from tests.experiments.report.example import Example, results
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from experiments.driver import describe
 from experiments.errors import DataFileError
-from experiments.overview import LIMIT, draw_overview
 from experiments.plots import BLACK, BLUE, GREY, VERMILION
 from experiments.records.description import Description, title
+from experiments.records.overview import LIMIT, draw_overview
 from experiments.records.paired import EQUAL, WINS, against
 from experiments.records.record import Record, as_frame
 from experiments.records.release import manifest
