@@ -30,9 +30,6 @@ class JobsFailedError(LibraryError, RuntimeError):
     """Some of several jobs failed; names them and their logs."""
 
 
-ExperimentError = LibraryError  # the name of 0.2
-
-
 def require_at_least(config: Any, **least: int) -> None:
     """Raises InvalidArgumentError for the first named entry of a config that is below its least value."""
     for name, minimum in least.items():

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv import LinearConstraint
+from solvers.grids import trapezoid_weights
 
 _ALL = slice(None)
 
@@ -25,12 +26,6 @@ def mass_rows(u: Float[Tensor, "t x"], weights: Float[Tensor, " x"]) -> LinearCo
     return LinearConstraint(rows.to_sparse(), u[1:] @ weights)
 
 
-def trapezoid(points: Float[Tensor, " x"]) -> Float[Tensor, " x"]:
-    """Weights of the trapezoidal rule on nodes."""
-    half = 0.5 * points.diff()
-    return torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
-
-
 def initial(u: Tensor, times: Tensor, points: Tensor) -> LinearConstraint:  # noqa: ARG001 - one signature for all laws
     """The initial value."""
     return value_rows(u, (0, _ALL))
@@ -43,4 +38,4 @@ def left(u: Tensor, times: Tensor, points: Tensor) -> LinearConstraint:  # noqa:
 
 def initial_and_mass(u: Tensor, times: Tensor, points: Tensor) -> LinearConstraint:
     """The initial value, and the mass by the trapezoidal rule."""
-    return initial(u, times, points) & mass_rows(u, trapezoid(points))
+    return initial(u, times, points) & mass_rows(u, trapezoid_weights(points))

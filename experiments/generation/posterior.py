@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.generation.problem import GenerationProblem
+from experiments.generation.problem import GenerationProblem, weighted_moments
 from probconserv import LinearConstraint
 from probconserv.training.loop import random_seed
 
@@ -73,9 +73,4 @@ def _posterior(seen: Seen, problem: GenerationProblem, nodes: int) -> tuple[Floa
 
 @lru_cache(maxsize=4)
 def _moments(seen: Seen, problem: GenerationProblem, nodes: int) -> tuple[Tensor, Tensor]:
-    mean, square = torch.zeros(2, nodes, nodes, dtype=torch.float64)
-    for part, share in zip(*(each.split(_PART) for each in _posterior(seen, problem, nodes)), strict=True):
-        u = problem.fields(part, nodes)
-        mean += torch.einsum("s,stx->tx", share, u)
-        square += torch.einsum("s,stx->tx", share, u.square())
-    return mean, (square - mean.square()).clamp_min(0.0).sqrt()
+    return weighted_moments(problem, nodes, *_posterior(seen, problem, nodes))

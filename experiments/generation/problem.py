@@ -89,8 +89,15 @@ def _moments(problem: GenerationProblem, nodes: int, fixed: Fixed) -> tuple[Tens
         weights.append(gauss / 2 if free else torch.ones(1, dtype=torch.float64))
     axes = len(problem.ranges)
     parameters, weight = (torch.cartesian_prod(*parts).reshape(-1, axes) for parts in (values, weights))
+    return weighted_moments(problem, nodes, parameters, weight.prod(dim=-1))
+
+
+def weighted_moments(
+    problem: GenerationProblem, nodes: int, parameters: Float[Tensor, "m d"], weights: Float[Tensor, " m"]
+) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
+    """Mean and standard deviation of the solutions of parameters with weights of sum 1."""
     mean, square = torch.zeros(2, nodes, nodes, dtype=torch.float64)
-    for part, share in zip(parameters.split(_PART), weight.prod(dim=-1).split(_PART), strict=True):
+    for part, share in zip(parameters.split(_PART), weights.split(_PART), strict=True):
         u = problem.fields(part, nodes)
         mean += torch.einsum("s,stx->tx", share, u)
         square += torch.einsum("s,stx->tx", share, u.square())
