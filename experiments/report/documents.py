@@ -81,6 +81,7 @@ TABLES = {
     ),
     "hard problems": Table(
         experiment=HARD,
+        rows=("single",),
         columns=(
             *("fno", "pca", "unet", "neuralop-defaults", "boundary-channels", "output-prescription"),
             *("boon-without-schur", "boon-without-schur-channels", "boon-default"),

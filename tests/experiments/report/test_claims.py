@@ -20,6 +20,8 @@ CLAIM = re.compile(rf"\b{NUMBER}(?: to {NUMBER})? times\b|\b(?:closest|never|alw
 L2, VALUE, SLOPE, FINER = "relative_l2", "wall_error", "slope_error", "slope_error_finer"
 GRADIENTS = {"heat_neumann": "", "heat_independent": "gradients", "wave_neumann": ""}
 """Problems with given gradients, and a part of the names of these cases."""
+CELLS = "single-cells"
+"""The case of averages over cells, with smaller networks than the others."""
 HARD = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
 
 
@@ -43,7 +45,8 @@ def first_seed(name: str, score: str, pair: tuple[str, str], part: str = "") -> 
     """The first method's score over the second's by case, as the table at the sides has it; the FNO if none is."""
     stored = released_results(name).records
     means = stored[stored["seed"] == stored["seed"].min()].pivot_table("mean", ["case", "method"], "score")
-    found = [means[score][case].dropna() for case in means.index.levels[0] if part in case] if score in means else []
+    cases = [case for case in means.index.levels[0] if part in case and case != CELLS] if score in means else []
+    found = [means[score][case].dropna() for case in cases]
     pairs = [(each.get(pair[0], each.get("fno")), each.get(pair[1])) for each in found]
     return [first / second for first, second in pairs if first and second]
 
@@ -76,7 +79,7 @@ def beyond_training() -> list[str]:
 
 def boundary() -> list[str]:
     regression = ("pca", "boon-default")
-    squares = [x for name in HARD[2:] for x in over(name, results_of(name).description.cases, regression) if x > 1]
+    squares = [x for name in HARD[2:] for x in over(name, ['single'], regression) if x > 1]
     loss, channels = ("boon-default", "boon-slopes"), ("boundary-channels", "boundary-channels-slopes")
     changed, paid = ([100 / x - 100 for x in slopes(L2, *pair)] for pair in (loss, channels))
     return [
