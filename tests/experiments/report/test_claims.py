@@ -79,7 +79,7 @@ def beyond_training() -> list[str]:
 
 def boundary() -> list[str]:
     regression = ("pca", "boon-default")
-    squares = [x for name in HARD[2:] for x in over(name, ['single'], regression) if x > 1]
+    squares = [x for name in HARD[2:] for x in over(name, ["single"], regression) if x > 1]
     loss, channels = ("boon-default", "boon-slopes"), ("boundary-channels", "boundary-channels-slopes")
     changed, paid = ([100 / x - 100 for x in slopes(L2, *pair)] for pair in (loss, channels))
     return [
