@@ -12,6 +12,7 @@ CASES = (
     ("stokes", "multi-notebook"),
     ("heat_neumann", "multi-notebook"),
     ("burgers_dirichlet", "single-paper"),
+    ("burgers_periodic", "single-paper"),
 )
 """Experiments and cases, all with the authors' nodes but ``single-0.02``."""
 METHODS = {"FNO": "fno", "BOON (Elimination, as published)": "boon-paper", "BOON (default)": "boon-default"}
