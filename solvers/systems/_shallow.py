@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner
+from solvers._compiled import inner_on_views
 from solvers.finite_volume.march.kernels import Kernel, carray
 
 _ROUND_OFF = 1e-6
@@ -36,7 +36,7 @@ def _primitives(u_, p_, ground_, thin_, v_, _f, _g, n, c):  # noqa: ARG001 - one
             velocity[i] = momentum[i] / h if h > 0.0 and h >= thin else slow
 
 
-@inner
+@inner_on_views
 def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, g: float) -> tuple[float, float, float]:
     """Slowest and fastest wave, Einfeldt's (1988) or the front where one side is dry, and the largest |eigenvalue|."""
     c_left, c_right = np.sqrt(g * h_left), np.sqrt(g * h_right)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.march.rates import ISOTROPIC, Layout, account, fill_ghosts, sum_cells
@@ -24,7 +24,7 @@ WORKSPACE, ONES, GAP, FLUXES = 16, 18, 19, 20
 ones, k_edge − ∂Φ_side/∂u_edge at the faces of the sides; and the fluxes across every axis."""
 
 
-@inner(fastmath={"reassoc"})
+@inner_on_views(fastmath={"reassoc"})
 def dot(a: Array, b: Array) -> float:
     """Scalar product, in the order that vectorises."""
     total = 0.0
@@ -33,7 +33,7 @@ def dot(a: Array, b: Array) -> float:
     return total
 
 
-@inner
+@inner_on_views
 def _second_differences(z: Array, layout: Layout, modes: Array, weights: Array, out: Array) -> None:
     """−A z of all cells; nothing flows through the sides unless they are periodic."""
     ghost, edge, opposite, offsets = layout.ghost, layout.edge, layout.opposite, layout.offsets
@@ -51,7 +51,7 @@ def _second_differences(z: Array, layout: Layout, modes: Array, weights: Array, 
             inside[i] += w[i] * (low[i] - here[i]) + after[i] * (high[i] - here[i])
 
 
-@inner
+@inner_on_views
 def _conjugate_gradients(W: Array, layout: Layout, modes: Array, weights: Array, s: float, bound: float) -> bool:
     """y with ‖D^½ r − (B + s D^½ A D^½) y‖ ≤ bound, from y = 0; whether it was reached."""
     root, diagonal, inverse, y, rest, direction, image, z = (
@@ -81,7 +81,7 @@ def _conjugate_gradients(W: Array, layout: Layout, modes: Array, weights: Array,
     return False
 
 
-@inner
+@inner_on_views
 def _linearise(
     W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array, number: int
 ) -> float:
@@ -142,7 +142,7 @@ def _linearise(
     return most
 
 
-@inner
+@inner_on_views
 def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array, number: int) -> bool:
     """One step of Newton's method: leaves fluxes, source, D^½ y and δ; whether the conjugate gradients converged."""
     (s, allowed, linear, _, _), layout, modes, weights = equation, grid[0], grid[1][0], medium[3]
@@ -170,14 +170,14 @@ def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: An
     return solved
 
 
-@compiled
-def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, out: Array) -> Any:
+@on_views
+def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array) -> Any:
     """Solves u = r + s·rate(u) of a row in the layout of ``rates``, with r and the guess in its arrays W.
 
     ``equation`` is s, the allowed mean |error|, whether all is linear, the largest number of iterations and whether the
-    law is linear. Leaves the rate in W, and writes what flows through the sides and comes from the source to
-    ``out (2d + 1,)``, by the linearised fluxes. Returns whether it has converged, the number of iterations and the mean
-    |change| of the last one.
+    law is linear. Leaves the rate in W, and adds what flows through the sides and comes from the source to
+    ``flow (1, 2d + 1)``, by the linearised fluxes. Returns whether it has converged, the number of iterations and the
+    mean |change| of the last one.
     """
     (_, allowed, linear, limit, linear_law), (layout, (modes, _), spacing) = equation, grid
     d, line, cells, volume, u, moved = (
@@ -188,7 +188,7 @@ def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: 
         W[STATES],
         W[MOVED],
     )
-    flow, iterations, before, part, converged, mean = np.zeros((1, 2 * d + 3)), 0, 0.0, 1.0, False, 0.0
+    iterations, before, part, converged, mean = 0, 0.0, 1.0, False, 0.0
     for axis in range(d):
         cells, volume = cells * layout.shape[axis], volume * spacing[axis]
     while not converged and iterations < limit and np.isfinite(mean):
@@ -220,10 +220,8 @@ def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: 
         account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), laws[4] > 0)
         for i in range(rate.size - 2 * apart):
             inside[i] += flux[i] - after[i]
-    for k in range(2 * d):
-        out[k] = flow[0, k]
     for i in range(rate.size if laws[6] else 0):
         produced[i] += by_state[i] * moved[i]
         rate[i] += produced[i]
-    out[2 * d] = volume * sum_cells(produced, layout.lines, line) if laws[6] else 0.0
+    flow[0, 2 * d] = volume * sum_cells(produced, layout.lines, line) if laws[6] else 0.0
     return converged, iterations, mean

@@ -63,7 +63,8 @@ class RowNewton:
                 self._work = np.zeros((20 + len(self.shape), layout.size))
             self._work[0], self._work[1] = to_padded(right[None], layout)[0], to_padded(guess[None], layout)[0]
             equation = s, allowed, self._linear, self.limit, self.operator.diffusion.linear
-            given = self._work, equation, data, tile.laws, tile.medium, tile.grid, flow
+            flow[:] = 0.0
+            given = self._work, equation, data, tile.laws, tile.medium, tile.grid, flow[None]
             converged, iterations, change = solve_by_gradients(*given)
             rate[:] = from_padded(self._work[2][None], layout)[0]
             return converged, iterations, change

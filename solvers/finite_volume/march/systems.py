@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
@@ -89,7 +89,7 @@ def ghosts_of(shape: tuple[int, ...], kinds: tuple[int, ...]) -> Ghosts:
     return Ghosts(ends, places, origins, entries, np.cumsum([0, *map(len, outer)]), np.concatenate(outer))
 
 
-@inner
+@inner_on_views
 def _fill_ghosts(x: Array, data: Array, ghosts: Ghosts, kinds: Array, mirror: Any, p: Array, near: Array) -> None:
     """States beyond the sides: copied, given, or as a wall mirrors those of the cells; ``near`` is scratch."""
     components, rows = x.shape[0], x.shape[1]
@@ -156,7 +156,7 @@ def _move_to_averages(x_, options_, found_, _d, ends_, _f, _g, n, _apart):
 HLL_FLUX, MOVE_TO_AVERAGES = Kernel(_hll), Kernel(_move_to_averages)
 
 
-@inner
+@inner_on_views
 def _law_fluxes(x: Array, p: Array, laws: Any, work: Any, axis: int, apart: int, limits: bool) -> None:
     """Fluxes through the faces of an axis; ends of cells move to the average until they are admissible.
 
@@ -184,7 +184,7 @@ def _law_fluxes(x: Array, p: Array, laws: Any, work: Any, axis: int, apart: int,
     hll(ends.ctypes, options.ctypes, found.ctypes, none, flux.ctypes, none, none, n, apart)
 
 
-@inner
+@inner_on_views
 def _add_through_sides(flux: Array, flow: Array, layout: Any, axis: int, area: float, bottom: bool) -> None:
     """Flows through the sides of an axis; with a bottom its force there is no source, but pressure on the side."""
     components, size = flow.shape[2], layout.size
@@ -204,7 +204,7 @@ def _add_through_sides(flux: Array, flow: Array, layout: Any, axis: int, area: f
                 flow[b, side, k] = area * total
 
 
-@inner
+@inner_on_views
 def _rates(
     x: Array, rate: Array, flow: Array, L: Array, data: Array, laws: Any, medium: Any, grid: Any, work: Any, first: bool
 ) -> None:
@@ -277,7 +277,7 @@ def _rates(
                 flow[b, 2 * d, axis + 1] = volume * per * force
 
 
-@inner
+@inner_on_views
 def _count(L: Array, target: float) -> tuple[int, bool]:
     """Marks the rows that are under way; how many there are, and whether states at the start of any are unknown."""
     live, fresh = 0, False
@@ -288,7 +288,7 @@ def _count(L: Array, target: float) -> tuple[int, bool]:
     return live, fresh
 
 
-@inner
+@inner_on_views
 def _choose(L: Array, target: float, courant: float, longest: float) -> None:
     """Lengths of the next steps, 0 for rows that are not under way."""
     for b in range(L.shape[1]):
@@ -299,7 +299,7 @@ def _choose(L: Array, target: float, courant: float, longest: float) -> None:
         L[WORST, b], L[PLACE, b] = 0.0, -1.0
 
 
-@inner
+@inner_on_views
 def _judge(X: Array, F: Array, L: Array, sides: Any, total: Array, b: int, target: float, smallest: float) -> None:
     """Moves a row to the end of its step, or halves the step where a state is not admissible or a signal too fast."""
     length, (data, sampled) = L[LENGTH, b], sides
@@ -321,7 +321,7 @@ def _judge(X: Array, F: Array, L: Array, sides: Any, total: Array, b: int, targe
     L[PROPOSAL, b], L[STEPS, b] = 2.0 * L[PROPOSAL, b], L[STEPS, b] + 1.0
 
 
-@compiled
+@on_views
 def advance(
     X: Array, rate: Array, F: Array, L: Array, sides: Any, total: Array, system: Any, scheme: Any, budget: int
 ) -> int:
@@ -376,7 +376,7 @@ def advance(
     return live
 
 
-@inner
+@inner_on_views
 def _keep_start(X: Array, L: Array, good: Array, layout: Any, b: int, stage: int) -> None:
     """Notes the first cell whose state is not admissible; the row goes on from the start of the step in its place."""
     line, size = layout.shape[layout.shape.size - 1], layout.size
