@@ -11,6 +11,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.schemes import Godunov, NumericalFlux, Reconstruction, Rusanov, fastest
 from solvers.finite_volume.laws import _shipped_kernels as shipped
 from solvers.finite_volume.laws._law_rows import columns_of, on_rows
+from solvers.finite_volume.laws._rows import cached_rows
 from solvers.finite_volume.laws._scalar_kernels import riemann_kernel
 from solvers.finite_volume.laws.laws import Advection, Burgers, Transport
 from solvers.finite_volume.laws.scalar import ScalarConvection
@@ -85,17 +86,10 @@ class ConvectionTerm:
         """
         shape = tuple(n + (other == axis) for other, n in enumerate(self.grid.shape))
         left, right, before, behind = (torch.from_numpy(each).reshape(-1, *shape) for each in states)
-        law = self._of(rows).at(times, axis)
+        law = cached_rows(self.law, rows).at(times, axis)
         with torch.no_grad():
             flux = self.flux.flux(law, left, right)
             low = torch.minimum(torch.minimum(before, behind), torch.minimum(left, right))
             high = torch.maximum(torch.maximum(before, behind), torch.maximum(left, right))
             found = flux, fastest(law, low, high)
         return tuple(part.reshape(len(rows), -1).numpy() for part in found)  # type: ignore[return-value]
-
-    def _of(self, rows: Array) -> Any:
-        """The law on some rows; that of the last call is kept."""
-        last = self.__dict__.setdefault("_last", [None, None])
-        if last[0] is None or not np.array_equal(last[0], rows):
-            last[:] = rows.copy(), self.law.take(rows)
-        return last[1]

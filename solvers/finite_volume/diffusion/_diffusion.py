@@ -10,6 +10,7 @@ import torch
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.laws import _shipped_kernels as shipped
 from solvers.finite_volume.laws._law_rows import columns_of, on_rows
+from solvers.finite_volume.laws._rows import cached_rows
 from solvers.finite_volume.laws._scalar_kernels import faces_kernel
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import Diffusion, PorousMedium, Stefan
@@ -102,15 +103,8 @@ class DiffusionTerm:
         """Fluxes across an axis from states ``(rows, faces)`` at distance 1, and their derivatives, both ≥ 0."""
         shape = tuple(n + (other == axis) for other, n in enumerate(self.grid.shape))
         left, right = (torch.from_numpy(each).reshape(-1, *shape) for each in (before, behind))
-        law = self._of(rows)
+        law = cached_rows(self.law, rows)
         law = law.at(times, axis) if law.varies_in_space else law
         face = self.face_mean.flux(law, left, right, torch.ones((), dtype=torch.float64))
         parts = face.value, face.by_left, -face.by_right
         return tuple(part.detach().reshape(len(rows), -1).numpy() for part in parts)
-
-    def _of(self, rows: Array) -> Any:
-        """The law on some rows; that of the last call is kept."""
-        last = self.__dict__.setdefault("_last", [None, None])
-        if last[0] is None or not np.array_equal(last[0], rows):
-            last[:] = rows.copy(), self.law.take(rows)
-        return last[1]

@@ -35,11 +35,6 @@ class FaceMean(ABC):
             Fluxes and derivatives ``(*batch, *faces)``.
         """
 
-    def along(self, law: DiffusiveLaw, states: Tensor, inverse_distance: Tensor, axis: int) -> FaceFlux:
-        """Fluxes between all neighbours along an axis of states, under a law that is the same everywhere."""
-        left, right = (states.narrow(axis, start, states.shape[axis] - 1) for start in (0, 1))
-        return self.flux(law, left, right, inverse_distance)
-
 
 @dataclass(frozen=True)
 class IntegralMean(FaceMean):
@@ -48,12 +43,6 @@ class IntegralMean(FaceMean):
     def flux(self, law: DiffusiveLaw, left: Tensor, right: Tensor, inverse_distance: Tensor) -> FaceFlux:
         value = law.potential_difference(left, right) * inverse_distance
         return FaceFlux(value, law.conductivity(left) * inverse_distance, law.conductivity(right) * -inverse_distance)
-
-    def along(self, law: DiffusiveLaw, states: Tensor, inverse_distance: Tensor, axis: int) -> FaceFlux:
-        potential, k, faces = law.potential(states), law.conductivity(states), states.shape[axis] - 1
-        value = potential.diff(dim=axis) * -inverse_distance
-        left, right = (k.narrow(axis, start, faces) for start in (0, 1))
-        return FaceFlux(value, left * inverse_distance, right * -inverse_distance)
 
 
 @dataclass(frozen=True)

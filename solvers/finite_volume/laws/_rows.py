@@ -98,6 +98,14 @@ class BatchRows:
             return value
 
 
+def cached_rows(term: Any, index: np.ndarray) -> Any:
+    """A law or source on some rows; the result of the last call is cached."""
+    last = term.__dict__.setdefault("_last", [None, None])
+    if last[0] is None or not np.array_equal(last[0], index):
+        last[:] = index.copy(), term.take(index)
+    return last[1]
+
+
 def name_of(owner: Any) -> str:
     """The name of a law or source in error messages."""
     return getattr(owner, "label", type(owner).__name__)

@@ -90,13 +90,6 @@ class SourceTerm:
     def _points(self) -> Tensor:
         return self.grid.points
 
-    def of_rows(self, index: np.ndarray) -> "SourceTerm":
-        """``take``, which keeps the term of the last rows."""
-        last = self.__dict__.setdefault("_last", [None, None])
-        if last[0] is None or not np.array_equal(last[0], index):
-            last[:] = index.copy(), self.take(index)
-        return last[1]
-
     def rate(self, u: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """s ``(rows, cells)`` and ∫ s dx ``(rows,)`` for cell averages ``(rows, cells)`` at times ``(rows,)``."""
         states = torch.from_numpy(u).reshape(-1, *self.grid.shape)

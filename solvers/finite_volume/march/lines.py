@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers.finite_volume.laws._rows import cached_rows
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import implicit, timing
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at, zeros
@@ -169,6 +170,6 @@ class LineStages:
     def _react(self, u: int, _p: int, _a: int, _b: int, s: int, slope: int, _c: int, count: int, _stride: int) -> None:
         (lanes, rows, times), width = self._lanes(), self.width
         states = np.ascontiguousarray(numbers_at(u, count // width, width)[:, lanes].T)
-        source = self.operator.source.of_rows(rows)
+        source = cached_rows(self.operator.source, rows)
         numbers_at(s, count // width, width)[:, lanes] = source.rate(states, times)[0].T
         numbers_at(slope, count // width, width)[:, lanes] = source.slope(states, times).T

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers.finite_volume.laws._rows import cached_rows
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, call_from_python, numbers_at
 from solvers.finite_volume.march.rates import (
     COMPILED,
@@ -191,7 +192,7 @@ class Tile:
         chosen, rows, times = self._marked()
         at = cell_places(self.shape, self.pads)
         states = self._read(u, at, chosen, count)
-        source = self.terms[2].of_rows(rows)
+        source = cached_rows(self.terms[2], rows)
         self._write(s, at, chosen, count, source.rate(states, times)[0])
         if self.differentiates:
             self._write(slope, at, chosen, count, source.slope(states, times))
@@ -218,9 +219,8 @@ class Rest:
         """Rates ``(rows, cells)`` and flow ``(rows, 2d + 1)``, without given fluxes, which diffusion passes."""
         if self._tile is None:
             rate, flow, busy = np.zeros(u.shape), np.zeros((len(u), len(self._sides.modes) + 1)), np.flatnonzero(busy)
-            rate[busy], flow[busy, -1] = self._source.of_rows(rows[busy]).rate(
-                np.ascontiguousarray(u[busy]), times[busy]
-            )
+            source = cached_rows(self._source, rows[busy])
+            rate[busy], flow[busy, -1] = source.rate(np.ascontiguousarray(u[busy]), times[busy])
             return rate, flow
         self._tile.enter(rows)
         rate, flow, _ = self._tile.rates(u, self._sides.without_fluxes(data), times, busy)

@@ -152,22 +152,13 @@ class SideData:
             changing=changing,
         )
 
-    def at(self, times: Array, since: Array | None = None) -> Array:
-        """Data ``(k, rows, S)`` at times ``(k, rows)``; ``(1, rows, S)`` if nothing changes with time.
-
-        ``since (rows,)`` is when the steps began to which the times belong: a datum that jumps at a time after it has
-        its value before the jump. Without, every time has the value after the jump.
-        """
+    def at(self, times: Array) -> Array:
+        """Data ``(k, rows, S)`` at times ``(k, rows)``, those after a jump; ``(1, rows, S)`` if nothing changes."""
         if self.constant:
             return self.fixed[None]
-        if self.scan is not None and self.scan.panels.has_breaks:
-            times = self.scan.nudge_off_breakpoints(times, since, self.scanned_rows)
-        data = np.empty((len(times), *self.fixed.shape))
-        data[:] = self.fixed
-        for datum, part, scale in self.changing:
-            values = datum.at(times, self.rows)
-            data[:, :, part] = values if scale is None else values * scale[:, None]
-        return data
+        rows = np.arange(len(self.rows))
+        margins = np.array([self.limits.at(each, rows)[1] for each in times])
+        return self.values(times + np.where(times < self.end, margins, -margins), rows)
 
     def without_fluxes(self, data: Array) -> Array:
         """Data ``(rows, S)`` with zero for the given fluxes, for a term that leaves them to another."""

@@ -134,22 +134,6 @@ class Scan:
         """Number of rows; one if all rows of the batch have the same data."""
         return len(self.panels.first) - 1
 
-    def nudge_off_breakpoints(self, times: Array, since: Array | None, rows: Array) -> Array:
-        """Times ``(k, rows)`` moved off the break points: to the left if the step started before, else to the right."""
-        margin, moved = self.panels.margin, times.copy()
-        begun = times[0] if since is None else since
-        for k, each in enumerate(times):
-            panel = self.panels.locate(rows, each + margin)
-            start = self.panels.low[panel]
-            at = (panel > self.panels.first[rows]) & (self.panels.passing[np.maximum(panel - 1, 0)] == -np.inf)
-            at &= np.abs(each - start) <= margin
-            before = (begun < start - margin) & (since is not None)
-            moved[k] = np.where(at, np.where(before, start - margin, start + margin), each)
-        for end, inwards in enumerate((margin, -margin)):
-            at_end = (np.abs(times - self.span[end]) <= margin) & self.panels.jumps_at_ends[rows, end]
-            moved = np.where(at_end, self.span[end] + inwards, moved)
-        return moved
-
     def integral_to(self, times: Array, rows: Array, evaluate: Evaluate) -> tuple[Array, Array]:
         """Integral of the data since the start of the span ``(rows, columns)``, and ``sampling`` up to the times."""
         panel = self.panels.locate(rows, times)
