@@ -96,7 +96,7 @@ def _linearise(
         layout.shape[layout.shape.size - 1],
     )
     d, ghost, edge, offsets, law = layout.shape.size, layout.ghost, layout.edge, layout.offsets, laws[0]
-    fill_ghosts(u, layout, modes, pull, data, 1)
+    fill_ghosts(u, layout, modes, pull, data, pull.shape[0])  # a bare 1 is a literal: it would be compiled again
     for i in range(size):
         rate[i], diagonal[i], inverse[i], ones[i] = 0.0, 1.0, 0.0, 1.0
     last = p[d - 1]
