@@ -9,11 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse.linalg import LinearOperator, cg, spsolve
 
 from solvers import CellGrid, Diffusion, Dirichlet, Neumann, NodeGrid, Outflow, Periodic, Robin, solve, solve_steady
-from solvers.errors import InvalidArgumentError, MissingPackageError, SolverDivergedError
-from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, Multigrid
+from solvers.errors import InvalidArgumentError
+from solvers.steady.linear import ConjugateGradients, Direct, Jacobi
 from solvers.steady.solve import node_values
 
 PYAMG = importlib.util.find_spec("pyamg") is not None
@@ -219,80 +218,6 @@ def test_one_matrix_serves_a_batch_of_sources():
         torch.testing.assert_close(alone.values, together.values[i], rtol=1e-13, atol=1e-14)
 
 
-class Counting:
-    """A preconditioner that counts how often it is applied."""
-
-    def __init__(self, preconditioner):
-        self.preconditioner, self.count = preconditioner, 0
-
-    def __call__(self, matrix):
-        inverse = self.preconditioner(matrix)
-
-        def apply(vector):
-            self.count += 1
-            return inverse @ vector
-
-        return LinearOperator(matrix.shape, matvec=apply, dtype=float)  # pyright: ignore[reportCallIssue]
-
-
-@pytest.mark.parametrize(
-    "preconditioner",
-    [Jacobi, pytest.param(Multigrid, marks=pytest.mark.skipif(not PYAMG, reason="pyamg is not installed"))],
-)
-@pytest.mark.parametrize("singular", [False, True])
-def test_conjugate_gradients_agree_with_elimination(preconditioner, singular):
-    """Also for the semi-definite matrix of a problem where only fluxes are given; tolerance times the condition."""
-    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (40, 30))
-    k = torch.where(
-        torch.rand(grid.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) < 0.5, 1.0, 50.0
-    )
-    last = Neumann(flux=1.0) if singular else Dirichlet(0.0)
-    sides = [(Neumann(flux=1.0), last), (Periodic(), Periodic())]
-    direct = solve_steady(k, grid, sides)
-    counting = Counting(preconditioner())
-    iterated = solve_steady(k, grid, sides, solver=ConjugateGradients(preconditioner=counting))
-    torch.testing.assert_close(iterated.values, direct.values, rtol=0, atol=1e-8)
-    assert counting.count > 1
-
-
-def test_a_coarse_tolerance_of_conjugate_gradients_saves_iterations():
-    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (40, 30))
-    k = 1 + 20 * torch.rand(grid.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    sides = [(Dirichlet(0.0), Dirichlet(1.0)), (Periodic(), Periodic())]
-    exact = solve_steady(k, grid, sides).values
-    counts = Counting(Jacobi()), Counting(Jacobi())
-    coarse, _ = (
-        solve_steady(k, grid, sides, solver=ConjugateGradients(preconditioner=counting, tolerance=tolerance))
-        for counting, tolerance in zip(counts, (1e-4, 1e-12), strict=True)
-    )
-    assert counts[0].count < 0.7 * counts[1].count
-    torch.testing.assert_close(coarse.values, exact, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("sides", [DIRICHLET, (Neumann(flux=1.0), Neumann(flux=1.0))])
-def test_a_solver_of_scipy_can_be_passed(sides):
-    """``spsolve`` returns ``(n,)`` for one right-hand side; round-off of elimination times the condition."""
-    k = lambda x: 1 + x  # noqa: E731
-    expected = solve_steady(k, LINE, sides).values
-    torch.testing.assert_close(solve_steady(k, LINE, sides, solver=spsolve).values, expected, rtol=1e-12, atol=1e-13)
-    sources = torch.zeros(3, 8)
-    batch = solve_steady(k, LINE, sides, sources, solver=spsolve).values
-    torch.testing.assert_close(batch, expected.expand(3, 8), rtol=1e-12, atol=1e-13)
-
-
-@pytest.mark.parametrize(
-    ("solver", "text"),
-    [
-        (lambda matrix, right: cg(matrix, right[:, 0]), r"an array of the shape of b, \(8, 1\), got tuple"),
-        (lambda matrix, right: (matrix @ right)[1:], r"\(8, 1\), got an array \(7, 1\)"),
-        (lambda matrix, right: 0 * matrix @ right + np.nan, "numbers that are not finite"),
-    ],
-)
-def test_a_solver_that_returns_no_solution_is_named(solver, text):
-    with pytest.raises((InvalidArgumentError, SolverDivergedError), match=text):
-        solve_steady(1.0, LINE, DIRICHLET, solver=solver)
-
-
 @pytest.mark.parametrize("solver", [Direct(), ConjugateGradients(preconditioner=Jacobi())])
 def test_the_low_phase_is_as_accurate_as_the_high_one(solver):
     """u = 0 at the ends, s = k, k = 1 and 1e-10 in two halves: u = x(1 − x)/2, since u' = 0 at the interface.
@@ -422,24 +347,7 @@ def test_wrong_arguments_are_refused(arguments, text):
         solve_steady(*arguments)
 
 
-def test_wrong_solvers_are_refused():
-    with pytest.raises(InvalidArgumentError, match="a tolerance in"):
-        ConjugateGradients(preconditioner=Jacobi(), tolerance=0.0)
-    with pytest.raises(InvalidArgumentError, match="must be a function from a matrix"):
-        solve_steady(1.0, LINE, DIRICHLET, solver="direct")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InvalidArgumentError, match="must be a function from a matrix"):
-        solve_steady(1.0, LINE, DIRICHLET, solver=ConjugateGradients)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(SolverDivergedError, match="take more iterations"):
-        solve_steady(1.0, LINE, DIRICHLET, solver=ConjugateGradients(preconditioner=Jacobi(), iterations=1))
-
-
 def test_node_values_refuse_other_conditions():
     solution = solve_steady(1.0, LINE, DIRICHLET)
     with pytest.raises(InvalidArgumentError, match="of the kind that was solved with, Dirichlet"):
         node_values(solution, (Neumann(gradient=0.0), Dirichlet(0.0)))
-
-
-@pytest.mark.skipif(PYAMG, reason="pyamg is installed")
-def test_multigrid_without_its_package_names_the_extra():
-    with pytest.raises(MissingPackageError, match=r"pip install 'probconserv-boon\[multigrid\]', or leave"):
-        Multigrid()
