@@ -217,7 +217,7 @@ def _keep_rate(A: Array, F: Array, b: int) -> None:
         first[k] = flow[k]
 
 
-@inner_on_views
+@merged
 def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: bool) -> None:
     """Length and stages of the step of a row, by what is known at its start."""
     base, even, error, source, flows = A[BASE, b], A[EVEN, b], A[ERROR, b], A[SOURCE, b], F.shape[2]
@@ -252,7 +252,7 @@ def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float
         error[i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * source[i]
 
 
-@inner_on_views
+@merged
 def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, times: Array, end: float) -> None:
     """A stage of a row, over the one before the last."""
     odd, base, slope, middle = stage % 2, A[BASE, b], A[START, b], A[MIDDLE, b]
@@ -279,7 +279,7 @@ def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, t
         middle[i] = before[i]
 
 
-@inner_on_views
+@merged
 def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
     ((courant, _, _, sources, _), _, _, options), (layout, (modes, pull), _) = scheme, grid
@@ -312,7 +312,7 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     return total / (lines.size * line) / c.allowed_error(L[:, b], low, high, options)
 
 
-@inner_on_views
+@merged
 def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, sides: Any, scheme: Any, out: Any, layout: Any) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
     ((courant, order, _, _, keeps), (_, end), times, _), (values, account, total, course, balance) = scheme, out

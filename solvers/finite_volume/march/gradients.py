@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner_on_views, on_views
+from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
 from solvers.finite_volume.march.kernels import Array
 from solvers.finite_volume.march.rates import ISOTROPIC, Layout, account, fill_ghosts, sum_cells
@@ -142,7 +142,7 @@ def _linearise(
     return most
 
 
-@inner_on_views
+@merged
 def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array, number: int) -> bool:
     """One step of Newton's method: leaves fluxes, source, D^½ y and δ; whether the conjugate gradients converged."""
     (s, allowed, linear, _, _), layout, modes, weights = equation, grid[0], grid[1][0], medium[3]

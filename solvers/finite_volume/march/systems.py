@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import inner_on_views, on_views
+from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import timing
 from solvers.finite_volume.march.control import (
@@ -204,7 +204,7 @@ def _add_through_sides(flux: Array, flow: Array, layout: Any, axis: int, area: f
                 flow[b, side, k] = area * total
 
 
-@inner_on_views
+@merged
 def _rates(
     x: Array, rate: Array, flow: Array, L: Array, data: Array, laws: Any, medium: Any, grid: Any, work: Any, first: bool
 ) -> None:
