@@ -81,10 +81,10 @@ class Drawing:
         return [self.scored[key] for key in keys if key in self.scored and having in self.scored[key].arrays]
 
     def covered(self, scored: Scored) -> str:
-        """How much of the truth the band holds, over all functions and points."""
+        """How much of the truth the band holds, over all functions and points, in words."""
         mean, deviation = scored.arrays["mean"], scored.arrays["standard_deviation"]
         inside = np.abs(self.truth["field"] - mean) <= plots.BAND * deviation
-        return f"the band holds {inside.mean():.0%} of the truth, over all functions"
+        return f"its band holds {inside.mean():.0%} of all values"
 
     def profile(self, scored: Scored, label: str = "") -> Profile:
         """The shown function."""
