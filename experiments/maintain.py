@@ -144,6 +144,7 @@ def _finished(
         scores.append(before.scores)
     if before is not None and options.cases:
         trainings.insert(0, before.trainings)
+        metrics["environment"] = before.environment  # that of most rows; trainings have their own
         released_files |= {*before.weights}
         trained_version = min(trained_version, before.trained_version)
     records = pd.concat(frames, ignore_index=True)

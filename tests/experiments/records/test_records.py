@@ -358,6 +358,7 @@ def test_a_release_of_some_cases_leaves_the_others(library: Path, tmp_path: Path
         pd.testing.assert_frame_equal(of_first(after, name), of_first(before, name))
         assert len(getattr(after, name)) == len(getattr(before, name))
     assert (after.description, after.weights) == (before.description, before.weights)
+    assert after.environment == before.environment
     newer = replace(entry, version=2)
     driver.run(newer, some)
     with pytest.raises(DataFileError, match=r"other cases of stub were scored on data version 1, m=2 on 2; run"):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 import pytest
 
-from experiments.records.paired import EQUAL, WINS, Difference, paired_difference, verdicts
+from experiments.records.paired import EQUAL, LOSES, WINS, Difference, against, paired_difference, verdicts
 from experiments.records.release import released_results
 from experiments.report.tables import results_of
 from solvers.problems import PROBLEMS
@@ -94,7 +94,25 @@ def boundary() -> list[str]:
         f"{to(slopes(FINER, *loss))} times",
         f"for a relative L2 that changes by −{-min(changed):.0f} to +{max(changed):.0f} %",
         f"correction pays {to(paid)} % of its L2",
+        *in_cells(),
         *beyond_training(),
+    ]
+
+
+def in_cells() -> list[str]:
+    """Darcy's flow as averages over cells, with conditions at the faces and at nodes; verdicts are paired."""
+    channels, prescription, default = "boundary-channels", "output-prescription", "boon-default"
+    scores = released_results("darcy").scores
+    said = against(channels, scores, CELLS, L2)
+    assert (said[f"{prescription}-nodes"], said[prescription], said[default]) == (LOSES, EQUAL, WINS)
+    assert set(against(default, scores, CELLS, L2).values()) == {LOSES}
+    found = {key: of("darcy", CELLS, key) for key in (channels, prescription, default)}
+    taken = [of("darcy", CELLS, f"{key}-nodes") for key in (prescription, default)]
+    worse = [x for key in (prescription, default) for x in over("darcy", [CELLS], (f"{key}-nodes", key), SLOPE)]
+    return [
+        "has a relative L2 of {:.3f}, output prescription {:.3f} and the default {:.3f}".format(*found.values()),
+        "prescription does harm, {:.3f}, and the default has {:.3f}".format(*taken),
+        "wall slopes are {:.1f} and {:.1f} times worse".format(*worse),
     ]
 
 
