@@ -323,7 +323,12 @@ CLAIMS: dict[str, Callable[[], list[str]]] = {
     "reproduction": papers,
     "guides/generated_fields": lambda: [*samplers(), undecided()],
 }
-SET_UP = {"reproduction": ["the best of each case in bold", "published for BOON", "those of the authors' notebooks"]}
+SET_UP = {
+    "reproduction": [
+        *("the best of each case in bold", "published for BOON", "those of the authors' notebooks"),
+        "9e-4 is published for 25 times of other fields",
+    ]
+}
 """What sentences say that tell how something was done."""
 
 
