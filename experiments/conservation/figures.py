@@ -80,11 +80,12 @@ class Drawing:
         """Those of the methods that were scored and have an array of this name."""
         return [self.scored[key] for key in keys if key in self.scored and having in self.scored[key].arrays]
 
-    def covered(self, scored: Scored) -> str:
-        """How much of the truth the band holds, over all functions and points, in words."""
+    def covered(self, scored: Scored, window: tuple[float, float]) -> float:
+        """The part of the truth inside the band, over all functions and the points of a window."""
         mean, deviation = scored.arrays["mean"], scored.arrays["standard_deviation"]
         inside = np.abs(self.truth["field"] - mean) <= plots.BAND * deviation
-        return f"its band holds {inside.mean():.0%} of all values"
+        points = self.truth["points"]
+        return float(inside[:, (points >= window[0]) & (points <= window[1])].mean())
 
     def profile(self, scored: Scored, label: str = "") -> Profile:
         """The shown function."""
@@ -126,12 +127,13 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
     problem, points, pair = drawing.case.problem, drawing.truth["points"], (bare, conserved)
     law = float(problem.total(problem.test_time, drawing.case.parameter))
     totals = [law + float(part.arrays["signed_CE"][drawing.shown]) for part in pair]
-    profiles = [
-        drawing.profile(part, f"{part.method.label}: ∫ u dx = {total:z.4f}\n{drawing.covered(part)}")
-        for part, total in zip(pair, totals, strict=True)
-    ]
+    labels = [f"{part.method.label}: ∫ u dx = {total:z.4f}" for part, total in zip(pair, totals, strict=True)]
+    profiles = [drawing.profile(part, label) for part, label in zip(pair, labels, strict=True)]
     figure, axes = plots.panels(2, f"{drawing.title}: the law says ∫ u dx = {law:.4f}")
     origin = _draw_profiles(drawing, axes, profiles, size=10)
+    for panel, part in zip(axes, pair, strict=True):
+        covered = drawing.covered(part, panel.get_xlim())
+        panel.set_title(f"{panel.get_title()}\nin all functions its band holds {covered:.0%} here", fontsize=10)
     before, after = (profile.mean - origin for profile in profiles)
     axes[1].fill_between(points, before, after, color=plots.YELLOW, lw=0, label="moved by the law", zorder=1.5)
     axes[1].plot(points, before, color=profiles[0].colour, lw=0.9, label="mean before")

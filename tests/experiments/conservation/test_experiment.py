@@ -140,9 +140,15 @@ def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
     shown = int(arrays["anp"]["MSE"].argsort()[2])
     assert next(iter(figures)) == "profile", "the figure that stands for the experiment"
     assert f"{law:.4f}" in figures["profile"].get_suptitle()
-    assert [panel.get_title() for panel in figures["profile"].axes] == [
-        f"ANP: ∫ u dx = {law + arrays['anp']['signed_CE'][shown]:.4f}",
-        f"ProbConserv-ANP: ∫ u dx = {law:.4f}",
+    panels, points, covered = figures["profile"].axes, arrays["truth"]["points"], []
+    for panel, key in zip(panels, ("anp", "probconserv-anp"), strict=True):
+        low, high = panel.get_xlim()
+        part, here = arrays[key], (low <= points) & (points <= high)
+        missed = np.abs(part["mean"] - arrays["truth"]["field"]) / part["standard_deviation"]
+        covered.append(f"in all functions its band holds {(missed <= 1.96)[:, here].mean():.0%} here")
+    assert [panel.get_title() for panel in panels] == [
+        f"ANP: ∫ u dx = {law + arrays['anp']['signed_CE'][shown]:.4f}\n{covered[0]}",
+        f"ProbConserv-ANP: ∫ u dx = {law:.4f}\n{covered[1]}",
     ]
     for panel, key in zip(figures["front"].axes, MAIN[:4], strict=False):
         assert panel.get_title().lower() == key
