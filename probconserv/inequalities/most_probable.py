@@ -21,14 +21,17 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import as_double, square_roots
 from probconserv._linalg.gain import factorise
-from probconserv.errors import ConvergenceError, InfeasibleConstraintError
+from probconserv.errors import InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, feasible_set
-from probconserv.inequalities._nearest import solved
-from probconserv.inequalities._region import Region
+from probconserv.inequalities._least_norm import least_norm
 from probconserv.inequalities.inequality import JoinedConstraint
 
-_DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
-_SEPARATED = 1e-9  # relative violation beyond rounding
+DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
+SEPARATED = 1e-9  # relative violation beyond rounding
+UNMET = (
+    "Law and prior determine a value that violates a bound or the order; correct the right-hand sides, the bounds or "
+    "the prior variance."
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +71,7 @@ class Programme:
         """C R′ with rows of length one ``(m, r + k)``, and these lengths; zero where the rows determine C u."""
         directions = self.inequalities @ self.conditioned_root
         length = torch.linalg.vector_norm(directions, dim=1)
-        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ self.root, dim=1)
+        free = length > DEPENDENT * torch.linalg.vector_norm(self.inequalities @ self.root, dim=1)
         length = torch.where(free, length, 0.0)
         return directions / torch.where(free, length, 1.0)[:, None] * free[:, None], length
 
@@ -89,36 +92,25 @@ class Programme:
     def find_active(self, x: Tensor) -> Tensor:
         """The inequalities that hold with equality at the minimiser and are independent ``(m,)``.
 
-        They are those of the least z with C R′ z ≥ d − C m, found by the solver for a diagonal metric.
+        They are those of the least z with C R′ z ≥ d − C m, found by ``least_norm``.
         """
         u, (directions, length) = self.solve(x, torch.zeros(len(self.limits), dtype=torch.bool)), self.directions
         gap, free = self.limits - self.inequalities @ u, length > 0
-        if bool((gap[~free] > _SEPARATED * (u.abs().max() + self.limits.abs().max())).any()):
-            raise InfeasibleConstraintError(
-                "Law and prior determine a value that violates a bound or the order; correct the right-hand sides, the "
-                "bounds or the prior variance."
-            )
+        if bool((gap[~free] > SEPARATED * (u.abs().max() + self.limits.abs().max())).any()):
+            raise InfeasibleConstraintError(UNMET)
         active = torch.zeros_like(free)
         if not bool((gap[free] > 0).any()):
             return active
-        r, count = directions.shape[1], int(free.sum())
-        region = Region(
-            metric=torch.ones(r, dtype=torch.float64),
-            lower=torch.full((r,), -torch.inf, dtype=torch.float64),
-            upper=torch.full((r,), torch.inf, dtype=torch.float64),
-            near=None,
-            far=-directions[free],
-            noise=torch.zeros(count, dtype=torch.float64),
-            bounded=torch.ones(count, dtype=torch.bool),
-        )
         try:
-            force = solved(region, u.new_zeros(1, r), (-gap[free] / length[free])[None], True)[1][0]
-        except ConvergenceError as error:
+            none = directions[:0].numpy(force=True)
+            rows, limits = directions[free].numpy(force=True), (gap[free] / length[free]).numpy(force=True)
+            multipliers = least_norm(none, none[:, 0], rows, limits)[1]
+        except InfeasibleConstraintError as error:
             raise InfeasibleConstraintError(
                 "No field of this prior meets law and inequalities together. Correct the right-hand sides or the "
                 "bounds; a prior made of samples covers only the span of its samples (noise_variance > 0 widens it)."
             ) from error
-        active[free] = force
+        active[free] = torch.as_tensor(multipliers > 0, device=active.device)
         return active
 
 
