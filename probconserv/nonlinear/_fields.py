@@ -18,7 +18,7 @@ from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear._search import search
-from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows, Within
+from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.mode import most_probable_field
 
@@ -26,7 +26,7 @@ _STEP = 1e-6  # largest change of a value in the last step, relative to the fiel
 _RESIDUAL = 1e-13  # largest |g_i| in the end, relative to Σ_j |J_ij| times the field's largest value
 _ITERATIONS = 200
 _STEPS = 20  # tried for fields together
-_ACTIVE_SETS, _TOGETHER = 200, 20  # tried for one linearised law; of these with all points changed together
+_ACTIVE_SETS = 20  # tried for one linearised law
 _SOFT = 1e-8  # variance of a point at a bound, relative to that of the prior, so that the law may determine it as well
 _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value, up to which a point counts as inside
 _CHUNK = 1 << 24  # numbers in memory at once
@@ -98,24 +98,27 @@ class _Fields:
         if bounded:
             self.held = self._beyond(self.centre)
         start = self.structure.coordinates(self._inside(self.centre) - self.centre)
-        at = search(self._space, start, _ITERATIONS if bounded else _STEPS)
+        at = search(self._space, start, _STEPS)
         u, unfinished = self._field_of(at.target), (at.error > _STEP) | (at.multipliers is None)
-        if bounded and bool(unfinished):
-            reason = "the steps did not become small, or the points at a bound did not settle"
-            raise self._failure(self._field_of(at.point), reason)
         for entry in unfinished.nonzero()[:, 0].tolist():
             u[entry] = self.part(slice(entry, entry + 1))._most_probable()
+        if bounded and bool(unfinished):
+            self.held = self._beyond(u, -_OUTSIDE * u.abs().amax())
         return self._polished(u)
 
     def _most_probable(self) -> Tensor:
-        """The one field as the mode of a prediction around it, from several starts and with second derivatives."""
-        law = self.law
+        """The one field as the mode of a prediction around it, with second derivatives.
+
+        Starts are several, or the field itself if there are bounds, under which a search takes longer.
+        """
+        law = self.law if self.law.inequalities is None else replace(self.law, starts=1)
         if law.linear is not None:
             law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b.reshape(-1)))
         try:
             return most_probable_field(FieldGaussian(self.centre[0], self.structure.covariance), law)
         except ConvergenceError as error:
-            raise self._failure(self.centre, f"no search from {law.starts} starts ended") from error
+            starts = "the field" if law.starts == 1 else f"{law.starts} starts"
+            raise self._failure(self.centre, f"no search from {starts} ended") from error
 
     @cached_property
     def _space(self) -> Space:
@@ -125,7 +128,7 @@ class _Fields:
             structure=self.structure,
             tolerance=_STEP,
             relative=True,
-            within=None if self.law.inequalities is None else Within(self._nearest_within),
+            within=None if self.law.inequalities is None else self._nearest_within,
         )
 
     def _field_of(self, y: Tensor) -> Tensor:
@@ -148,22 +151,19 @@ class _Fields:
         lower, upper = self.bounds
         return (u < lower - slack).to(torch.int8) - (u > upper + slack).to(torch.int8)
 
-    def _nearest_within(self, rows: Rows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor | None]:
-        """See ``Within``; no multipliers if the points at a bound did not settle."""
+    def _nearest_within(self, rows: Rows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """See ``Target``; no multipliers if the points at a bound did not settle."""
         u, target = self._field_of(y), y
-        for attempt in range(_ACTIVE_SETS):
+        for _ in range(_ACTIVE_SETS):
             held = self.held
             change, target, multipliers, pull = self._held_step(self.centre, u, residual, rows)
             nearest = self.centre + change
             stays = (held.sign() * pull < 0).to(torch.int8) * held
             new = torch.where(held == 0, self._beyond(nearest, _OUTSIDE * (1 + nearest.abs().amax())), stays)
             if torch.equal(new, held):
-                return target, multipliers
-            if attempt >= _TOGETHER:  # only the first point changes, which ends cycles (Murty 1974)
-                changes = new != held
-                new = torch.where(changes & (changes.cumsum(dim=-1) == 1), new, held)
+                return target, multipliers, None
             self.held = new
-        return target, None
+        return target, None, None
 
     def _held_step(
         self, base: Tensor, u: Tensor, residual: Tensor, rows: Rows

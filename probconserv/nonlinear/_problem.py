@@ -8,21 +8,24 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.rows import Rows
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError
+from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError
+from probconserv.inequalities._feasible import feasible_set
+from probconserv.inequalities._least_norm import least_norm
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.inequalities.most_probable import most_probable
+from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_of
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows, Within
+from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.redundancy import posterior_of
 
-_TOUCHING = 1e-10  # relative distance from a bound within which it counts as active
+_ELASTICITY = 1e-2  # deviation of a linearised law that inequalities contradict, relative to that of the prior
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,51 +116,86 @@ def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable
 
 
 def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> Problem:
-    """The problem with steps towards the most probable field on linearised law and inequalities."""
+    """The problem with steps to the shortest coordinates on linearised law and inequalities."""
     field_of, zero = problem.space.field_of, problem.start
+    base = gaussian.prior if isinstance(gaussian, Posterior) else gaussian
     with torch.no_grad():
         centre = field_of(zero)
         units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
         root = torch.stack([field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
-        inverse = torch.linalg.pinv(root)
-    base, exact = (gaussian.prior, gaussian.constraint) if isinstance(gaussian, Posterior) else (gaussian, None)
+        programmes = programmes_of(feasible_set(base, inequalities))
+        places = centre.reshape(-1, centre.shape[-1]), root.reshape(-1, *root.shape[-2:])
+        polyhedra = [_Polyhedron.of(*entry) for entry in zip(programmes, *places, strict=True)]
 
-    def coordinates(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
-        with torch.no_grad():
-            mode = most_probable(prior, constraint)
-        return (inverse @ (mode - centre)[..., None])[..., 0]
+    def nearest(origin: Tensor, rows: Tensor, goal: Tensor, deviation: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        flat = [part.reshape(len(polyhedra), *part.shape[zero.ndim - 1 :]) for part in (origin, rows, goal)]
+        found = [each.nearest(*entry, deviation) for each, *entry in zip(polyhedra, *flat, strict=True)]
+        y, multipliers, active = (pad_sequence(list(part), True) for part in zip(*found, strict=True))
+        batch = zero.shape[:-1]
+        return y.reshape(zero.shape), multipliers.reshape(goal.shape), active.reshape(*batch, *active.shape[1:])
 
-    def target(rows: MatrixRows | StructuredRows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        of_field, moved = rows.to_dense() @ inverse, rows.applied(y) - residual
-        linear = LinearConstraint(of_field, (of_field @ centre[..., None])[..., 0] + moved)
-        nearest = coordinates(base, (linear if exact is None else exact & linear) & inequalities)
-        held = torch.cat([rows.to_dense(), active(nearest)], dim=-2)
-        multipliers = torch.linalg.lstsq(held.mT, nearest[..., None], driver="gelsd").solution[..., 0]
-        return nearest, multipliers[..., : residual.shape[-1]]
-
-    within = inequalities if exact is None else exact & inequalities
-    mode = centre + (root @ coordinates(base, within)[..., None])[..., 0]
+    def target(rows: MatrixRows | StructuredRows, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        E, along = rows.to_dense(), rows.applied(y)
+        try:
+            return nearest(zero, E, along - residual)
+        except InfeasibleConstraintError:  # once it is linearised, no field meets the law together with them
+            return nearest(zero, E, along - residual, _ELASTICITY)
 
     def admit(start: Tensor) -> Tensor:
         # Around the mode rather than the mean, which may be so far off that all draws project to one corner.
-        drawn = mode + (root @ start[..., None])[..., 0]
-        return coordinates(FieldGaussian(drawn, base.lazy_covariance_matrix), within)
+        none = zero.new_zeros(*zero.shape[:-1], 0, zero.shape[-1])
+        mode = nearest(zero, none, none[..., 0])[0]
+        return nearest(mode + start, none, none[..., 0])[0]
 
-    def active(y: Tensor) -> Tensor:
-        u = centre + (root @ y[..., None])[..., 0]
-        slack = _TOUCHING * (1 + u.abs().amax(dim=-1, keepdim=True))
-        bound = ((u - inequalities.lower).abs() <= slack) | ((u - inequalities.upper).abs() <= slack)
-        rows = torch.where(bound[..., None], root, 0.0)
-        if inequalities.rows is not None:
-            A = inequalities.rows.A
-            A = A.to_dense() if isinstance(A, Rows) else A
-            touched = (inequalities.rows.excess(u) >= -slack * A.abs().sum(dim=-1))[..., None]
-            rows = torch.cat([rows, torch.where(touched, A @ root, 0.0)], dim=-2)
-        if not inequalities.order:
-            return rows
-        index = inequalities.split(torch.arange(u.shape[-1], device=u.device))
-        first, second = index[:, :-1].flatten(), index[:, 1:].flatten()
-        tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
-        return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
+    return replace(problem, space=replace(problem.space, within=target), admit=admit)
 
-    return replace(problem, space=replace(problem.space, within=Within(target, active)), admit=admit)
+
+@dataclass(frozen=True, eq=False)
+class _Polyhedron:
+    """Inequalities A y ≥ b and fixed values of one batch entry in coordinates.
+
+    Args:
+        fixed: Rows of fixed values ``(f, r)``; ``values`` is their right-hand side ``(f,)``.
+        normals: A ``(m, r)``, rows of length one, and ``limits`` b ``(m,)``.
+    """
+
+    fixed: Tensor
+    values: Tensor
+    normals: Tensor
+    limits: Tensor
+
+    @classmethod
+    def of(cls, programme: Programme, centre: Tensor, root: Tensor) -> "_Polyhedron":
+        """That of a programme, where u = centre + root y."""
+        normals, own = programme.inequalities @ root, programme.directions[1]
+        length = torch.linalg.vector_norm(normals, dim=-1)
+        free = length > DEPENDENT * own
+        gap = programme.limits - programme.inequalities @ centre
+        if bool((gap[~free] > SEPARATED * (centre.abs().max() + programme.limits.abs().max())).any()):
+            raise InfeasibleConstraintError(UNMET)
+        fixed, values, scale = programme.rows @ root, programme.target - programme.rows @ centre, length[free]
+        size = torch.linalg.vector_norm(programme.rows @ programme.root, dim=-1)
+        moves = torch.linalg.vector_norm(fixed, dim=-1) > DEPENDENT * size
+        return cls(fixed[moves], values[moves], normals[free] / scale[:, None], gap[free] / scale)
+
+    def nearest(self, origin: Tensor, rows: Tensor, goal: Tensor, deviation: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The nearest point to an origin with rows y = goal, the multipliers of these, and the rows of what is active.
+
+        Rows of inequalities that are not active are zero. Rows may be missed by a deviation, relative to the prior's.
+        """
+        E, goal, normals, size = (
+            torch.cat([rows, self.fixed]),
+            torch.cat([goal, self.values]),
+            self.normals,
+            len(origin),
+        )
+        if deviation:
+            elastic = torch.diag(deviation * torch.linalg.vector_norm(E, dim=-1))
+            E, normals = torch.cat([E, elastic], dim=-1), pad(normals, (0, len(E)))
+            origin = pad(origin, (0, len(E)))
+        length = torch.linalg.vector_norm(E, dim=-1)
+        stated = E / length[:, None], (goal - E @ origin) / length, normals, self.limits - normals @ origin
+        found = least_norm(*(part.numpy(force=True) for part in stated))
+        change, multipliers = (torch.as_tensor(part, device=origin.device) for part in found)
+        active = torch.cat([self.fixed, self.normals * (multipliers[len(E) :] > 0)[:, None]])
+        return (origin + change)[:size], (multipliers[: len(E)] / length)[: len(rows)], active

@@ -36,15 +36,15 @@ def search(space: Space, start: Tensor, iterations: int) -> Iterate:
     at, newton = space.at(start), not space.relative
     weight, length = torch.zeros_like(at.error), torch.ones_like(at.error)
     for _ in range(iterations):
-        if at.multipliers is not None and bool((at.error <= space.tolerance).all()):
+        if at.multipliers is None or bool((at.error <= space.tolerance).all()):
             break
         better = _better(space, at) if newton else None
         if better is not None:
             at = better
             continue
         at = _bent(space, at, length) if newton else at
-        if at.multipliers is not None:
-            weight = torch.maximum(weight, 1.1 * at.multipliers.abs().amax(dim=-1))
+        assert at.multipliers is not None
+        weight = torch.maximum(weight, 1.1 * at.multipliers.abs().amax(dim=-1))
         length = _length(space, at, weight)
         if newton and bool(((length <= 0.5**_HALVINGS) | (at.error <= space.tolerance)).all()):
             break  # no entry that is left can descend
@@ -122,12 +122,10 @@ def _newton(space: Space, at: Iterate) -> Iterate | None:
     """Newton's step, if it is small enough to form, and halves the error of every entry."""
     if at.point.shape[-1] > NEWTON_SIZE:
         return None
-    goals, active = [-at.point, -at.residual], None
-    if space.within is not None:
-        assert space.within.active is not None
-        active = space.within.active(at.target)
-        goals.append((active @ at.step[..., None])[..., 0])
-    solution, info = torch.linalg.solve_ex(space.kkt_matrix(at, active), torch.cat(goals, dim=-1)[..., None])
+    goals = [-at.point, -at.residual]
+    if at.active is not None:
+        goals.append((at.active @ at.step[..., None])[..., 0])
+    solution, info = torch.linalg.solve_ex(space.kkt_matrix(at), torch.cat(goals, dim=-1)[..., None])
     if bool(info.any()) or not bool(torch.isfinite(solution).all()):
         return None
     try:

@@ -160,6 +160,7 @@ class Iterate:
         target: The shortest coordinates that meet the linearised law ``(*batch, r)``.
         multipliers: λ with target = (∂g/∂y)ᵀ λ ``(*batch, k)``; None where the target is not final.
         error: How far the point is from an end ``(*batch,)``.
+        active: Rows of the inequalities that hold with equality at the target ``(*batch, m, r)``, zero for the others.
     """
 
     point: Tensor
@@ -168,6 +169,7 @@ class Iterate:
     target: Tensor
     multipliers: Tensor | None
     error: Tensor
+    active: Tensor | None = None
 
     @property
     def step(self) -> Tensor:
@@ -175,19 +177,12 @@ class Iterate:
         return self.target - self.point
 
 
-@dataclass(frozen=True, eq=False)
-class Within:
-    """Inequalities that hold as well.
+Target = Callable[[Rows, Tensor, Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
+"""From ∂g/∂y, y and g to the shortest coordinates on the linearised law and the inequalities, the multipliers of the
+law, and the rows of the inequalities that are active, zero for the others.
 
-    Args:
-        target: From ∂g/∂y, y and g to the shortest coordinates on the linearised law and the inequalities, and the
-            multipliers of the law; None for these if the inequalities that are active did not become final.
-        active: For a target the rows ∂/∂y of the inequalities that hold with equality there ``(*batch, m, r)``, zero
-            for the others; None if there are no Newton steps.
-    """
-
-    target: Callable[[Rows, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-    active: Callable[[Tensor], Tensor] | None = None
+There are no multipliers if the active inequalities did not become final, and no rows if there are no Newton steps.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,7 +204,7 @@ class Space:
     structure: Structure | None
     tolerance: float
     relative: bool = False
-    within: Within | None = None
+    within: Target | None = None
 
     def at(self, point: Tensor) -> Iterate:
         """The law linearised at a point, and the step from there.
@@ -221,17 +216,26 @@ class Space:
         """
         y = point.detach()
         u, residual, rows = self._linearised(y)
+        active = None
         if self.within is None:
             multipliers = rows.multipliers(rows.applied(y) - residual)
             target = rows.transposed(multipliers)
         else:
-            target, multipliers = self.within.target(rows, y, residual)
+            target, multipliers, active = self.within(rows, y, residual)
         if self.relative:
             error = (self.field_of(target) - u).abs().amax(dim=-1) / u.abs().amax(dim=-1).clamp_min(1e-300)
         else:
             step = (target - y).abs().amax(dim=-1) / y.abs().amax(dim=-1).clamp_min(1.0)
             error = torch.maximum((residual.abs() / rows.deviations()).amax(dim=-1), step)
-        return Iterate(point=y, residual=residual, rows=rows, target=target, multipliers=multipliers, error=error)
+        return Iterate(
+            point=y,
+            residual=residual,
+            rows=rows,
+            target=target,
+            multipliers=multipliers,
+            error=error,
+            active=active,
+        )
 
     def _linearised(self, y: Tensor) -> tuple[Tensor, Tensor, Rows]:
         """u, g and ∂g/∂y."""
@@ -269,10 +273,10 @@ class Space:
             hessian = stacked_gradients(gradient, y, strict=False).detach()
         return 0.5 * (hessian + hessian.mT)
 
-    def kkt_matrix(self, at: Iterate, active: Tensor | None = None) -> Tensor:
+    def kkt_matrix(self, at: Iterate) -> Tensor:
         """[[I − ∂²(λᵀ g), −Jᵀ], [J, 0]] ``(*batch, r + k, r + k)``; active inequalities are further rows, or zero."""
         assert at.multipliers is not None
-        rows = at.rows.to_dense() if active is None else torch.cat([at.rows.to_dense(), active], dim=-2)
+        rows = at.rows.to_dense() if at.active is None else torch.cat([at.rows.to_dense(), at.active], dim=-2)
         unit = torch.eye(at.point.shape[-1], dtype=at.point.dtype, device=at.point.device)
         top = torch.cat([unit - self.hessian(at.point, at.multipliers), -rows.mT], dim=-1)
         corner = torch.diag_embed((~rows.any(dim=-1)).to(rows.dtype))

@@ -177,6 +177,47 @@ def test_start_fluxes_and_bounds_hold_together() -> None:
     assert float(law.residual(actual).abs().max()) <= 1e-12
 
 
+def test_projections_that_active_sets_do_not_find_are_found_by_the_programme(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = NonlinearLaw(residual_function=lambda u: (u + 0.1 * u**2).sum(-1, keepdim=True) - 4.2, points=6)
+    law, fields, metric = law & Bounded(0.0, 0.9), 0.6 + 0.3 * random(3, 6, seed=7), covariance(2, 6)
+    usual = project(fields, metric, law)
+    monkeypatch.setattr("probconserv.nonlinear._fields._ACTIVE_SETS", 0)
+    found = project(fields, metric, law)
+    assert torch.allclose(found, usual, rtol=0, atol=2e-6)  # steps end below 1e-6 of the largest value
+    assert float(law.residual(found).abs().max()) <= 1e-12
+    assert float(found.min()) >= 0.0
+    assert float(found.max()) <= 0.9
+
+
+def test_a_law_is_met_that_leaves_no_field_within_bounds_once_it_is_linearised() -> None:
+    """The tangent of an energy at the mean asks for more than positive values of this total can have."""
+    n, rank = 12, 4
+    x = torch.linspace(0, 1, n, dtype=torch.float64)
+    waves = torch.stack([0.5**k * torch.cos(k * torch.pi * x) for k in range(rank)], dim=-1)
+    metric = PsdSumLinearOperator(RootLinearOperator(0.5 * waves), DiagLinearOperator(torch.full_like(x, 1e-5)))
+    mean = 0.8 * torch.exp(-(((x - 0.4) / 0.15) ** 2)) + 0.5 * waves @ random(rank) - 0.05
+    energy = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 0.08, points=n, starts=1)
+    total = LinearConstraint(torch.full((1, n), 1 / n, dtype=torch.float64), torch.tensor([0.15], dtype=torch.float64))
+    found = condition(MultivariateNormal(mean, metric), energy & total & NonNegative()).search.field
+    assert float(found.min()) >= -1e-12
+    assert float((found.mean() - 0.15).abs()) <= 1e-14
+    assert float((found.square().mean() - 0.08).abs()) <= 1e-10
+    precision = np.linalg.inv(metric.to_dense().numpy())
+    away = found.numpy() - mean.numpy()
+    best = minimize(
+        lambda u: (u - mean.numpy()) @ precision @ (u - mean.numpy()) / (away @ precision @ away),
+        found.numpy(),
+        method="SLSQP",
+        bounds=[(0.0, None)] * n,
+        constraints=[
+            {"type": "eq", "fun": lambda u: u.mean() - 0.15},
+            {"type": "eq", "fun": lambda u: u @ u / n - 0.08},
+        ],
+        options={"ftol": 1e-14, "maxiter": 300},
+    )
+    assert best.fun >= 1 - 1e-6
+
+
 def test_a_value_that_rounding_takes_across_a_bound_does_not_keep_the_law_from_being_met() -> None:
     """The nearest field with u₀ + u₁ = 1 has u₀ = −8e-13: inside up to rounding, and the law fails where it is cut."""
     fields = torch.tensor([[0.2, 1.2 + 1.6e-12]], dtype=torch.float64)
