@@ -23,8 +23,8 @@ from probconserv._linalg.covariance import as_double, square_roots
 from probconserv._linalg.gain import factorise
 from probconserv.errors import InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, feasible_set
-from probconserv.inequalities._least_norm import least_norm
 from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.least_norm import least_norm
 
 DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
 SEPARATED = 1e-9  # relative violation beyond rounding
@@ -135,6 +135,11 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
             active = programme.find_active(x)
         fields.append(programme.solve(x, active))
     return feasible.clamp_roundoff(torch.stack(fields).reshape(mean.shape)) if fields else mean
+
+
+def programmes_under(prior: MultivariateNormal, constraint: JoinedConstraint) -> list[Programme]:
+    """One programme per batch entry of a prediction under a constraint; errors are those of ``most_probable``."""
+    return programmes_of(feasible_set(prior, constraint))
 
 
 def programmes_of(feasible: FeasibleSet) -> list[Programme]:

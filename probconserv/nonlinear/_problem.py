@@ -15,10 +15,9 @@ from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError
-from probconserv.inequalities._feasible import feasible_set
-from probconserv.inequalities._least_norm import least_norm
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_of
+from probconserv.inequalities.least_norm import least_norm
+from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_under
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
@@ -123,7 +122,7 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
         centre = field_of(zero)
         units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
         root = torch.stack([field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
-        programmes = programmes_of(feasible_set(base, inequalities))
+        programmes = programmes_under(base, inequalities)
         places = centre.reshape(-1, centre.shape[-1]), root.reshape(-1, *root.shape[-2:])
         polyhedra = [_Polyhedron.of(*entry) for entry in zip(programmes, *places, strict=True)]
 

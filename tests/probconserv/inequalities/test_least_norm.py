@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError
-from probconserv.inequalities._least_norm import least_norm
+from probconserv.inequalities.least_norm import least_norm
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
