@@ -8,7 +8,11 @@ be reached by releasing others proves that there is no z. The active rows are ke
 """
 
 import numpy as np
-from scipy.linalg import qr, qr_delete, qr_insert, solve_triangular
+from scipy.linalg import (
+    qr_delete,  # pyright: ignore[reportAttributeAccessIssue]  (in a compiled module without types)
+    qr_insert,  # pyright: ignore[reportAttributeAccessIssue]
+    solve_triangular,
+)
 
 from probconserv.errors import ConvergenceError, DependentConstraintsError, InfeasibleConstraintError
 
@@ -39,10 +43,10 @@ def least_norm(equations: _Array, goal: _Array, inequalities: _Array, limits: _A
     Q, R = np.eye(inequalities.shape[1]), np.zeros((inequalities.shape[1], 0))
     z = np.zeros(len(Q))
     if k:
-        Q, R = qr(equations.T)
+        Q, R = np.linalg.qr(equations.T, mode="complete")
         if k > len(Q) or np.square(np.diag(R)).min() <= 1e3 * k * np.finfo(float).eps:
             raise DependentConstraintsError(f"The {k} rows are not independent under this prior; drop redundant rows.")
-        coefficients = solve_triangular(R[:k], goal, trans="T")
+        coefficients = solve_triangular(R[:k], goal, trans=1)
         z, multipliers = Q[:, :k] @ coefficients, solve_triangular(R[:k], coefficients)
     changes = 0
     while changes <= _CHANGES * (k + len(limits) + 1):
