@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.records.paired import EQUAL, LOSES, WINS, Difference, against, paired_difference, verdicts
+from experiments.records.record import published
 from experiments.records.release import released_results
 from experiments.report.tables import results_of
 from solvers.problems import PROBLEMS
@@ -116,6 +117,10 @@ def in_cells() -> list[str]:
     ]
 
 
+def _short(error: float) -> str:
+    return f"{error:.1e}".replace("e-0", "e-")
+
+
 def papers() -> list[str]:
     waves = results_of("wave_neumann").numbers[L2]["multi-16-modes"].drop("pca")
     independent = results_of("heat_independent").numbers[L2].unstack().drop(columns="pca")
@@ -128,7 +133,23 @@ def papers() -> list[str]:
     assert porous.loc["m=1", soft] > porous.loc["m=1", exact]
     assert stefan.loc["u=0.6", soft] < stefan.loc["u=0.6", exact]
     assert PROBLEMS["diffusion"].total(0.5, 3.0) == 0
+    mse, theirs = (
+        results_of("porous_medium").numbers["MSE"].unstack(),
+        published("probconserv")["recomputed_as_released"],
+    )
     return [
+        *(
+            f"| {m} | "
+            + " | ".join(
+                f"{_short(without)} → {_short(with_law)}"
+                for without, with_law in (
+                    [theirs["porous_medium"][case][key]["MSE"][0] for key in ("anp", "probconserv-anp")],
+                    mse.loc[case, ["anp-authors", "probconserv-anp-authors"]],
+                    mse.loc[case, ["anp", "probconserv-anp"]],
+                )
+            )
+            for m, case in ((1, "m=1"), (3, "m=3"), (6, "m=6"))
+        ),
         f"is {min(told):.0f} to {float(f'{max(told):.2g}'):.0f} times worse than the operator with the smallest error",
         "a third of the error of the best other operator",
         f"their form has {error['boon-paper'] / error['fno']:.2f} times the error of the FNO, and the default "
