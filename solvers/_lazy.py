@@ -18,7 +18,7 @@ RENAMED: dict[str, str] = {
         balance: total_over_time   baselines: project_uniformly   calibration: displaced
         calibration.conformal: ConformalBand fit_band
         calibration.marginals: calibration_error cumulative_probability marginal_crps marginal_log_likelihood
-        calibration.variance: standardised_squares variance_factor
+        calibration.variance: ContextCalibrated NoisyContext standardised_squares Tempered variance_factor
         constraints: boundary_gradient quadrature_variance smoothness stacked_integrals
         errors: ConvergenceError DataFileError DependentConstraintsError IncompatibleQueryError
         InfeasibleConstraintError InvalidArgumentError LibraryError ProbConservError=LibraryError

@@ -20,7 +20,8 @@ from experiments.conservation.rivals import NARROW, WIDE, Inverted, functions_of
 from experiments.experiment import Data, Style
 from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, condition, from_samples, truncate
 from probconserv.baselines import project_uniformly
-from probconserv.calibration import ContextCalibrated, NoisyContext, displaced, scaled
+from probconserv.calibration import displaced, scaled
+from probconserv.calibration.variance import ContextCalibrated, NoisyContext
 from probconserv.constraints import second_difference_variance, smoothness
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected

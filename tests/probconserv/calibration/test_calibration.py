@@ -14,14 +14,20 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv import Context, LinearConstraint, Mixture, Query, condition, fit_band, scores
-from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, scaled
+from probconserv.calibration import displaced, scaled
 from probconserv.calibration.marginals import (
     calibration_error,
     cumulative_probability,
     marginal_crps,
     marginal_log_likelihood,
 )
-from probconserv.calibration.variance import standardised_squares, variance_factor
+from probconserv.calibration.variance import (
+    ContextCalibrated,
+    NoisyContext,
+    Tempered,
+    standardised_squares,
+    variance_factor,
+)
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Surrogate
