@@ -50,16 +50,13 @@ def timed(result: Mapping[str, Any]) -> str:
 
 
 def _timed_table(cases: list[dict[str, Any]]) -> str:
-    """A row for every case; below, what else was measured of some cases only."""
+    """A row for every case, with what was measured of all; ``--json`` has the rest."""
     everywhere = [key for key in cases[0] if all(key in case for case in cases) and key not in _TIMED]
-    rows, notes = [], []
+    rows = []
     for case in cases:
         ours, theirs, ratio = _seconds(case["seconds"]), _seconds(case["baseline_seconds"]), f"{case['ratio']:.3g}"
         rows.append([case["case"], ours, case["baseline"], theirs, ratio, *(_plain(case[key]) for key in everywhere)])
-        more = [f"{key} {_plain(value)}" for key, value in case.items() if key not in (*_TIMED, *everywhere)]
-        notes += [f"* {case['case']}: {', '.join(more)}."] if more else []
-    heads = ["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]
-    return "\n\n".join([markdown(pd.DataFrame(rows, columns=heads)), *(["\n".join(notes)] if notes else [])])
+    return markdown(pd.DataFrame(rows, columns=["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]))
 
 
 def stepped(result: Mapping[str, Any]) -> str:
