@@ -43,20 +43,18 @@ def between_marks(page: Path, name: str, content: str) -> str:
 
 
 def timed(result: Mapping[str, Any]) -> str:
-    """Seconds of every case and of its baseline, and their ratio; first calls have a table of their own."""
-    first = [case for case in result["cases"] if "functions" in case]
-    rest = [case for case in result["cases"] if "functions" not in case]
-    return "\n\n".join([_machine(result), *(_timed_table(cases) for cases in (first, rest) if cases)])
+    """Seconds of every case but first calls and of its baseline, their ratio, and what else was measured of all.
 
-
-def _timed_table(cases: list[dict[str, Any]]) -> str:
-    """A row for every case, with what was measured of all; ``--json`` has the rest."""
+    ``--json`` has the rest.
+    """
+    cases = [case for case in result["cases"] if "functions" not in case]
     everywhere = [key for key in cases[0] if all(key in case for case in cases) and key not in _TIMED]
     rows = []
     for case in cases:
         ours, theirs, ratio = _seconds(case["seconds"]), _seconds(case["baseline_seconds"]), f"{case['ratio']:.3g}"
         rows.append([case["case"], ours, case["baseline"], theirs, ratio, *(_plain(case[key]) for key in everywhere)])
-    return markdown(pd.DataFrame(rows, columns=["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]))
+    table = pd.DataFrame(rows, columns=["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere])
+    return "\n\n".join([_machine(result), markdown(table)])
 
 
 def stepped(result: Mapping[str, Any]) -> str:

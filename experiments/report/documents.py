@@ -84,7 +84,7 @@ TABLES = {
         rows=("single",),
         columns=(
             *("fno", "pca", "unet", "neuralop-defaults", "boundary-channels", "output-prescription"),
-            *("boon-without-schur", "boon-without-schur-channels", "boon-default"),
+            *("boon-without-schur-channels", "boon-default"),
         ),
         score="relative_l2",
     ),
@@ -108,7 +108,7 @@ TABLES = {
     "open systems": Table(
         experiment="open_rollouts",
         columns=(
-            *("fno", "fno-uniform", "fno-walls", "fno-walls-response", "increments", "increments-walls-response"),
+            *("fno", "fno-uniform", "fno-walls-response", "increments", "increments-walls-response"),
             *("regression", "regression-uniform", "regression-walls-response", "emulator"),
         ),
         score="open_error",
