@@ -90,8 +90,9 @@ class LearnedResponse:
             if walls is not None:
                 moves = walls.homogeneous(r.view(field.shape)).flatten(-d)
                 totals = (moves @ w)[..., None]
-                moves = moves / torch.where(totals == 0, 1.0, totals)
-            return (own[..., None] * moves.unsqueeze(-3)).flatten(-2), (r / w).flatten(-2)
+                moves = torch.where(totals > 0, moves / torch.where(totals > 0, totals, 1.0), own.mT @ first)
+            variance = torch.where(moves > 0, moves, r) / w
+            return (own[..., None] * moves.unsqueeze(-3)).flatten(-2), variance.flatten(-2)
 
         return response
 

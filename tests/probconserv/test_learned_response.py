@@ -10,7 +10,7 @@ from probconserv import NonNegative, Rollout, condition, integral
 from probconserv.errors import InvalidArgumentError
 from probconserv.rollout import StepUpdate
 from probconserv.rollout.learned_response import LearnedResponse
-from solvers import CellGrid, Dirichlet, NodeGrid, Robin
+from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Robin
 from tests.strategies import normal
 
 GRID, TIMES = CellGrid(0.0, 1.0, 40), torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
@@ -99,6 +99,42 @@ def test_bounds_walls_fluxes_and_sources_hold_under_it(bounds: NonNegative | Non
     rate = 0.1 * (u[..., 0] - u[..., -1]) + source(u, 0.0) @ grid.weights
     expected = 0.5 * TIMES.diff() * (rate[:, 1:] + rate[:, :-1])
     torch.testing.assert_close((u @ grid.weights).diff(dim=1), expected, rtol=0, atol=1e-11)
+
+
+class Dipped(torch.nn.Module):
+    """The field with values below zero in the middle."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u - 0.5 * ((torch.arange(u.shape[-1]) - 8).abs() < 2)
+
+
+@pytest.mark.parametrize("grid", [NodeGrid(0.0, 1.0, 17), CellGrid(0.0, 1.0, 17)], ids=["nodes", "cells"])
+@pytest.mark.parametrize("sides", [(Neumann(0.0), Neumann(0.3)), (Robin(1.0, -0.3, 0.4), Dirichlet(0.5))])
+@pytest.mark.parametrize("coefficients", [(0.0, 1.0, 0.0), (0.5, 0.0, 0.5)])
+def test_walls_stay_where_bounds_are_met_far_from_them(grid, sides, coefficients) -> None:
+    operator = BOON(Dipped(), [sides], grid=grid, correction=Prescription())
+    start = 0.3 + 0.05 * normal(2, 1, 17)
+    rollout = Rollout(operator, grid, response=response_of(*coefficients), bounds=NonNegative())
+    after = rollout(start, TIMES[:2], [(0.0, 0.0)]).fields[:, 1]
+    assert bool((after[..., 7:10] == 0).all())
+    assert float(after.min()) >= 0
+    assert boundary_error(after, operator.discretise(after)).relative_maximum < 1e-12
+    totals = (torch.stack([start, after]) * grid.weights).sum(dim=-1)
+    torch.testing.assert_close(totals[1], totals[0], rtol=0, atol=1e-14)
+
+
+def test_a_field_that_is_zero_but_at_a_wall_has_the_response_of_the_wall() -> None:
+    """A cold body whose side is heated: values at the side follow the others, and move no total by themselves."""
+    grid = NodeGrid(0.0, 1.0, 21)
+    operator = BOON(torch.nn.Identity(), [(Neumann(-1.0), Neumann(0.0))], grid=grid, correction=Prescription())
+    start = torch.zeros(1, 1, 21, dtype=torch.float64)
+    for bounds in (None, NonNegative()):
+        rollout = Rollout(operator, grid, response=response_of(0.0, 0.0, 1.0), bounds=bounds)
+        result = rollout(start, TIMES[:3], [(1.0, 0.0)])
+        totals = (result.fields * grid.weights).sum(dim=-1)[..., 0]
+        torch.testing.assert_close(totals, TIMES[None, :3], rtol=0, atol=1e-14)
+        after = result.fields[:, 1]
+        assert boundary_error(after, operator.discretise(after)).relative_maximum < 1e-12
 
 
 def test_the_law_is_trusted_by_the_variances_of_the_update() -> None:
