@@ -159,7 +159,7 @@ class _Fields:
             change, target, multipliers, pull = self._held_step(self.centre, u, residual, rows)
             nearest = self.centre + change
             stays = (held.sign() * pull < 0).to(torch.int8) * held
-            new = torch.where(held == 0, self._beyond(nearest, _OUTSIDE * (1 + nearest.abs().amax())), stays)
+            new = torch.where(held == 0, self._beyond(nearest, _OUTSIDE * nearest.abs().amax()), stays)
             if torch.equal(new, held):
                 return target, multipliers, None
             self.held = new

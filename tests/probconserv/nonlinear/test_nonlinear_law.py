@@ -167,6 +167,23 @@ def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> 
         assert distance(found) <= best.fun * (1 + 1e-5) + 1e-8
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e9])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_bounded_projections_do_not_depend_on_the_unit(unit: float, rank: int) -> None:
+    n = 12
+    fields, parts = 0.4 + 0.5 * random(3, n, seed=3), (0.5 + random(n, seed=1).square(), random(n, rank, seed=2))
+
+    def projected(scale: float) -> Tensor:
+        law = NonlinearLaw(residual_function=lambda u: (u / scale).square().sum(-1, keepdim=True) - 3.0, points=n)
+        metric = DiagLinearOperator(scale**2 * parts[0])
+        metric = PsdSumLinearOperator(RootLinearOperator(scale * parts[1]), metric) if rank else metric
+        return project(scale * fields, metric, law & NonNegative()) / scale
+
+    expected = projected(1.0)
+    assert bool((expected == 0).any(dim=-1).all())
+    torch.testing.assert_close(projected(unit), expected, rtol=0, atol=1e-9)
+
+
 def test_start_fluxes_and_bounds_hold_together() -> None:
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front()) & Bounded(0.0, 1.0)
     fields = front().repeat(2, TIMES) + 0.1 * random(2, POINTS)
