@@ -162,7 +162,11 @@ def _together(space: Space, points: Tensor, iterations: int) -> list[_End]:
         with torch.no_grad():
             alone, together = (space.law.statements(space.field_of(each)) for each in (points[-1], points))
         shape = (len(points), *alone.shape)
-        if alone.shape[-1:] != (1,) or together.shape != shape or not torch.allclose(together[-1], alone, rtol=1e-9):
+        if (
+            alone.shape[-1:] != (1,)
+            or together.shape != shape
+            or not torch.allclose(together[-1], alone, rtol=1e-9, atol=0)
+        ):
             return []
         found = search(space, points, iterations)
     except (RuntimeError, ValueError, IndexError):

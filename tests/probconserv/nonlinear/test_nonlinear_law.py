@@ -184,6 +184,13 @@ def test_bounded_projections_do_not_depend_on_the_unit(unit: float, rank: int) -
     torch.testing.assert_close(projected(unit), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-8])
+def test_fields_that_mix_are_refused_in_any_unit(unit: float) -> None:
+    law = NonlinearLaw(residual_function=lambda u: (u - u.mean()).square().sum(-1, keepdim=True) - unit**2, points=6)
+    with pytest.raises(InvalidArgumentError, match="Fields of a batch must not mix"):
+        project(unit * (random(2, 6) + 3 * torch.arange(2)[:, None]), covariance(0, 6), law)
+
+
 def test_start_fluxes_and_bounds_hold_together() -> None:
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front()) & Bounded(0.0, 1.0)
     fields = front().repeat(2, TIMES) + 0.1 * random(2, POINTS)
