@@ -1,23 +1,18 @@
-"""Records: how scores are reduced, stored, released and compared, and what decides a config hash."""
+"""Records: how scores are reduced, stored, released and compared."""
 
-import ast
 import gzip
 import json
 import math
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from boon import MixedTransform
-from experiments import driver, registry
+from experiments import driver
 from experiments.errors import DataFileError, NotReleasedError
-from experiments.experiment import RunContext, RunOptions, Training
+from experiments.experiment import RunOptions
 from experiments.maintain import release
 from experiments.records import store
 from experiments.records.description import Description
@@ -33,7 +28,6 @@ from experiments.records.record import (
 from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
 from experiments.records.table import as_markdown, json_rows, numbers, wide
 from experiments.report.terminal import print_report
-from tests.documents import ROOT
 from tests.experiments.stub import Entry, Stub
 
 KEY = {"experiment": "stefan", "case": "u=0.6", "method": "anp", "seed": 0}
@@ -239,60 +233,6 @@ def test_json_has_a_row_per_case_method_seed_and_source() -> None:
         "MSE": [0.5, 0.01],
     }
     assert {row["source"] for row in rows} == {"computed", "published", "recomputed"}
-
-
-@dataclass(frozen=True)
-class Config:
-    """A config with a field that decides nothing."""
-
-    steps: int = 3
-    threads: int = field(default=1, compare=False)
-
-
-def test_only_what_decides_a_result_changes_its_hash() -> None:
-    training = Training(key="anp", label="ANP", folder="nets", config=Config(), data_version=1)
-    relabelled = replace(training, label="another", config=Config(threads=8), folder="elsewhere")
-    assert relabelled.hash == training.hash
-    assert replace(training, data_version=2).hash != training.hash
-    assert replace(training, config=Config(steps=4)).hash != training.hash
-    assert store.config_hash({"a": 1, "b": 2}) == store.config_hash({"b": 2, "a": 1})
-    assert store.as_json({"source": Source.COMPUTED, 1: (Config(),)}) == {
-        "source": "COMPUTED",
-        "1": [{"type": "Config", "steps": 3}],
-    }
-    assert store.as_json(MixedTransform()) == {"type": "MixedTransform", "share": 0.5, "length": 0.01}
-    assert store.as_json(MixedTransform(floor=1.0))["floor"] == 1.0
-
-
-def all_hashes() -> dict[str, str]:
-    """Hashes of all cases and trainings of all experiments."""
-    hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
-    for name in registry.CATALOGUE:
-        entry = registry.experiment(name)
-        for case in entry.cases(context):
-            hashes[f"{name}, {case.key}"] = store.config_hash(store.as_json(case.config))
-            for method in entry.methods(case):
-                for training in entry.trainings(case, method, 0, context):
-                    hashes[f"{name}, {case.key}, {method.key}, {training.key}"] = training.hash
-    return hashes
-
-
-@pytest.mark.slow
-def test_comments_docstrings_and_format_of_the_sources_change_no_hash(tmp_path: Path) -> None:
-    """All packages are parsed and printed again, which leaves out comments, and get other docstrings."""
-    for package in ("experiments", "solvers", "probconserv", "boon"):
-        leave_out = shutil.ignore_patterns("weights", "results", "__pycache__", "figures")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=leave_out)
-    for file in tmp_path.rglob("*.py"):
-        printed = ast.unparse(ast.parse(file.read_text()))
-        file.write_text(printed.replace('"""', '"""Another word. ', 1) + "\n# A comment.\n")
-    (tmp_path / "hashes.py").write_text(Path(__file__).read_text())
-    script = (
-        "import json, sys; sys.path[1:1] = sys.argv[1:]; from hashes import all_hashes; print(json.dumps(all_hashes()))"
-    )
-    command = [sys.executable, "-c", script, str(ROOT)]
-    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == all_hashes()
 
 
 def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library: Path, tmp_path: Path) -> None:

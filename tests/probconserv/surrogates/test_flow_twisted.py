@@ -1,4 +1,4 @@
-"""Particles under a law: weights of modes, truncated Gaussians, evidence, steps of second order, which sampler runs."""
+"""Particles under a law: weights of modes, truncated Gaussians, evidence, steps of second order."""
 
 import math
 import time
@@ -8,103 +8,32 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from probconserv import Bounded, FlowMatching, LinearConstraint, Monotone, NonlinearLaw, NonNegative, condition
+from probconserv import Bounded, FlowMatching, LinearConstraint, NonNegative, condition
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.law_evidence import evidence
 from probconserv.surrogates.flow import (
     KarhunenLoeve,
     ResidualVelocity,
     SamplingOptions,
     conditioned,
-    particles,
     twisted,
     unconstrained,
 )
 from probconserv.surrogates.flow.matching import _generator
 from probconserv.surrogates.flow.particles import Particles
 from probconserv.training import TrainingConfig
-from tests.probconserv.surrogates.own_latent import Fields
-from tests.strategies import normal
-
-UNIT, TWENTY = (torch.eye(count, dtype=torch.float64) for count in (12, 20))
-
-
-def coordinates(size: int, spread: Tensor | None = None) -> KarhunenLoeve:
-    """Coefficients that are the values of the field."""
-    mean, noise = torch.zeros(size).double(), torch.full((size,), 1e-8).double()
-    return KarhunenLoeve(mean, TWENTY[:size, :size], noise, (size,), spread=spread)
-
-
-class Mixed(nn.Module):
-    """A mixture of Gaussians N(m, C), what a law makes of it, and the velocity that transports noise to it."""
-
-    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
-        super().__init__()
-        self.weights, self.means, self.covariances = weights, means, covariances
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        """(E[z₁ | z_t] − z)/(1 − t)."""
-        z, moment = z.double(), float(t[0])
-        spread = (1 - moment) ** 2 * TWENTY[: z.shape[-1], : z.shape[-1]] + moment**2 * self.covariances
-        missed = z - moment * self.means[:, None]
-        solved = torch.linalg.solve(spread, missed.mT)
-        clean = self.means[:, None] + moment * (self.covariances @ solved).mT
-        density = -0.5 * (missed * solved.mT).sum(dim=-1) - 0.5 * torch.logdet(spread)[:, None]
-        shares = (self.weights.log()[:, None] + density).softmax(dim=0)
-        return ((shares[..., None] * clean).sum(dim=0) - z) / (1 - moment)
-
-    def given(self, law: LinearConstraint, more: float) -> tuple["Mixed", float]:
-        """The mixture under a law with ``more`` variance, and the logarithm of its evidence."""
-        G, seen = law.rows, law.rows @ self.covariances @ law.rows.mT + torch.diag(law.noise + more)
-        gain = self.covariances @ G.mT @ torch.linalg.inv(seen)
-        missed = law.b - self.means @ G.mT
-        density = -0.5 * (missed[:, None] @ torch.linalg.solve(seen, missed[..., None]))[:, 0, 0]
-        log_weights = self.weights.log() + density - 0.5 * torch.logdet(2 * torch.pi * seen)
-        means = self.means + (gain @ missed[..., None])[..., 0]
-        covariances = self.covariances - gain @ G @ self.covariances
-        return Mixed(log_weights.softmax(dim=0), means, covariances), float(log_weights.logsumexp(dim=0))
-
-    def shares(self, z: Tensor) -> Tensor:
-        """Mean probability of each component over draws."""
-        parts = torch.distributions.MultivariateNormal(self.means, self.covariances)
-        return (self.weights.log() + parts.log_prob(z[:, None])).softmax(dim=-1).mean(dim=0)
-
-    def draws(self, count: int, generator: torch.Generator) -> Tensor:
-        kinds = self.weights.multinomial(count, replacement=True, generator=generator)
-        normals = torch.randn(count, self.means.shape[-1], 1, dtype=torch.float64, generator=generator)
-        return self.means[kinds] + (torch.linalg.cholesky(self.covariances)[kinds] @ normals)[..., 0]
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        mean = self.weights @ self.means
-        apart = self.means - mean
-        within = self.covariances + apart[:, :, None] * apart[:, None]
-        return mean, (self.weights[:, None, None] * within).sum(dim=0)
-
-
-def two_bumps() -> Mixed:
-    means = torch.tensor([[-0.6, 0.4], [1.4, -0.9]], dtype=torch.float64)
-    covariances = torch.tensor([0.09, 0.04], dtype=torch.float64)[:, None, None] * UNIT[:2, :2]
-    return Mixed(torch.tensor([0.7, 0.3], dtype=torch.float64), means, covariances)
-
-
-def of_gaussian(latent: KarhunenLoeve) -> FlowMatching:
-    """The exact velocity of the Gaussian with the moments of the coefficients."""
-    velocity = ResidualVelocity(len(latent.spread), width=4, blocks=1, spread=latent.spread)
-    return FlowMatching(latent, velocity.double())
-
-
-def smooth(spread: float = 1.0) -> FlowMatching:
-    """Twelve values of a smooth Gaussian process with mean 0.3; ``spread`` is that of its last mode."""
-    x = torch.linspace(0, 1, 12, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * ((x[:, None] - x) / 0.15).square()) + 1e-3 * UNIT
-    values, vectors = torch.linalg.eigh(kernel)
-    deviations = torch.logspace(0, math.log10(spread), 12, dtype=torch.float64)
-    basis = (vectors * values.sqrt()).mT.flip(0) / deviations[:, None]
-    mean, noise = torch.full((12,), 0.3).double(), torch.full((12,), 1e-9).double()
-    return of_gaussian(KarhunenLoeve(mean, basis, noise, (12,), spread=deviations))
+from tests.probconserv.surrogates.exact_flows import (
+    SEEN,
+    TWENTY,
+    UNIT,
+    Mixed,
+    coordinates,
+    of_gaussian,
+    smooth,
+    two_bumps,
+)
 
 
 def prior_of(flow: FlowMatching) -> FieldGaussian:
@@ -116,9 +45,6 @@ def particles_of(flow: FlowMatching, law: Any, **options: Any) -> Particles:
     found = flow.draw(8, law=law, sampler=twisted, options=SamplingOptions(**options)).particles
     assert found is not None
     return found
-
-
-SEEN = LinearConstraint(UNIT[[2, 7]], torch.tensor([1.0, -0.4]), torch.tensor([0.0, 0.04]))
 
 
 # Weights of modes
@@ -338,124 +264,3 @@ def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
     flow, law = of_gaussian(coordinates(3)), LinearConstraint(UNIT[:1, :3], torch.tensor([0.5]), 1e-6)
     u = flow.sample(4000, law=law, sampler=twisted, options=SamplingOptions(tolerance=0.5, steps=10))
     assert float(u[:, 0].std()) == pytest.approx((0.25 / 1.25) ** 0.5, rel=0.1)
-
-
-# Which sampler runs
-
-
-@pytest.mark.parametrize(
-    ("law", "options", "sampler", "local"),
-    [
-        (None, {}, "conditioned", False),
-        (SEEN, {}, "twisted", False),
-        (NonNegative(), {}, "twisted", False),
-        (SEEN & Bounded(-9.0, 9.0), {}, "twisted", False),
-        (SEEN, {"local": True}, "conditioned", True),
-        (SEEN, {"order": 1}, "conditioned", False),
-        (SEEN & Monotone(), {}, "conditioned", True),
-        (Monotone(), {}, "conditioned", False),
-        (LinearConstraint(UNIT[:5], torch.zeros(5)), {}, "conditioned", True),
-        (LinearConstraint(UNIT[:5], torch.zeros(5), 1e-3), {}, "twisted", False),
-        (LinearConstraint(UNIT[:1], torch.zeros(2, 1)), {}, "conditioned", True),
-        (LinearConstraint(UNIT, torch.zeros(12), 4.0), {}, "twisted", False),
-        (LinearConstraint(UNIT[None, :1].expand(2, -1, -1), torch.zeros(2, 1)), {}, "conditioned", False),
-        (NonlinearLaw(residual_function=lambda u: u[:, :1], points=12), {}, "conditioned", False),
-    ],
-)
-def test_the_law_chooses_the_sampler_and_the_result_says_which(
-    law: Any, options: dict[str, Any], sampler: str, local: bool
-) -> None:
-    drawn = smooth().draw(2, law=law, options=SamplingOptions(steps=4, particles=200, **options))
-    assert (drawn.sampler, drawn.options.local) == (sampler, local)
-    assert (drawn.particles is not None) == (sampler == "twisted")
-    assert drawn.fields.shape == (2, 12)
-
-
-def test_where_few_ancestors_are_left_conditioned_draws() -> None:
-    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), 1e-4)
-    drawn = FlowMatching(coordinates(2), two_bumps()).draw(2, law=law, options=SamplingOptions(particles=4))
-    assert (drawn.sampler, drawn.options.local) == ("conditioned", True)
-    assert drawn.particles is not None
-    assert drawn.particles.ancestors < 5
-    assert float(law.residual(drawn.fields).abs().max()) <= 0.1
-
-
-def test_many_exact_rows_are_left_to_conditioned_however_little_they_say() -> None:
-    modes = KarhunenLoeve.of(normal(60, 2) @ normal(2, 30, seed=1), 2)
-    rows = torch.eye(30, dtype=torch.float64)
-    for count, sampler in ((12, "twisted"), (13, "conditioned")):
-        law = LinearConstraint(rows[:count], modes.mean[:count])
-        assert of_gaussian(modes).draw(2, law=law, options=SamplingOptions(steps=4)).sampler == sampler
-
-
-def test_fields_as_coordinates_are_left_to_conditioned() -> None:
-    latent = Fields(normal(30, 12), 4)
-    assert (
-        FlowMatching(latent, Mixed(torch.ones(1).double(), 0 * UNIT[:1], UNIT[None])).draw(2, law=SEEN).sampler
-        == "conditioned"
-    )
-
-
-# Bad input and interruption
-
-
-@pytest.mark.parametrize(
-    ("law", "options", "message"),
-    [
-        (None, {}, "linear rows and bounds, not for NoneType"),
-        (Monotone(), {}, "not for an order"),
-        (LinearConstraint(UNIT[:1], torch.zeros(3, 1)), {}, "one law of all draws"),
-        (SEEN, {"local": True}, "local has no effect on twisted"),
-        (SEEN, {"resample": 2}, "resample has no effect on twisted"),
-    ],
-)
-def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        smooth().draw(3, law=law, sampler=twisted, options=SamplingOptions(**options))
-
-
-def test_other_coordinates_are_refused() -> None:
-    latent = Fields(normal(30, 12), 4)
-    with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients, not for Fields; use conditioned"):
-        FlowMatching(latent, nn.Identity()).draw(2, law=SEEN, sampler=twisted)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps, mixing and resample must be at least 1"),
-        ({"particles": 1}, "particles must be at least 2, got 1"),
-        ({"tolerance": -0.1}, "tolerance must be a finite number, not negative, got -0.1"),
-        ({"tolerance": math.nan}, "tolerance must be a finite number, not negative, got nan"),
-        ({"order": 3}, "order must be 1 or 2, got 3"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        SamplingOptions(**options)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "of_particles", "after", "done"),
-    [(None, True, 2, 0), (None, False, 2, 512), (conditioned, True, 5, 512)],
-)
-def test_an_interrupted_sampling_keeps_what_was_drawn_and_goes_on(
-    sampler: Any, of_particles: bool, after: int, done: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All steps of particles belong to one population; then fields are drawn from it in parts."""
-    flow, options, calls = smooth(), SamplingOptions(steps=3), []
-    whole = flow.sample(1100, law=SEEN, sampler=sampler, options=options)
-    original = flow.evaluate if of_particles else particles.final_fields
-
-    def interrupting(*arguments: Any) -> Tensor:
-        calls.append(1)
-        if len(calls) == after:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(*((flow, "evaluate") if of_particles else (particles, "final_fields")), interrupting)
-    with pytest.raises(SamplingInterruptedError, match=rf"after {done} of 1100 draws.*first={done}") as caught:
-        flow.sample(1100, law=SEEN, sampler=sampler, options=options)
-    monkeypatch.undo()
-    rest = flow.sample(1100, law=SEEN, sampler=sampler, options=options, first=done)
-    assert torch.equal(torch.cat([caught.value.draws, rest]), whole)
