@@ -8,7 +8,7 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import SMALL, joint_axes, refuse_missing
-from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
+from probconserv._linalg.checks import joint_axes, refuse_missing
+from probconserv._linalg.joined import as_rows, concatenate, joined_matrix, keep_structure, rows_applied
+from probconserv._linalg.rows import Rows, as_sparse_rows, stacked
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
@@ -51,7 +52,7 @@ class LinearConstraint:
     rule_variance: float | Float[Tensor, "*batch k"] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "G", _as_rows(self.G))
+        object.__setattr__(self, "G", as_rows(self.G))
         object.__setattr__(self, "b", as_tensor(self.b))
         if self.G.ndim < 2 or self.b.ndim < 1 or 0 in self.G.shape[-2:] or self.G.shape[-2] != self.b.shape[-1]:
             raise InvalidArgumentError(
@@ -153,11 +154,11 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
-        structured = _keep_structure(self, other)
+        structured = keep_structure(self.G, other.G)
         return LinearConstraint(
             stacked(self.G, other.G) if structured else joined_matrix(self.rows, other.rows),
-            _concatenate(self.b, other.b),
-            _concatenate(self.noise, other.noise),
+            concatenate(self.b, other.b),
+            concatenate(self.noise, other.noise),
             joint_axes(self.shape, other.shape),
             _joined_rules(self, other),
         )
@@ -352,7 +353,7 @@ def _joined_rules(first: LinearConstraint, second: LinearConstraint) -> Tensor |
     for law in (first, second):
         variance = torch.zeros(()) if law.rule_variance is None else as_tensor(law.rule_variance)
         parts.append(variance.to(law.b).expand(*variance.shape[:-1], law.b.shape[-1]))
-    return _concatenate(*parts)
+    return concatenate(*parts)
 
 
 def _axes_of(domain: Domain) -> tuple[int, ...] | None:
@@ -391,34 +392,3 @@ def _side_rows(
         ) from error
     b = value.flatten(-len(face)) if face else value[..., None]
     return LinearConstraint(rows.to(value.device), b, noise_variance, tuple(shape))
-
-
-def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:
-    if isinstance(G, Rows):
-        return G
-    if is_sparse(G):
-        return as_sparse_rows(G)
-    return G.to(dtype=torch.float64) if isinstance(G, LinearOperator) else as_tensor(G)
-
-
-def _keep_structure(first: LinearConstraint, second: LinearConstraint) -> bool:
-    """Whether joined rows are stored as sparse ones; small ones are a matrix in a graph, which cannot count entries."""
-    if torch.compiler.is_compiling() and (first.b.shape[-1] + second.b.shape[-1]) * first.points <= SMALL:
-        return False
-    return isinstance(first.G, Rows) or isinstance(second.G, Rows)
-
-
-def rows_applied(rows: Tensor | Rows, u: Tensor) -> Tensor:
-    """Rows ``(*batch, k, n)`` times fields ``(*batch, n)``."""
-    return rows.functional(u[..., None, :])[..., 0, :] if isinstance(rows, Rows) else (rows @ u[..., None])[..., 0]
-
-
-def joined_matrix(first: Tensor, second: Tensor) -> Tensor:
-    """The rows of two matrices one below the other."""
-    batch = torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
-    return torch.cat([rows.expand(*batch, *rows.shape[-2:]) for rows in (first, second)], dim=-2)
-
-
-def _concatenate(first: Tensor, second: Tensor) -> Tensor:
-    batch = torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
-    return torch.cat([part.expand(*batch, part.shape[-1]) for part in (first, second)], dim=-1)

@@ -3,10 +3,9 @@
 The one module of ``probconserv`` that imports ``boon``: conditions at walls inside, the balance outside.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import BOON, FNO, FNOConfig, Prescription
-from probconserv.errors import DataFileError, InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
+from probconserv.rollout import emulator_files as files
 from probconserv.rollout.candidates import RESIDUALS, Name, band_of, best_of, fit_flux, fit_regression, report_of
 from probconserv.rollout.data_checks import (
     Unchanged,
-    kinds_of,
     places_of,
     ranges_of,
     warn_beyond,
@@ -44,12 +43,10 @@ from probconserv.rollout.rollout import Rollout
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork, StepOperator, train_steps
 from probconserv.rollout.step_update import with_errors
 from solvers.grids import Grid
-from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
 
 Chosen = tuple[StepOperator, Rollout | None]
 Network = nn.Module | Callable[[int, int], nn.Module]
 Bases = Network | Sequence[StepNetwork]
-_FORMAT = "emulator-1"
 _RANK = 20  # of the covariance of errors of single steps, of which draws are made
 
 
@@ -180,7 +177,7 @@ class Emulator:
             residuals=residuals,
             report=report_of(best, errors, choice.steps),
             errors={"/".join(name): float(error.mean()) for name, error in errors.items()},
-            described=_described(config, training, operator.base, flux)
+            described=files.described(config, training, operator.base, flux)
             | {"ranges": ranges_of(training, choice, calibration)},
         )
 
@@ -250,8 +247,7 @@ class Emulator:
             tensors |= {"band.fields": self.band.fields, "band.totals": self.band.totals}
         content = dict(self.described) | {"report": self.report, "errors": dict(self.errors)}
         content |= {"law": self.under_law is not None, "level": self.band and self.band.level}
-        metadata = {"format": _FORMAT, "content": json.dumps(content)}
-        write_atomically(Path(path), encode_tensors(tensors | {"residuals": self.residuals}, metadata))
+        files.write(path, tensors | {"residuals": self.residuals}, content)
 
     @classmethod
     def load(
@@ -268,23 +264,9 @@ class Emulator:
         Raises:
             DataFileError: If the file is damaged, no emulator, or of another grid or other conditions.
         """
-        try:
-            tensors, metadata = decode_tensors(Path(path).read_bytes())
-            content = json.loads(metadata["content"])
-        except (OSError, LookupError, ValueError) as error:
-            raise DataFileError(f"'{path}' cannot be read as an emulator ({error}); save it again.") from error
-        if metadata.get("format") != _FORMAT or content["grid"] != repr(grid):
-            raise DataFileError(
-                f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
-                f"{content.get('grid')}; load it on its grid."
-            )
-        if content.get("conditions", kinds := kinds_of(conditions)) != kinds:  # older files do not say
-            raise DataFileError(
-                f"'{path}' holds an emulator with the conditions {content['conditions']}, not {kinds}; load it with "
-                "those that it was fitted with."
-            )
+        tensors, content = files.read(path, grid, conditions)
         setting = Setting.of(grid, conditions, law, content["interval"])
-        parts = {name: _below(tensors, name) for name in ("operator", "flux", "band")}
+        parts = {name: files.below(tensors, name) for name in ("operator", "flux", "band")}
         if content["kernel"] is None:
             layout = content["layout"]
             inner = _network(base, EmulatorConfig(**content["config"]), setting, *layout["counts"])
@@ -364,20 +346,6 @@ def step_network(
     return StepNetwork(network, setting.grid.shape, axes, repeated, (count, out), changes).scaled_by(known.single)
 
 
-def _described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
-    """What a file says to build an emulator again."""
-    return {
-        "config": asdict(config),
-        "grid": repr(known.setting.grid),
-        "interval": known.setting.interval,
-        "conditions": kinds_of(known.setting.conditions),
-        "sides": given_sides(known.walls),
-        "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
-        "layout": base.layout if isinstance(base, StepNetwork) else None,
-        "flux": flux and dict(zip(("channels", "data", "totals"), flux.counts, strict=True)),
-    }
-
-
 def _network(base: Network | None, config: EmulatorConfig, setting: Setting, count: int, out: int) -> nn.Module:
     """The network of the user, or an FNO, from so many channels."""
     if isinstance(base, nn.Module):
@@ -395,11 +363,6 @@ def _network(base: Network | None, config: EmulatorConfig, setting: Setting, cou
             periodic=setting.periodic,
         )
     )
-
-
-def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with this one, without it."""
-    return {key.removeprefix(f"{name}."): each for key, each in tensors.items() if key.startswith(f"{name}.")}
 
 
 def met(base: nn.Module, setting: Setting, sides: Sequence[Sequence[bool] | None]) -> StepOperator:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, register_kl
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
+from probconserv._linalg.batches import check_batch
 from probconserv._linalg.checks import require_consistent
 from probconserv._linalg.covariance import Root, apply_roots, as_double
 from probconserv._linalg.density import (
@@ -337,26 +338,6 @@ def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> to
             f"points but the constraint acts on {constraint.points}; build the constraint on the query points."
         )
     return check_batch(prior.batch_shape, constraint.batch_shape)
-
-
-def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
-    """The batch axes of a conditioned prediction: those of the prior, or of the constraint for a single field."""
-    if prior == constraint or len(constraint) == 0:
-        return prior
-    try:
-        batch = torch.broadcast_shapes(prior, constraint)
-    except RuntimeError as error:
-        raise IncompatibleQueryError(
-            f"The batch axes of the prediction {tuple(prior)} and of the constraint {tuple(constraint)} do not "
-            "broadcast; give the constraint one total per function."
-        ) from error
-    if batch != prior and prior.numel() != 1:
-        raise IncompatibleQueryError(
-            f"The constraint has the batch axes {tuple(constraint)} but the prediction {tuple(prior)}, so that every "
-            f"field would be combined with several totals, to {tuple(batch)}; give the constraint the axes of the "
-            "prediction, or expand the prediction if that is meant."
-        )
-    return batch
 
 
 def _divergence(first: TorchMultivariateNormal, second: TorchMultivariateNormal) -> Tensor:

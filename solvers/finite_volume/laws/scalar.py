@@ -17,7 +17,8 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws import _scalar_kernels as kernels
 from solvers.finite_volume.laws._scalar_kernels import Call
 from solvers.finite_volume.laws.coefficients import Arguments, align
-from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Parametrised, Source
+from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Source
+from solvers.finite_volume.laws.parametrised import Parametrised
 from solvers.grids import CellGrid
 
 Function = Callable[..., float]

@@ -1,0 +1,65 @@
+"""Files of an emulator: what they hold, and whether they fit a grid and conditions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from probconserv.errors import DataFileError
+from probconserv.rollout.data_checks import kinds_of
+from probconserv.rollout.flux_model import FluxModel
+from probconserv.rollout.functions import Functions, given_sides
+from probconserv.rollout.regression import ComponentRegression
+from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
+from solvers.grids import Grid
+from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
+
+_FORMAT = "emulator-1"
+
+
+def described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
+    """What a file says to build an emulator again."""
+    return {
+        "config": asdict(config),
+        "grid": repr(known.setting.grid),
+        "interval": known.setting.interval,
+        "conditions": kinds_of(known.setting.conditions),
+        "sides": given_sides(known.walls),
+        "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
+        "layout": base.layout if isinstance(base, StepNetwork) else None,
+        "flux": flux and dict(zip(("channels", "data", "totals"), flux.counts, strict=True)),
+    }
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+    """Writes tensors and what is said about them, atomically."""
+    metadata = {"format": _FORMAT, "content": json.dumps(content)}
+    write_atomically(Path(path), encode_tensors(tensors, metadata))
+
+
+def read(path: str | Path, grid: Grid, conditions: Sequence[Any] | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``write`` wrote; a DataFileError if it is damaged, no emulator, or of another grid or other conditions."""
+    try:
+        tensors, metadata = decode_tensors(Path(path).read_bytes())
+        content = json.loads(metadata["content"])
+    except (OSError, LookupError, ValueError) as error:
+        raise DataFileError(f"'{path}' cannot be read as an emulator ({error}); save it again.") from error
+    if metadata.get("format") != _FORMAT or content["grid"] != repr(grid):
+        raise DataFileError(
+            f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
+            f"{content.get('grid')}; load it on its grid."
+        )
+    if content.get("conditions", kinds := kinds_of(conditions)) != kinds:  # older files do not say
+        raise DataFileError(
+            f"'{path}' holds an emulator with the conditions {content['conditions']}, not {kinds}; load it with "
+            "those that it was fitted with."
+        )
+    return tensors, content
+
+
+def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with this one, without it."""
+    return {key.removeprefix(f"{name}."): each for key, each in tensors.items() if key.startswith(f"{name}.")}
