@@ -137,11 +137,6 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
     return feasible.clamp_roundoff(torch.stack(fields).reshape(mean.shape)) if fields else mean
 
 
-def programmes_under(prior: MultivariateNormal, constraint: JoinedConstraint) -> list[Programme]:
-    """One programme per batch entry of a prediction under a constraint; errors are those of ``most_probable``."""
-    return programmes_of(feasible_set(prior, constraint))
-
-
 def programmes_of(feasible: FeasibleSet) -> list[Programme]:
     """One programme per batch entry."""
     prior = feasible.prior

@@ -34,7 +34,7 @@ class Projected(Drawable):
         u = argmin Σ_i (u_i − y_i)²/v_i + Σ_j (g_jᵀ(u − y))²/σ_j²   over fields that meet exact rows and inequalities
 
     with y the conditioned draw and the second sum over noisy rows. ``mode`` is the projection of the conditioned mean
-    in the same metric. For a diagonal Σ both steps have one metric, and ``mode`` is the most probable field that meets
+    in the same metric; under a nonlinear law it is the most probable field, which ``search`` found. For a diagonal Σ both steps have one metric, and ``mode`` is the most probable field that meets
     all statements. For a correlated Σ it is not: in the metric of Σ a value that is pulled to its bound would drag its
     neighbours along, which makes predictions worse than no bounds, while variances alone make them better and cost a
     fraction. This is not conditioning on the inequalities, which ``truncate`` does. Mean and variance have no closed
@@ -93,7 +93,9 @@ class Projected(Drawable):
 
     @property
     def mode(self) -> Tensor:
-        """The conditioned mean, projected ``(*batch, n)``; the most probable field if Σ is diagonal."""
+        """The conditioned mean, projected ``(*batch, n)``; the most probable field if Σ is diagonal or ``search`` ran."""
+        if self.search is not None:
+            return self.search.field.to(self.prior.mean.dtype)
         if self._mode is None or self._lacks_gradient(self._mode):
             mean = self.prior.mean.to(torch.float64)[None]
             self._mode = self._project(mean, self._feasible.target[None])[0]
@@ -121,7 +123,9 @@ class Projected(Drawable):
 
     def with_draws(self, draws: int, seed: int = 0) -> "Projected":
         """The same prediction with mean and variance from another set of draws."""
-        return Projected(self._given, self.constraint, draws=draws, seed=seed)
+        other = Projected(self._given, self.constraint, draws=draws, seed=seed)
+        other.search = self.search
+        return other
 
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of the Gaussian, projected; each meets exact rows, bounds and order."""

@@ -33,8 +33,7 @@ class NonlinearLaw:
     minimum that several starts reach by sequential quadratic programming. It is the global one if a start lies in its
     basin; ``search`` of the result says how many starts agree. The result is the prior under the law linearised there
     (Laplace's approximation with the Gauss–Newton Hessian): its ``mode`` meets g = 0, its draws meet it to first order.
-    Results can be differentiated once, by the implicit function theorem at the mode; not under inequalities. The mode
-    under inequalities is this field if Σ is diagonal, and else the mean projected in the metric of the variances.
+    Results can be differentiated once, by the implicit function theorem at the mode; not under inequalities.
 
     Args:
         residual_function: g, from fields ``(s, n)`` in float64 to residuals ``(s, k)``, by torch operations; fields

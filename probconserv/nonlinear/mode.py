@@ -258,10 +258,6 @@ def _law_at(space: Space, y: Tensor) -> LinearConstraint:
         residual, rows = space.law.linearise(u)
         return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual)
     tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
-    if tracked and space.within is not None:
-        raise InvalidArgumentError(
-            "Fields on a nonlinear law within inequalities have no derivatives; use torch.no_grad(), or no inequality."
-        )
     with torch.enable_grad():
         u = space.field_of(_implicit(space, y)) if tracked else u
         point = u if u.requires_grad else u.detach().requires_grad_()

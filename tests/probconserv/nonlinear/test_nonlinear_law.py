@@ -1,5 +1,6 @@
 """Nonlinear laws of many rows: sparse Jacobians, projections against an oracle and SciPy, bounds, messages."""
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -299,6 +300,28 @@ def test_bounds_of_a_law_and_of_a_prediction_hold_together() -> None:
     assert float(actual.mode.max()) <= 0.9
     assert float(law.residual(actual.mode).abs().max()) <= 1e-9
     assert torch.equal(actual.search.field, actual.mode)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2,)])
+def test_under_bounds_of_correlated_values_the_mode_meets_a_curved_law_to_round_off(batch: tuple[int, ...]) -> None:
+    x = torch.linspace(0, 1, 12, dtype=torch.float64)
+    metric = 0.1 * torch.exp(-((x[:, None] - x).square() / 0.04)) + 1e-8 * torch.eye(12, dtype=torch.float64)
+    prior = MultivariateNormal((0.5 + x.mul(6).sin()).expand(*batch, 12), metric.expand(*batch, 12, 12))
+    stated = squares(5.0, points=12) & LinearConstraint(torch.ones(1, 12), torch.tensor([6.5])) & Bounded(0.1, 1.0)
+    for actual in (condition(prior, stated), condition(prior, stated).with_draws(9)):
+        mode = actual.mode
+        assert bool((mode == 0.1).any())
+        assert bool((mode == 1.0).any()), "both bounds matter"
+        assert float(Bounded(0.1, 1.0).joined().violation(mode).max()) == 0.0
+        assert float(stated.residual(mode).abs().max()) <= 1e-14 * 12
+        assert mode.shape == (*batch, 12)
+        assert torch.equal(pickle.loads(pickle.dumps(actual)).mode, mode)
+
+
+def test_bounds_with_derivatives_under_a_nonlinear_law_are_refused() -> None:
+    upper = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(InvalidArgumentError, match="within inequalities have no derivatives"):
+        condition(Normal(0.5 + 0.5 * random(6), 1.0), squares(2.0) & Bounded(-1.0, upper))
 
 
 def test_derivatives_in_what_a_law_depends_on_agree_with_a_difference() -> None:
