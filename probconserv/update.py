@@ -245,8 +245,14 @@ def truncate(
     Raises:
         IncompatibleQueryError: If prior and constraint do not fit.
         InfeasibleConstraintError: If no field meets law and inequalities, or only fields on a bound.
-        InvalidArgumentError: If the constraint has no inequality, or weights of a mixture would have to change.
+        InvalidArgumentError: If the constraint has no inequality, a law is nonlinear, or weights of a mixture would
+            have to change.
     """
+    if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
+        raise InvalidArgumentError(
+            "truncate takes inequalities and linear laws, no NonlinearLaw, whether in the constraint or met by the "
+            "prediction; use condition(prior, constraint)."
+        )
     if not isinstance(constraint, Inequality):
         raise InvalidArgumentError(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."

@@ -13,7 +13,17 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import truncnorm
 from torch.distributions import Normal
 
-from probconserv import Bounded, LinearConstraint, Mixture, Monotone, NonNegative, condition, from_samples, truncate
+from probconserv import (
+    Bounded,
+    LinearConstraint,
+    Mixture,
+    Monotone,
+    NonlinearLaw,
+    NonNegative,
+    condition,
+    from_samples,
+    truncate,
+)
 from probconserv.errors import InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._moments import quantiles_between
 from probconserv.prediction import Prediction
@@ -245,6 +255,11 @@ def test_invalid_arguments_raise_with_reason():
     assert posterior.sample((2,)).shape == (2, 3)
     with pytest.raises(InvalidArgumentError, match="needs inequalities"):
         truncate(prior, LinearConstraint(torch.ones(1, 3), torch.ones(1)))
+    squares = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 1, points=3)
+    under_squares = condition(Normal(torch.ones(3), 1.0), squares)
+    for base, stated in ((prior, squares & NonNegative()), (prior, squares), (under_squares, NonNegative())):
+        with pytest.raises(InvalidArgumentError, match="no NonlinearLaw"):
+            truncate(base, stated)
     with pytest.raises(InvalidArgumentError, match="keep_weights=True"):
         truncate(Mixture(Normal(torch.zeros(2, 3), torch.ones(2, 3))), NonNegative())
     with pytest.raises(InfeasibleConstraintError, match="between"):
