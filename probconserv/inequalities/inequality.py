@@ -65,19 +65,20 @@ class Bounded(Inequality):
     """lower ≤ u ≤ upper at every point.
 
     Args:
-        lower: A number or ``(*batch, n)``, in the units of the field; −∞ means no bound.
-        upper: The same; +∞ means no bound. Equal bounds fix the value.
+        lower: A number or ``(*batch, n)``, in the units of the field; None or −∞ means no bound.
+        upper: The same; None or +∞ means no bound. Equal bounds fix the value.
     """
 
-    lower: Float[Tensor, "*batch n"] | float = -math.inf
-    upper: Float[Tensor, "*batch n"] | float = math.inf
+    lower: Float[Tensor, "*batch n"] | float | None = -math.inf
+    upper: Float[Tensor, "*batch n"] | float | None = math.inf
 
     def __post_init__(self) -> None:
         self.joined()
 
     def joined(self) -> "JoinedConstraint":
-        lower, upper = (as_tensor(bound) for bound in (self.lower, self.upper))
-        return JoinedConstraint(lower=lower, upper=upper)
+        lower = -math.inf if self.lower is None else self.lower
+        upper = math.inf if self.upper is None else self.upper
+        return JoinedConstraint(lower=as_tensor(lower), upper=as_tensor(upper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,8 @@ class Lines:
 @dataclass(frozen=True)
 class Monotone(Inequality):
     """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; of a field with several axes, along every line of one axis.
+
+    Under the wrong one of the two, the nearest field is constant.
 
     Args:
         decreasing: Whether the field falls.

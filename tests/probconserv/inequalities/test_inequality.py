@@ -147,6 +147,12 @@ def test_search_for_one_number_agrees_with_quadratic_programming(seed, n, shape,
     assert torch.allclose(truncate(dense, joined).mode, condition(Normal(mean, scale), joined).mode, rtol=0, atol=1e-10)
 
 
+def test_none_is_no_bound():
+    prior = Normal(torch.tensor([-1.0, 2.0]), 1.0)
+    assert condition(prior, Bounded(None, 1.0)).mode.tolist() == [-1.0, 1.0]
+    assert condition(prior, Bounded(0.0, None)).mode.tolist() == [0.0, 2.0]
+
+
 def test_bounds_of_their_own_at_every_point_and_two_laws_together():
     n = 5
     mean, scale, weights, _ = projection_problem(3, n)
