@@ -34,12 +34,12 @@ class Projected(Drawable):
         u = argmin Σ_i (u_i − y_i)²/v_i + Σ_j (g_jᵀ(u − y))²/σ_j²   over fields that meet exact rows and inequalities
 
     with y the conditioned draw and the second sum over noisy rows. ``mode`` is the projection of the conditioned mean
-    in the same metric; under a nonlinear law it is the most probable field, which ``search`` found. For a diagonal Σ both steps have one metric, and ``mode`` is the most probable field that meets
-    all statements. For a correlated Σ it is not: in the metric of Σ a value that is pulled to its bound would drag its
-    neighbours along, which makes predictions worse than no bounds, while variances alone make them better and cost a
-    fraction. This is not conditioning on the inequalities, which ``truncate`` does. Mean and variance have no closed
-    form; they are those of ``draws`` draws with seed ``seed``. There is no density, since draws lie on the boundary of
-    the set with positive probability.
+    in the same metric, and under a nonlinear law the most probable field, which ``search`` found. For a diagonal Σ both
+    steps have one metric, and ``mode`` is always this field. For a correlated Σ it is not: in the metric of Σ a value
+    that is pulled to its bound would drag its neighbours along, which makes predictions worse than no bounds, while
+    variances alone make them better and cost a fraction. This is not conditioning on the inequalities, which
+    ``truncate`` does. Mean and variance have no closed form; they are those of ``draws`` draws with seed ``seed``.
+    There is no density, since draws lie on the boundary of the set with positive probability.
 
     The solver works on the multipliers of the rows, with O(n) a step for rows that share no point, whether given as
     such or found, and O(n k²) for k others. Exact rows hold to round-off, bounds and order exactly. All results are
@@ -93,7 +93,7 @@ class Projected(Drawable):
 
     @property
     def mode(self) -> Tensor:
-        """The conditioned mean, projected ``(*batch, n)``; the most probable field if Σ is diagonal or ``search`` ran."""
+        """The conditioned mean, projected, or the field of ``search`` ``(*batch, n)``."""
         if self.search is not None:
             return self.search.field.to(self.prior.mean.dtype)
         if self._mode is None or self._lacks_gradient(self._mode):

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator import to_dense
+from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import square_roots
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import stacked
 from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
-from probconserv.errors import ConvergenceError, InvalidArgumentError
+from probconserv.errors import ConvergenceError
 from probconserv.nonlinear._search import search
 from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.mode import most_probable_field
+from probconserv.nonlinear.mode import condition_on_field_of
 
 _STEP = 1e-6  # largest change of a value in the last step, relative to the field's largest value
 _RESIDUAL = 1e-13  # largest |g_i| in the end, relative to Σ_j |J_ij| times the field's largest value
@@ -32,27 +34,29 @@ _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value
 _CHUNK = 1 << 24  # numbers in memory at once
 
 
-def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw) -> Tensor:
+def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw, epsilon: float) -> Tensor:
     """The fields on {g = 0}, within bounds, that are stationary for the distance from the given ones.
 
     Args:
         fields: x ``(s, n)``, float64.
-        covariance: Σ ``(n, n)``, diagonal or low rank plus diagonal.
+        covariance: Σ ``(n, n)``, float64; unless it is diagonal or low rank plus diagonal, each field is the mode of a
+            prediction around it.
         law: g, linear rows and bounds.
+        epsilon: Machine epsilon of the dtype in which Σ was computed.
 
     Returns:
         The projections ``(s, n)``.
 
     Raises:
-        InvalidArgumentError: If Σ has another structure.
+        InvalidArgumentError: If Σ is indefinite beyond round-off.
         ConvergenceError: If a field does not converge, or a gradient is zero; the text names it and its residual.
         DependentConstraintsError: If rows of J are dependent under Σ.
     """
     if not splits(covariance):
-        raise InvalidArgumentError(
-            "A nonlinear law needs a covariance that is diagonal, or low rank plus diagonal as from_samples(samples, "
-            f"noise_variance=...) gives, got {type(covariance).__name__}."
-        )
+        root = torch.cat([to_dense(part) for part in square_roots(covariance, epsilon)], dim=-1)
+        whole = _Fields(fields, Structure(RootLinearOperator(root)), law, 0)
+        modes = [whole.part(slice(entry, entry + 1))._most_probable() for entry in range(len(fields))]
+        return torch.stack(modes) if modes else fields
     whole = _Fields(fields, Structure(covariance), law, 0)
     rank = 0 if isinstance(covariance, DiagLinearOperator) else split(covariance)[1].shape[-2]
     size = 1 if law.inequalities is not None else max(1, _CHUNK // ((10 + rank) * law.points))
@@ -115,7 +119,7 @@ class _Fields:
         if law.linear is not None:
             law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b.reshape(-1)))
         try:
-            return most_probable_field(FieldGaussian(self.centre[0], self.structure.covariance), law)
+            return condition_on_field_of(FieldGaussian(self.centre[0], self.structure.covariance), law).mode
         except ConvergenceError as error:
             starts = "the field" if law.starts == 1 else f"{law.starts} starts"
             raise self._failure(self.centre, f"no search from {starts} ended") from error

@@ -32,8 +32,9 @@ class NonlinearLaw:
     ``condition(prior, law)`` minimises (u − μ)ᵀ Σ⁻¹ (u − μ) over the fields that meet all statements: the best local
     minimum that several starts reach by sequential quadratic programming. It is the global one if a start lies in its
     basin; ``search`` of the result says how many starts agree. The result is the prior under the law linearised there
-    (Laplace's approximation with the Gauss–Newton Hessian): its ``mode`` meets g = 0, its draws meet it to first order.
-    Results can be differentiated once, by the implicit function theorem at the mode; not under inequalities.
+    (Laplace's approximation with the Gauss–Newton Hessian): its ``mode`` meets g = 0, its draws meet it to first order,
+    which can be 10 % off where g bends within the prior's spread; ``nonlinear.projection.project`` takes draws onto
+    g = 0. Results can be differentiated once, by the implicit function theorem at the mode; not under inequalities.
 
     Args:
         residual_function: g, from fields ``(s, n)`` in float64 to residuals ``(s, k)``, by torch operations; fields

@@ -89,12 +89,6 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
     return conditioned
 
 
-def most_probable_field(prior: MultivariateNormal, law: NonlinearLaw) -> Tensor:
-    """The most probable field that meets a law ``(n,)``, float64; errors are those of ``condition_on_field_of``."""
-    problem = problem_of(prior, law)
-    return problem.space.field_of(_best(problem)[0].point)
-
-
 def _mode_of(problem: Problem, field: Tensor, best: "_End", runs: list["_End"]) -> NonlinearMode:
     tolerance = problem.space.tolerance
     errors, objectives = torch.stack([run.error for run in runs]), torch.stack([run.objective for run in runs])

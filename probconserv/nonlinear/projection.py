@@ -35,7 +35,8 @@ def project(fields: Float[Tensor, "s n"], covariance: LinearOperator, law: AnyLa
 
     Args:
         fields: s fields over n points.
-        covariance: Σ ``(n, n)``, without batch axes: a diagonal, low rank plus diagonal, or any other.
+        covariance: Σ ``(n, n)``, without batch axes: a diagonal, low rank plus diagonal, or any other. Onto a nonlinear
+            law the first two project fields together; any other takes a search per field.
         law: Linear rows, inequalities, both, or a ``NonlinearLaw``; without batch axes, or with one right-hand side, or
             one set of rows, for every field ``(s,)``.
 
@@ -53,11 +54,11 @@ def project(fields: Float[Tensor, "s n"], covariance: LinearOperator, law: AnyLa
     check_sizes(fields, covariance, law)
     if not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
-    double, covariance = fields.to(torch.float64), as_double(covariance)
+    double, epsilon, covariance = fields.to(torch.float64), torch.finfo(covariance.dtype).eps, as_double(covariance)
     with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
             with torch.no_grad():
-                projected = project_nonlinear(double, covariance, law)
+                projected = project_nonlinear(double, covariance, law, epsilon)
         elif isinstance(law, LinearConstraint):
             projected = _project_linear(double, covariance, law)
         else:
