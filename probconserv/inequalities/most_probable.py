@@ -137,6 +137,12 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
     return feasible.clamp_roundoff(torch.stack(fields).reshape(mean.shape)) if fields else mean
 
 
+def programmes_under(prior: MultivariateNormal, constraint: JoinedConstraint) -> tuple[list[Programme], bool]:
+    """One programme per batch entry, and whether derivatives are recorded; errors are those of ``most_probable``."""
+    feasible = feasible_set(prior, constraint)
+    return programmes_of(feasible), feasible.is_tracked
+
+
 def programmes_of(feasible: FeasibleSet) -> list[Programme]:
     """One programme per batch entry."""
     prior = feasible.prior

@@ -15,10 +15,9 @@ from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.least_norm import least_norm
-from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_of
+from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_under
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
@@ -119,15 +118,14 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
     """The problem with steps to the shortest coordinates on linearised law and inequalities."""
     field_of, zero = problem.space.field_of, problem.start
     base = gaussian.prior if isinstance(gaussian, Posterior) else gaussian
-    feasible, centre = feasible_set(base, inequalities), field_of(zero)
-    if feasible.is_tracked or centre.requires_grad or problem.law.statements(centre).requires_grad:
+    (programmes, tracked), centre = programmes_under(base, inequalities), field_of(zero)
+    if tracked or centre.requires_grad or problem.law.statements(centre).requires_grad:
         raise InvalidArgumentError(
             "Fields on a nonlinear law within inequalities have no derivatives; use torch.no_grad(), or no inequality."
         )
     with torch.no_grad():
         units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
         root = torch.stack([field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
-        programmes = programmes_of(feasible)
         places = centre.reshape(-1, centre.shape[-1]), root.reshape(-1, *root.shape[-2:])
         polyhedra = [_Polyhedron.of(*entry) for entry in zip(programmes, *places, strict=True)]
 

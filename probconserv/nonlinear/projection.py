@@ -54,7 +54,8 @@ def project(fields: Float[Tensor, "s n"], covariance: LinearOperator, law: AnyLa
     check_sizes(fields, covariance, law)
     if not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
-    double, epsilon, covariance = fields.to(torch.float64), torch.finfo(covariance.dtype).eps, as_double(covariance)
+    epsilon = torch.finfo(covariance.dtype or torch.float64).eps
+    double, covariance = fields.to(torch.float64), as_double(covariance)
     with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
             with torch.no_grad():
