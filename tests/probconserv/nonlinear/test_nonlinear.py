@@ -300,8 +300,11 @@ def test_bad_settings_are_refused(tolerance, iterations):
 def test_derivatives_that_do_not_exist_are_refused():
     mean = torch.ones(3, dtype=double, requires_grad=True)
     prior = condition(Normal(mean, torch.ones(3, dtype=double)), NonNegative())
-    with pytest.raises(InvalidArgumentError, match="have no derivatives"):
-        under(prior, energy(1.0))
+    upper = torch.ones((), dtype=double, requires_grad=True)
+    bounded = condition(Normal(mean.detach(), torch.ones(3, dtype=double)), Bounded(0.0, upper))
+    for base in (prior, bounded):
+        with pytest.raises(InvalidArgumentError, match="have no derivatives"):
+            under(base, energy(1.0))
 
 
 def test_a_mixture_is_refused_by_name():

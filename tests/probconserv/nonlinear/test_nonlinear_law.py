@@ -101,14 +101,6 @@ def test_projections_are_the_modes_of_the_dense_search(rank: int) -> None:
     assert torch.allclose(actual, modes, rtol=0, atol=1.6e-5)
 
 
-def test_a_linear_residual_gives_the_linear_projection() -> None:
-    rows, b, fields = random(3, 12), random(3), random(4, 12, seed=1)
-    law = NonlinearLaw(residual_function=lambda u: u @ rows[:2].mT - b[:2], points=12)
-    both = LinearConstraint(rows[2:], b[2:]) & law
-    actual = project(fields, covariance(2, 12), both)
-    assert torch.allclose(actual, project(fields, covariance(2, 12), LinearConstraint(rows, b)), rtol=0, atol=1e-12)
-
-
 def test_start_and_flux_rows_of_a_batch_are_met_to_round_off() -> None:
     starts = torch.stack([front(), front().flip(-1), 0.5 * front()])
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(starts)
@@ -193,44 +185,6 @@ def test_fields_that_mix_are_refused_in_any_unit(unit: float) -> None:
         project(unit * (random(2, 6) + 3 * torch.arange(2)[:, None]), covariance(0, 6), law)
 
 
-@pytest.mark.parametrize("bounds", [(), (Bounded(0.0, 0.9),)])
-@pytest.mark.parametrize("root", [False, True])
-def test_a_covariance_without_structure_gives_the_same_projections(root: bool, bounds: tuple[Bounded, ...]) -> None:
-    n, structured = 6, covariance(3, 6)
-    dense = structured.to_dense()
-    metric = RootLinearOperator(torch.linalg.cholesky(dense)) if root else DenseLinearOperator(dense)
-    law = NonlinearLaw(residual_function=lambda u: (u + 0.1 * u**2).sum(-1, keepdim=True) - 4.2, points=n)
-    law = law & LinearConstraint(torch.eye(1, n), torch.tensor([[0.5], [0.6], [0.7]]))  # each field has its value
-    for part in bounds:
-        law = law & part
-    fields = 0.6 + 0.3 * random(3, n, seed=7)
-    actual = project(fields, metric, law)
-    assert torch.allclose(actual, project(fields, structured, law), rtol=0, atol=1e-6)  # where its steps end
-    assert float(law.residual(actual).abs().max()) <= 1e-12
-    law = replace(law, linear=None)
-    assert torch.equal(project(fields[1:2], metric, law), project(fields, metric, law)[1:2])
-    assert project(fields[:0], metric, law).shape == (0, n)
-
-
-def test_draws_of_a_correlated_prediction_are_projected_onto_its_law() -> None:
-    """In single precision, in which this covariance has eigenvalues below zero."""
-    x = torch.linspace(0, 1, 20)
-    prior = MultivariateNormal(1 + x, DenseLinearOperator(0.05 * torch.exp(-((x[:, None] - x).square() / 0.1))))
-    law = squares(40.0, points=20)
-    draws = condition(prior, law).sample(torch.Size([4]))
-    assert float(law.residual(draws).abs().min()) > 1e-4
-    projected = project(draws, prior.lazy_covariance_matrix, law)
-    assert projected.dtype == torch.float32
-    assert float(law.residual(projected).abs().max()) <= 40 * torch.finfo(torch.float32).eps  # u ± u eps / 2, squared
-    assert float((projected - draws).abs().max()) < 0.2
-
-
-def test_a_field_without_a_projection_in_a_dense_metric_is_named() -> None:
-    law = replace(squares(1.0, points=3), starts=1) & LinearConstraint(torch.eye(1, 3), torch.tensor([[0.5], [2.0]]))
-    with pytest.raises(ConvergenceError, match="field 1 has a largest"):
-        project(torch.full((2, 3), 0.6), DenseLinearOperator(torch.eye(3)), law)
-
-
 def test_start_fluxes_and_bounds_hold_together() -> None:
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front()) & Bounded(0.0, 1.0)
     fields = front().repeat(2, TIMES) + 0.1 * random(2, POINTS)
@@ -280,16 +234,6 @@ def test_a_law_is_met_that_leaves_no_field_within_bounds_once_it_is_linearised()
         options={"ftol": 1e-14, "maxiter": 300},
     )
     assert best.fun >= 1 - 1e-6
-
-
-def test_a_value_that_rounding_takes_across_a_bound_does_not_keep_the_law_from_being_met() -> None:
-    """The nearest field with u₀ + u₁ = 1 has u₀ = −8e-13: inside up to rounding, and the law fails where it is cut."""
-    fields = torch.tensor([[0.2, 1.2 + 1.6e-12]], dtype=torch.float64)
-    total = NonlinearLaw(residual_function=lambda u: u.sum(dim=-1, keepdim=True) - 1.0, points=2)
-    projected = project(fields, DiagLinearOperator(torch.ones(2, dtype=torch.float64)), total & Bounded(0.0, 2.0))
-    assert float(projected.min()) >= 0.0
-    assert float((projected.sum() - 1.0).abs()) <= 4e-16
-    assert torch.allclose(projected, torch.tensor([[0.0, 1.0]], dtype=torch.float64), rtol=0, atol=1e-11)
 
 
 # Conditioning
@@ -357,12 +301,6 @@ def test_under_bounds_of_correlated_values_the_mode_meets_a_curved_law_to_round_
         assert float(stated.residual(mode).abs().max()) <= 1e-14 * 12
         assert mode.shape == (*batch, 12)
         assert torch.equal(pickle.loads(pickle.dumps(actual)).mode, mode)
-
-
-def test_bounds_with_derivatives_under_a_nonlinear_law_are_refused() -> None:
-    upper = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(InvalidArgumentError, match="within inequalities have no derivatives"):
-        condition(Normal(0.5 + 0.5 * random(6), 1.0), squares(2.0) & Bounded(-1.0, upper))
 
 
 def test_derivatives_in_what_a_law_depends_on_agree_with_a_difference() -> None:

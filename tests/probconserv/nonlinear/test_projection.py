@@ -1,9 +1,11 @@
 """Projection of given fields: the dense formula, the modes of conditioned predictions, messages."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import (
     DenseLinearOperator,
     DiagLinearOperator,
@@ -92,6 +94,63 @@ def test_inequalities_give_the_modes_of_priors_with_these_means() -> None:
         rtol=0,
         atol=1e-12,
     )
+
+
+def test_a_linear_residual_gives_the_linear_projection() -> None:
+    rows, b, fields = random(3, 12), random(3), random(4, 12, seed=1)
+    law = NonlinearLaw(residual_function=lambda u: u @ rows[:2].mT - b[:2], points=12)
+    both = LinearConstraint(rows[2:], b[2:]) & law
+    metric = covariances()["low rank"]
+    actual = project(fields, metric, both)
+    assert torch.allclose(actual, project(fields, metric, LinearConstraint(rows, b)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("bounds", [(), (Bounded(0.0, 0.9),)])
+@pytest.mark.parametrize("root", [False, True])
+def test_a_covariance_without_structure_gives_the_same_projections(root: bool, bounds: tuple[Bounded, ...]) -> None:
+    structured, dense = (covariances()[name] for name in ("low rank", "dense"))
+    metric = RootLinearOperator(torch.linalg.cholesky(dense.to_dense())) if root else dense
+    law = NonlinearLaw(residual_function=lambda u: (u + 0.1 * u**2).sum(-1, keepdim=True) - 8.4, points=N)
+    law = law & LinearConstraint(torch.eye(1, N), torch.tensor([[0.5], [0.6], [0.7]]))  # each field has its value
+    for part in bounds:
+        law = law & part
+    fields = 0.6 + 0.3 * random(3, N, seed=7)
+    actual = project(fields, metric, law)
+    assert torch.allclose(actual, project(fields, structured, law), rtol=0, atol=1e-6)  # where its steps end
+    assert float(law.residual(actual).abs().max()) <= 1e-12
+    law = replace(law, linear=None)
+    assert torch.equal(project(fields[1:2], metric, law), project(fields, metric, law)[1:2])
+    assert project(fields[:0], metric, law).shape == (0, N)
+
+
+def test_draws_of_a_correlated_prediction_are_projected_onto_its_law() -> None:
+    """In single precision, in which this covariance has eigenvalues below zero."""
+    x = torch.linspace(0, 1, 20)
+    prior = MultivariateNormal(1 + x, DenseLinearOperator(0.05 * torch.exp(-((x[:, None] - x).square() / 0.1))))
+    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 40.0, points=20)
+    draws = condition(prior, law).sample(torch.Size([4]))
+    assert float(law.residual(draws).abs().min()) > 1e-4
+    projected = project(draws, prior.lazy_covariance_matrix, law)
+    assert projected.dtype == torch.float32
+    assert float(law.residual(projected).abs().max()) <= 40 * torch.finfo(torch.float32).eps  # u ± u eps / 2, squared
+    assert float((projected - draws).abs().max()) < 0.2
+
+
+def test_a_field_without_a_projection_in_a_dense_metric_is_named() -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 1.0, points=3, starts=1)
+    law = law & LinearConstraint(torch.eye(1, 3), torch.tensor([[0.5], [2.0]]))
+    with pytest.raises(ConvergenceError, match="field 1 has a largest"):
+        project(torch.full((2, 3), 0.6), DenseLinearOperator(torch.eye(3)), law)
+
+
+def test_a_value_that_rounding_takes_across_a_bound_does_not_keep_the_law_from_being_met() -> None:
+    """The nearest field with u₀ + u₁ = 1 has u₀ = −8e-13: inside up to rounding, and the law fails where it is cut."""
+    fields = torch.tensor([[0.2, 1.2 + 1.6e-12]], dtype=torch.float64)
+    total = NonlinearLaw(residual_function=lambda u: u.sum(dim=-1, keepdim=True) - 1.0, points=2)
+    projected = project(fields, DiagLinearOperator(torch.ones(2, dtype=torch.float64)), total & Bounded(0.0, 2.0))
+    assert float(projected.min()) >= 0.0
+    assert float((projected.sum() - 1.0).abs()) <= 4e-16
+    assert torch.allclose(projected, torch.tensor([[0.0, 1.0]], dtype=torch.float64), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize(
