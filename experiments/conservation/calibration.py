@@ -102,6 +102,7 @@ def _by_law(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa
     return displaced_by_law(prior, laws.loose, laws.points)
 
 
+_FLOOR = 1e-3  # of deviations; fields are of size one
 _ROWS: Sequence[tuple[str, str, BlackBox, str, str, Treatment]] = (
     ("anp", "ANP", NETWORK, plots.BARE, "-", _alone),
     ("probconserv", "ProbConserv", NETWORK, plots.CONSERVED, "-", _under_law),
@@ -230,9 +231,9 @@ def _learnt(case: Case, count: int, files: tuple[Weights, ...]) -> Learnt:
     return Learnt(
         displacement=displacement,
         factor=factor,
-        bare_band=fit_band(prior, truth, level=0.9),
-        band=fit_band(conditioned, truth, level=0.9),
-        most=fit_band(conditioned, truth, level=0.9, inside=0.9),
+        bare_band=fit_band(prior, truth, level=0.9, floor=_FLOOR),
+        band=fit_band(conditioned, truth, level=0.9, floor=_FLOOR),
+        most=fit_band(conditioned, truth, level=0.9, inside=0.9, floor=_FLOOR),
     )
 
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import deviation_of
+from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
 
+_FLOOR = 1e-3  # of the root mean square of the deviations
 _ROUNDING = 1e-9  # of a rank, so that 0.9·200 is 180
 
 
@@ -37,7 +39,7 @@ class ConformalBand:
     factor: float
     level: float
     inside: float = 1.0
-    floor: float = 1e-3
+    floor: float = 0.0
     kind: Literal["pointwise", "field"] = "field"
 
     def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
@@ -53,12 +55,12 @@ class ConformalBand:
 
 def fit_band(
     prediction: Prediction,
-    values: Float[Tensor, "*functions n"],
+    values: Float[Tensor, "functions n"],
     *,
     level: float,
     kind: Literal["pointwise", "field"] = "field",
     inside: float = 1.0,
-    floor: float = 1e-3,
+    floor: float | None = None,
 ) -> ConformalBand:
     """The band fitted on validation functions that the surrogate has not been trained on.
 
@@ -74,34 +76,38 @@ def fit_band(
     same parameters. Out of range nothing is guaranteed.
 
     Args:
-        prediction: Of the validation functions ``(*functions, n)``; conditioned for a band that respects the law.
-        values: Their fields.
+        prediction: Of the validation functions ``(functions, n)``; conditioned for a band that respects the law.
+        values: Their fields, a tensor or an array.
         level: Probability, in (0, 1).
         kind: "pointwise" for a band of values, "field" for one of fields.
         inside: Fraction of the points of a field, in (0, 1]; 1 for a pointwise band.
-        floor: Smallest standard deviation that is counted, in the units of the field.
+        floor: Smallest standard deviation that is counted, in the units of the field; by default a thousandth of the
+            root mean square of all.
     """
-    if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
+    if not (0 < level < 1 and 0 < inside <= 1 and (floor is None or floor > 0)):
         raise InvalidArgumentError(
             f"level must lie in (0, 1), inside in (0, 1] and floor above 0, got {level}, {inside} and {floor}."
         )
+    values = as_tensor(values, dtype=None)
     if kind not in ("pointwise", "field") or (kind == "pointwise" and inside != 1):
         raise InvalidArgumentError(
             'kind must be "field" for a band of fields, or "pointwise" for one of values, without inside; got '
             f"{kind!r} and inside={inside}."
         )
-    if prediction.mean.shape != values.shape:
-        raise InvalidArgumentError(
-            f"The prediction is of fields {tuple(prediction.mean.shape)}, the values are {tuple(values.shape)}; give "
-            "one field per function."
-        )
     deviation = deviation_of(prediction)
+    if prediction.mean.shape != values.shape or values.ndim != 2:
+        raise InvalidArgumentError(
+            f"fit_band needs fields of n points, (functions, n), got a prediction of {tuple(prediction.mean.shape)} "
+            f"and values {tuple(values.shape)}; make one axis of those of a map by .flatten(1), and of functions "
+            "that are drawn independently by .flatten(0, -2)."
+        )
     for name, part in (("values", values), ("mean", prediction.mean), ("deviation", deviation)):
         refuse_missing(part, f"The {name} of the functions that a band is fitted on holds")
-    ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
-    scores = ratio.reshape(-1, ratio.shape[-1])
+    if floor is None:
+        floor = max(_FLOOR * float(deviation.detach().square().mean().sqrt()), torch.finfo(deviation.dtype).tiny)
+    scores = (values - prediction.mean).abs() / deviation.clamp_min(floor)
     if kind == "field":
-        points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
+        points = max(1, math.ceil(inside * scores.shape[-1] - _ROUNDING))
         scores = scores.kthvalue(points, dim=-1, keepdim=True).values
     functions, each = scores.shape
     factor = scores.flatten().kthvalue(conformal_rank(functions, each, level)).values

@@ -1,6 +1,7 @@
 """Conformal bands, scores of mixtures by their own distributions."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -72,10 +73,29 @@ def test_the_factor_of_a_band_has_the_stated_rank() -> None:
     )
     with pytest.raises(InvalidArgumentError, match="needs at least 11 validation functions, got 9"):
         fit_band(prediction, values, level=0.91)
-    with pytest.raises(InvalidArgumentError, match=r"got 1\.0, 1\.0 and 0\.001"):
+    with pytest.raises(InvalidArgumentError, match=r"got 1\.0, 1\.0 and None"):
         fit_band(prediction, values, level=1.0)
-    with pytest.raises(InvalidArgumentError, match="one field per function"):
+    with pytest.raises(InvalidArgumentError, match=r"needs fields of n points, \(functions, n\)"):
         fit_band(prediction, values[0], level=0.5)
+
+
+def test_maps_are_flattened_by_the_user_since_their_rows_are_no_fields() -> None:
+    prediction, values = Normal(torch.zeros(20, 4, 5), torch.ones(20, 4, 5)), torch.ones(20, 4, 5)
+    with pytest.raises(InvalidArgumentError, match=r"of \(20, 4, 5\) and .* by \.flatten\(1\)"):
+        fit_band(prediction, values, level=0.9)
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "field"])
+def test_a_band_follows_the_units_of_the_field(kind: Literal["pointwise", "field"]) -> None:
+    """Deviations from 1e-5 to 1e-4, as of humidity in kg/kg, and a thousand times as large, in g/kg."""
+    generator, deviation = torch.Generator().manual_seed(0), torch.logspace(-5, -4, 9).double().expand(99, 9)
+    values = deviation * torch.randn(99, 9, generator=generator, dtype=torch.float64)
+    first, second = (
+        fit_band(Normal(0 * values, unit * deviation), unit * values.numpy(), level=0.9, kind=kind)
+        for unit in (1.0, 1e3)
+    )
+    assert second.factor == pytest.approx(first.factor, rel=1e-12)
+    assert second.floor == pytest.approx(1e3 * first.floor, rel=1e-12)
 
 
 def test_the_factor_of_a_pointwise_band_has_its_rank_among_all_values() -> None:
