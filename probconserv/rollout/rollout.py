@@ -26,7 +26,7 @@ from probconserv.rollout.learned_response import LearnedResponse, ResponseOfFiel
 from probconserv.rollout.run import RolloutState, Run, Trajectory, totals_of
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
-from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of
+from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of, warn_of_unlike_ends
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -127,6 +127,9 @@ class Rollout(nn.Module):
             ConvergenceError: If the iteration for fluxes and sources that depend on the field does not converge.
             DependentConstraintsError: If no value may move that a total counts.
             InfeasibleConstraintError: If no field has the totals of a step within the bounds.
+
+        Warns:
+            UserWarning: If the nodes at the two ends of a periodic axis, which are one place, start with other values.
         """
         first = self.state_of(start)
         run = self.run(first, times, walls, breakpoints)
@@ -267,6 +270,8 @@ class Rollout(nn.Module):
         exchange = exchange_of(self.grid, state.total, walls, times, self.flux, breakpoints)
         if self.wall_response is not None:
             self.wall_response.check(walls)
+        if state.step == 0:
+            warn_of_unlike_ends(state.field, self.grid, walls)
         for wall in exchange.before if state.step == 0 else ():
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)

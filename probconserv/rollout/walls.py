@@ -4,6 +4,7 @@ Fluxes are positive along +axis on both sides, as for ``conservation``, and per 
 those that are integrated over a step are per unit of area.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,12 +19,13 @@ from probconserv._quadrature import integrate_intervals
 from probconserv.balance import passed_between
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
-from solvers.grids import Grid
+from solvers.grids import Grid, NodeGrid
 from solvers.recording import are_readable
 
 Side = Tensor | np.ndarray | float | Callable[[Tensor], Tensor]
 Walls = Sequence[tuple[Side, Side] | None]
 WallFlux = Callable[[Tensor, Tensor], Tensor] | FluxModel
+_UNLIKE = 1e-3  # of the spread of a channel; neighbours differ by more in most fields
 AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] | None
 
 
@@ -178,6 +180,24 @@ def exchange_of(
             errors += [] if error is None else [error.square()]
     noise = torch.stack(torch.broadcast_tensors(*errors)).sum(dim=0) if errors else None
     return Exchange(gained=gained, noise=noise, during=during, before=before)
+
+
+def warn_of_unlike_ends(fields: Tensor, grid: Grid, walls: Walls) -> None:
+    """Warns where fields ``(*batch, c, *space)`` on nodes end, along a periodic axis, otherwise than they begin."""
+    if not isinstance(grid, NodeGrid) or not are_readable(fields):
+        return
+    channels = fields.detach().double().movedim(-grid.dimension - 1, 0)
+    spread = channels.flatten(1).std(dim=1)
+    for axis in (axis for axis, pair in enumerate(walls) if pair is None):
+        first, last = (channels.select(axis - grid.dimension, end).flatten(1) for end in (0, -1))
+        apart = float(((last - first).square().mean(dim=1).sqrt() / spread).nan_to_num().max())
+        if apart > _UNLIKE:
+            warnings.warn(
+                f"Axis {axis} is periodic, but its last node differs from its first by {apart:.2g} of the spread of "
+                "the field. On a NodeGrid the two are one place. Fields without this repetition need a CellGrid, or "
+                "their totals are wrong.",
+                stacklevel=4,
+            )
 
 
 def integrated(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:

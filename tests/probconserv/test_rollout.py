@@ -343,3 +343,17 @@ WRONG = [
 def test_invalid_arguments_raise_with_reason(call, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fields_on_nodes_repeat_their_first_node_along_a_periodic_axis_or_a_warning_says_so(axis: int):
+    whole, grid = normal(2, 1, 6, 6), NodeGrid((0.0, 0.0), (1.0, 1.0), (6, 6))
+    repeated = whole.clone()
+    repeated.select(2 + axis, -1).copy_(whole.select(2 + axis, 0))
+    walls: list[tuple[float, float] | None] = [(0.0, 0.0)] * 2
+    walls[axis] = None
+    rollout = Rollout(lambda u: u, grid)
+    rollout(repeated, TIMES, walls)  # warnings are errors
+    with pytest.warns(UserWarning, match=f"Axis {axis} is periodic, but its last node differs .* need a CellGrid"):
+        rollout(whole, TIMES, walls)
+    Rollout(lambda u: u, CellGrid((0.0, 0.0), (1.0, 1.0), (6, 6)))(whole, TIMES, walls)
