@@ -169,8 +169,8 @@ def from_samples(
             singular and the distribution has no density.
         shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
             law that the members cannot explain: one of as many rows as members or more, or one whose joint χ² is beyond
-            what a further member would have. It says so by a warning. Without "auto" the warning comes alone; a number
-            says that as many rows as members are meant.
+            what a further member would have. It says so by a warning. Without "auto" the warning comes alone, from
+            half as many rows as members on; a number says that so many are meant.
 
     Returns:
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
@@ -236,7 +236,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     if readable and many and members.root.dtype != torch.float64:
         _without_rounding(prior, members, law)
     posterior = posterior_of(prior, law, validate)
-    if readable and many and not members.stated:
+    if readable and 2 * rows > members.count and not members.stated:
         warnings.warn(f"{_few(rows, members)} The update can do harm; {_REMEDY}.", stacklevel=4)
         return posterior
     if not readable:

@@ -73,6 +73,21 @@ def test_bounds_and_truncation_take_the_same_shrinkage(biased):
         assert torch.allclose(bounded.prior.lazy_covariance_matrix.to_dense(), part[:3].var(dim=0).diag())
 
 
+@pytest.mark.parametrize("count", [20, 31, 33])
+def test_rows_that_are_half_as_many_as_members_are_updated_with_a_warning_unless_shrinkage_is_stated(count):
+    """Zonal means of 16 rows; what the truth and the members have in common makes them exchangeable."""
+    common = smooth(1, 1)[0]
+    truth, members = 3 + smooth(1, 2)[0], 3 + smooth(1, 2)[0] + common + smooth(count, 3)
+    law = block_means(truth[:16].mean(dim=1, keepdim=True), (1, COLUMNS))
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        condition(from_samples(members[:, :16].flatten(1)), law)
+    assert ["too few to know" in str(each.message) for each in raised] == [True] * (count < 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        condition(from_samples(members[:, :16].flatten(1), shrinkage=0.0), law)
+
+
 def honest(generator, count, points, cases):
     """Members and a truth from one Gaussian with a covariance of full rank, many times over."""
     mix = torch.randn(points, points, generator=generator, dtype=torch.float64)
@@ -89,7 +104,7 @@ def test_members_that_explain_the_law_are_no_cause_for_alarm(members, rows):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         automatic = condition(from_samples(fields[:-1], shrinkage="auto"), law)
-        condition(from_samples(fields[:-1]), law)
+        condition(from_samples(fields[:-1], shrinkage=0.0), law)
     assert automatic.prior.members.automatic
 
 
