@@ -28,6 +28,8 @@ from torch.nn.functional import pad
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 
+_DIFFERENCE = 1e-10
+"""Negative eigenvalues, relative to the largest one, of a Σ that is a difference of matrices 1e4 times as large."""
 Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 
@@ -179,11 +181,12 @@ def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
     if not bool(info.any()):
         return chol * ~fixed[..., None]
     values, vectors = torch.linalg.eigh(matrix.detach())
-    bound = matrix.shape[-1] * epsilon * values[..., -1:].abs()
+    bound = max(matrix.shape[-1] * epsilon, _DIFFERENCE) * values[..., -1:].abs()
     if bool((values < -bound).any()):
         raise InvalidArgumentError(
             f"The covariance is not positive semi-definite: its smallest eigenvalue is {float(values.min()):.3g} where "
-            f"round-off explains {-float(bound.max()):.3g}. Check how it was computed."
+            f"round-off explains {-float(bound.max()):.3g}. Check how it was computed; if by a difference of large "
+            "matrices, add its round-off to the diagonal."
         )
     return _EigenRoot.apply(matrix, vectors, values.clamp_min(0.0).sqrt()) * ~fixed[..., None]
 

@@ -293,6 +293,20 @@ def test_an_indefinite_covariance_is_refused():
         posterior.rsample()
 
 
+def test_a_difference_of_large_covariances_is_singular_to_their_round_off():
+    """As Gaussian processes give it: a prior less what the data know of it, whose entries are rounded."""
+    grid = NodeGrid(0.0, 1.0, 101)
+    points, zeros, law = grid.points.double(), torch.zeros(101).double(), integral(grid, 0.1)
+    prior = (-0.5 * ((points[:, None] - points) / 0.2) ** 2).exp()
+    rounded = 1e-3 * prior + 1e-15 * torch.sin(1e3 * (points[:, None] + points))
+    assert torch.linalg.eigvalsh(rounded)[0] < -2 * 101 * torch.finfo(torch.float64).eps * torch.linalg.norm(rounded, 2)
+    draws = condition(MultivariateNormal(zeros, DenseLinearOperator(rounded)), law).rsample(torch.Size((5,)))
+    assert law.residual(draws).abs().max() < 1e-13
+    indefinite = DenseLinearOperator(rounded - 1e-8 * torch.eye(101))
+    with pytest.raises(InvalidArgumentError, match="add its round-off to the diagonal"):
+        condition(MultivariateNormal(zeros, indefinite), law).rsample()
+
+
 @few
 @given(seeds)
 def test_round_off_never_makes_a_variance_negative(seed):
