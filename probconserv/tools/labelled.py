@@ -25,7 +25,7 @@ class Budget:
         weights: A number for all places, 1 for a plain sum, or a ``DataArray``, 0 where a place does not count. Without
             it they are fractions of the area, see ``area_fractions``, so that the total is a mean over the area.
         units: Units that variables must have in their attributes; those of the total by default, if it has some and is
-            about one variable.
+            about one variable. Variables whose coefficients are 1 or −1 must have the same.
     """
 
     terms: str | Mapping[str, Any]
@@ -39,7 +39,7 @@ class Budget:
         return {self.terms: 1.0} if isinstance(self.terms, str) else dict(self.terms)
 
     def check(self, dataset: Any, dims: Sequence[str]) -> None:
-        """Refuses variables in other units, and a total over other dimensions or in other units."""
+        """Refuses variables in other units, also to add them as they are, and a total that does not fit them."""
         total = self.total
         outer = {dim for name in self.coefficients for dim in dataset[name].dims} - set(dims)
         if np.ndim(total) and not set(getattr(total, "dims", (None,))) <= outer:
@@ -55,6 +55,14 @@ class Budget:
                 raise InvalidArgumentError(
                     f"'{name}' must be in {expected!r}, but its attribute units is {units!r}; convert it and set that."
                 )
+        added = [
+            name for name, factor in self.coefficients.items() if isinstance(factor, int | float) and factor**2 == 1
+        ]
+        of_added = {name: dataset[name].attrs.get("units") for name in added}
+        if len({_plain(units) for units in of_added.values() if units}) > 1:
+            raise InvalidArgumentError(
+                f"The law adds variables in different units, {of_added}; convert them, or give coefficients that do."
+            )
 
     def rows(self, dataset: Any, dims: Sequence[str]) -> dict[str, Any]:
         """Weight times coefficient of every place, by variable."""

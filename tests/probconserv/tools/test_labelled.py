@@ -191,6 +191,8 @@ WRONG = [
     (MEAN, {"std": {"t": np.ones(6)}}, r"a number or a DataArray.* array over .*'lon': 8}, got an array \(6,\)"),
     (MEAN, {"std": np.ones((1, 3, 6, 8))}, r"got an array \(1, 3, 6, 8\)"),
     (BOTH, {"std": 1.0}, r"each of \['t', 'rain'\] is, by a Dataset or {name: deviation}, got float"),
+    (BOTH, {"std": TWO}, "adds variables in different units, {'t': 'K', 'rain': 'mm'}"),
+    (Budget({"rain": -1, "snow": 1}, 0.0), {"data": metres(), "std": TWO | {"snow": 1.0}}, "adds .* different units"),
     (MEAN, {"return_std": True}, "return_std needs std"),
     (MEAN, {"bounds": {"t": 0}}, r"bounds of 't' must be a pair .*\(0, None\), got 0\."),
     (Budget("t", 1.0), {"data": DATA.t.rename(lat="a", lon="b"), "dims": ("a", "b")}, "give weights=1 for a plain sum"),
