@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
+from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
@@ -91,7 +92,7 @@ class Mixture(Drawable):
                 f"The components of a mixture need shape (components, *batch, n), got {tuple(centre.shape)}."
             )
         count = centre.shape[0]
-        weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else weights
+        weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else as_tensor(weights, dtype=None)
         shapes = {torch.Size([count]), centre.shape[:-1]}
         total = weights.detach().sum(dim=0)
         valid = (weights >= 0).all() & ((total - 1).abs() <= 1e-5).all()
