@@ -14,6 +14,8 @@ from solvers.recording import are_readable
 Range = tuple[float, float]
 _SAMPLES = 200  # steps in which conditions are looked at
 _MISSED = 0.05  # of the spread of a channel; steps of solvers miss their conditions by less than 0.01
+_OPPOSITE = 5.0  # times as far off as with data of the opposite sign
+_ROUNDING = 1e-5  # of the spread of a channel, which float32 does not resolve
 _BEYOND = 0.5  # of the width of a known range, as of a FluxModel: how far values may lie beyond it
 
 
@@ -28,20 +30,27 @@ class Unchanged(nn.Module):
 def warn_of_missed_conditions(training: Functions, prescribed: Callable[..., Tensor]) -> None:
     """Warns where prescribing the conditions in true fields changes them by more than differences at walls are off.
 
+    Also where data of the opposite sign would change them far less: a slope at the wall moves values little.
+
     Args:
         training: Trajectories.
         prescribed: Sets the conditions in a field, given the data of the step.
     """
     steps = training.single.thinned(_SAMPLES)
-    moved = prescribed(steps.after, *steps.data) - steps.after
     spread = steps.after.transpose(0, 1).flatten(1).double().std(dim=1)
-    missed = {}
-    for axis in (axis for axis, pair in enumerate(training.setting.conditions) if pair is not None):
-        for name, end in (("first", 0), ("last", -1)):
-            size = moved.select(2 + axis, end).transpose(0, 1).flatten(1).double().square().mean(dim=1).sqrt()
-            missed[f"{name} side of axis {axis}"] = float(torch.where(spread > 0, size / spread, 0.0).max())
-    side = max(missed, key=lambda name: missed[name])
-    if missed[side] > _MISSED:
+
+    def missed_by(data: Sequence[Tensor]) -> dict[str, float]:
+        moved, result = prescribed(steps.after, *data) - steps.after, {}
+        for axis in (axis for axis, pair in enumerate(training.setting.conditions) if pair is not None):
+            for name, end in (("first", 0), ("last", -1)):
+                size = moved.select(2 + axis, end).transpose(0, 1).flatten(1).double().square().mean(dim=1).sqrt()
+                result[f"{name} side of axis {axis}"] = float(torch.where(spread > 0, size / spread, 0.0).max())
+        return result
+
+    missed, opposite = missed_by(steps.data), missed_by([-part for part in steps.data])
+    turned = [side for side in missed if missed[side] > _OPPOSITE * max(opposite[side], _ROUNDING)]
+    side = max(turned or missed, key=lambda side: missed[side])
+    if turned or missed[side] > _MISSED:
         warnings.warn(
             f"The trajectories miss their condition on the {side}: it moves the value there by {missed[side]:.2g} of "
             "the spread of its channel. Check the signs (∂/∂x points along the axis on both sides), the order of the "

@@ -190,6 +190,7 @@ def test_networks_of_the_user_are_trained_as_bases() -> None:
 def test_networks_that_are_trained_are_taken_as_they_are() -> None:
     """A field that is halved in every step: an exact network of single steps wins, in both units."""
     u = torch.randn(12, 1, 1, 33) * 0.5 ** torch.arange(5.0)[:, None, None]
+    u[..., -1] = u[..., 0]
     times, layout = 0.1 * torch.arange(5), {"shape": (33,), "axes": (), "periodic": (), "counts": (1, 1)}
     halving, keeping = StepNetwork(Half(), **layout, changes=False), StepNetwork(Far(), **layout)
     for network in (halving, keeping):
@@ -345,6 +346,14 @@ def test_trajectories_that_miss_their_conditions_warn() -> None:
     walls = walls_of("Robin", u, slope)
     with pytest.warns(UserWarning, match="miss their condition on the (first|last) side of axis 0"):
         Emulator.fit(u, walls, TIMES, GRID, [(Robin(1.0, 0.2), Robin(1.0, -0.2))], **options)
+    offset = torch.arange(float(FUNCTIONS))[:, None, None, None]
+    (gentle,) = walls_of("slopes", u, 0.02 * slope)
+    turned = [tuple(-side for side in gentle)]
+    with pytest.warns(UserWarning, match="miss their condition on the .* Check the signs"):
+        Emulator.fit(offset + 0.02 * u, turned, TIMES, GRID, [CONDITIONS["slopes"]], law=None, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Emulator.fit(offset + 0.02 * u, [gentle], TIMES, GRID, [CONDITIONS["slopes"]], law=None, **options)
     first, last = walls_of("values", u, slope)[0]
     with pytest.warns(UserWarning, match="the order of the walls"):
         Emulator.fit(u, [(last, first)], TIMES, GRID, [CONDITIONS["values"]], **options)
