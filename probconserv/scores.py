@@ -47,7 +47,8 @@ def conservation_error(mean: Field, constraint: LinearConstraint) -> Score:
 def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float = 1e-6) -> Score:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
-    ``variance_floor`` is the same for every method; without it the score is unbounded where the variance vanishes.
+    ``variance_floor``, in squared units of the field, is the same for every method; without it the score is unbounded
+    where the variance vanishes. Give a smaller one for fields that are much smaller than 1.
 
     Returns:
         Score ``(*batch,)``, larger is better.

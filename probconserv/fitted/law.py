@@ -79,7 +79,9 @@ def fit_law(
 
     a, c and d by least squares with weights 1/(v_i + σ²), v_i the variances of the observed G u_i; σ² where its
     evidence, with a, c and d integrated out over a flat prior, is largest (restricted maximum likelihood): without
-    variances v the residual sum of squares over cases minus parameters. Every row is fitted on its own.
+    variances v the residual sum of squares over cases minus parameters. Every row is fitted on its own, with one σ² for
+    all cases. Errors of the b_i themselves draw a towards 0, and the corrected law towards the mean of past cases: if
+    they are as large as the b_i vary, state their variance in the law and do without this.
 
     Args:
         law: G with the right-hand sides that the law states ``(cases, k)``; its noise_variance counts towards v.
