@@ -33,6 +33,8 @@ from probconserv.errors import InvalidArgumentError
 
 _DROPPED = 1e-9
 """Total weight of the components that are left out of a posterior."""
+_ROUNDING = 64 * torch.finfo(torch.float64).eps
+"""Of a root of P, relative to the prior's and to its mean, where observations determine each other little."""
 _LEFT_OUT = 1e-3
 """Total weight of the functions that are too far from what is seen."""
 
@@ -72,7 +74,7 @@ class Posterior(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
-        return self.weights @ self.centres
+        return self.centres[0] + self.weights @ (self.centres - self.centres[0])
 
     @property
     def variance(self) -> Tensor:
@@ -135,26 +137,23 @@ def deviations(points: Points) -> Tensor:
     return apart * (points.weights / (1 - points.weights.square().sum())).sqrt()
 
 
-def factors(observed: Points, wanted: Points, gram: Tensor | None) -> tuple[Tensor, Tensor]:
+def factors(observed: Points, wanted: Points, split: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
     """B at the observed ``(r, n)`` and at the wanted points ``(r, q)``; with the fewest rows r that C has there.
 
     Args:
         observed: The functions where one is seen.
         wanted: The functions where it is wanted.
-        gram: C at the wanted points, if it is known.
+        split: Q ``(functions, q)`` and R ``(q, q)`` of all functions at the wanted points, if they are known.
     """
     if observed.factor is not None and wanted.factor is not None:
         return observed.factor, wanted.factor
-    seen, asked = deviations(observed), deviations(wanted)
-    count = len(seen) + len(asked)
-    if seen.shape[1] <= count:
-        return seen.mT, asked.mT
-    cross = seen @ asked.mT
-    upper = torch.cat([seen @ seen.mT, cross], dim=1)
-    joint = torch.cat([upper, torch.cat([cross.mT, asked @ asked.mT if gram is None else gram], dim=1)])
-    values, vectors = torch.linalg.eigh(joint)
-    factor = values.clamp_min(0.0).sqrt()[:, None] * vectors.mT
-    return factor[:, : len(seen)], factor[:, len(seen) :]
+    seen, asked = deviations(observed).mT, deviations(wanted).mT
+    if len(seen) <= seen.shape[1] + asked.shape[1]:
+        return seen, asked
+    basis, upper = torch.linalg.qr(asked) if split is None else split
+    cross = basis.mT @ seen
+    rest = torch.linalg.qr(seen - basis @ cross, mode="r")[1]
+    return torch.cat([cross, rest]), torch.cat([upper, upper.new_zeros(len(rest), len(upper))])
 
 
 def conditioned(
@@ -162,12 +161,14 @@ def conditioned(
 ) -> Posterior:
     """The posterior of one function; B at observed and wanted points as ``factors`` gives them."""
     at_observed, at_wanted = factors
-    factor = bandwidth * at_observed
-    chol, scale = _factorised(factor, seen.noise + bandwidth**2 * observed.independent, observed.values.shape[1])
-    white = torch.linalg.solve_triangular(chol, scale[:, None] * factor.mT, upper=False)  # (n, r)
-    _, values, right = torch.linalg.svd(white, full_matrices=False)
-    shrink = (1 - (1 - values.square()).clamp_min(0.0).sqrt())[:, None] * right
-    root = bandwidth * (at_wanted - right.mT @ (shrink @ at_wanted)).mT
+    factor, noise = bandwidth * at_observed, seen.noise + bandwidth**2 * observed.independent
+    chol, scale, white, missing = _factorised(factor, noise, observed.values.shape[1])
+    # P = h² Bᵀ (I − WᵀW) B, and (I − WᵀW)^½ = I − Wᵀ (I + (I − W Wᵀ)^½)⁻¹ W.
+    left, values, _ = torch.linalg.svd(missing)
+    turned = left.mT @ white
+    root = bandwidth * (at_wanted - turned.mT @ ((turned @ at_wanted) / (1 + values[:, None]))).mT
+    certain = _within_rounding(root, at_wanted, wanted.mean, chol)
+    root = torch.where(certain[:, None], 0.0, root)
     spread = (1 - bandwidth**2) ** 0.5
     at_seen = observed.mean + spread * (observed.values - observed.mean)  # x_i
     apart = torch.linalg.solve_triangular(chol, scale[:, None] * (seen.y[:, None] - at_seen), upper=False)
@@ -181,6 +182,7 @@ def conditioned(
     kept, order = ordered[:count] / ordered[:count].sum(), order[:count]
     centred = wanted.mean + spread * (wanted.values[:, order] - wanted.mean)
     centres = (centred + gain @ apart[:, order]).mT
+    centres = torch.where(certain & (wanted.independent == 0), kept @ centres, centres)
     posterior = Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
     if observed.weights is None:
         return posterior
@@ -188,18 +190,25 @@ def conditioned(
     return posterior.scaled(_forecast_factor(observed.weights, misfit, white))
 
 
-def _factorised(factor: Tensor, noise: Tensor, functions: int) -> tuple[Tensor, Tensor]:
-    """Cholesky factor of S scaled to a unit diagonal, and the scales."""
-    matrix = factor.mT @ factor + noise.diag()
-    scale = matrix.diagonal().rsqrt()
-    chol, info = torch.linalg.cholesky_ex(scale[:, None] * matrix * scale)
-    if bool(info) or not bool((chol.diagonal().square() > 1e-13 * len(noise)).all()):
+def _factorised(factor: Tensor, noise: Tensor, functions: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """L with L Lᵀ = S scaled to a unit diagonal, the scales, W = L⁻¹ h H Bᵀ scaled and a root of I − W Wᵀ."""
+    stacked = torch.cat([factor, noise.sqrt().diag()])  # MᵀM = S, without the rounding of squares
+    scale = torch.linalg.vector_norm(stacked, dim=0).reciprocal()
+    basis, upper = torch.linalg.qr(stacked * scale)
+    if not bool((upper.diagonal().square() > 1e-13 * len(noise)).all()):
         raise InvalidArgumentError(
             f"The {len(noise)} observations of a function determine each other among the {functions} "
             "functions (there are as many of them as functions, two at one point, or one where no function varies); "
             "give the variance of their errors as noise_variance of the context."
         )
-    return chol, scale
+    return upper.mT, scale, basis[: len(factor)].mT, basis[len(factor) :].mT
+
+
+def _within_rounding(root: Tensor, factor: Tensor, mean: Tensor, chol: Tensor) -> Tensor:
+    """The points ``(q,)`` at which a root ``(q, r)`` is rounding of B ``(r, q)`` and means: all is determined there."""
+    smallest = float(chol.diagonal().abs().min()) if len(chol) else 1.0
+    size = torch.linalg.vector_norm(factor, dim=0) + mean[:, 0].abs()
+    return torch.linalg.vector_norm(root, dim=1) <= _ROUNDING / smallest * size
 
 
 def _forecast_factor(weights: Tensor, misfit: Tensor, white: Tensor) -> Tensor:

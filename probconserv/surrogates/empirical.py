@@ -39,12 +39,12 @@ _EFFECTIVE = (None, 60, 200, 600)
 
 
 class Task(NamedTuple):
-    """One function: the functions where it is seen and where it is wanted, what is seen of it, C where it is wanted."""
+    """One function: the functions where it is seen and where it is wanted, what is seen of it, a split of ``factors``."""
 
     observed: Points
     wanted: Points
     seen: Seen
-    gram: Tensor | None
+    split: tuple[Tensor, Tensor] | None
 
 
 class EmpiricalGP(Surrogate):
@@ -182,7 +182,7 @@ class EmpiricalGP(Surrogate):
     def _tasks(
         self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None, alike: bool
     ) -> Iterator[Task]:
-        """Every function of a flattened batch; C at shared points where all functions may count ``alike``."""
+        """Every function of a flattened batch; those at shared points split once where all may count ``alike``."""
         batch = query.points.shape[:-2]
         if context is not None:
             check_compatible(context, query)
@@ -197,13 +197,12 @@ class EmpiricalGP(Surrogate):
         )
         rows, totals = _law_of(law, batch, wanted, self.functions.device)
         shared = self.at(wanted[0], self._basis) if bool((wanted == wanted[:1]).all()) else None
-        gram = None
+        split = None
         if alike and shared is not None and shared.factor is None:
-            deviation = deviations(shared)
-            gram = deviation @ deviation.mT
+            split = torch.linalg.qr(deviations(shared).mT)
         for entry in range(len(observed)):
             at, target = self.at(observed[entry], self._basis), shared or self.at(wanted[entry], self._basis)
-            yield Task(at, target, Seen(y[entry], noise[entry], rows[entry], totals[entry]), gram)
+            yield Task(at, target, Seen(y[entry], noise[entry], rows[entry], totals[entry]), split)
 
     def at(self, points: Tensor, basis: Tensor | None) -> Points:
         """The functions at points ``(q, d)``, and what a basis of leading components is there."""
@@ -224,10 +223,10 @@ def _of_release_3(*, query: Query | None = None, context: Any = None, values: An
 
 def _posteriors(task: Task, bandwidths: Sequence[float], effective: float | None) -> Iterator[Posterior]:
     """The posterior of one function for every bandwidth."""
-    observed, wanted, seen, gram = task
+    observed, wanted, seen, split = task
     if effective is not None:
         observed, wanted = localised(observed, wanted, seen, effective)
-    pair = factors(observed, wanted, gram if observed.weights is None else None)
+    pair = factors(observed, wanted, split if observed.weights is None else None)
     for bandwidth in bandwidths:
         yield conditioned(observed, wanted, pair, seen, bandwidth)
 
@@ -286,6 +285,7 @@ def _covariance(roots: list[Tensor], posteriors: list[Posterior], batch: Sequenc
 
 def leading(functions: Tensor, rank: int) -> Tensor:
     """√eigenvalues times the leading eigenvectors of C ``(points, r)``, by a randomised search with two more passes."""
+    functions = functions.to(torch.promote_types(functions.dtype, torch.float32))  # torch decomposes no halves
     count, width = functions.shape[1], min(rank + 10, *functions.shape)
     mean = functions.mean(dim=1, keepdim=True)
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv import Context, Mixture, NonNegative, Query, condition, integral
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.empirical import EmpiricalGP
 from solvers import NodeGrid
 from tests.oracles import condition_densely
@@ -274,6 +274,55 @@ def test_single_precision_functions_and_observations():
     found = EmpiricalGP(functions.float(), (TIMES, PLACES)).predict(single, query)
     assert found.mean.dtype == torch.float32
     assert torch.allclose(found.mean.double(), exact.mean, atol=1e-4)
+
+
+@pytest.mark.parametrize("mixture", [True, False])
+@pytest.mark.parametrize("bandwidth", [0.5, 1.0])
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+@pytest.mark.parametrize("count", [6, 40], ids=["fewer functions than points", "more"])
+def test_what_exact_observations_determine_is_certain(mixture, bandwidth, shift, count):
+    """All functions are combinations of the first five deviations, of which five observations leave nothing."""
+    functions, query = waves(6), at_time(0.3)
+    functions = torch.cat([functions, functions.mean(dim=0) + torch.einsum("ij,jkl->ikl", mixes(count - 6), functions)])
+    functions = shift + functions
+    seen = observed(functions[0], 5, noise=False)
+    process = EmpiricalGP(functions, (TIMES, PLACES), bandwidth, mixture=mixture)
+    found = process.predict(seen, query)
+    gaussian = found.components if mixture else found
+    assert float(gaussian.variance.max()) == 0.0
+    law = integral(NodeGrid(0.0, 1.0, 7), float(torch.trapezoid(found.mean, query.points[:, 1])) + 1.0)
+    with pytest.raises(DependentConstraintsError):
+        condition(found, law)
+    at_one = process.predict(observed(functions[0], 4, noise=False), Query(seen.points[:4]))
+    gaussian = at_one.components if mixture else at_one
+    assert float(gaussian.variance.max()) == 0.0
+
+
+def mixes(count: int) -> Tensor:
+    """Coefficients (count, 6) whose sum is zero."""
+    coefficients = torch.randn(count, 6, dtype=double, generator=torch.Generator().manual_seed(0))
+    return coefficients - coefficients.mean(dim=1, keepdim=True)
+
+
+def test_small_errors_of_observations_are_variances_there():
+    functions, seen = waves(40), observed(waves(1, seed=1)[0], 4)
+    for noise in (1e-2, 1e-6, 1e-10, 1e-14):
+        context = Context(seen.points, seen.values, noise_variance=noise)
+        found = EmpiricalGP(functions, (TIMES, PLACES), 1.0, mixture=False).predict(context, Query(seen.points))
+        prior = EmpiricalGP(functions, (TIMES, PLACES), 1.0, mixture=False).predict(None, Query(seen.points))
+        gram = prior.covariance_matrix
+        expected = noise * torch.linalg.solve(gram + noise * torch.eye(4, dtype=double), gram)
+        assert torch.allclose(found.covariance_matrix, expected, rtol=0, atol=1e-8 * noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"rank": 4}, {"effective": 10.0}])
+def test_functions_in_half_precision_are_right_to_it(dtype, options):
+    functions, query, context = waves(30), at_time(0.3), observed(waves(1, seed=1)[0], 4)
+    exact = EmpiricalGP(functions.to(dtype).double(), (TIMES, PLACES), **options).predict(context, query)
+    found = EmpiricalGP(functions.to(dtype), (TIMES, PLACES), **options).predict(context, query)
+    assert torch.allclose(found.mean, exact.mean, atol=1e-5)
+    assert torch.allclose(found.variance, exact.variance, atol=1e-5)
 
 
 def test_more_observations_than_functions_need_a_variance():
