@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
@@ -92,10 +92,12 @@ class Mixture(Drawable):
                 f"The components of a mixture need shape (components, *batch, n), got {tuple(centre.shape)}."
             )
         count = centre.shape[0]
-        weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else as_tensor(weights, dtype=None)
+        weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else weights
+        weights = floating(as_tensor(weights, dtype=None))
+        slack, weights = max(1e-5, torch.finfo(weights.dtype).eps), _at_least_single(weights)
         shapes = {torch.Size([count]), centre.shape[:-1]}
         total = weights.detach().sum(dim=0)
-        valid = (weights >= 0).all() & ((total - 1).abs() <= 1e-5).all()
+        valid = (weights >= 0).all() & ((total - 1).abs() <= slack).all()
         if weights.shape not in shapes or (are_readable(weights) and not bool(valid)):
             wanted = " or ".join(dict.fromkeys(str(shape) for shape in ((count,), tuple(centre.shape[:-1]))))
             raise InvalidArgumentError(
@@ -119,7 +121,8 @@ class Mixture(Drawable):
     @property
     def mean(self) -> Tensor:
         """Mean ``(*batch, n)``."""
-        return self._average(self.components.mean)
+        means = self.components.mean
+        return self._average(means).to(means.dtype)
 
     @property
     def variance(self) -> Tensor:
@@ -128,10 +131,11 @@ class Mixture(Drawable):
         If the component means are averages of d draws, their spread already contains 1/d of the components' variance,
         so that part is left out of the first term.
         """
-        within = variance_of(self.components)
+        within, means = variance_of(self.components), self.components.mean
         if isinstance(self.components, Projected | Truncated) and not self.components.is_exact:
             within = within * (1 - 1 / self.components.draws)
-        return self._average(within + (self.components.mean - self.mean).square())
+        apart = _at_least_single(means) - self._average(means)
+        return self._average(within + apart.square()).to(means.dtype)
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -192,6 +196,7 @@ class Mixture(Drawable):
         return torch.logsumexp(self.field_weights.log() + log_prob, dim=lead)
 
     def _average(self, values: Tensor) -> Tensor:
+        values = _at_least_single(values)
         weights = self.weights.to(values.dtype)
         if weights.ndim == 1:
             return torch.tensordot(weights, values, dims=1)
@@ -217,6 +222,11 @@ class Mixture(Drawable):
                 f"shape {tuple(value.shape)}; give (*sample, *batch, n)."
             )
         return value.expand(expanded)
+
+
+def _at_least_single(values: Tensor) -> Tensor:
+    """Values in single precision if theirs is half."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _range(values: Tensor) -> str:

@@ -8,7 +8,7 @@ from linear_operator.operators import DenseLinearOperator, KroneckerProductLinea
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
-from probconserv import Bounded, LinearConstraint, condition, from_samples, integral
+from probconserv import Bounded, LinearConstraint, Mixture, condition, from_samples, integral
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DependentConstraintsError
 from probconserv.posterior import Posterior
@@ -115,3 +115,24 @@ def test_standard_deviations_whose_squares_underflow_count(dtype, unit):
 def test_variances_of_torch_gaussians_have_no_floor():
     prior = TorchMultivariateNormal(torch.zeros(4).double(), 1e-14 * torch.eye(4).double())
     torch.testing.assert_close(as_multivariate_normal(prior).variance, torch.full((4,), 1e-14).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [11, 61, 244])
+def test_mixtures_of_any_number_of_components_in_half_precision_have_equal_weights(dtype, count):
+    components = Normal(torch.zeros(count, 3, dtype=dtype), torch.ones(count, 3, dtype=dtype))
+    torch.testing.assert_close(Mixture(components).weights.double(), torch.full((count,), 1 / count).double())
+    stated = Mixture(components, torch.full((count,), 1 / count).to(dtype))
+    torch.testing.assert_close(stated.weights.double(), torch.full((count,), 1 / count).double())
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_moments_of_a_mixture_are_rounded_once(dtype):
+    means = (300 + 2 * random(5, 2, 4)).to(dtype)
+    scale = torch.full_like(means, 0.5)
+    weights = torch.softmax(random(5), dim=0)
+    found, exact = Mixture(Normal(means, scale), weights), Mixture(Normal(means.double(), scale.double()), weights)
+    assert found.mean.dtype == found.variance.dtype == dtype
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(found.mean.double(), exact.mean, rtol=eps, atol=0)
+    torch.testing.assert_close(found.variance.double(), exact.variance, rtol=eps + 1e-4 * (dtype != double), atol=1e-12)
