@@ -22,7 +22,9 @@ _ROUNDING = 1e-13  # violation relative to |b| + |z|
 _CHANGES = 50  # of the active set, for every row
 
 
-def least_norm(equations: _Array, goal: _Array, inequalities: _Array, limits: _Array) -> tuple[_Array, _Array]:
+def least_norm(
+    equations: _Array, goal: _Array, inequalities: _Array, limits: _Array, rounding: _Array | float = 0.0
+) -> tuple[_Array, _Array]:
     """z and the multipliers of all rows, those of inequalities positive where they are active: z = Eᵀ λ + Aᵀ μ.
 
     Args:
@@ -30,6 +32,7 @@ def least_norm(equations: _Array, goal: _Array, inequalities: _Array, limits: _A
         goal: e ``(k,)``.
         inequalities: A ``(m, r)``, rows of length one.
         limits: b ``(m,)``.
+        rounding: By how much limits are uncertain ``(m,)``; inequalities may be missed by it.
 
     Returns:
         z ``(r,)`` and multipliers ``(k + m,)``.
@@ -52,7 +55,7 @@ def least_norm(equations: _Array, goal: _Array, inequalities: _Array, limits: _A
     while changes <= _CHANGES * (k + len(limits) + 1):
         slack = inequalities @ z - limits
         slack[active] = 0.0
-        missed = slack + _ROUNDING * (np.abs(limits) + np.linalg.norm(z))
+        missed = slack + np.maximum(rounding, _ROUNDING * (np.abs(limits) + np.linalg.norm(z)))
         entering = int(missed.argmin()) if len(limits) else 0
         if not len(limits) or missed[entering] >= 0:
             result = np.zeros(k + len(limits))

@@ -28,6 +28,7 @@ from probconserv.inequalities.least_norm import least_norm
 
 DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
 SEPARATED = 1e-9  # relative violation beyond rounding
+_ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a value of an inequality, relative to its terms
 UNMET = (
     "Law and prior determine a value that violates a bound or the order; correct the right-hand sides, the bounds or "
     "the prior variance."
@@ -75,6 +76,10 @@ class Programme:
         length = torch.where(free, length, 0.0)
         return directions / torch.where(free, length, 1.0)[:, None] * free[:, None], length
 
+    def rounding(self, u: Tensor) -> Tensor:
+        """That of d − C u ``(m,)``."""
+        return _ROUNDING * (self.inequalities.abs() @ u.abs() + self.limits.abs())
+
     def tightened(self, margin: float) -> "Programme":
         """The programme with every inequality tightened by a multiple of its standard deviation given the rows."""
         return replace(self, limits=self.limits + margin * self.directions[1])
@@ -101,10 +106,10 @@ class Programme:
         active = torch.zeros_like(free)
         if not bool((gap[free] > 0).any()):
             return active
+        parts = directions[free], *(part[free] / length[free] for part in (gap, self.rounding(u)))
         try:
             none = directions[:0].numpy(force=True)
-            rows, limits = directions[free].numpy(force=True), (gap[free] / length[free]).numpy(force=True)
-            multipliers = least_norm(none, none[:, 0], rows, limits)[1]
+            multipliers = least_norm(none, none[:, 0], *(part.numpy(force=True) for part in parts))[1]
         except InfeasibleConstraintError as error:
             raise InfeasibleConstraintError(
                 "No field of this prior meets law and inequalities together. Correct the right-hand sides or the "

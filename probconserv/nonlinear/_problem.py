@@ -159,12 +159,14 @@ class _Polyhedron:
     Args:
         fixed: Rows of fixed values ``(f, r)``; ``values`` is their right-hand side ``(f,)``.
         normals: A ``(m, r)``, rows of length one, and ``limits`` b ``(m,)``.
+        rounding: That of the limits ``(m,)``.
     """
 
     fixed: Tensor
     values: Tensor
     normals: Tensor
     limits: Tensor
+    rounding: Tensor
 
     @classmethod
     def of(cls, programme: Programme, centre: Tensor, root: Tensor) -> "_Polyhedron":
@@ -178,7 +180,8 @@ class _Polyhedron:
         fixed, values, scale = programme.rows @ root, programme.target - programme.rows @ centre, length[free]
         size = torch.linalg.vector_norm(programme.rows @ programme.root, dim=-1)
         moves = torch.linalg.vector_norm(fixed, dim=-1) > DEPENDENT * size
-        return cls(fixed[moves], values[moves], normals[free] / scale[:, None], gap[free] / scale)
+        limits, rounding = (part[free] / scale for part in (gap, programme.rounding(centre)))
+        return cls(fixed[moves], values[moves], normals[free] / scale[:, None], limits, rounding)
 
     def nearest(self, origin: Tensor, rows: Tensor, goal: Tensor, deviation: float) -> tuple[Tensor, Tensor, Tensor]:
         """The nearest point to an origin with rows y = goal, the multipliers of these, and the rows of what is active.
@@ -196,7 +199,13 @@ class _Polyhedron:
             E, normals = torch.cat([E, elastic], dim=-1), pad(normals, (0, len(E)))
             origin = pad(origin, (0, len(E)))
         length = torch.linalg.vector_norm(E, dim=-1)
-        stated = E / length[:, None], (goal - E @ origin) / length, normals, self.limits - normals @ origin
+        stated = (
+            E / length[:, None],
+            (goal - E @ origin) / length,
+            normals,
+            self.limits - normals @ origin,
+            self.rounding,
+        )
         found = least_norm(*(part.numpy(force=True) for part in stated))
         change, multipliers = (torch.as_tensor(part, device=origin.device) for part in found)
         active = torch.cat([self.fixed, self.normals * (multipliers[len(E) :] > 0)[:, None]])

@@ -78,7 +78,7 @@ class ComponentRegression(nn.Module):
         super().__init__()
         self.kernel = kernel
         for name, array in arrays.items():
-            self.register_buffer(name, array)
+            self.register_buffer(name, array.contiguous())  # sums keep their order in a file
 
     @classmethod
     def fit(cls, training: Steps, validation: Steps) -> Self:

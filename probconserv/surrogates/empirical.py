@@ -39,7 +39,7 @@ _EFFECTIVE = (None, 60, 200, 600)
 
 
 class Task(NamedTuple):
-    """One function: the functions where it is seen and where it is wanted, what is seen of it, a split of ``factors``."""
+    """One function: where it is seen and where it is wanted, what is seen of it, and the split of ``factors``."""
 
     observed: Points
     wanted: Points

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_operator.operators import DenseLinearOperator
 
+from probconserv import LinearConstraint, LinearInequality, NonlinearLaw, condition, truncate
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError
 from probconserv.inequalities.least_norm import least_norm
 
@@ -52,3 +56,21 @@ def test_dependent_equations_are_named() -> None:
     E = unit(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1e-9]]))
     with pytest.raises(DependentConstraintsError, match="2 rows are not independent"):
         least_norm(E, np.ones(2), np.zeros((0, 3)), np.zeros(0))
+
+
+@pytest.mark.parametrize("deviation", [1.0, 1e-2])
+@pytest.mark.parametrize("seed", range(4))
+def test_equations_given_as_pairs_of_inequalities_are_met_far_from_zero(deviation: float, seed: int) -> None:
+    """Temperatures around 300: C u is rounded to ε 300, many times what rounding is to deviations from the mean."""
+    n, generator = 24, torch.Generator().manual_seed(seed)
+    x = torch.linspace(0, 1, n, dtype=torch.float64)
+    normals = torch.randn(2, n, dtype=torch.float64, generator=generator)
+    mean, rows = 300 + deviation * normals[0], torch.rand(3, n, dtype=torch.float64, generator=generator) / n
+    prior = FieldGaussian(mean, DenseLinearOperator(deviation**2 * torch.exp(-(x[:, None] - x).abs() / 0.3)))
+    totals = rows @ (mean + deviation * normals[1])
+    pairs = LinearInequality(torch.cat([rows, -rows]), torch.cat([totals, -totals]))
+    expected = condition(prior, LinearConstraint(rows, totals)).mean
+    torch.testing.assert_close(truncate(prior, pairs).mode, expected, rtol=0, atol=1e-10)
+    law = NonlinearLaw(residual_function=lambda u: u[:, :1].square() - (mean[0] + deviation) ** 2, points=n)
+    found, together = (condition(prior, law & rest).search for rest in (pairs, LinearConstraint(rows, totals)))
+    torch.testing.assert_close(found.field, together.field, rtol=0, atol=1e-9)
