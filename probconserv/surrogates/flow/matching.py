@@ -308,7 +308,8 @@ class FlowMatching(Surrogate):
                     done.append(chosen(self, task) if population is None else population.fields(part, task.generator))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
-        if particles is not None and warns and (population is not None or not particles.in_range):
+        surprising = particles is not None and not (particles.in_range or particles.discrepancy)
+        if particles is not None and warns and (population is not None or surprising):
             particles.warn()
         fields = torch.cat(done).reshape(-1, *self.latent.shape)
         return Draws(fields, getattr(chosen, "__name__", repr(chosen)), whole.options, particles)

@@ -59,6 +59,8 @@ class Particles:
         surprise: By how much ``log_evidence`` is below the largest that this Gaussian gives to any values of the rows.
         directions: Number k of directions that the law informs.
         within: Fraction of the particles that end within bounds.
+        discrepancy: Whether no field that the flow knows has the exact values of the rows, see ``discrepancy``. Draws
+            are then allowed an error, without which the estimates are: the particles' factor times the Gaussian.
     """
 
     log_weights: Float[Tensor, " particles"]
@@ -69,6 +71,7 @@ class Particles:
     surprise: float
     directions: int
     within: float
+    discrepancy: bool = False
 
     @property
     def probability(self) -> float:
@@ -84,10 +87,13 @@ class Particles:
         problems). Of 60 laws of parameters outside the range 16 have not (``run generate_ranges`` of release 0.3); most
         others have values that fields in range have, too.
         """
-        return self.probability >= _CHANCE
+        return self.probability >= _CHANCE and not self.discrepancy
 
     def warn(self) -> None:
-        """Says where draws are not to be trusted: a law out of range, and too few ancestors."""
+        """Says where draws are not to be trusted: a law out of range, and too few ancestors.
+
+        That a law has a discrepancy was said where draws were allowed an error, by ``allowing_for``.
+        """
         count, text = len(self.log_weights), None
         if not self.within:
             text = (
@@ -95,7 +101,7 @@ class Particles:
                 "little room, or the modes show what no field has. Take more particles or modes, or "
                 "sampler=conditioned."
             )
-        elif not self.in_range:
+        elif not self.in_range and not self.discrepancy:
             text = (
                 f"The law is outside of what the flow knows: its log evidence is {self.surprise:.3g} below that of the "
                 f"most usual values, which chance brings about with probability {self.probability:.1g}. Draws meet it "
@@ -185,16 +191,18 @@ class Guide:
             found.append(((fields >= self.bounds[0] - slack) & (fields <= self.bounds[1] + slack)).all(dim=-1))
         return torch.cat(found)
 
-    def log_evidence_of_gaussian(self) -> tuple[float, float, float]:
-        """log p for the Gaussian with the moments of the fields: of the rows' values, of o alone, and its maximum."""
+    def log_evidence_of_gaussian(self) -> float:
+        """log p of the rows' values for the Gaussian with the moments of the fields."""
         if self.rows is None:
-            return 0.0, 0.0, 0.0
+            return 0.0
         prior = FieldGaussian(mean_of(self.latent), self.latent.clean_covariance(0.0))
-        found = evidence(prior, self.rows)
+        return float(evidence(prior, self.rows).log_evidence)
+
+    def log_evidence_of_goal(self) -> tuple[float, float]:
+        """The same of o alone, and its maximum."""
         variances = 1 + self.noise  # of o, whose directions are independent
         largest = -0.5 * (2 * math.pi * variances).log().sum()
-        of_goal = largest - 0.5 * (self.goal.square() / variances).sum()
-        return float(found.log_evidence), float(of_goal), float(largest)
+        return float(largest - 0.5 * (self.goal.square() / variances).sum()), float(largest)
 
     def _gain(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """C V ``(r, k)``, and the Cholesky factor of Vᵀ C V + R."""
@@ -285,8 +293,9 @@ class _Cloud:
 def population_of(flow: Flow, task: SamplingTask) -> Population:
     """Particles under a law that all draws share, in coefficients; at least as many as there are draws."""
     [(_, latent)] = allowing_for(flow.latent, task.law)
-    assert isinstance(latent, KarhunenLoeve)
+    assert isinstance(latent, KarhunenLoeve) and isinstance(flow.latent, KarhunenLoeve)
     guide = guide_of(latent, task.law, task.options.tolerance)
+    without_error = guide if latent is flow.latent else guide_of(flow.latent, task.law, task.options.tolerance)
     cloud, t = _guided(flow, task, guide)
     variances, generator = latent.clean_variances(t), task.generator
     z = guide.draw(cloud.clean, variances, generator)
@@ -295,16 +304,18 @@ def population_of(flow: Flow, task: SamplingTask) -> Population:
     of_flow = cloud.log_evidence + _log_mean(log_weights.where(within, -math.inf))
     if bool(within.any()):  # if not, draws are moved onto the bounds
         log_weights = log_weights.where(within, -math.inf)
-    of_rows, of_goal, largest = guide.log_evidence_of_gaussian()
+    over_gaussian = of_flow - guide.log_evidence_of_goal()[0]
+    of_rows, (of_goal, largest) = without_error.log_evidence_of_gaussian(), without_error.log_evidence_of_goal()
     particles = Particles(
         log_weights=log_weights.log_softmax(dim=0),
         effective_size=min(cloud.effective_size, _effective(cloud.log_weights)),
         ancestors=len(cloud.ancestors[_systematic(log_weights, len(z), generator)].unique()),
-        log_evidence=of_rows + of_flow - of_goal,
+        log_evidence=of_rows + over_gaussian,
         gaussian_log_evidence=of_rows,
-        surprise=largest - of_flow,
-        directions=len(guide.goal),
+        surprise=largest - of_goal - over_gaussian,
+        directions=len(without_error.goal),
         within=float(within.double().mean()),
+        discrepancy=latent is not flow.latent,
     )
     chosen = _systematic(log_weights, task.count, generator)[torch.randperm(task.count, generator=generator)]
     return Population(

@@ -1,6 +1,7 @@
 """Laws with values that no field of a flow has: noisy, rounded, or of a field outside of the training range."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv import Bounded, FlowMatching, LinearConstraint, NonlinearLaw
-from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions, conditioned, eci
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.law_evidence import evidence
+from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions, conditioned, eci, twisted
 from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
@@ -169,6 +172,51 @@ def test_draws_under_values_of_a_field_are_unchanged_and_published_samplers_say_
         warnings.simplefilter("error")
         flow.sample(4, law=law, options=QUICK)
         flow.sample(4, law=value_rows(noisy()), sampler=eci, options=QUICK)
+
+
+@pytest.mark.parametrize("bounds", [None, Bounded(-1e9, 1e9)])
+def test_the_evidence_of_values_that_no_field_has_is_out_of_range_and_falls_with_their_distance(
+    bounds: Bounded | None,
+) -> None:
+    """The error that draws are allowed is no property of the flow: the evidence is that of fields without it."""
+    flow, row = gaussian_flow(), torch.full((1, N), 1 / N, dtype=torch.float64)
+    prior = FieldGaussian(latent().mean, flow.covariance())
+    deviation = (row @ flow.covariance().to_dense() @ row.mT).sqrt()[0]
+    for size in (1.0, 5.5, 8.0, 30.0, 300.0):
+        law = LinearConstraint(row, row @ prior.mean + size * deviation)
+        expected, whole = evidence(prior, law), law if bounds is None else law & bounds
+        with nullcontext() if size < 5 else pytest.warns(UserWarning, match="No field that the flow knows") as caught:
+            drawn = flow.draw(8, law=whole, sampler=twisted, options=QUICK).particles
+            particles = flow.evidence(whole, options=QUICK)
+        assert drawn is not None
+        assert drawn.in_range == particles.in_range == (size < 5)
+        assert caught is None or len(caught) == 2, "one warning for the draws and one for the evidence"
+        for found in (drawn, particles):
+            assert found.log_evidence == pytest.approx(float(expected.log_evidence), rel=1e-3, abs=0.05)
+            assert 2 * found.surprise == pytest.approx(float(expected.chi_square), rel=1e-3, abs=0.05)
+
+
+def test_where_few_ancestors_are_left_the_discrepancy_is_all_that_is_said() -> None:
+    flow, row = gaussian_flow(), torch.full((1, N), 1 / N, dtype=torch.float64)
+    law = LinearConstraint(row, row @ latent().mean + 8.0)
+    with pytest.warns(UserWarning, match="No field that the flow knows"):  # another warning would raise
+        drawn = flow.draw(2, law=law, options=SamplingOptions(steps=4, particles=4))
+    assert drawn.sampler == "conditioned"
+
+
+def test_values_that_only_what_the_modes_leave_out_contradicts_are_out_of_range() -> None:
+    """Two modes see nothing of a field between them."""
+    x = torch.linspace(0, 1, N, dtype=torch.float64)
+    few = torch.cos(2 * x) * normal(200, 1) + torch.sin(3 * x) * normal(200, 1, seed=1) + 1e-6 * normal(200, N)
+    coordinates = KarhunenLoeve.of(few, 2)
+    flow = FlowMatching(coordinates, ResidualVelocity(2, width=4, blocks=1).double())
+    other = normal(N, seed=5)
+    other -= torch.linalg.lstsq(coordinates.basis.mT, other[:, None]).solution[:, 0] @ coordinates.basis
+    law = LinearConstraint(torch.eye(N, dtype=torch.float64), coordinates.mean + 0.1 * other)
+    with pytest.warns(UserWarning, match="No field that the flow knows"):
+        found = flow.evidence(law, options=QUICK)
+    assert found.probability > 0.01
+    assert not found.in_range
 
 
 @pytest.mark.parametrize("value", [1e6, 1e8, 1e12])
