@@ -26,6 +26,7 @@ from probconserv.surrogates._interpolation import check_axes
 from probconserv.surrogates.flow.corrections import check_law
 from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.latent import Latent
+from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.flow.observations import DrawnFields, given_observations, interpolation_rows
 from probconserv.surrogates.flow.particles import FEW, Draws, Particles, Population
 from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twisted, twisted_population
@@ -147,6 +148,7 @@ class FlowMatching(Surrogate):
                 Values that no field of the model has are named in a warning.
             sampler: ``twisted``, ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``; without it ``sampler_for``
                 chooses by the law: ``twisted`` for few directions and bounds of coefficients, else ``conditioned``.
+                Under bounds that the training fields keep, ``twisted`` draws too flat fields, see there.
             options: Steps and noise of the sampler.
             seed: Equal seeds give equal draws.
             first: Number of draws that an interrupted call has finished; the others are drawn as they would have been.
@@ -154,7 +156,8 @@ class FlowMatching(Surrogate):
         Raises:
             InfeasibleConstraintError: If no field meets it, as where its rows contradict each other.
             DependentConstraintsError: If its rows are redundant.
-            InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
+            InvalidArgumentError: If the velocity was not trained or returns NaN or another shape, or a number is out of
+                range.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
         task = SamplingTask(count=count, law=law, options=options or self.options)
@@ -236,6 +239,10 @@ class FlowMatching(Surrogate):
 
     def evaluate(self, z: Tensor, t: float) -> Tensor:
         """The velocity at ``(s, *state)``, float64; the module works in its own precision."""
+        if isinstance(self.velocity, ResidualVelocity) and self.velocity.untrained:
+            raise InvalidArgumentError(
+                "The velocity has not been trained; call fit(fields, config=…) or load a trained flow."
+            )
         weight = next(self.velocity.parameters(), torch.empty(0))
         time = torch.full((len(z),), t, dtype=weight.dtype, device=weight.device)
         velocity = self.velocity(z.to(weight), time)

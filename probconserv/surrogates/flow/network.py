@@ -52,6 +52,11 @@ class ResidualVelocity(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the network is zero, as it was built."""
+        return not any(bool(each.any()) for each in self.output.parameters())
+
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """dz/dt ``(s, r)`` of coefficients z ``(s, r)`` at times ``(s,)``."""
         if z.shape[-1] != self.size:

@@ -293,7 +293,8 @@ class _Cloud:
 def population_of(flow: Flow, task: SamplingTask) -> Population:
     """Particles under a law that all draws share, in coefficients; at least as many as there are draws."""
     [(_, latent)] = allowing_for(flow.latent, task.law)
-    assert isinstance(latent, KarhunenLoeve) and isinstance(flow.latent, KarhunenLoeve)
+    assert isinstance(latent, KarhunenLoeve)
+    assert isinstance(flow.latent, KarhunenLoeve)
     guide = guide_of(latent, task.law, task.options.tolerance)
     without_error = guide if latent is flow.latent else guide_of(flow.latent, task.law, task.options.tolerance)
     cloud, t = _guided(flow, task, guide)

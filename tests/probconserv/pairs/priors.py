@@ -11,11 +11,12 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv import Context, Ensemble, FlowMatching, Mixture, NonNegative, Query, condition, from_samples
+from probconserv import Context, Ensemble, Mixture, NonNegative, Query, condition, from_samples
 from probconserv.surrogates.empirical import EmpiricalGP
-from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions
 from probconserv.surrogates.flow.observations import DrawnFields
 from tests.probconserv.pairs.dense import Array, Field, Rows, conditioned
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 
 MEMBERS, COMPONENTS, FUNCTIONS, DRAWS = 5, 3, 8, 40
 
@@ -165,7 +166,7 @@ def drawn(numbers: Numbers, field: int) -> Tensor:
     """Draws of a flow whose data are Gaussian around one field (s, n)."""
     data = torch.tensor(numbers.members(DRAWS)[:, field])
     latent = KarhunenLoeve.of(data, data.shape[1])
-    flow = FlowMatching(latent, ResidualVelocity(data.shape[1], width=4, blocks=1, spread=latent.spread).double())
+    flow = of_gaussian(latent)
     return flow.sample(DRAWS, options=SamplingOptions(steps=4), seed=field).to(numbers.dtype)
 
 

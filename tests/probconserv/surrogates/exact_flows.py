@@ -1,12 +1,13 @@
 """Flows with the exact velocities of Gaussians and of their mixtures."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from probconserv import FlowMatching, LinearConstraint
-from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity
+from probconserv.surrogates.flow import KarhunenLoeve
 
 UNIT, TWENTY = (torch.eye(count, dtype=torch.float64) for count in (12, 20))
 
@@ -69,10 +70,21 @@ def two_bumps() -> Mixed:
     return Mixed(torch.tensor([0.7, 0.3], dtype=torch.float64), means, covariances)
 
 
-def of_gaussian(latent: KarhunenLoeve) -> FlowMatching:
+class GaussianVelocity(nn.Module):
+    """The exact velocity of the Gaussian whose coefficients have these standard deviations."""
+
+    def __init__(self, spread: Tensor) -> None:
+        super().__init__()
+        self.spread = nn.Parameter(spread.double())
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        t, variance = t[:, None], self.spread.square()
+        return (t * variance - (1 - t)) / (t**2 * variance + (1 - t) ** 2) * z
+
+
+def of_gaussian(latent: KarhunenLoeve, **arguments: Any) -> FlowMatching:
     """The exact velocity of the Gaussian with the moments of the coefficients."""
-    velocity = ResidualVelocity(len(latent.spread), width=4, blocks=1, spread=latent.spread)
-    return FlowMatching(latent, velocity.double())
+    return FlowMatching(latent, GaussianVelocity(latent.spread), **arguments)
 
 
 def smooth(spread: float = 1.0) -> FlowMatching:

@@ -11,8 +11,9 @@ from torch import Tensor
 from probconserv import Bounded, FlowMatching, LinearConstraint, NonlinearLaw
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.law_evidence import evidence
-from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions, conditioned, eci, twisted
+from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions, conditioned, eci, twisted
 from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
@@ -37,7 +38,7 @@ def latent() -> KarhunenLoeve:
 def gaussian_flow() -> FlowMatching:
     """A flow with the exact velocity for its own Gaussian."""
     coordinates = latent()
-    return FlowMatching(coordinates, ResidualVelocity(MODES, width=4, blocks=1, spread=coordinates.spread).double())
+    return of_gaussian(coordinates)
 
 
 def value_rows(u: Tensor, noise: float = 0.0) -> LinearConstraint:
@@ -209,7 +210,7 @@ def test_values_that_only_what_the_modes_leave_out_contradicts_are_out_of_range(
     x = torch.linspace(0, 1, N, dtype=torch.float64)
     few = torch.cos(2 * x) * normal(200, 1) + torch.sin(3 * x) * normal(200, 1, seed=1) + 1e-6 * normal(200, N)
     coordinates = KarhunenLoeve.of(few, 2)
-    flow = FlowMatching(coordinates, ResidualVelocity(2, width=4, blocks=1).double())
+    flow = of_gaussian(coordinates)
     other = normal(N, seed=5)
     other -= torch.linalg.lstsq(coordinates.basis.mT, other[:, None]).solution[:, 0] @ coordinates.basis
     law = LinearConstraint(torch.eye(N, dtype=torch.float64), coordinates.mean + 0.1 * other)

@@ -18,6 +18,7 @@ from probconserv.surrogates.flow import (
 )
 from probconserv.surrogates.flow.coefficients import information_of, local_correction
 from probconserv.surrogates.flow.observations import interpolation_rows
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
@@ -239,7 +240,7 @@ def test_draws_of_a_gaussian_that_is_not_white_are_those_of_its_conditional() ->
 
 
 def test_laws_and_coordinates_that_it_is_not_for_are_refused() -> None:
-    flow = FlowMatching(latent(), ResidualVelocity(3, width=4, blocks=1))
+    flow = of_gaussian(latent())
     batched = LinearConstraint(normal(2, 1, N), torch.zeros(2, 1))
     with pytest.raises(InvalidArgumentError, match="local=True is for linear rows that are the same for all draws"):
         flow.sample(2, law=batched, options=LOCAL)

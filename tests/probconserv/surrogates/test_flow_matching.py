@@ -17,6 +17,7 @@ from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, Samplin
 from probconserv.surrogates.flow.observations import DrawnFields, given_observations, interpolation_rows
 from probconserv.surrogates.weights import Weights, read_weights, write_weights
 from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
 from tests.strategies import normal
@@ -43,7 +44,9 @@ def small(fields: Tensor, size: int = 2) -> FlowMatching:
 def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
     fields = two_groups(400)
     flow = small(fields)
-    before = flow.sample(200)[:, N // 2].abs()
+    latent = flow.latent
+    assert isinstance(latent, KarhunenLoeve)
+    before = of_gaussian(latent).sample(200)[:, N // 2].abs()
     state = flow.fit(fields, config=replace(TRAINING, steps=240), folder=tmp_path, batch=128, progress=False)
     after = flow.sample(200)[:, N // 2].abs()
     assert state.step == 240
@@ -283,7 +286,7 @@ def test_observations_that_no_field_of_the_model_explains_are_named() -> None:
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_values_that_draws_meet_outside_of_the_range_are_named(count: int) -> None:
     options, latent = SamplingOptions(steps=20), KarhunenLoeve.of(smooth_fields(), 9)
-    flow = FlowMatching(latent, ResidualVelocity(9, width=4, blocks=1), axes=(X,), draws=20, options=options)
+    flow = of_gaussian(latent, axes=(X,), draws=20, options=options)
     places = torch.linspace(0.1, 0.9, count, dtype=torch.float64)[:, None]
     row = interpolation_rows((X,), places)
     for field in smooth_fields(310)[300:]:

@@ -1,6 +1,8 @@
 """Samplers under laws: draws of a Gaussian model against its conditioned Gaussian, both metrics, messages."""
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -28,6 +30,9 @@ from probconserv.surrogates.flow import (
     unconstrained,
 )
 from probconserv.surrogates.flow.corrections import in_clean_metric, in_identity_metric
+from probconserv.surrogates.flow.tasks import SamplingTask
+from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
 
@@ -44,7 +49,7 @@ def smooth_fields(count: int = 300) -> Tensor:
 def gaussian_flow(fields: Tensor | None = None, size: int = 5) -> FlowMatching:
     """A flow whose velocity is the exact one for its own Gaussian N(m, B Bᵀ)."""
     latent = KarhunenLoeve.of(smooth_fields() if fields is None else fields, size)
-    return FlowMatching(latent, ResidualVelocity(size, width=4, blocks=1, spread=latent.spread).double())
+    return of_gaussian(latent)
 
 
 def of_energy(value: float) -> NonlinearLaw:
@@ -230,6 +235,40 @@ class Broken(nn.Module):
         return self.result(z, t)
 
 
+def with_weights(size: int) -> ResidualVelocity:
+    """A network that is not as it was built, as after a training."""
+    velocity = ResidualVelocity(size, width=4, blocks=1)
+    nn.init.normal_(velocity.output.weight, generator=torch.Generator().manual_seed(0))
+    return velocity
+
+
+def test_a_network_that_was_not_trained_draws_nothing() -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), ResidualVelocity(5, width=4, blocks=1))
+    task = SamplingTask(count=3, law=values())
+    for draw in (
+        lambda: flow.draw(3),
+        lambda: flow.sample(3, law=values() & Bounded(-9.0, 9.0)),
+        lambda: flow.evidence(values()),
+        lambda: conditioned(flow, task),
+        lambda: copy.deepcopy(flow).draw(3),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"has not been trained; call fit\(fields, config=…\) or load"):
+            draw()
+
+
+def test_networks_with_weights_draw_wherever_these_come_from() -> None:
+    trained = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), with_weights(5))
+    expected, given = trained.sample(3), copy.deepcopy(trained)
+    with torch.no_grad():
+        given.velocity.output.weight.zero_()  # type: ignore[union-attr,operator]
+    given.load_state_dict(trained.state_dict())
+    for flow in (given, copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))):
+        assert torch.equal(flow.sample(3), expected)
+    fields, fitted = smooth_fields(), FlowMatching(trained.latent, ResidualVelocity(5, width=4, blocks=1))
+    fitted.fit(fields, config=TrainingConfig(steps=1), progress=False)
+    assert fitted.sample(3).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("velocity", "message"),
     [
@@ -239,7 +278,7 @@ class Broken(nn.Module):
         ),
         (Broken(lambda z, _: z[:, :2]), r"shape of z, \(3, 5\), got \(3, 2\)"),
         (Broken(lambda *_: None), "got NoneType"),
-        (ResidualVelocity(4, width=4, blocks=1), "z must have 4 coefficients, got 5"),
+        (with_weights(4), "z must have 4 coefficients, got 5"),
     ],
 )
 def test_velocities_that_fail_are_named(velocity: nn.Module, message: str) -> None:

@@ -9,9 +9,10 @@ from torch import nn
 from probconserv import ANP, Context, EmpiricalGP, Ensemble, FlowMatching, GPSurrogate, Query
 from probconserv.surrogates.anp import ANPConfig
 from probconserv.surrogates.fitting import FunctionSet
-from probconserv.surrogates.flow import KarhunenLoeve, ResidualVelocity, SamplingOptions
+from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions
 from probconserv.surrogates.gp import GPConfig
 from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.exact_flows import of_gaussian
 
 double = torch.float64
 TIMES, PLACES = torch.linspace(0, 2, 3, dtype=double), torch.linspace(0, 11, 12, dtype=double)
@@ -35,8 +36,8 @@ def network() -> ANP:
 
 def flow() -> FlowMatching:
     torch.manual_seed(0)
-    latent, velocity = KarhunenLoeve.of(COUNTS, 8), ResidualVelocity(8, width=8, blocks=1)
-    return FlowMatching(latent, velocity, axes=(TIMES, PLACES), draws=8, options=SamplingOptions(steps=4))
+    latent = KarhunenLoeve.of(COUNTS, 8)
+    return of_gaussian(latent, axes=(TIMES, PLACES), draws=8, options=SamplingOptions(steps=4))
 
 
 @pytest.mark.parametrize("build", [process, empirical, network, flow, lambda: Ensemble([process(3), process(5)])])
