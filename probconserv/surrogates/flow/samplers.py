@@ -72,7 +72,9 @@ def twisted(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """Draws under one law with the right weights, by particles; rows are met exactly in the end, as by ``conditioned``.
 
     For few directions, noisy observations and bounds, in ``KarhunenLoeve`` coefficients. Unlike the other samplers it
-    asks how likely the law makes each draw, so that modes of the data keep their weights given the law.
+    asks how likely the law makes each draw, so that modes of the data keep their weights given the law. It takes bounds
+    for information: where training fields keep them and the network's errors cross them, draws are too flat. Then take
+    ``conditioned``, or draw under the rows alone and ``project`` onto both.
     """
     return twisted_population(flow, task).fields(slice(None), task.generator)
 
