@@ -131,7 +131,7 @@ def papers() -> list[str]:
     porous, stefan = (results_of(name).numbers["CRPS"].unstack() for name in ("porous_medium", "stefan"))
     soft, exact = (f"probconserv-anp{end}" for end in ("-quadrature-variance", ""))
     assert porous.loc["m=1", soft] > porous.loc["m=1", exact]
-    assert stefan.loc["u=0.6", soft] < stefan.loc["u=0.6", exact]
+    assert abs(stefan.loc["u=0.6", soft] / stefan.loc["u=0.6", exact] - 1) < 0.02
     assert PROBLEMS["diffusion"].total(0.5, 3.0) == 0
     mse, theirs = (
         results_of("porous_medium").numbers["MSE"].unstack(),
@@ -157,7 +157,7 @@ def papers() -> list[str]:
         f"off by {slope['boon-paper']:.0f} times its size (the FNO's by {slope['fno']:.2f} times)",
         "whose total is always zero",
         "at m = 1 the exact law is best",
-        "the best σ is about the quadrature error of the law",
+        "changes the CRPS by less than a new training does",
     ]
 
 
@@ -309,7 +309,8 @@ def predictions() -> list[str]:
 def out_of_range() -> list[str]:
     exact = "probconserv-anp"
     ratio = of("stefan", "u=0.5", exact, "MSE_paper") / of("stefan", "u=0.5", exact, "MSE")
-    return [f"errs {ratio:.1f} times as much"]
+    likelihood = results_of("stefan").numbers["LL"]["u=0.5"][exact]
+    return [f"errs {ratio:.1f} times as much", f"log-likelihood is −{-likelihood:.0f}"]
 
 
 def samplers() -> list[str]:
