@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import BOON, FNO, FNOConfig, Prescription
+from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 from probconserv.rollout import emulator_files as files
@@ -151,7 +152,7 @@ class Emulator:
             TrainingInterruptedError: If it was interrupted by SIGINT; with a folder the same call goes on.
         """
         config, folder = EmulatorConfig() if config is None else config, None if folder is None else Path(folder)
-        times = torch.as_tensor(times, dtype=torch.float64)
+        trajectories, times = as_tensor(trajectories, dtype=None), as_tensor(times)
         setting = Setting.of(grid, conditions, law, float(times.diff().mean()))
         setting.check_times(times)
         known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
@@ -224,6 +225,7 @@ class Emulator:
         return predict(drawn, rollout, functions)[0].unflatten(0, (members, len(start)))
 
     def _functions(self, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None) -> Functions:
+        start, times = as_tensor(start, dtype=None), as_tensor(times)
         self.setting.check_times(times)
         fields = start[:, None].expand(-1, len(times), *start.shape[1:])
         functions = Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))

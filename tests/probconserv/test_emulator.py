@@ -364,7 +364,8 @@ def test_data_beyond_the_training_warn_by_name() -> None:
     emulator, u, walls = fitted(law=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        emulator.rollout(u[:, 0], walls, TIMES)
+        expected = emulator.rollout(u[:, 0], walls, TIMES).fields
+    assert torch.equal(emulator.rollout(u[:, 0].numpy(), walls, TIMES.numpy()).fields, expected)
     larger = [(walls[0][0], 4 * walls[0][1])]
     with pytest.warns(UserWarning, match=r"walls\[0\]\[1\], channel 0 is in \[.*in those functions in \[") as found:
         emulator.rollout(4 * u[:, 0], larger, TIMES)
