@@ -236,7 +236,8 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     if readable and many and members.root.dtype != torch.float64:
         _without_rounding(prior, members, law)
     posterior = posterior_of(prior, law, validate)
-    if readable and 2 * rows > members.count and not members.stated:
+    independent = posterior.constraint.b.shape[-1]
+    if readable and not members.stated and (many or 2 * independent > members.count):
         warnings.warn(f"{_few(rows, members)} The update can do harm; {_REMEDY}.", stacklevel=4)
         return posterior
     if not readable:
