@@ -234,6 +234,7 @@ class Called(nn.Module):
         return self.operator(a, [(value, None), None])
 
 
+@pytest.mark.long
 @records
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -115,6 +115,7 @@ def test_export_for_batches_of_any_size(law):
     assert_same(exported(X[:2]), model(X[:2]))
 
 
+@pytest.mark.long
 @records
 @pytest.mark.parametrize("law", LAWS_BUILT_INSIDE)
 def test_laws_are_built_inside_of_graphs(law):
@@ -136,6 +137,7 @@ LAWS_IN_GRAPHS = {
 }
 
 
+@pytest.mark.long
 @records
 @pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("law", LAWS_IN_GRAPHS)

@@ -119,6 +119,7 @@ def test_robin_and_flux_in_one_axis_are_exact():
     assert float(solution.side_values[0][1]) == pytest.approx(3.25, rel=1e-13)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("skfem") is None, reason="scikit-fem is not installed")
 def test_two_phase_conductivity_against_finite_elements():
     """k = 20 in rectangles and 1 around them; quadratic elements of scikit-fem on a mesh that resolves the interfaces.

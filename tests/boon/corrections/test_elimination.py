@@ -157,6 +157,7 @@ def test_training_needs_no_name_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch
     operator(torch.ones(1, 1, 11), [(0.0, 0.0)]).sum().backward()
 
 
+@pytest.mark.long
 @records
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
 def test_a_small_pivot_is_refused_warned_of_in_training_and_gives_nan_where_a_graph_is_recorded():

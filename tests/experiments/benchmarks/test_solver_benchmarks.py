@@ -100,6 +100,7 @@ def test_ours_and_the_bare_loop_agree_in_two_dimensions() -> None:
     assert loop(start, 3).sum() == pytest.approx(start.sum(), rel=1e-12)  # nothing leaves
 
 
+@pytest.mark.long
 def test_ours_and_the_bare_loops_agree_on_shocks() -> None:
     (_, ours, loop), (_, gas, tube) = pairs(60, 80)
     assert np.abs(ours() - loop()).max() < 1e-13  # the same steps

@@ -137,6 +137,7 @@ def test_stored_scores_are_those_of_blocks_of_years(ran: tuple[RunOptions, drive
         assert scores[name]["bilinear"].to_numpy() == pytest.approx(expected, rel=1e-13), name
 
 
+@pytest.mark.long
 def test_a_run_is_released_and_reproduced(ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path) -> None:
     release([tiny_downscaling()], ran[0], seeds=(0,), root=library)
     report = driver.reproduce(tiny_downscaling(), RunOptions(out=tmp_path), library)

@@ -80,6 +80,7 @@ def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "released", lambda name: results(Example(name=name)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("only_the_example")
 def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_path: Path) -> None:
     run, file = run_with_figure(tmp_path, preset="smoke"), tmp_path / "report.html"
@@ -100,6 +101,7 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
     assert f"the newest reproduction, <code>{reproduced}</code>. Reproduced: all rows." in html
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("only_the_example")
 def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_description_named(
     tmp_path: Path, command: Callable
@@ -179,6 +181,7 @@ def test_every_released_figure_is_small_enough() -> None:
     assert max(sizes.values()) <= 400_000, sizes
 
 
+@pytest.mark.long
 def test_rows_of_readme_come_first_and_studies_last(tmp_path: Path) -> None:
     page.write_report(tmp_path, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")

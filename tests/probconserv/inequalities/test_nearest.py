@@ -208,6 +208,7 @@ RECORDED = {
 }
 
 
+@pytest.mark.long
 @records
 @pytest.mark.parametrize("name", RECORDED)
 def test_models_under_inequalities_are_recorded(name):
@@ -227,6 +228,7 @@ def test_models_under_inequalities_are_recorded(name):
     assert torch.allclose(exported, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 def test_truncation_meets_inequalities_between_values():
     A = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, 1.0]], dtype=double)
     inequality = LinearInequality(A, torch.tensor([0.0, 1.0])) & NonNegative()

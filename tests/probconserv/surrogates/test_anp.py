@@ -132,6 +132,7 @@ def test_functions_of_a_batch_do_not_influence_each_other() -> None:
     torch.testing.assert_close(together[2], alone, rtol=ROUND_OFF, atol=ROUND_OFF)
 
 
+@pytest.mark.long
 def test_components_are_decoded_draws_of_the_latent_path() -> None:
     context, query = data(1, (), 6, 5)
     model = network(latent_samples=4000)

@@ -106,6 +106,7 @@ def test_rows_are_fitted_one_by_one_and_structured_rows_are_the_same():
         assert torch.allclose(together.errors[row], alone.errors[0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_errors_cover_the_truth_and_the_corrected_law_predicts_further_cases():
     generator = torch.Generator().manual_seed(4)
     inside = []

@@ -207,6 +207,7 @@ def test_invalid_arguments_raise_with_reason(call, message):
         call()
 
 
+@pytest.mark.long
 def test_few_active_cells_have_the_tolerance_that_all_would_have():
     """Waves that fill a fiftieth of the line, against a run at 1e-8: the error said is the error made."""
     grid = CellGrid(0.0, 10.0, 400)

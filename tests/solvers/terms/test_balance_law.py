@@ -112,6 +112,7 @@ def test_a_speed_that_varies_in_space_is_of_second_order():
     assert_order(errors_of(WIND, 1, SSPRK3, law=lambda grid: Advection(speed)), 2.0, slack=0.35)  # noqa: ARG005
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_velocities_on_faces_are_of_second_order(dimension):
     def law(grid):
@@ -139,6 +140,7 @@ def test_convection_with_diffusion_in_two_axes_is_of_second_order():
     assert_order(errors_of(ALL, 2, TRBDF2), 2.0, slack=0.35)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_a_source_may_be_a_plain_function(dimension):
     sizes = SIZES[dimension][:2]
