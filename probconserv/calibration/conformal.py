@@ -95,7 +95,8 @@ def fit_band(
             f"{kind!r} and inside={inside}."
         )
     deviation = deviation_of(prediction)
-    if prediction.mean.shape != values.shape or values.ndim != 2:
+    *lead, points = values.shape
+    if prediction.mean.shape != values.shape or math.prod(lead) != max(lead, default=0):
         raise InvalidArgumentError(
             f"fit_band needs fields of n points, (functions, n), got a prediction of {tuple(prediction.mean.shape)} "
             f"and values {tuple(values.shape)}; make one axis of those of a map by .flatten(1), and of functions "
@@ -105,10 +106,10 @@ def fit_band(
         refuse_missing(part, f"The {name} of the functions that a band is fitted on holds")
     if floor is None:
         floor = max(_FLOOR * float(deviation.detach().square().mean().sqrt()), torch.finfo(deviation.dtype).tiny)
-    scores = (values - prediction.mean).abs() / deviation.clamp_min(floor)
+    scores = ((values - prediction.mean).abs() / deviation.clamp_min(floor)).reshape(-1, points)
     if kind == "field":
-        points = max(1, math.ceil(inside * scores.shape[-1] - _ROUNDING))
-        scores = scores.kthvalue(points, dim=-1, keepdim=True).values
+        count = max(1, math.ceil(inside * points - _ROUNDING))
+        scores = scores.kthvalue(count, dim=-1, keepdim=True).values
     functions, each = scores.shape
     factor = scores.flatten().kthvalue(conformal_rank(functions, each, level)).values
     return ConformalBand(factor=float(factor), level=level, inside=inside, floor=floor, kind=kind)
