@@ -34,7 +34,7 @@ def largest_of(values: Tensor) -> float:
     """The largest absolute number, 0 of none, NaN if one is NaN."""
     if not values.numel():
         return 0.0
-    smallest, largest = torch.aminmax(values)
+    smallest, largest = torch.aminmax(values.detach())  # without derivatives forward, which torch 2.6 lacks here
     return max(-smallest.item(), largest.item())
 
 

@@ -16,6 +16,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.rollout import StepUpdate, with_errors
 from probconserv.rollout.learned_response import LearnedResponse
 from solvers import Dirichlet, Neumann, NodeGrid, Periodic, Robin
+from tests.recording import records
 from tests.strategies import normal
 
 FLAT, ROUND = (Neumann(0.0), Neumann(0.0)), (Periodic(), Periodic())
@@ -89,7 +90,8 @@ def check_rollout(kind: str, dimension: int, response: str, dtype: torch.dtype, 
             assert u.dtype == dtype
             check_walls(operator, u, size)
             missed = (u.double() * grid.weights).flatten(1).sum(dim=1) - state.total[:, 0]
-            assert float(missed.abs().max()) <= 8 * torch.finfo(dtype).eps * size
+            rounding = 8 * max(1.0, (grid.weights.numel() / 256) ** 0.5)  # of sums, that of n values grows like √n
+            assert float(missed.abs().max()) <= rounding * torch.finfo(dtype).eps * size
     assert len(sizes) == steps
 
 
@@ -132,6 +134,7 @@ class Plain:
         return self.operator(u)
 
 
+@records
 @torch.no_grad()
 def test_modules_and_functions_around_an_operator_pass_its_response_on():
     operator, grid, walls = setting("mixed", 1, torch.float64)
