@@ -243,7 +243,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     if not readable:
         return posterior
     with torch.no_grad():
-        probability = _probability(posterior.misfit, posterior.constraint.b.shape[-1], members.count)
+        probability = _probability(posterior.misfit, independent, members.count)
     rejected = probability < _LEVEL / max(probability.numel(), 1)
     if isinstance(members.shrinkage, Tensor):  # values that are independent already stay so
         rejected = rejected & (members.shrinkage != 1)
