@@ -1,11 +1,28 @@
 """What all tests start from."""
 
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 _ORDER = {"solvers": 0, "boon": 1, "fuzz": 1, "probconserv": 1}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--perturb``: one more rounding in sums and products of torch."""
+    parser.addoption("--perturb", action="store_true", help="run the tests within tests/perturbation.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Perturbs a test and what it prepares, unless it has the mark ``bits``."""
+    if not item.config.getoption("--perturb") or item.get_closest_marker("bits"):
+        return (yield)
+    from tests.perturbation import Perturbation
+
+    with Perturbation():
+        return (yield)
 
 
 def pytest_configure() -> None:
