@@ -16,6 +16,7 @@ from probconserv.inequalities._region import Region, times
 _STEPS, _CUTS = 400, 60
 _PLAIN = 30  # Newton steps without proximal terms; a few are needed
 _PULL = 1e-2  # proximal terms, of a row's stiffness
+_INCREASE = 0.5  # least increase of the dual in a step, of that which its largest curvature ensures
 _CLOSE = 1e-14  # relative residual at which the last corrections take over
 _STALLED = 8  # steps without progress after which rounding is taken to hide it
 _CORRECTIONS = 3
@@ -182,14 +183,23 @@ class Ascent:
     def along(
         self, start: tuple[Tensor, Tensor], multiplier: Tensor, way: tuple[Tensor, Tensor], residual: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The fraction of the step after which the dual does not yet fall steeply, with u and multipliers there."""
+        """The fraction of the step after which the dual has increased enough, with u and multipliers there.
+
+        Along the step the dual is concave: its slope falls from a to e at a fraction t, by L = pᵀ (G V Gᵀ + σ² + E) p
+        a unit at most. Where e < 0 it has then increased by (a − e)²/2L + e t at least, a²/2L at the top of a parabola.
+        Asking for a part of the latter makes the climb converge (Zoutendijk 1970), whereas steps that may decrease it
+        can go round in circles. Between a/2L and a/L, which halving reaches, a step increases it by 3a²/8L.
+        """
         (z, shift), (step, longest) = start, way
-        slope = (step * residual).sum(dim=-1)
+        far, slope = slice(self.near, None), (step * residual).sum(dim=-1)
+        curvature = (shift * times(step, self.region.far)).sum(dim=-1)
+        curvature = curvature + ((self.region.noise[..., far] + self.pull) * step.square()).sum(dim=-1)
         fraction, u, close = longest.clamp_max(1.0), z, z
         for _ in range(_CUTS):
             u, close = self.evaluate(z - fraction[..., None] * shift)
             there = (step * self.residual(u, multiplier + fraction[..., None] * step)[0]).sum(dim=-1)
-            over = there < -0.5 * slope.abs()
+            increase = (slope - there).square() + 2 * curvature * fraction * there
+            over = (there < 0) & (increase < _INCREASE * slope.square())
             if not bool(over.any()):
                 break
             fraction = torch.where(over, fraction * (slope / (slope - there)).clamp(0.0, 0.5), fraction)
