@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.rows import SparseRows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.inequality import Bounded, LinearInequality
@@ -86,14 +87,14 @@ def condition_variables(
     units = {name: _unit(means[name], deviations[name]).expand(size) for name, size in sizes.items()}
     unit = torch.cat(list(units.values()))
     law: Any = LinearConstraint(G * unit, b)
+    lacking = {name: _shared(part.isnan()) for name, part in means.items()}
     if bounds:
-        low, high = (_side(side, bounds, units) for side in (0, 1))
-        if missing is not None:
-            low, high = torch.where(missing, -inf, low), torch.where(missing, inf, high)
+        low, high = (_joined(side) / unit for side in _bounded(bounds, at_most, lacking))
         law &= Bounded(low, high)
     starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-    for lower, upper in at_most.items():
-        law &= _at_most(starts[lower], starts[upper], sizes[lower], unit)
+    for lower in at_most:
+        rows = _at_most(_chain(lower, at_most), lacking, starts, unit)
+        law = law if rows is None else law & rows
     mean, deviation = mean / unit, deviation / unit
     if missing is not None:
         mean, deviation = mean.masked_fill(missing, 0.0), deviation.masked_fill(missing, 0.0)
@@ -130,19 +131,76 @@ def _unit(mean: Tensor, deviation: Tensor) -> Tensor:
     return 2.0 ** torch.where(size > 0, size, 1.0).log2().round()
 
 
-def _side(side: int, bounds: Mapping[str, tuple[float | None, float | None]], units: Mapping[str, Tensor]) -> Tensor:
-    """Lower (0) or upper (1) bounds of all values, in their units; infinite where there is none."""
-    parts = []
-    for name, unit in units.items():
-        bound = bounds.get(name, (None, None))[side]
-        parts.append(torch.full_like(unit, (-inf, inf)[side] if bound is None else bound) / unit)
-    return torch.cat(parts)
+def _bounded(
+    bounds: Mapping[str, tuple[float | None, float | None]], at_most: Mapping[str, str], lacking: Mapping[str, Tensor]
+) -> list[dict[str, Tensor]]:
+    """Lower and upper bounds of all values by variable ``(*batch, n_i)``; infinite where there is none.
+
+    A missing value has no bounds, but those that its true value meets also hold for values that it lies between.
+    """
+    low, high = (
+        {name: _filled(part, bounds.get(name, (None, None))[side], none) for name, part in lacking.items()}
+        for side, none in ((0, -inf), (1, inf))
+    )
+    for _ in at_most:  # as many steps as the longest chain
+        for lower, upper in at_most.items():
+            high[lower] = torch.where(lacking[upper], torch.minimum(high[lower], high[upper]), high[lower])
+            low[upper] = torch.where(lacking[lower], torch.maximum(low[lower], low[upper]), low[upper])
+    return [
+        {name: side[name].masked_fill(part, none) for name, part in lacking.items()}
+        for side, none in ((low, -inf), (high, inf))
+    ]
 
 
-def _at_most(low: int, high: int, size: int, unit: Tensor) -> LinearInequality:
-    """The variable that starts at place ``low`` nowhere above the one that starts at ``high``."""
-    here = torch.arange(size, device=unit.device)
-    index = torch.stack([here.repeat(2), torch.cat([here + low, here + high])])
-    entries = unit.new_tensor([1.0, -1.0]).repeat_interleave(size) * unit[index[1]]
-    rows = torch.sparse_coo_tensor(index, entries, (size, len(unit)), check_invariants=False)
-    return LinearInequality(rows, unit.new_zeros(size))
+def _filled(like: Tensor, value: float | None, default: float) -> Tensor:
+    return torch.full(like.shape, default if value is None else value, dtype=torch.float64, device=like.device)
+
+
+def _shared(mask: Tensor) -> Tensor:
+    """A mask ``(*batch, n)`` without its batch axes if it is the same in all entries."""
+    entries = mask.reshape(-1, mask.shape[-1])
+    same = entries.any(dim=0)
+    return same if bool((same == entries.all(dim=0)).all()) else mask
+
+
+def _chain(lower: str, at_most: Mapping[str, str]) -> list[str]:
+    """A variable, the one that it is nowhere above, the one that this is nowhere above, and so on."""
+    chain = [lower]
+    while (name := at_most.get(chain[-1])) is not None and name not in chain:
+        chain.append(name)
+    return chain
+
+
+def _at_most(
+    chain: Sequence[str], lacking: Mapping[str, Tensor], starts: Mapping[str, int], unit: Tensor
+) -> LinearInequality | None:
+    """The first variable of a chain nowhere above the next that is not missing there; None if there is no such place.
+
+    Where the first is missing, or all others are, the row reads 0 ≤ 1.
+    """
+    first, *others = chain
+    searched = ~lacking[first]
+    weights: dict[str, Tensor] = {}
+    for name in others:
+        weights[name] = -(searched & ~lacking[name]).to(unit)
+        searched = searched & lacking[name]
+        if not bool(searched.any()):
+            break
+    stated = ~lacking[first] & ~searched
+    places = stated.reshape(-1, stated.shape[-1]).any(dim=0).nonzero()[:, 0]
+    if not len(places):
+        return None
+    weights[first] = stated.to(unit)
+    names = sorted(weights, key=starts.__getitem__)
+    column = torch.stack([places + starts[name] for name in names], dim=-1)
+    parts = torch.broadcast_tensors(*(weights[name][..., places] for name in names))
+    values = torch.stack(parts, dim=-1) * unit[column]
+    rows = SparseRows(
+        rows=len(places),
+        points=len(unit),
+        row=torch.arange(len(places), device=unit.device).repeat_interleave(len(names)),
+        column=column.flatten(),
+        entries=values.flatten(-2),
+        is_disjoint=True,
+    )
+    return LinearInequality(rows, 1.0 - stated[..., places].to(unit))

@@ -116,8 +116,13 @@ class LinearInequality(Inequality):
     def _check_values(self, entries: Tensor) -> None:
         refuse_missing(entries, "A of a LinearInequality holds")
         refuse_missing(self.c, "c of a LinearInequality (rows that bound nothing are left out) holds")
-        if not bool((self.A.norms() > 0 if isinstance(self.A, Rows) else self.A.any(dim=-1)).all()):
+        stated = self.A.norms() > 0 if isinstance(self.A, Rows) else self.A.any(dim=-1)
+        if not bool(stated.reshape(-1, stated.shape[-1]).any(dim=0).all()):
             raise InvalidArgumentError("A row of A is zero, so it says nothing about the field; drop it.")
+        if not bool((stated | (self.c >= 0)).all()):
+            raise InvalidArgumentError(
+                "A row of A is zero in some entries of the batch, where its c must not be negative: 0 ≤ c."
+            )
 
     def joined(self) -> "JoinedConstraint":
         return JoinedConstraint(rows=self)

@@ -146,6 +146,10 @@ def test_laws_that_no_field_of_a_dense_prior_meets_are_refused():
         (lambda: LinearInequality(torch.zeros(1, 3), torch.ones(1)), "row of A is zero"),
         (lambda: LinearInequality(torch.zeros(1, 30).to_sparse(), torch.ones(1)), "row of A is zero"),
         (
+            lambda: LinearInequality(torch.eye(2)[..., None] * torch.ones(3), torch.full((2,), -1.0)),
+            "zero in some entries of the batch, where its c must not be negative",
+        ),
+        (
             lambda: integral(NodeGrid(0.0, 1.0, 5), 1.0) & LinearInequality(torch.ones(1, 4), torch.ones(1)),
             "on 4 points but the law acts on 5",
         ),

@@ -152,6 +152,29 @@ def test_precipitation_that_freezes_is_no_more_than_all():
     assert float(condition(prior, totals & NonNegative()).mode.unflatten(-1, (2, n)).diff(dim=-2).min()) < -0.1
 
 
+@pytest.mark.parametrize("update", [condition, truncate], ids=["projected", "truncated"])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_a_row_that_is_zero_in_some_entries_says_nothing_there(update, correlated):
+    generator = torch.Generator().manual_seed(3)
+    mean = torch.randn(3, 12, dtype=double, generator=generator)
+    variance = positive_definite(12, generator) if correlated else torch.diag(torch.rand(12, dtype=double) + 0.5)
+    A = torch.cat([torch.eye(6), -torch.eye(6)], dim=1).double().repeat(3, 1, 1)
+    A[0, :2], A[1, 3:] = 0.0, 0.0
+    law = LinearConstraint(torch.ones(1, 12), torch.ones(1))
+
+    def prior(mean):
+        operator = DenseLinearOperator(variance) if correlated else DiagLinearOperator(variance.diagonal())
+        return MultivariateNormal(mean, operator.expand(*mean.shape[:-1], 12, 12))
+
+    together = update(prior(mean), law & LinearInequality(A, torch.zeros(6)))
+    for entry in range(3):
+        rows = A[entry][A[entry].any(dim=-1)]
+        alone = update(prior(mean[entry]), law & LinearInequality(rows, torch.zeros(len(rows))))
+        # Newton's steps end at 1e-12 of values of size 1 to 3
+        assert torch.allclose(together.mode[entry], alone.mode, rtol=0, atol=1e-11)
+    assert float((A @ together.sample((5,))[..., None]).max()) <= 1e-12
+
+
 def test_noisy_rows_of_a_correlated_prior_are_weighed_once():
     """With inequalities that hold already the projection of a draw is the draw, whatever the metric."""
     mean, generator = torch.full((6,), 20.0, dtype=double), torch.Generator().manual_seed(1)
