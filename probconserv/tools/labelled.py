@@ -55,9 +55,7 @@ class Budget:
                 raise InvalidArgumentError(
                     f"'{name}' must be in {expected!r}, but its attribute units is {units!r}; convert it and set that."
                 )
-        added = [
-            name for name, factor in self.coefficients.items() if isinstance(factor, int | float) and factor**2 == 1
-        ]
+        added = [name for name, factor in self.coefficients.items() if not np.ndim(factor) and factor in (1, -1)]
         of_added = {name: dataset[name].attrs.get("units") for name in added}
         if len({_plain(units) for units in of_added.values() if units}) > 1:
             raise InvalidArgumentError(
