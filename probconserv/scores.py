@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probconserv._linalg.checks import joint_shape, require_tensors
+from probconserv._linalg.gaussian import floored
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -44,22 +45,29 @@ def conservation_error(mean: Field, constraint: LinearConstraint) -> Score:
     return constraint.residual(mean)[..., 0]
 
 
-def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float = 1e-6) -> Score:
+def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
-    ``variance_floor``, in squared units of the field, is the same for every method; without it the score is unbounded
-    where the variance vanishes. Give a smaller one for fields that are much smaller than 1.
+    Without a floor the score is unbounded where the variance vanishes. In another unit of the field the score differs
+    by the logarithm of the unit.
+
+    Args:
+        u: The true field.
+        mean: μ.
+        variance: v.
+        variance_floor: In squared units of the field, a number or ``(*batch, n)``, to be the same for every method; by
+            default a millionth of the variance of each true field over its points. Give one for fields whose points
+            have several units, or for true fields that are constant.
 
     Returns:
         Score ``(*batch,)``, larger is better.
     """
     _check_fit(u, mean, variance)
-    u, mean, variance = (values.to(torch.float64) for values in (u, mean, variance))
-    variance = variance.clamp_min(variance_floor)
+    u, mean, variance = u.to(torch.float64), mean.to(torch.float64), floored(variance, u, variance_floor)
     return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
 
 
-def nll(u: Field, mean: Field, variance: Field, variance_floor: float = 1e-6) -> Score:
+def nll(u: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
 
     ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,

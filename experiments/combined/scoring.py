@@ -13,6 +13,7 @@ from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import bounded, inputs, surrogate
 from experiments.combined.problems import Case, Method
 from experiments.records.record import Arrays
+from experiments.records.scores import VARIANCE_FLOOR
 from probconserv import ProbConserv, scores
 from probconserv.prediction import Prediction
 
@@ -58,7 +59,7 @@ def scores_of(prediction: Prediction, problem: FieldProblem, parameter: Float[Te
     by_time = {
         "MSE": scores.mse(truth, mean),
         "CRPS": scores.crps(truth, mean, variance),
-        "LL": scores.log_likelihood(*free),
+        "LL": scores.log_likelihood(*free, VARIANCE_FLOOR),
         "coverage50": scores.coverage(*free, 0.5),
         "coverage90": scores.coverage(*free, 0.9),
     }

@@ -35,6 +35,7 @@ from experiments.conservation.methods import (
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
 from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
 from experiments.records.record import Arrays
+from experiments.records.scores import VARIANCE_FLOOR
 from experiments.records.storage import checksum
 from experiments.stages import take_released
 from probconserv import Mixture, fit_band, scores
@@ -176,12 +177,12 @@ def score_calibration(case: Case, key: str, learnt: Learnt | None, files: tuple[
     part, probability = _at(prediction, near), cumulative_probability(truth, prediction)[0]
     arrays = {
         "CE": scores.conservation_error(prediction.mean, laws.exact)[0].abs(),
-        "LL": marginal_log_likelihood(truth, prediction)[0],
+        "LL": marginal_log_likelihood(truth, prediction, VARIANCE_FLOOR)[0],
         "MSE": scores.mse(truth, prediction.mean)[0],
         "CRPS": marginal_crps(truth, prediction)[0],
         **_coverages(probability, ""),
         "squared_residual": evidence(prior, laws.loose).standardised_residual.square()[0, :, 0],
-        "front_LL": marginal_log_likelihood(truth[..., near], part)[0],
+        "front_LL": marginal_log_likelihood(truth[..., near], part, VARIANCE_FLOOR)[0],
         "front_MSE": scores.mse(truth[..., near], part.mean)[0],
         "front_CRPS": marginal_crps(truth[..., near], part)[0],
         **_coverages(probability[:, near], "front_"),

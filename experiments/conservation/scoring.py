@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
+from experiments.records.scores import VARIANCE_FLOOR
 from experiments.records.storage import Arrays, checksum
 from probconserv import Mixture, condition, scores
 from probconserv.balance import local_conservation
@@ -111,7 +112,9 @@ def learn_extrapolation(target: Target, prediction: Distribution, parameter: Ten
     likelihoods = {}
     for deviation in ((high - low) * torch.tensor(FRACTIONS, dtype=torch.float64)).tolist():
         shifted = displaced(prediction, target.grid.points, deviation)
-        likelihoods[deviation] = float(scores.log_likelihood(truth, shifted.mean[0], shifted.variance[0]).mean())
+        likelihoods[deviation] = float(
+            scores.log_likelihood(truth, shifted.mean[0], shifted.variance[0], VARIANCE_FLOOR).mean()
+        )
     return max(likelihoods, key=likelihoods.__getitem__), variance_factor(prediction, truth)
 
 
@@ -155,7 +158,7 @@ def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Te
     return {
         "CE": error.abs(),
         "signed_CE": error,
-        "LL": scores.log_likelihood(truth, mean, variance),
+        "LL": scores.log_likelihood(truth, mean, variance, VARIANCE_FLOOR),
         "MSE": scores.mse(truth, mean),
         "CRPS": scores.crps(truth, mean, variance),
         **{f"coverage{level}": scores.coverage(truth, mean, variance, level / 100) for level in (50, 90)},
@@ -194,7 +197,7 @@ def _over_time(method: Method, files: Files, target: Target) -> dict[str, Tensor
     truth, parts = target.truth(), []
     for prediction, laws in _treated(method, files, target):
         mean, total = prediction.mean, laws.exact.residual(prediction.mean)[..., 0] + laws.total[:, None]
-        likelihood = scores.log_likelihood(truth, mean, prediction.variance)
+        likelihood = scores.log_likelihood(truth, mean, prediction.variance, VARIANCE_FLOOR)
         parts.append({"curve_total": total, "curve_MSE": scores.mse(truth, mean), "curve_LL": likelihood})
     return {name: torch.cat([part[name] for part in parts], dim=-1).mT for name in parts[0]}
 

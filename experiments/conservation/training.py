@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from experiments.conservation.data import Stream, exact_stream, training_bank
 from experiments.conservation.networks import NetworkConfig
 from experiments.experiment import RunContext, Training
+from experiments.records.scores import VARIANCE_FLOOR
 from experiments.records.store import environment
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
@@ -110,4 +111,7 @@ def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, pro
     means, scales = model.components(Context(batch.context_points, batch.context_values), Query(points), few)
     mean = means.double().mean(dim=0)
     variance = scales.double().square().mean(dim=0) + means.double().var(dim=0, correction=0)
-    return {"MSE": float(mse(truth, mean).mean()), "LL": float(log_likelihood(truth, mean, variance).mean())}
+    return {
+        "MSE": float(mse(truth, mean).mean()),
+        "LL": float(log_likelihood(truth, mean, variance, VARIANCE_FLOOR).mean()),
+    }

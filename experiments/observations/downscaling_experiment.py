@@ -32,6 +32,7 @@ from experiments.observations.regression import Ridge
 from experiments.observations.temperature import TOGETHER, temperature
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
+from experiments.records.scores import VARIANCE_FLOOR
 from probconserv import scores
 
 FEW = Sizes(shrinkages=(0.5, 0.7, 0.9), ranks=(10, 20), ridges=(Ridge(1, 1.0), Ridge(2, 1.0)))
@@ -124,7 +125,7 @@ def score_forecast(truth: Fields, prediction: Forecast, factor: int) -> dict[str
         "RMSE": mse.sqrt(),
         "MSE": mse,
         "CRPS": scores.crps(u, mean, variance),
-        "LL": scores.log_likelihood(u, mean, variance),
+        "LL": scores.log_likelihood(u, mean, variance, VARIANCE_FLOOR),
         "coverage50": scores.coverage(u, mean, variance, 0.5),
         "coverage90": scores.coverage(u, mean, variance, 0.9),
         "block_error": (means_of(prediction.mean, factor) / given - 1).abs().amax(dim=(-2, -1)),

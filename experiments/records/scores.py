@@ -59,6 +59,9 @@ def _holds(heading: str, meaning: str, reduction: Reduction = Reduction.MEAN, ro
     return Score(heading=heading, meaning=meaning, reduction=reduction, round_off=round_off, imposed=True)
 
 
+VARIANCE_FLOOR = 1e-6
+"""Smallest variance of log-likelihoods, in squared units of the field: that of all tables since the first release."""
+
 _CANCELLED = 1e-13  # square of a deviation whose variance is a difference of squares
 
 SCORES: dict[str, Score] = {

@@ -15,6 +15,8 @@ from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
+_PART_OF_TRUTH = 1e-6  # of the variance of a true field over its points: the smallest variance of a log-likelihood
+
 
 class FieldGaussian(MultivariateNormal):
     """A gpytorch ``MultivariateNormal`` whose variance is the diagonal of its covariance.
@@ -114,6 +116,24 @@ def deviation_of(prediction: Prediction) -> Tensor:
     if isinstance(prediction, Normal):
         return prediction.scale.to(torch.float64)
     return square_root(variance_of(prediction).to(torch.float64))
+
+
+def floored(variance: Tensor, truth: Tensor, floor: float | Tensor | None) -> Tensor:
+    """Variances ``(*batch, n)`` of a log-likelihood, float64, none below a floor.
+
+    By default the floor is a millionth of the variance of the true field over its points, so that it has the unit of
+    the field and is the same for all predictions; where all its values are equal, the square of their rounding.
+    """
+    variance, truth = variance.to(torch.float64), truth.detach().to(torch.float64)
+    if floor is None:
+        floor = _PART_OF_TRUTH * truth.var(dim=-1, correction=0, keepdim=True)
+        floor = torch.maximum(floor, rounding_of(truth).square()).clamp_min(torch.finfo(torch.float64).tiny)
+    return torch.maximum(variance, torch.as_tensor(floor, dtype=torch.float64, device=variance.device))
+
+
+def rounding_of(values: Tensor) -> Tensor:
+    """By how much sums of such values may be off in float64."""
+    return 4 * torch.finfo(torch.float64).eps * values.abs()
 
 
 def _diagonal(gaussian: MultivariateNormal) -> Tensor:

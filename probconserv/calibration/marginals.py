@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import joint_shape
-from probconserv._linalg.gaussian import deviation_of
+from probconserv._linalg.gaussian import deviation_of, floored, rounding_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, is_bounded
 from probconserv.prediction import Prediction
@@ -23,7 +23,6 @@ from probconserv.prediction import Prediction
 _FEW, _MOST = 150, 2000  # components up to which all together have _MOST values; the released scores rest on this
 _STRATA = (20, 64)  # most values of one of few components, and of one of many
 _VALUES = 2_000_000  # values that are sorted at once
-_SMALLEST = 1e-8  # deviation that stands for none: a step of the distribution
 
 
 def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float[Tensor, "*batch n"]:
@@ -35,18 +34,19 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
         Probability ``(*batch, n)``, NaN where the truth or the prediction is.
     """
     weights, mean, deviation = _parts(u, prediction)
-    return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
+    z = (u - mean) / torch.maximum(deviation, rounding_of(u))
+    return (weights * torch.special.ndtr(z)).sum(dim=0)
 
 
 def marginal_log_likelihood(
-    u: Float[Tensor, "*batch n"], prediction: Prediction, variance_floor: float = 1e-6
+    u: Float[Tensor, "*batch n"], prediction: Prediction, variance_floor: float | Tensor | None = None
 ) -> Float[Tensor, "*batch"]:
     """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)).
 
     For a Gaussian it is ``scores.log_likelihood``, which has the same floor.
     """
     weights, mean, deviation = _parts(u, prediction)
-    variance = deviation.square().clamp_min(variance_floor)
+    variance = floored(deviation.square(), u, variance_floor)
     density = -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log())
     return torch.logsumexp(weights.log() + density, dim=0).mean(dim=-1)
 
@@ -99,7 +99,8 @@ def require_gaussian(prediction: Prediction) -> None:
 def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64.
 
-    Where the truth has more axes than the prediction, axes of length 1 follow that of the components.
+    Where the truth has more axes than the prediction, axes of length 1 follow that of the components. A value that is
+    predicted without deviation has that of its rounding.
     """
     require_gaussian(prediction)
     if isinstance(prediction, Mixture):
@@ -111,7 +112,7 @@ def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     joint = joint_shape(truth=u.shape, prediction=mean.shape[1:])
     added = [1] * (len(joint) - mean.ndim + 1)
     weights, mean, deviation = (part.reshape(len(part), *added, *part.shape[1:]) for part in (weights, mean, deviation))
-    return weights, mean, deviation.clamp_min(_SMALLEST)
+    return weights, mean, torch.maximum(deviation, rounding_of(mean)).clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def _absolute(error: Tensor, deviation: Tensor) -> Tensor:

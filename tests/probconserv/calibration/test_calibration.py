@@ -360,3 +360,47 @@ def test_the_score_of_many_components_is_that_of_all_their_pairs(
     expected = (share * distance(mean - 0.3, variance)).sum(dim=0) - 0.5 * (share[:, None] * share * within).sum((0, 1))
     score = marginal_crps(torch.full((2, 7), 0.3).double(), Mixture(as_normal(mean, variance.sqrt()), share[..., 0]))
     torch.testing.assert_close(score, expected.mean(dim=-1), rtol=rounding, atol=0)
+
+
+UNITS = [(torch.float64, unit) for unit in (1e-12, 1e-9, 1e-8, 1e-6, 1e6, 1e12)]
+UNITS += [(torch.float32, unit) for unit in (1e-12, 1e-9, 1e-8, 1e-6, 1e6, 1e12)]
+UNITS += [(torch.float16, 2.0**-4), (torch.float16, 2.0**4), (torch.bfloat16, 2.0**-40), (torch.bfloat16, 2.0**40)]
+
+
+@pytest.mark.parametrize(("dtype", "unit"), UNITS)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_marginal_scores_do_not_depend_on_the_unit(dtype: torch.dtype, unit: float, mixed: bool) -> None:
+    """Rounding of values and deviations in float32, 6e-8 of each, moves a score by a few times that."""
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(2, 6, generator=generator).to(dtype)
+    mean = torch.randn(3, 2, 6, generator=generator).to(dtype)
+    deviation = (0.1 + torch.rand(3, 2, 6, generator=generator)).to(dtype)
+    mean[:, :, 1], deviation[:, :, 1] = u[:, 1], 0.0
+    found = []
+    for scale in (1.0, unit):
+        truth, *moments = ((scale * part.double()).to(dtype) for part in (u, mean, deviation))
+        normal = torch.distributions.Normal(*moments, validate_args=False)
+        first = torch.distributions.Normal(*(part[0] for part in moments), validate_args=False)
+        prediction = Mixture(normal) if mixed else first
+        found.append(
+            (
+                marginal_crps(truth, prediction) / scale,
+                marginal_log_likelihood(truth, prediction) + math.log(scale),
+                cumulative_probability(truth, prediction),
+            )
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_a_value_predicted_without_deviation_is_a_step(offset: float) -> None:
+    """Whatever it lies at: up to rounding at the truth, or beyond it."""
+    double = torch.float64
+    mean = torch.tensor([[0.3, 0.3, 0.3]], dtype=double) + offset
+    u = mean + torch.tensor([0.0, 1e-6, -1e-6], dtype=double)
+    exact = torch.distributions.Normal(mean, torch.zeros(1, 3, dtype=double), validate_args=False)
+    assert torch.allclose(cumulative_probability(u, exact), torch.tensor([0.5, 1.0, 0.0], dtype=double), atol=1e-12)
+    # E|X − u| of a step, up to the rounding 4 ε |u| that it has as deviation
+    rounding = 8 * torch.finfo(double).eps * (offset + 1)
+    assert torch.allclose(marginal_crps(u, exact), (u - mean).abs().mean(dim=-1), rtol=0, atol=rounding)

@@ -38,12 +38,44 @@ def test_log_likelihood_mse_and_crps_agree_with_naive_forms(seed):
 
 
 def test_variance_floor_bounds_the_likelihood():
-    u = torch.zeros(4)
-    value = scores.log_likelihood(u, u, torch.zeros(4))
-    assert float(value) == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-6))
-    assert float(scores.log_likelihood(u, u, torch.zeros(4), variance_floor=1e-2)) == pytest.approx(
-        -0.5 * math.log(2 * math.pi * 1e-2)
-    )
+    u = torch.tensor([-1.0, 1.0, -1.0, 1.0])  # of variance 1
+    known = torch.zeros(4)
+    assert float(scores.log_likelihood(u, u, known)) == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-6))
+    stated = scores.log_likelihood(u, u, known, variance_floor=1e-2)
+    assert float(stated) == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-2))
+    of_points = scores.log_likelihood(u, u, known, torch.tensor([1.0, 1.0, 1e-4, 1e-4]))
+    assert float(of_points) == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-2))
+    together = scores.log_likelihood(torch.stack([u, 1e6 * u]), torch.stack([u, 1e6 * u]), torch.zeros(2, 4))
+    assert float(together[0]) == float(scores.log_likelihood(u, u, known)), "a field does not depend on its batch"
+    for constant in (0.0, 3.0):
+        field = torch.full((4,), constant)
+        assert bool(torch.isfinite(scores.log_likelihood(field, field, known)))
+
+
+UNITS = {
+    torch.float64: [1e-12, 1e-9, 1e-8, 1e-6, 1e-3, 1e3, 1e9, 1e12],
+    torch.float32: [1e-12, 1e-9, 1e-8, 1e-6, 1e-3, 1e3, 1e9, 1e12],
+    torch.bfloat16: [2.0**-40, 2.0**-10, 2.0**30],
+    torch.float16: [2.0**-3, 2.0**4],
+}
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(dtype, unit) for dtype, units in UNITS.items() for unit in units])
+@pytest.mark.parametrize("known", [False, True], ids=["all uncertain", "some values known"])
+def test_the_unit_of_the_field_enters_scores_as_it_should(dtype, unit, known):
+    """Rounding of values and variances in float32, 6e-8 of each, moves a score by a few times that."""
+    u, mean, variance = (part.to(dtype) for part in make_prediction(seed=5))
+    if known:
+        mean[:, 1], variance[:, 1] = u[:, 1], 0.0
+    scaled = [(power * part.double()).to(dtype) for part, power in ((u, unit), (mean, unit), (variance, unit**2))]
+    if dtype in (torch.float16, torch.bfloat16):
+        assert all(torch.equal(part.double() / power, whole.double()) for part, power, whole in
+                   zip(scaled, (unit, unit, unit**2), (u, mean, variance), strict=True))  # fmt: skip
+    close = {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(scores.nll(*scaled) - math.log(unit), scores.nll(u, mean, variance), **close)
+    torch.testing.assert_close(scores.crps(*scaled) / unit, scores.crps(u, mean, variance), **close)
+    torch.testing.assert_close(scores.mse(*scaled[:2]) / unit**2, scores.mse(u, mean), **close)
+    assert torch.equal(scores.coverage(*scaled, 0.5), scores.coverage(u, mean, variance, 0.5))
 
 
 def test_crps_is_differentiable_where_some_values_are_known():
