@@ -196,10 +196,10 @@ def _around(known: Part, part: Part) -> Any:
 
 
 def _as_kept(rows: Tensor, known: Part, part: Part, explained: bool = False) -> LinearConstraint:
-    """The law of a part with the slopes, offset and error that it had in known cases."""
+    """The law of a part with the slopes, offset and error that it had in known cases, of which there are hundreds."""
     before, now = (each.covariates if explained else None for each in (known, part))
     law = fit_law(LinearConstraint(rows, known.target), known.truth, covariates=before)
-    return law.corrected(LinearConstraint(rows, part.target), now)
+    return law.corrected(LinearConstraint(rows, part.target), now, level=None)
 
 
 def _missed(part: Part, rows: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.fitted._student import warn_of_few, widening
 from solvers.recording import are_readable
 
 
@@ -23,21 +24,40 @@ class FittedCovariance:
         covariance: Σ ``(*batch, n, n)``, low rank plus diagonal.
         shrinkage: λ ``(*batch,)``, from 0 (correlations of the residuals) to 1 (none).
         bias: Mean of the residuals ``(*batch, n)``, which Σ does not contain; correct predictions for it first.
+        samples: Number M of residuals.
     """
 
     covariance: LinearOperator
     shrinkage: Float[Tensor, "*batch"]
     bias: Float[Tensor, "*batch n"]
+    samples: int
 
-    def around(self, mean: Float[Tensor, "*batch n"]) -> MultivariateNormal:
-        """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean."""
+    def around(self, mean: Float[Tensor, "*batch n"], *, level: float | None = None) -> MultivariateNormal:
+        """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean.
+
+        Args:
+            mean: Predictions, corrected for the bias.
+            level: Level of intervals that shall hold new values as often as they say, which have Student's t
+                distribution with M − 1 degrees of freedom, since variances and bias are estimates: Σ (1 + 1/M) (t/z)²,
+                t and z the quantiles ½ (1 + level) of it and of the normal distribution. By default Σ as it is.
+
+        Warns:
+            UserWarning: Without a level, if intervals of 90 % are expected to hold less than 88 % of new values: for
+                fewer than 25 samples.
+        """
         mean = floating(as_tensor(mean, dtype=None))
         if mean.shape[-1:] != self.covariance.shape[-1:]:
             raise IncompatibleQueryError(
                 f"The covariance was fitted to residuals at {self.covariance.shape[-1]} points, but the mean has the "
                 f"shape {tuple(mean.shape)}; give (*batch, n) at the same points."
             )
-        return FieldGaussian(mean, self.covariance.to(mean.dtype))
+        covariance = self.covariance.to(mean.dtype)
+        if level is None:
+            warn_of_few(self.samples, "Give around(mean, level=0.9), which widens them, or more samples.")
+            return FieldGaussian(mean, covariance)
+        freedom = torch.tensor(self.samples - 1.0, dtype=torch.float64)
+        factor = (1.0 + 1.0 / self.samples) * float(widening(freedom, level))
+        return FieldGaussian(mean, covariance * factor)
 
 
 def fit_covariance(
@@ -82,7 +102,7 @@ def fit_covariance(
     columns = (1 - weight).sqrt()[..., None, None] * columns
     independent = (variance - columns.square().sum(dim=-1)).clamp_min(0.0)
     covariance = PsdSumLinearOperator(RootLinearOperator(columns), DiagLinearOperator(independent))
-    return FittedCovariance(covariance=covariance, shrinkage=found, bias=residuals.mean(dim=0))
+    return FittedCovariance(covariance=covariance, shrinkage=found, bias=residuals.mean(dim=0), samples=len(residuals))
 
 
 def deviations(samples: Float[Tensor, "samples *batch n"]) -> Float[Tensor, "samples *batch n"]:

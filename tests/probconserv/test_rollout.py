@@ -276,8 +276,8 @@ def test_bands_hold_for_new_functions_at_every_time_and_point():
 
 def test_members_with_errors_of_the_operator_are_draws_given_the_law():
     fitted = fit_covariance(normal(9, 17), shrinkage=0.5)
-    prior = fitted.around(smear(FIELD)[0, 0])
-    operator = with_errors(smear, fitted.around(torch.zeros(17)), torch.Generator().manual_seed(0))
+    prior = fitted.around(smear(FIELD)[0, 0], level=0.9)
+    operator = with_errors(smear, fitted.around(torch.zeros(17), level=0.9), torch.Generator().manual_seed(0))
     members = FIELD[:1].expand(20000, 1, 17)
     update = StepUpdate(covariance=fitted)
     drawn = Rollout(operator, GRID, update=update)(members, TIMES[:2], CLOSED).fields[:, 1, 0]

@@ -1,6 +1,7 @@
 """Covariances fitted to residuals: pair by pair, reconciliation by minimal trace, messages."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def reconciled(forecasts, sigma, aggregates):
 
 def updated(x, forecasts, aggregates):
     law = LinearConstraint(np.hstack([np.eye(len(aggregates)), -aggregates]), torch.zeros(len(aggregates)))
-    return condition(fit_covariance(torch.as_tensor(x)).around(torch.as_tensor(forecasts)), law).mean
+    return condition(fit_covariance(torch.as_tensor(x)).around(torch.as_tensor(forecasts), level=0.9), law).mean
 
 
 def test_the_update_is_reconciliation_by_minimal_trace():
@@ -139,3 +140,34 @@ def test_invalid_arguments_raise_with_reason(arguments, message):
         fit_covariance(**({"residuals": torch.rand(3, 4)} | arguments))
     with pytest.raises(IncompatibleQueryError, match="at 4 points, but the mean has the shape"):
         fit_covariance(torch.rand(3, 4)).around(torch.zeros(5))
+
+
+@pytest.mark.parametrize("samples", [3, 4, 5, 8, 15, 50])
+def test_intervals_about_few_errors_hold_as_often_as_they_say(samples):
+    """A fraction of 4,000 has a standard error of 0.005, of which 4 are allowed."""
+    errors = torch.randn(samples + 1, 4000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(samples))
+    fitted = fit_covariance(0.3 + errors[:samples])
+
+    def inside(gaussian):
+        return float(((0.3 + errors[samples] - gaussian.mean).abs() <= 1.6449 * gaussian.stddev).double().mean())
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plain = inside(fitted.around(fitted.bias))
+        few = [str(each.message) for each in caught]
+        widened = fitted.around(fitted.bias, level=0.9)
+    held = inside(widened)
+    assert held == pytest.approx(0.9, abs=0.02)
+    assert bool(few) == (samples < 25)
+    if few:
+        named = float(few[0].split("expected to hold ")[1].split("%")[0]) / 100
+        assert plain == pytest.approx(named, abs=0.005 + 4 * 0.008)  # rounded to a percent, standard error at 0.6
+    assert torch.equal(widened.mean, fitted.bias)
+
+
+def test_few_samples_are_named_and_a_level_is_one():
+    fitted = fit_covariance(torch.rand(8, 3, generator=torch.Generator().manual_seed(0)))
+    with pytest.warns(UserWarning, match="Variances of 8 cases .* expected to hold 84% of new cases. Give around"):
+        fitted.around(torch.zeros(3))
+    with pytest.raises(InvalidArgumentError, match="level must lie between 0 and 1"):
+        fitted.around(torch.zeros(3), level=90.0)

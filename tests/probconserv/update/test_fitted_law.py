@@ -1,6 +1,7 @@
 """Slope, offset and variance of a law from cases: closed forms, a grid of all parameters, coverage, messages."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -122,9 +123,84 @@ def test_errors_cover_the_truth_and_the_corrected_law_predicts_further_cases():
     assert torch.allclose(law.b, expected)
     z = (fields.sum(dim=1, keepdim=True) - law.b) / law.noise.sqrt()
     assert float(z.square().mean()) == pytest.approx(1.0, abs=0.35)
+    plain = found.corrected(LinearConstraint(row_of(1), b, variance), level=None)
     terms = torch.cat([b[:1], torch.ones(1, 1, dtype=double)], dim=1)
     fit = (terms @ found.covariance[0] @ terms.mT)[0, 0]
-    assert float(law.noise[0, 0]) == pytest.approx(float(variance[0, 0] + found.noise_variance[0] + fit), rel=1e-10)
+    assert float(plain.noise[0, 0]) == pytest.approx(float(variance[0, 0] + found.noise_variance[0] + fit), rel=1e-10)
+
+
+def replications(count, seed, rows=4000):
+    """Right-hand sides and totals of past cases and of one new case, for many independent laws at once."""
+    generator = torch.Generator().manual_seed(seed)
+    b = torch.randn(count + 1, rows, dtype=double, generator=generator)
+    error = torch.randn(count + 1, rows, dtype=double, generator=generator)
+    return b, 1.3 * b + 0.2, error
+
+
+def inside(law, totals, level):
+    half_width = statistics.NormalDist().inv_cdf(0.5 + 0.5 * level)
+    return float(((totals - law.b).abs() <= half_width * law.noise.sqrt()).double().mean())
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 8, 15, 50])
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+@pytest.mark.filterwarnings("ignore:A variance of few cases:UserWarning")
+def test_intervals_of_a_corrected_law_hold_as_often_as_they_say_for_few_cases(count, unit):
+    """A fraction of 4,000 has a standard error of 0.005 at 0.9 and 0.008 at 0.5, of which 4 are allowed."""
+    b, expected, error = (unit * part for part in replications(count, seed=count))
+    totals, G = expected + 0.5 * error, torch.eye(b.shape[1], dtype=double)
+    found = fit_law(LinearConstraint(G, b[:count]), totals[:count])
+    # traces of weights that are equal
+    assert torch.allclose(found.degrees_of_freedom, torch.full_like(b[0], count - 2), rtol=1e-9)
+    new = LinearConstraint(G, b[count])
+    assert inside(found.corrected(new), totals[count], 0.9) == pytest.approx(0.9, abs=0.02)
+    assert inside(found.corrected(new, level=0.5), totals[count], 0.5) == pytest.approx(0.5, abs=0.032)
+    if count < 8:
+        assert inside(found.corrected(new, level=None), totals[count], 0.9) < 0.85
+
+
+@pytest.mark.parametrize("count", [4, 8, 15])
+@pytest.mark.parametrize("observed", [0.25, 1.0])
+@pytest.mark.filterwarnings("ignore:A variance of few cases:UserWarning")
+def test_intervals_hold_at_least_as_often_where_observations_have_variances(count, observed):
+    """Of totals and of observations of them; a standard error is 0.005, of which 4 are allowed."""
+    b, expected, error = replications(count, seed=count)
+    variance = observed * (0.5 + torch.rand(b.shape, dtype=double, generator=torch.Generator().manual_seed(0)))
+    G = torch.eye(b.shape[1], dtype=double)
+    totals = expected + (1.0 + variance).sqrt() * error
+    found = fit_law(LinearConstraint(G, b[:count], variance[:count]), totals[:count])
+    assert float(found.degrees_of_freedom.max()) <= (count - 2) * (1 + 1e-9)
+    assert inside(found.corrected(LinearConstraint(G, b[count], variance[count])), totals[count], 0.9) >= 0.88
+    exact = expected[count] + error[count]
+    assert inside(found.corrected(LinearConstraint(G, b[count])), exact, 0.9) >= 0.86
+
+
+def test_few_degrees_of_freedom_are_named():
+    b, expected, error = replications(4, seed=0, rows=1)
+    law = LinearConstraint(torch.ones(1, 1), b[:3])
+    found = fit_law(law, (expected + error)[:3])
+    with pytest.warns(UserWarning, match="has 1 degrees of freedom. Intervals of 90% .* those of 99% only 94%"):
+        found.corrected(LinearConstraint(torch.ones(1, 1), b[3]))
+    for level in (0.99, None):
+        found.corrected(LinearConstraint(torch.ones(1, 1), b[3]), level=level)
+    for level in (0.0, 1.0, 90):
+        with pytest.raises(InvalidArgumentError, match="level must lie between 0 and 1"):
+            found.corrected(law, level=level)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-150, 1.0, 1e150])
+def test_totals_of_any_size_have_finite_errors(size):
+    """Also of totals that are all 0, which a slope of 0 explains."""
+    b = torch.arange(6.0, dtype=double)[:, None]
+    totals = size * torch.tensor([1.0, 3.0, 2.0, 5.0, 4.0, 6.0], dtype=double)[:, None]
+    found, one = (fit_law(LinearConstraint(torch.ones(1, 1), b), each) for each in (totals, totals / (size or 1.0)))
+    for name in ("slope", "offset", "noise_variance", "errors", "covariance", "log_evidence", "degrees_of_freedom"):
+        assert bool(torch.isfinite(getattr(found, name)).all()), name
+    assert torch.allclose(found.slope, size * one.slope, rtol=1e-9, atol=0)
+    assert torch.allclose(found.errors[0, :2], (size or 1.0) * one.errors[0, :2], rtol=1e-6, atol=0)
+    if not size:
+        assert float(found.slope) == float(found.offset) == 0.0
+        assert float(found.noise_variance) < 1e-50
 
 
 def test_a_fitted_law_helps_where_the_exact_one_harms():
