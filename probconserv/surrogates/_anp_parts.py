@@ -32,7 +32,7 @@ class ANPConfig:
         value_frequencies: Octaves of Fourier features of observed values. Small differences between large values would
             be lost in a linear embedding in bfloat16.
         dropout: Probability of dropping a feature in training.
-        scale_floor: Smallest predicted scale, units of the field.
+        scale_floor: Smallest predicted scale, units of the field; no more than ``value_scale``.
         latent_samples: Components of a prediction: draws of z.
         sample_seed: Seed of these draws, the same for all functions, so that predictions are deterministic.
     """
@@ -72,6 +72,12 @@ class ANPConfig:
             raise InvalidArgumentError(
                 "value_scale and scale_floor must be positive and dropout in [0, 1), "
                 f"got {self.value_scale}, {self.scale_floor} and {self.dropout}."
+            )
+        if self.scale_floor > self.value_scale:
+            raise InvalidArgumentError(
+                f"scale_floor is a smallest standard deviation in units of the field, but {self.scale_floor:g} is more "
+                f"than the typical size of the field, value_scale = {self.value_scale:g}; give about a thousandth of "
+                "that."
             )
 
     @property

@@ -156,7 +156,8 @@ def constrain(
             one moves less: divide by the root of ``area_fractions`` if all shall move alike. Without it, for one law of
             one variable, all that have a weight move alike.
         bounds: Lowest and highest value of variables, None for no bound.
-        at_most: Pairs {"frozen": "total"} of variables, the first nowhere above the second.
+        at_most: Pairs {"frozen": "total"} of variables, the first nowhere above the second; chains of pairs hold around
+            values that are missing, which move nothing themselves.
         return_std: Whether the standard deviations under the laws come with the data, from 500 draws where bounds hold;
             needs ``std``.
 

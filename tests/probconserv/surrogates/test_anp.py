@@ -302,6 +302,7 @@ def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
         ({"latent_samples": 0}, "latent_samples must be at least 1"),
         ({"frequencies": -1}, "frequencies must not be negative"),
         ({"scale_floor": 0.0}, "scale_floor must be positive"),
+        ({"value_scale": 1e-9}, "scale_floor is a smallest .* 0.001 is more than .* value_scale = 1e-09"),
     ],
 )
 def test_bad_configs_are_refused(changes: dict[str, object], message: str) -> None:
