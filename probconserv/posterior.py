@@ -53,8 +53,10 @@ class Posterior(MultivariateNormal):
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: G, b and σ²; ``stated`` is the law as it was given, with its redundant rows. Those of a nonlinear
-            law are its tangent at the ``mode``, and ``search`` is how this was found; None without one.
+        constraint: G, b and σ². Rows of a nonlinear law are its tangent at the ``mode``, and ``search`` is how this
+            was found; None without one.
+        stated: The law as it was given, with its redundant rows; by default the constraint.
+        independent: Mask ``(k,)`` of the rows of ``stated`` that ``constraint`` has; None means all.
         validate: Whether values are checked; see ``condition``.
 
     Raises:
@@ -63,11 +65,21 @@ class Posterior(MultivariateNormal):
     """
 
     search: "NonlinearMode | None" = None
+    independent: Tensor | None = None
 
-    def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint, *, validate: bool = True) -> None:
+    def __init__(
+        self,
+        prior: MultivariateNormal,
+        constraint: LinearConstraint,
+        *,
+        stated: LinearConstraint | None = None,
+        independent: Tensor | None = None,
+        validate: bool = True,
+    ) -> None:
         batch = _common_batch(prior, constraint)
         self.prior = prior
-        self.constraint = self.stated = constraint
+        self.constraint = constraint
+        self.stated, self.independent = stated or constraint, independent
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         self._prior_mean = _expanded(_as(prior.mean, torch.float64), batch)
@@ -254,8 +266,7 @@ class Posterior(MultivariateNormal):
         changed = of_law(self.stated)
         left_out = torch.zeros(changed.b.shape[-1], dtype=torch.bool, device=changed.b.device)
         law = of_law(self.constraint) if self.constraint.b.shape[-1] else changed.selected(left_out)
-        result = Posterior(prior, law, validate=self.gain.checked)
-        result.stated = changed
+        result = Posterior(prior, law, stated=changed, independent=self.independent, validate=self.gain.checked)
         if self.search is not None:
             result.search = replace(self.search, law=None)
         return result

@@ -18,6 +18,7 @@ from probconserv._linalg.rank import (
     EPS,
     depend_on,
     exceed_rounding,
+    independent_given,
     independent_of_others,
     least_distance,
     resolution_of_entries,
@@ -46,9 +47,27 @@ def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: boo
             if posterior is not None:
                 with torch.no_grad():
                     _check_left_out(posterior, covariance, law, (independent, nearly), error)
-                posterior.stated = law
                 return posterior
         raise
+
+
+def rows_of_values(posterior: Posterior) -> tuple[LinearConstraint | None, Tensor | None]:
+    """The rows of the stated law that are independent for values whose correlations do not count.
+
+    A prediction under inequalities leaves what the covariance is certain of, such as a total that all members have, so
+    that rows are stated again that only say this.
+
+    Returns:
+        The law, None if no row is left, and a mask of its rows that ``posterior.constraint`` has, None for all.
+    """
+    law, independent = posterior.stated, posterior.independent
+    if independent is None:
+        return law, None
+    deviation = as_double(posterior.prior.lazy_covariance_matrix.detach()).diagonal().clamp_min(0.0).sqrt()
+    chosen = independent_given(law.rows.detach() * deviation[..., None, :], independent)
+    if not bool(chosen.any()):
+        return None, None
+    return (law if bool(chosen.all()) else law.selected(chosen)), independent[chosen]
 
 
 def _of_independent_rows(
@@ -61,7 +80,7 @@ def _of_independent_rows(
     if independent is None:
         return None, torch.ones(law.b.shape[-1], dtype=torch.bool)
     try:
-        return Posterior(prior, law.selected(independent)), independent
+        return Posterior(prior, law.selected(independent), stated=law, independent=independent), independent
     except DependentConstraintsError:
         return None, independent
 

@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.members import MemberGaussian, condition_members
 from probconserv.fitted.rule import warn_of_rule
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -117,27 +117,21 @@ def _condition_one(
 ) -> Posterior | Projected:
     if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
         return condition_on_field_of(prior, constraint)
-    stated: LinearConstraint | JoinedConstraint = constraint
-    if isinstance(prior, Projected):
-        return _projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
-    if isinstance(prior, Posterior):
-        joined = prior.constraint if isinstance(constraint, LinearConstraint) else prior.stated
-        prior, stated = prior.prior, joined & constraint
+    stated, options = _statements_of(prior)
+    stated = constraint if stated is None else stated & constraint
+    prior = prior.prior if isinstance(prior, Posterior | Projected) else prior
     if isinstance(stated, LinearConstraint):
         return condition_members(prior, stated, validate)
-    return _projected(_of_members(prior, stated.law), stated)
+    return Projected(_of_members(prior, stated.law), stated, **options)
 
 
-def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: int) -> Projected:
-    """The prediction under a law and inequalities; redundant rows are left out."""
-    try:
-        return Projected(prior, joined, **options)
-    except DependentConstraintsError:
-        if joined.law is None:
-            raise
-        posterior = posterior_of(prior, joined.law, True)
-        law = posterior.constraint if posterior.constraint.b.shape[-1] else None
-        return Projected(posterior, replace(joined, law=law), **options)
+def _statements_of(
+    prediction: MultivariateNormal | Projected,
+) -> tuple[LinearConstraint | JoinedConstraint | None, dict[str, int]]:
+    """What a prediction meets, None if nothing, and the options of its draws."""
+    if isinstance(prediction, Projected):
+        return prediction.constraint, {"draws": prediction.draws, "seed": prediction.seed}
+    return (prediction.stated if isinstance(prediction, Posterior) else None), {}
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:
@@ -269,8 +263,11 @@ def truncate(
         components = truncate(prior.components, stated, draws=draws, thinning=thinning)
         assert isinstance(components, Truncated)
         return Mixture(components, prior.weights)
-    if isinstance(prior, Posterior | Projected):
-        return Truncated(prior.prior, prior.constraint & stated, draws=draws, thinning=thinning)
-    prior = _of_members(prior, stated.law)
-    prior = prior.prior if isinstance(prior, Posterior) else prior
+    given = _statements_of(prior)[0]
+    stated = stated if given is None else given & stated
+    prior = prior.prior if isinstance(prior, Posterior | Projected) else prior
+    if stated.law is not None:
+        posterior = condition_members(prior, stated.law, validate=True)
+        law = posterior.constraint if posterior.constraint.b.shape[-1] else None
+        prior, stated = posterior.prior, replace(stated, law=law)
     return Truncated(prior, stated, draws=draws, thinning=thinning)

@@ -50,6 +50,20 @@ def depend_on(rows: Float[Tensor, "*batch k n"], others: Float[Tensor, " k"]) ->
     return (distance <= least * length).all(dim=0)
 
 
+def independent_given(rows: Float[Tensor, "*batch k n"], first: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Mask of the first rows and of those that are no combinations of them and of one another, as ``depend_on`` counts.
+
+    All that are no combinations of the first ones where the others depend on each other in a part of a batch.
+    """
+    order = torch.cat([first.nonzero()[:, 0], (~first).nonzero()[:, 0]])
+    flat = rows.reshape(-1, *rows.shape[-2:])[:, order]
+    least = (10 + 8 * sum(rows.shape[-2:])) * EPS
+    found = _distant(flat, int(first.sum()), least)
+    if found is None:
+        return first | ~depend_on(rows, first)
+    return torch.zeros_like(first).index_put((order,), found)
+
+
 def whitened_rows(
     covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], deviation: Float[Tensor, "*batch k"]
 ) -> Tensor | None:

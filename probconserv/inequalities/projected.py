@@ -1,5 +1,7 @@
 """Predictions whose draws meet a law and inequalities: a conditioned Gaussian, projected onto the inequalities."""
 
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -7,14 +9,14 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import AnyGain, Posterior, gain_of
+from probconserv.posterior import Posterior
 from probconserv.prediction import SINGLE, Drawable
+from probconserv.redundancy import posterior_of, rows_of_values
 from probconserv.sampling import draw
 from solvers.recording import are_readable
 
@@ -58,21 +60,23 @@ class Projected(Drawable):
     """
 
     search: "NonlinearMode | None" = None
+    _shared: Tensor | None = None  # mask of the rows of the law that the update by it has; None for all
 
     def __init__(
         self, prior: MultivariateNormal, constraint: JoinedConstraint, *, draws: int = 500, seed: int = 0
     ) -> None:
-        if draws < 2:
-            raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
+        _check_draws(draws)
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             raise InvalidArgumentError(
                 "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
                 "under its linear law alone and condition its prediction on the inequalities outside."
             )
-        self._given = prior
-        self._feasible = feasible_set(prior.prior if isinstance(prior, Posterior) else prior, constraint)
+        self._given, constraint, self._shared = _under_law(prior, constraint)
+        prior = self._given.prior if isinstance(self._given, Posterior) else prior
+        self._feasible = feasible_set(prior, constraint)
         self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
-        self._gain = self._gain_of_law()
+        correlated = isinstance(self._given, Posterior) and not _are_independent(prior)
+        self._gain = self._given.gain if correlated else None
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -123,8 +127,9 @@ class Projected(Drawable):
 
     def with_draws(self, draws: int, seed: int = 0) -> "Projected":
         """The same prediction with mean and variance from another set of draws."""
-        other = Projected(self._given, self.constraint, draws=draws, seed=seed)
-        other.search = self.search
+        _check_draws(draws)
+        other = copy(self)
+        other.draws, other.seed, other._moments = draws, seed, None
         return other
 
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
@@ -142,21 +147,6 @@ class Projected(Drawable):
             target = target - normals * square_root(self._feasible.noise)
         return self._project(fields, target)
 
-    def _gain_of_law(self) -> AnyGain | None:
-        """The update by the law; None without one, or where the projection alone does the same."""
-        law, covariance = self.constraint.law, as_double(self.prior.lazy_covariance_matrix)
-        if law is None:
-            return None
-        diagonal = isinstance(covariance, DiagLinearOperator)
-        apart = law.G.shape[-2] == 1 or self.constraint.division.apart == self._feasible.target.shape[-1]
-        if diagonal and (apart or not are_readable(self.prior.mean)):
-            return None
-        if isinstance(self._given, Posterior):
-            return None if diagonal else self._given.gain
-        with contradictions_named(law.G, law.b, law.noise):
-            gain = gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
-        return None if diagonal else gain  # built for its check of the rows alone
-
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         """Fields ``(s, *batch, n)`` on the law and then on all statements, with right-hand sides ``(s, *batch, k)``."""
         if not fields.numel():
@@ -164,7 +154,8 @@ class Projected(Drawable):
         if self._gain is not None and self.constraint.law is not None:
             law = self.constraint.law
             k = law.b.shape[-1]
-            fields = self._gain.correct(fields.movedim(0, -2), target[..., :k].movedim(0, -2)).movedim(-2, 0)
+            stated = target[..., :k] if self._shared is None else target[..., :k][..., self._shared]
+            fields = self._gain.correct(fields.movedim(0, -2), stated.movedim(0, -2)).movedim(-2, 0)
             if not are_readable(law.noise) or bool(law.noise.any()):
                 met = torch.where(law.noise > 0, law.residual(fields) + law.b, target[..., :k])
                 target = torch.cat([met, target[..., k:]], dim=-1)
@@ -194,3 +185,29 @@ class Projected(Drawable):
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""
         return self._feasible.is_tracked and not cached.requires_grad
+
+
+def _check_draws(draws: int) -> None:
+    if draws < 2:
+        raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
+
+
+def _under_law(
+    prior: MultivariateNormal, joined: JoinedConstraint
+) -> tuple[MultivariateNormal, JoinedConstraint, Tensor | None]:
+    """The conditioned Gaussian, or the prior where the projection alone meets the law; statements without redundant
+    rows; and which rows of their law the update has, None for all."""
+    law = joined.law
+    if law is None:
+        return prior, joined, None
+    if not isinstance(prior, Posterior):
+        apart = law.G.shape[-2] == 1 or joined.division.apart == len(joined.division.places)
+        if _are_independent(prior) and (apart or not are_readable(prior.mean)):
+            return prior, joined, None
+        prior = posterior_of(prior, law, True)
+    law, shared = rows_of_values(prior)
+    return prior, joined if law is joined.law else replace(joined, law=law), shared
+
+
+def _are_independent(prior: MultivariateNormal) -> bool:
+    return isinstance(as_double(prior.lazy_covariance_matrix), DiagLinearOperator)
