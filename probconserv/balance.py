@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv._quadrature import integrate_intervals
 from probconserv.constraints import Domain, LinearConstraint, integral
@@ -48,7 +49,8 @@ def total_over_time(
 
     Raises:
         ConvergenceError: If a function cannot be resolved to a relative 1e-10, such as noise.
-        InvalidArgumentError: If times do not increase, or a flux is not finite or of another shape.
+        InvalidArgumentError: If times do not increase, a flux is not finite or of another shape, or a total is not
+            finite.
     """
     return _totals_with_error(times, initial_total, flux_first, flux_last, breakpoints)[0]
 
@@ -61,6 +63,9 @@ def _totals_with_error(
     ordered = not are_readable(times) or bool((times.diff() > 0).all())
     if times.ndim != 1 or len(times) < 2 or not ordered:
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
+    for name, values in (("initial_total", initial_total), ("flux_first", flux_first), ("flux_last", flux_last)):
+        if not callable(values) and are_readable(given := as_tensor(values)):
+            refuse_missing(given, f"{name} holds")
     initial = as_tensor(initial_total)[..., None]
     first, last = (passed_between(flux, times, breakpoints) for flux in (flux_first, flux_last))
     later = initial + (first[0] - last[0]).cumsum(dim=-1)
