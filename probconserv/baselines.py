@@ -9,6 +9,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
@@ -16,6 +17,7 @@ from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.prior import Gaussian, as_multivariate_normal
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.recording import are_readable
 
 
 @overload
@@ -37,9 +39,11 @@ def project_uniformly(prior: Gaussian | Mixture | Tensor, constraint: LinearCons
     if isinstance(prior, Mixture):
         return Mixture(project_uniformly(prior.components, constraint), prior.weights)
     prior = as_multivariate_normal(prior)
+    covariance = prior.lazy_covariance_matrix
+    if are_readable(prior.mean):
+        refuse_missing(covariance.diagonal(), "The covariance of the prior holds")
     unit = MultivariateNormal(prior.mean, DiagLinearOperator(torch.ones_like(prior.mean)))
     projected = Posterior(unit, LinearConstraint(constraint.G, constraint.b)).mean
-    covariance = prior.lazy_covariance_matrix
     if covariance.dtype != projected.dtype:
         covariance = covariance.to(projected.dtype)
     if prior.batch_shape != projected.shape[:-1]:
