@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields._variables import SharedLaw, condition_variables
@@ -68,6 +69,8 @@ class AtmosphereFixer:
                 f"AtmosphereFixer needs a (level,), b like it or a number, area (*cells) and seconds > 0; got shapes "
                 f"{tuple(self.a.shape)}, {tuple(self.b.shape)}, {tuple(self.area.shape)} and {self.seconds} seconds."
             )
+        for name in ("a", "b", "area"):
+            refuse_missing(getattr(self, name), f"{name} of the AtmosphereFixer holds")
         total = float(self.area.sum())
         if not abs(total - 1.0) <= 1e-6 or bool((self.area < 0).any()):
             raise InvalidArgumentError(f"area must be fractions that are not negative and sum to 1, got {total:g}.")
