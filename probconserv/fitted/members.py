@@ -196,7 +196,10 @@ def from_samples(
     elif are_readable(samples, noise) and noise.numel():
         smallest, noisy = float(noise.detach().min()), bool(noise.any())
     if not smallest >= 0:
-        raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
+        raise InvalidArgumentError(
+            f"noise_variance must not be negative or NaN, got {smallest:g}; that of an Ensemble with "
+            "own_variance holds the variances that its members predict."
+        )
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
     members = Members(
