@@ -13,8 +13,8 @@ _ROUNDING = 1e-9  # of an interval's length, by which a point may lie outside
 
 
 def check_axes(axes: Sequence[Tensor], shape: Sequence[int]) -> tuple[Tensor, ...]:
-    """The axes of a field in float64."""
-    double = tuple(as_tensor(axis).detach() for axis in axes)
+    """The axes of a field in float64; copies, so that a surrogate stays as it was built."""
+    double = tuple(as_tensor(axis).detach().clone() for axis in axes)
     lengths = tuple(len(axis) for axis in double if axis.ndim == 1)
     if (
         lengths != tuple(shape)

@@ -97,6 +97,7 @@ class GPSurrogate(Surrogate):
         Raises:
             InvalidArgumentError: If a factorisation fails.
         """
+        training = training.copy()
         self.process, self._context = _fitted(training, self.config), training
         return self
 

@@ -57,6 +57,11 @@ class Context:
         assert not isinstance(self.noise_variance, int | float)
         return self.noise_variance
 
+    def copy(self) -> "Context":
+        """The same observations in other memory, which stay where the caller overwrites these."""
+        noise = None if self.noise is None else self.noise.clone()
+        return Context(self.points.clone(), self.values.clone(), self.problem, noise)
+
     def part(self, index: Tensor) -> "Context":
         """Some of the observations, the same of every function: indices or a mask ``(m,)``."""
         noise = None if self.noise is None else self.noise[..., index]
