@@ -47,6 +47,10 @@ class Budget:
                 f"The total of {self.terms} must be a number, or a DataArray over dimensions among {sorted(outer)}, "
                 f"got {getattr(total, 'dims', np.shape(total))}."
             )
+        if not np.isfinite(total).all():
+            raise InvalidArgumentError(
+                f"The total of {self.terms} holds NaN or infinite entries; repair them, or leave out the data there."
+            )
         of_total = getattr(total, "attrs", {}).get("units")
         stated = {self.terms: of_total} if of_total and isinstance(self.terms, str) else {}
         for name, expected in (self.units or stated).items():

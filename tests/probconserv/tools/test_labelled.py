@@ -177,7 +177,7 @@ WRONG = [
     (Budget("t", 1.0, np.ones((6, 8))), {}, "lack its dimensions .*dim_0"),
     (Budget("t", np.ones(3)), {}, r"a DataArray over .*\['time'\], got"),
     (Budget("t", STD), {}, r"over dimensions among \['time'\]"),
-    (Budget("t", np.nan), {}, "b of the constraint holds"),
+    (Budget("t", np.nan), {}, "The total of t holds NaN"),
     (Budget("t", TOTALS.assign_coords(time=[1.0, 2.0, 3.0])), {}, "must be equal"),
     (BOTH, {"data": SMALL, "at_most": {"t": "rain"}, "std": TWO}, "same places"),
     (MEAN, {"data": metres(), "at_most": {"snow": "rain"}, "std": TWO | {"snow": 1.0}}, "same .*units"),
