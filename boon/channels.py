@@ -64,7 +64,7 @@ class ChannelBOON(nn.Module):
         )
         if isinstance(operator, Normalised):
             for mean, channel in zip(operator.output_mean.split(1), self.channels, strict=False):
-                warn_off_walls(mean, channel.conditions, channel.domain)  # type: ignore[arg-type]
+                warn_off_walls(mean, channel.sides, channel.domain)  # type: ignore[arg-type]
         for channel in self.channels if predicts_changes(operator) else ():
             channel.step = channel.step.for_increments()  # type: ignore[operator]
 

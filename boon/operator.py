@@ -9,16 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.values import check_tensor
-from boon.conditions.discretisation import (
-    AxisCondition,
-    SideValues,
-    check_conditions,
-    conditions_of,
-    discretise,
-    sides,
-)
+from boon.conditions.discretisation import SideValues, discretise
 from boon.conditions.functionals import Boundary, prescribe
 from boon.conditions.response import coefficients_of, homogeneous, response
+from boon.conditions.sides import AxisCondition, AxisSides, check_conditions, sides_of
 from boon.conditions.walls import warn_off_walls
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
@@ -30,7 +24,6 @@ from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuralope
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
 from boon.transforms import CellFourier, DomainFourier, NodeFourier
-from solvers import Neumann, Periodic, Robin
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -121,8 +114,8 @@ class BOON(nn.Module):
         super().__init__()
         _check_order(order)
         self.operator = operator
-        self.conditions = check_conditions(conditions)
-        self.domain = domain_of(lengths, grid, len(self.conditions))
+        self.sides = check_conditions(conditions)
+        self.domain = domain_of(lengths, grid, len(self.sides))
         self._counts = None if grid is None else tuple(grid.shape)
         self.correction = default_correction(operator) if correction is None else correction
         check_correction(self.correction)
@@ -131,7 +124,7 @@ class BOON(nn.Module):
         self._check_operator(layered)
         self._check_domain()
         if isinstance(operator, Normalised):
-            warn_off_walls(operator.output_mean, self.conditions, self.domain)
+            warn_off_walls(operator.output_mean, self.sides, self.domain)
         if layered and self._inside and layered.is_trained:
             warnings.warn(
                 f"The weights of the {type(_core(operator)).__name__} are trained already, and {self.correction} "
@@ -142,14 +135,19 @@ class BOON(nn.Module):
                 stacklevel=2,
             )
         config = layered.config if layered else None
-        conditions = [pair if self._asks(pair) else None for pair in self.conditions]
-        step = self.correction.step(conditions, config.out_channels if config else 1)
+        asked = [AxisSides() if self._is_plain(sides) else sides for sides in self.sides]
+        step = self.correction.step(asked, config.out_channels if config else 1)
         self.step = step.for_increments() if predicts_changes(operator) else step
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
-            if sides(self.conditions):
+            if sides_of(self.sides):
                 self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
-            self.hidden_steps.extend(self.correction.step(conditions, config.width) for _ in range(config.depth))
+            self.hidden_steps.extend(self.correction.step(asked, config.width) for _ in range(config.depth))
+
+    @property
+    def conditions(self) -> tuple[AxisCondition, ...]:
+        """One (first, last) pair of conditions or tuples of parts per axis, or None, as they were given."""
+        return tuple(sides.given for sides in self.sides)
 
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
@@ -226,7 +224,7 @@ class BOON(nn.Module):
         order = self.order if order is None else order
         _check_order(order)
         _check_axes(self._counts, tuple(u.shape[2:]))
-        return discretise(self.conditions, self.domain, boundary, u, order)
+        return discretise(self.sides, self.domain, boundary, u, order)
 
     def response(self, grid: Grid | None, fields: Float[Tensor, "..."] | None = None) -> Tensor:
         """How a field moves when its total changes and what it meets at the sides does not: r with B r = 0.
@@ -255,17 +253,17 @@ class BOON(nn.Module):
                     "build BOON(..., grid=...) with the grid of the fields."
                 )
             self._check_slopes(grid)
-            return response(self.conditions, self.domain, grid.shape, self.order)
-        axes = len(self.conditions) + 1
+            return response(self.sides, self.domain, grid.shape, self.order)
+        axes = len(self.sides) + 1
         return prescribe(fields.reshape(-1, *fields.shape[-axes:]), self._homogeneous(fields)).reshape(fields.shape)
 
     def _homogeneous(self, fields: Tensor) -> Boundary:
         """The conditions with data 0, built once for fields of a shape and device unless coefficients may change."""
-        shape = fields.shape[-len(self.conditions) :]
+        shape = fields.shape[-len(self.sides) :]
         if self._built is not None and self._built[:2] == (shape, fields.device):
             return self._built[2]
-        boundary = homogeneous(self.conditions, self.domain, shape, self.order, fields)
-        numbers = all(isinstance(each, int | float) for each in coefficients_of(self.conditions))
+        boundary = homogeneous(self.sides, self.domain, shape, self.order, fields)
+        numbers = all(isinstance(each, int | float) for each in coefficients_of(self.sides))
         if numbers and are_readable(fields) and not torch.is_inference_mode_enabled():
             self._built = shape, fields.device, boundary
         return boundary
@@ -291,9 +289,9 @@ class BOON(nn.Module):
     def _place(self) -> str:
         return "in cells" if self.domain.cells else "at nodes"
 
-    def _asks(self, pair: AxisCondition) -> bool:
-        """Whether something is to be set on an axis; in cells a periodic axis has no two values at one point."""
-        return pair is not None and not (self.domain.cells and isinstance(pair[0], Periodic))
+    def _is_plain(self, sides: AxisSides) -> bool:
+        """Whether nothing is to be set on an axis; in cells a periodic one has no two values at one point."""
+        return sides.is_free or (self.domain.cells and sides.periodic)
 
     @property
     def _inside(self) -> bool:
@@ -311,17 +309,16 @@ class BOON(nn.Module):
         hidden = self.hidden_conditions(boundary) if self.hidden_conditions else same
         return CorrectedLayers(
             correction=self.correction,
-            conditions=self.conditions,
+            conditions=self.sides,
             boundary=boundary,
             hidden=tuple(zip(hidden, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
         )
 
     def _check_slopes(self, grid: Grid) -> None:
         """Refuses a grid of other lengths where conditions have slopes, which would be wrong by their ratio."""
-        for axis, pair in enumerate(self.conditions):
+        for axis, sides in enumerate(self.sides):
             length, other = self.domain.lengths[axis], grid.high[axis] - grid.low[axis]
-            parts = [part for side in pair or () for part in conditions_of(side)]
-            if any(isinstance(part, Neumann | Robin) for part in parts) and not isclose(length, other, rel_tol=1e-6):
+            if not all(part.is_value for part in sides.parts) and not isclose(length, other, rel_tol=1e-6):
                 raise InvalidArgumentError(
                     f"Slopes of BOON are those of an axis {axis} of length {length:g}, but the grid has {other:g}; "
                     "build BOON(..., lengths=...) or BOON(..., grid=...) with the lengths of the grid."
@@ -355,13 +352,13 @@ class BOON(nn.Module):
                     "output."
                 )
             return
-        if layered.config.dimension != len(self.conditions):
+        if layered.config.dimension != len(self.sides):
             raise InvalidArgumentError(
                 f"The operator has {layered.config.dimension} axes but conditions are given for "
-                f"{len(self.conditions)}; give one pair or None per axis."
+                f"{len(self.sides)}; give one pair or None per axis."
             )
-        for axis, pair in enumerate(self.conditions):
-            if pair is not None and layered.config.is_periodic(axis) and not isinstance(pair[0], Periodic):
+        for axis, sides in enumerate(self.sides):
+            if not sides.is_free and layered.config.is_periodic(axis) and not sides.periodic:
                 raise InvalidArgumentError(
                     f"Axis {axis} of the operator is periodic but its conditions are not; set FNOConfig.periodic to "
                     "False there or give Periodic() on both sides."

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.conditions.discretisation import check_conditions, conditions_of
 from boon.conditions.functionals import DIFFERENCES
+from boon.conditions.sides import check_conditions
 from boon.errors import InvalidArgumentError
-from solvers import Neumann, Robin
 
 _SMALL = 0.1
 """Of the root mean square of the slopes inside: what slopes at sides have at least."""
@@ -45,9 +44,9 @@ def slope_error(
     """
     wanted = [
         (2 + axis, last)
-        for axis, pair in enumerate(check_conditions(conditions))
-        for last, side in enumerate(pair or ())
-        if any(isinstance(part, Neumann | Robin) for part in conditions_of(side))
+        for axis, sides in enumerate(check_conditions(conditions))
+        for last, side in enumerate(sides.ends)
+        if not all(part.is_value for part in side.parts)
     ]
     nodes = _SLOPES.shape[1]
     if u.shape != truth.shape or any(u.shape[dim] < nodes for dim, _ in wanted):

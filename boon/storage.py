@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from boon.channels import ChannelBOON
 from boon.conditions.parts import Part
+from boon.conditions.sides import AxisSides, Side
 from boon.corrections.correction import Correction
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
@@ -165,7 +166,7 @@ def _describe(operator: nn.Module, inside: bool = False) -> dict[str, Any]:
         return {
             "class": "BOON",
             "operator": _describe(operator.operator, inside=True),
-            "conditions": [pair and [side and _encode_side(side) for side in pair] for pair in operator.conditions],
+            "conditions": [None if axis.is_free else _encode_axis(axis) for axis in operator.sides],
             "lengths": operator.domain.lengths,
             "correction": _encode(operator.correction),
             "order": operator.order,
@@ -307,16 +308,22 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
     return FNO(config)
 
 
-def _encode_side(side: Any) -> Any:
-    """A condition, or a list of parts with where each holds."""
-    if not isinstance(side, tuple):
-        return _encode(side)
-    if any(part.where is not None and part.intervals is None for part in side):
+def _encode_axis(axis: AxisSides) -> list[Any]:
+    """Both sides of an axis, ``Periodic`` twice where it is periodic."""
+    return [_encode(Periodic()) if axis.periodic else _encode_side(side) for side in axis.ends]
+
+
+def _encode_side(side: Side) -> Any:
+    """A condition, a list of parts with where each holds, or None."""
+    if any(part.where is not None and part.intervals is None for part in side.parts):
         raise InvalidArgumentError(
             "A part of a side cannot be written to a file where a function or an array gives its nodes; give intervals "
             f"such as where=(0.0, 0.3), or {_KEEP_STATE}."
         )
-    return [{"condition": _encode(part.condition), "where": part.where} for part in side]
+    parts = [{"condition": _encode(part.condition), "where": part.where} for part in side.parts]
+    if side.split:
+        return parts
+    return parts[0]["condition"] if parts else None
 
 
 def _decode_side(description: Any) -> Any:

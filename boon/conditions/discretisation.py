@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,81 +10,24 @@ from torch import Tensor
 
 from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
-from boon.conditions.functionals import STENCILS, Boundary, Functional, SideCondition, functional, harmonise
-from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
+from boon.conditions.functionals import STENCILS, Boundary, Functional, functional, harmonise
+from boon.conditions.parts import nodes_of
+from boon.conditions.sides import AxisSides, Side, periodic_axes, sides_of
 from boon.conditions.varying import Varying, assign_corners, coefficients
 from boon.domain import Domain
 from boon.errors import InvalidArgumentError, MissingBoundaryError
-from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.recording import are_readable
 
-SideEntry = SideCondition | Parts
-Pair = tuple[SideEntry | Periodic | None, SideEntry | Periodic | None]
-AxisCondition = Pair | None
 Value = float | np.ndarray | Tensor | Callable[..., Any] | None
 SideValues = Sequence[tuple[Value, Value] | None]
 
 
-def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
-    """Checks the conditions: one (first, last) pair per axis, None for a free axis or a free side.
-
-    Raises:
-        MissingBoundaryError: If neither side of a pair has a condition.
-        InvalidArgumentError: If an entry is not a condition, Neumann is given as a flux, or only one side is periodic.
-    """
-    if not isinstance(conditions, Sequence):
-        raise InvalidArgumentError(
-            f"conditions needs one (first, last) pair or None per axis, as [(first, last)], got {conditions!r}."
-        )
-    for axis, pair in enumerate(conditions):
-        if pair is None:
-            continue
-        if not isinstance(pair, Sequence) or len(pair) != 2 or all(side is None for side in pair):
-            raise MissingBoundaryError(
-                f"conditions of axis {axis} must be a (first, last) pair with a condition on one side (the other None) "
-                f"or on both, or None for an axis that is free (time), got {pair!r}."
-            )
-        for side in pair:
-            for part in as_parts(side) or (() if side is None else (side,)):
-                _check_side(part, axis, len(conditions))
-        if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
-            raise InvalidArgumentError(f"Axis {axis} is periodic on one side only; give Periodic() on both sides.")
-    return tuple(
-        None if pair is None else (as_parts(pair[0]) or pair[0], as_parts(pair[1]) or pair[1]) for pair in conditions
-    )
-
-
-def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideEntry]]:
-    """(axis, last, condition) of every side that is not periodic, in order of priority at corners."""
-    result = [
-        (axis, last, side)
-        for axis, pair in enumerate(conditions)
-        if pair is not None
-        for last, side in enumerate(pair)
-        if not (side is None or isinstance(side, Periodic))
-    ]
-    result.sort(key=lambda item: not isinstance(item[2], Dirichlet))
-    return [(axis, bool(last), side) for axis, last, side in result]
-
-
-def has_free_side(pair: AxisCondition) -> bool:
-    """Whether an axis has nodes without a condition on one of its sides."""
-    return pair is not None and any(side is None or (isinstance(side, tuple) and may_be_free(side)) for side in pair)
-
-
-def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
-    """The axes with ``Periodic()`` on both sides."""
-    return tuple(axis for axis, pair in enumerate(conditions) if pair is not None and isinstance(pair[0], Periodic))
-
-
-def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int, cells: bool) -> None:
+def check_nodes(axes: Sequence[AxisSides], shape: Sequence[int], order: int, cells: bool) -> None:
     """Raises an error if an axis has too few nodes or cells for its conditions."""
-    for axis, pair in enumerate(conditions):
-        inside = [] if pair is None else [part for side in pair for part in conditions_of(side)]
-        derivative = any(isinstance(side, Neumann | Robin) for side in inside)
-        valued = cells and any(isinstance(side, Dirichlet) for side in inside)
-        least = order + 2 if derivative else order + 1 if valued else 2
-        if pair is not None and shape[axis] < least:
+    for axis, each in enumerate(axes):
+        derivative = not all(part.is_value for part in each.parts)
+        least = order + 2 if derivative else order + 1 if cells and each.parts else 2
+        if not each.is_free and shape[axis] < least:
             raise InvalidArgumentError(
                 f"Axis {axis} needs at least {least} {'cells' if cells else 'nodes'} for its conditions, got "
                 f"{shape[axis]}."
@@ -93,7 +35,7 @@ def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order
 
 
 def discretise(
-    conditions: Sequence[AxisCondition],
+    axes: Sequence[AxisSides],
     domain: Domain,
     values: SideValues | None,
     u: Tensor,
@@ -102,7 +44,7 @@ def discretise(
     """Conditions and data of a field, checked and made compatible at corners.
 
     Args:
-        conditions: One pair per axis, or None.
+        axes: The sides of every axis, see ``check_conditions``.
         domain: The domain, and whether fields are at nodes or in cells.
         values: Values given at the call, one (first, last) pair or None per axis.
         u: A field ``(batch, channels, *space)`` of the shape, dtype and device; its values are not used.
@@ -118,18 +60,17 @@ def discretise(
         IncompatibleCornersError: If Dirichlet sides disagree where they meet.
     """
     shape = tuple(u.shape[2:])
-    if len(shape) != len(conditions):
+    if len(shape) != len(axes):
         raise InvalidArgumentError(
-            f"The field has {len(shape)} axes but conditions are given for {len(conditions)}; give one pair or None "
-            "per axis."
+            f"The field has {len(shape)} axes but conditions are given for {len(axes)}; give one pair or None per axis."
         )
     check_real(u)
-    check_nodes(conditions, shape, order, domain.cells)
-    at_call, found = _values_at_call(values, conditions), sides(conditions)
-    closed = () if domain.cells else periodic_axes(conditions)
+    check_nodes(axes, shape, order, domain.cells)
+    at_call, found = _values_at_call(values, axes), sides_of(axes)
+    closed = () if domain.cells else periodic_axes(axes)
     boundary = Boundary(functionals=(), data=(), periodic=closed, grid=shape, cells=domain.cells)
     given = [(axis, last, side, at_call.get((axis, last)), domain, u, order) for axis, last, side in found]
-    if any(_varies(side) for _, _, side in found):
+    if any(side.varies for _, _, side in found):
         pairs = [_varying_side(*each) for each in given]
         varying, data = assign_corners(
             [side for side, _ in pairs], [data for _, data in pairs], closed, tolerance_of(u.dtype)
@@ -141,18 +82,18 @@ def discretise(
 
 
 def _whole_side(
-    axis: int, last: bool, side: Any, given: Any, domain: Domain, u: Tensor, order: int
+    axis: int, last: bool, side: Side, given: Any, domain: Domain, u: Tensor, order: int
 ) -> tuple[Functional, Tensor]:
     """A side with one condition and constant coefficients, and its data."""
-    name = _name(axis, last)
-    value = _one_value(_built_value(side), given, name)
+    (part,), name = side.parts, _name(axis, last)
+    value = _one_value(part.value, given, name)
     coordinates = _coordinates(axis, domain, u) if callable(value) else ()
     spacing = domain.spacing(axis, u.shape[2 + axis])
-    return functional(side, axis, last, spacing, order, domain.cells), _on_side(value, coordinates, axis, u, name)
+    return functional(part, axis, last, spacing, order, domain.cells), _on_side(value, coordinates, axis, u, name)
 
 
 def _varying_side(
-    axis: int, last: bool, side: SideEntry, given: Any, domain: Domain, u: Tensor, order: int
+    axis: int, last: bool, side: Side, given: Any, domain: Domain, u: Tensor, order: int
 ) -> tuple[Varying, Tensor]:
     """A side with its data, each part on its own nodes."""
     name, spacing = _name(axis, last), domain.spacing(axis, u.shape[2 + axis])
@@ -160,19 +101,18 @@ def _varying_side(
     gradient = tuple(weight / spacing for weight in difference)
     coordinates = _coordinates(axis, domain, u)
     face = tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
-    parts = side if isinstance(side, tuple) else (Part(side),)
-    values = _values_of_parts(given, parts, isinstance(side, tuple), name)
+    values = _values_of_parts(given, side, name)
     free = torch.ones(face, dtype=torch.bool, device=u.device)
     a = b = data = torch.zeros((1, 1, *face), dtype=torch.float64, device=u.device)
     valued = torch.zeros_like(free)
-    for part, value in zip(parts, values, strict=True):
+    for part, value in zip(side.parts, values, strict=True):
         here = free & (nodes_of(part, coordinates, name) if coordinates else True)
         free, own = free & ~here, _inside(coordinates, here)
-        own_a, own_b = coefficients(part.condition, own, here, (of_value[0], gradient[0]), u, name)
-        value = _one_value(_built_value(part.condition), value, name)
+        own_a, own_b = coefficients(part, own, here, (of_value[0], gradient[0]), u, name)
+        value = _one_value(part.value, value, name)
         a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
         data = torch.where(here, _on_side(value, own, axis, u, name, here), data)
-        valued = valued | here if isinstance(part.condition, Dirichlet) else valued
+        valued = valued | here if part.is_value else valued
     weights = {"stencil": of_value, "gradient": gradient, "cells": domain.cells}
     side_here = Varying(axis=axis, last=last, a=a, b=b, holds=~free, given=valued, **weights)
     return side_here, data.expand(*u.shape[:2], *face)
@@ -201,62 +141,30 @@ def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dty
     return torch.cat(channels, dim=1)
 
 
-def _check_side(side: Any, axis: int, axes: int) -> None:
-    if isinstance(side, Part):
-        if axes == 1:
-            raise InvalidArgumentError(
-                f"A side of axis {axis} is a single node, which has no parts; give the condition itself."
-            )
-        if isinstance(side.condition, Dirichlet | Neumann | Robin):
-            side = side.condition
-    if isinstance(side, Neumann) and side.flux is not None:
-        raise InvalidArgumentError(
-            f"Neumann(flux=…) on axis {axis} needs a physical law, which operators lack. Give the gradient instead."
-        )
-    if not isinstance(side, Dirichlet | Neumann | Robin | Periodic):
-        raise InvalidArgumentError(
-            f"conditions of axis {axis} must be Dirichlet, Neumann, Robin or Periodic, or parts of a side with one of "
-            f"the first three, got {side!r}."
-        )
-
-
-def _varies(side: SideEntry) -> bool:
-    if isinstance(side, Robin):
-        return not (isinstance(side.a, Real) and isinstance(side.b, Real))
-    return isinstance(side, tuple)
-
-
-def conditions_of(side: SideEntry | Periodic | None) -> list[Any]:
-    return [part.condition for part in side] if isinstance(side, tuple) else [side]
-
-
 def _name(axis: int, last: bool) -> str:
     return f"The {name_of(axis, last)}"
 
 
-def _built_value(side: SideCondition) -> Value:
-    return side.gradient if isinstance(side, Neumann) else side.value
-
-
-def _values_of_parts(given: Any, parts: Parts, split: bool, name: str) -> Sequence[Any]:
+def _values_of_parts(given: Any, side: Side, name: str) -> Sequence[Any]:
     """The value at the call of every part: one entry for each, or the value itself where there is only one."""
+    count = len(side.parts)
     if given is None:
-        return [None] * len(parts)
-    if not split or (len(parts) == 1 and not isinstance(given, list | tuple)):
+        return [None] * count
+    if not side.split or (count == 1 and not isinstance(given, list | tuple)):
         return [given]
-    if not isinstance(given, list | tuple) or len(given) != len(parts):
+    if not isinstance(given, list | tuple) or len(given) != count:
         raise InvalidArgumentError(
-            f"{name} has {len(parts)} parts and takes a list with a value or None for each at the call, got {given!r}."
+            f"{name} has {count} parts and takes a list with a value or None for each at the call, got {given!r}."
         )
     return given
 
 
-def _values_at_call(values: SideValues | None, conditions: Sequence[AxisCondition]) -> dict[tuple[int, bool], Value]:
+def _values_at_call(values: SideValues | None, axes: Sequence[AxisSides]) -> dict[tuple[int, bool], Value]:
     if values is None:
         return {}
-    if not isinstance(values, Sequence) or len(values) != len(conditions):
+    if not isinstance(values, Sequence) or len(values) != len(axes):
         raise InvalidArgumentError(
-            f"boundary needs one (first, last) pair or None for each of {len(conditions)} axes, got {values!r}."
+            f"boundary needs one (first, last) pair or None for each of {len(axes)} axes, got {values!r}."
         )
     result: dict[tuple[int, bool], Value] = {}
     for axis, pair in enumerate(values):
@@ -264,9 +172,8 @@ def _values_at_call(values: SideValues | None, conditions: Sequence[AxisConditio
             continue
         if not isinstance(pair, Sequence) or len(pair) != 2:
             raise InvalidArgumentError(f"boundary of axis {axis} must be a (first, last) pair or None, got {pair!r}.")
-        wanted = conditions[axis]
-        for last, value in enumerate(pair):
-            if value is not None and (wanted is None or wanted[last] is None or isinstance(wanted[last], Periodic)):
+        for last, (value, side) in enumerate(zip(pair, axes[axis].ends, strict=True)):
+            if value is not None and not side.parts:
                 raise InvalidArgumentError(
                     f"{_name(axis, bool(last))} is free or periodic and takes no boundary value."
                 )

@@ -32,12 +32,10 @@ from torch import Tensor
 
 from boon._tensors.values import check_real
 from boon.conditions.corners import check_gap, name_of
+from boon.conditions.parts import Part
 from boon.conditions.varying import Varying, close_axes, set_varying
 from boon.errors import InvalidArgumentError
-from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import difference_weights, one_sided_gradient
-
-SideCondition = Dirichlet | Neumann | Robin
 
 DIFFERENCES = {
     (order, last): tuple(one_sided_gradient(order, "last" if last else "first").tolist())
@@ -178,13 +176,11 @@ class Boundary:
         return replace(self, functionals=tuple(replace(side, margin=margins[side.axis]) for side in self.functionals))
 
 
-def functional(
-    condition: SideCondition, axis: int, last: bool, spacing: float, order: int, cells: bool = False
-) -> Functional:
+def functional(part: Part, axis: int, last: bool, spacing: float, order: int, cells: bool = False) -> Functional:
     """The functional of a condition on a grid.
 
     Args:
-        condition: The condition of the side.
+        part: The condition of the side, with numbers as coefficients.
         axis: Axis of the side.
         last: Whether it is the last side of the axis.
         spacing: Distance h between nodes.
@@ -196,19 +192,15 @@ def functional(
             |a v₀| + |b c₀/h|.
     """
     value, difference = STENCILS[order, last, cells]
-    if isinstance(condition, Dirichlet):
+    if part.is_value:
         return Functional(axis=axis, last=last, weights=value, is_value=True, cells=cells)
     gradient = [weight / spacing for weight in difference]
-    if isinstance(condition, Neumann):
-        return Functional(axis=axis, last=last, weights=tuple(gradient), cells=cells)
-    assert not callable(condition.a)
-    assert not callable(condition.b)
-    a, b = float(condition.a), float(condition.b)
+    a, b = (float(each) for each in part.coefficients)
     pairs = zip_longest(value, gradient, fillvalue=0.0)
     first, *others = (a * weight + b * slope for weight, slope in pairs)
     if abs(first) < 1e-6 * (abs(a * value[0]) + abs(b * gradient[0])):
         raise InvalidArgumentError(
-            f"Robin(a={condition.a}, b={condition.b}) on the {name_of(axis, last)} cannot "
+            f"Robin(a={a}, b={b}) on the {name_of(axis, last)} cannot "
             f"be solved for the boundary node: a + b·c₀/h = {first:.3g} at spacing h={spacing:.3g}. "
             "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
         )

@@ -1,7 +1,7 @@
 """Parts of a side: conditions that hold on some of its nodes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -67,24 +67,32 @@ class Part:
             return cast(tuple[tuple[float, ...], ...], self.where)
         return (cast(tuple[float, ...], self.where),)
 
+    @property
+    def is_value(self) -> bool:
+        """Whether the field itself is given, not a slope or a sum with it."""
+        return isinstance(self.condition, Dirichlet)
+
+    @property
+    def coefficients(self) -> tuple[Any, Any]:
+        """a and b of a u + b ∂u/∂x, as they are given."""
+        if isinstance(self.condition, Robin):
+            return self.condition.a, self.condition.b
+        return (1.0, 0.0) if self.is_value else (0.0, 1.0)
+
+    @property
+    def value(self) -> Any:
+        """a u + b ∂u/∂x as the condition gives it; None if it is given at the call."""
+        return self.condition.gradient if isinstance(self.condition, Neumann) else self.condition.value
+
+    def without_data(self) -> "Part":
+        """The same part with value 0."""
+        data = {"gradient" if isinstance(self.condition, Neumann) else "value": 0.0}
+        return replace(self, condition=replace(self.condition, **data))
+
 
 Parts = tuple[Part, ...]
 _ROUNDING = 1e-9
 """How far a node may lie beyond the end of an interval, in units of the length of the axis: (1/20)·6 is above 0.3."""
-
-
-def as_parts(side: Any) -> Parts | None:
-    """A side as parts; None if it has none."""
-    if isinstance(side, Part):
-        return (side,)
-    if isinstance(side, Sequence) and len(side) > 0 and all(isinstance(part, Part) for part in side):
-        return tuple(side)
-    return None
-
-
-def may_be_free(parts: Parts) -> bool:
-    """Whether some nodes may have no condition: no part is the rest of the side."""
-    return all(part.where is not None for part in parts)
 
 
 def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tensor, "*face"]:

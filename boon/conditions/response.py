@@ -7,55 +7,51 @@ sparse system has κ² − Δ at the nodes or cells that no side sets and B at t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from boon.conditions.discretisation import AxisCondition, conditions_of, discretise, periodic_axes
+from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional, prescribe
+from boon.conditions.sides import AxisSides, periodic_axes
 from boon.conditions.varying import Varying
 from boon.domain import Domain, intervals, positions
 from boon.errors import InvalidArgumentError
-from solvers import Dirichlet, Neumann, Robin
 
 _RATES = tuple((1e-3 * 8**power) ** 0.5 for power in range(12))  # κ times the length of an axis, the longest
 _ROUNDING = 1e-9  # of B 1, relative to its terms: derivatives of a constant
 _NEGATIVE = 1e-6  # how far r may fall below 0, relative to its largest value, by the error of the solver
 
 
-def homogeneous(
-    conditions: Sequence[AxisCondition], domain: Domain, shape: Sequence[int], order: int, like: Tensor
-) -> Boundary:
+def homogeneous(axes: Sequence[AxisSides], domain: Domain, shape: Sequence[int], order: int, like: Tensor) -> Boundary:
     """The conditions with data 0 on a grid, for fields with the device of ``like``; coefficients may have channels.
 
     Raises:
         InvalidArgumentError: If coefficients of Robin differ between samples.
     """
-    tensors = [each for each in coefficients_of(conditions) if isinstance(each, Tensor | np.ndarray) and each.ndim > 1]
+    tensors = [each for each in coefficients_of(axes) if isinstance(each, Tensor | np.ndarray) and each.ndim > 1]
     if any(each.shape[0] > 1 for each in tensors):
         raise InvalidArgumentError(
             "Coefficients of Robin that differ between samples have another response for every sample; wrap the "
             "operator once for each, or give coefficients (1, channels, *face)."
         )
-    without = [None if pair is None else (_without_data(pair[0]), _without_data(pair[1])) for pair in conditions]
+    without = [each.without_data() for each in axes]
     channels = max([1, *(each.shape[1] for each in tensors)])
     return discretise(without, domain, None, like.new_zeros((1, channels, *shape), dtype=torch.float64), order)
 
 
-def coefficients_of(conditions: Sequence[AxisCondition]) -> list[Any]:
-    """The coefficients of all Robin conditions."""
-    parts = [part for pair in conditions for side in pair or () for part in conditions_of(side)]
-    return [each for part in parts if isinstance(part, Robin) for each in (part.a, part.b)]
+def coefficients_of(axes: Sequence[AxisSides]) -> list[Any]:
+    """a and b of all conditions."""
+    return [each for axis in axes for part in axis.parts for each in part.coefficients]
 
 
-def response(conditions: Sequence[AxisCondition], domain: Domain, shape: tuple[int, ...], order: int) -> Tensor:
+def response(axes: Sequence[AxisSides], domain: Domain, shape: tuple[int, ...], order: int) -> Tensor:
     """r ≥ 0 with B r = 0 to round-off ``(channels|1, *space)``, float64, with the largest value 1.
 
     Args:
-        conditions: The conditions; their data count as 0.
+        axes: The sides of every axis; their data count as 0.
         domain: The domain.
         shape: Nodes or cells along every axis.
         order: Order of one-sided differences.
@@ -64,11 +60,11 @@ def response(conditions: Sequence[AxisCondition], domain: Domain, shape: tuple[i
         InvalidArgumentError: If coefficients of Robin differ between samples, or no r has one sign, since a Robin side
             is a strong source.
     """
-    boundary = homogeneous(conditions, domain, shape, order, torch.empty(()))
+    boundary = homogeneous(axes, domain, shape, order, torch.empty(()))
     channels = max([1, *(data.shape[1] for data in boundary.data)])
     r = torch.ones(1, channels, *shape, dtype=torch.float64)
     if boundary.varying:
-        rings = periodic_axes(conditions)
+        rings = periodic_axes(axes)
         solved = [_solved(boundary, domain, shape, channel, rings) for channel in range(channels)]
         r = torch.stack(solved)[None]
     else:
@@ -150,12 +146,3 @@ def _no_sign() -> InvalidArgumentError:
         "No field of one sign meets the conditions with data 0; check the signs of a and b of Robin (∂u/∂x is not the "
         "outward derivative)."
     )
-
-
-def _without_data(side: Any) -> Any:
-    """A side with data 0."""
-    if isinstance(side, tuple):
-        return tuple(replace(part, condition=_without_data(part.condition)) for part in side)
-    if isinstance(side, Neumann):
-        return Neumann(0.0)
-    return replace(side, value=0.0) if isinstance(side, Dirichlet | Robin) else side

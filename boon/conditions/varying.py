@@ -20,8 +20,8 @@ from torch import Tensor
 
 from boon._tensors.values import real_tensor
 from boon.conditions.corners import check_gap, name_of
+from boon.conditions.parts import Part
 from boon.errors import InvalidArgumentError
-from solvers import Dirichlet, Neumann, Robin
 from solvers.recording import are_readable
 
 
@@ -117,7 +117,7 @@ def _sum(weights: Sequence[float] | Sequence[Tensor], nodes: Sequence[Tensor]) -
 
 
 def coefficients(
-    condition: Dirichlet | Neumann | Robin,
+    part: Part,
     coordinates: Sequence[Tensor],
     here: Bool[Tensor, "*face"],
     first: tuple[float, float],
@@ -131,14 +131,10 @@ def coefficients(
     Raises:
         InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
     """
-    face = tuple(here.shape)
-    if not isinstance(condition, Robin):
-        a, b = (1.0, 0.0) if isinstance(condition, Dirichlet) else (0.0, 1.0)
-        one = torch.ones((1, 1, *face), dtype=torch.float64, device=u.device)
-        return a * one, b * one
+    shape = (*u.shape[:2], *here.shape)
     a, b = (
-        _coefficient(value, letter, coordinates, (*u.shape[:2], *face), u, name)
-        for letter, value in (("a", condition.a), ("b", condition.b))
+        _coefficient(value, letter, coordinates, shape, u, name)
+        for letter, value in zip("ab", part.coefficients, strict=True)
     )
     of_value, of_slope = a * first[0], b * first[1]
     pivot, size = (of_value + of_slope).abs(), of_value.abs() + of_slope.abs()

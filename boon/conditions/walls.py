@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon.conditions.corners import name_of
-from boon.conditions.discretisation import AxisCondition, sides
+from boon.conditions.sides import AxisSides, sides_of
 from boon.domain import Domain
-from solvers import Dirichlet
 
 _LEAST, _MOST, _BENT, _NEAR = 0.25, 1.5, 0.5, 8
 """Distances to the wall, in steps, that are no error of extrapolation; how far the slope of a smooth field changes in a
@@ -19,11 +18,11 @@ step, relative to it; and the values next to a wall that are looked at."""
 
 
 def warn_off_walls(
-    mean: Float[Tensor, " channels *space"], conditions: Sequence[AxisCondition], domain: Domain, stacklevel: int = 3
+    mean: Float[Tensor, " channels *space"], axes: Sequence[AxisSides], domain: Domain, stacklevel: int = 3
 ) -> None:
     """Warns if a mean field reaches a given value about half a step, or a step, away from where it is given."""
-    for axis, last, side in sides(conditions):
-        given = side.value if isinstance(side, Dirichlet) else None
+    for axis, last, side in sides_of(axes):
+        given = side.parts[0].value if side.is_value else None
         if not isinstance(given, Real) or mean.shape[1 + axis] < _NEAR:
             continue
         near = torch.stack([mean.select(1 + axis, -1 - j if last else j).double() for j in range(_NEAR)])

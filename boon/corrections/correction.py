@@ -17,8 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from boon.conditions.discretisation import AxisCondition
 from boon.conditions.functionals import Boundary, set_nodes
+from boon.conditions.sides import AxisSides
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, Layers, fourier_bases
 from boon.spectral import Basis, Convolution
@@ -59,12 +59,12 @@ class Correction(ABC):
         return False
 
     @abstractmethod
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:
         """The step at the output, and with ``hidden`` before every layer, for fields with this many channels."""
 
     def bases(
         self,
-        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        conditions: Sequence[AxisSides],  # noqa: ARG002
         config: FNOConfig,
         shape: Sequence[int],
         like: Tensor,
@@ -103,7 +103,7 @@ class Prescription(Correction):
 
     acts_on_kernels: ClassVar[bool] = False
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:  # noqa: ARG002
         return PrescriptionStep()
 
 
@@ -157,13 +157,13 @@ class CorrectedLayers(Layers):
 
     Args:
         correction: The correction.
-        conditions: One pair per axis, or None.
+        conditions: The sides of every axis.
         boundary: The conditions of the solution with their data.
         hidden: For every layer the conditions of its features and the step that enforces them; may be empty.
     """
 
     correction: Correction
-    conditions: Sequence[AxisCondition]
+    conditions: Sequence[AxisSides]
     boundary: Boundary
     hidden: Sequence[tuple[Boundary, Step]]
 

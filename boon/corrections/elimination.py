@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions.discretisation import AxisCondition, has_free_side, sides
 from boon.conditions.functionals import Boundary, set_nodes
+from boon.conditions.sides import AxisSides, sides_of
 from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import Basis, Convolution, analyse, convolve, multiply, synthesise
@@ -56,8 +56,8 @@ class Elimination(Correction):
             )
         vars(self).update(state)
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        if len(conditions) > 1 and sides(conditions):
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:  # noqa: ARG002
+        if len(conditions) > 1 and sides_of(conditions):
             raise InvalidArgumentError(
                 f"Elimination is for fields with one axis, got conditions for {len(conditions)} axes; use "
                 "MixedTransform(), SmoothExtension() or Prescription()."
@@ -71,10 +71,10 @@ class Elimination(Correction):
         return corrected(convolution, v, bases, boundary, eliminate)
 
 
-def check_both_sides(conditions: Sequence[AxisCondition]) -> None:
+def check_both_sides(conditions: Sequence[AxisSides]) -> None:
     """Refuses an axis with a condition on one side only."""
-    for axis, pair in enumerate(conditions):
-        if has_free_side(pair):
+    for axis, sides in enumerate(conditions):
+        if sides.has_free_side:
             raise InvalidArgumentError(
                 f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only or on "
                 "a part of a side; use MixedTransform(), SmoothExtension() or Prescription()."

@@ -28,8 +28,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
-from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import STENCILS, Boundary, Functional
+from boon.conditions.sides import AxisSides, periodic_axes, sides_of
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import extend_varying
@@ -77,8 +77,8 @@ class SmoothExtension(Correction):
     def amplifies_rounding(self) -> bool:
         return self.reach == 0
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return ExtensionStep(self, len(sides(conditions)) + len(periodic_axes(conditions)), channels)
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:
+        return ExtensionStep(self, len(sides_of(conditions)) + len(periodic_axes(conditions)), channels)
 
 
 def check_length(owner: str, length: float, floor: float = 0.0) -> None:

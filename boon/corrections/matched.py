@@ -20,16 +20,15 @@ import torch
 from torch import Tensor
 
 from boon._tensors.tables import cached_table
-from boon.conditions.discretisation import AxisCondition, has_free_side
+from boon.conditions.sides import AxisSides
 from boon.domain import intervals
 from boon.errors import TooManyModesError
 from boon.fno import FNOConfig, fourier_bases
 from boon.spectral import Basis, fourier_axes, fourier_basis, mirror
-from solvers import Dirichlet, Periodic
 
 
 def matched_bases(
-    conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+    conditions: Sequence[AxisSides], config: FNOConfig, shape: Sequence[int], like: Tensor
 ) -> tuple[Basis, ...]:
     """Sines or cosines on axes with two sides, Fourier series of the length of the axis on periodic ones, those of the
     operator on axes that are free or have a free side. Sines and cosines reach the highest frequency of the Fourier
@@ -45,15 +44,15 @@ def matched_bases(
         TooManyModesError: If an axis has too few nodes.
     """
     bases = list(fourier_bases(config, shape, like))
-    for axis, pair in enumerate(conditions):
-        if pair is None or has_free_side(pair):
+    for axis, sides in enumerate(conditions):
+        if sides.is_free or sides.has_free_side:
             continue
-        if isinstance(pair[0], Periodic):
+        if sides.periodic:
             bases[axis] = fourier_basis(
                 shape[axis], config.modes[axis], periodic=True, like=like, transform=config.transform
             )
             continue
-        odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
+        odd = (sides.first.is_value, sides.last.is_value)
         count = min(2 * config.modes[axis] - 1, _below(config.modes[axis], config.paddings[axis], odd))
         bases[axis] = matched_basis(shape[axis], count, odd, like, config.transform.cells)
     return tuple(bases)

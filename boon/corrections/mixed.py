@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions.discretisation import AxisCondition
 from boon.conditions.functionals import Boundary
+from boon.conditions.sides import AxisSides
 from boon.corrections.correction import Correction, Step
 from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
@@ -61,11 +61,11 @@ class MixedTransform(Correction):
             raise InvalidArgumentError(f"share of MixedTransform must be between 0 and 1, got {self.share}.")
         object.__setattr__(self, "share", float(self.share))
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:
         return SmoothExtension(length=self.length, floor=self.floor).step(conditions, channels)
 
     def bases(
-        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+        self, conditions: Sequence[AxisSides], config: FNOConfig, shape: Sequence[int], like: Tensor
     ) -> tuple[Basis, ...]:
         matched = matched_bases(conditions, config, shape, like)
         pairs = zip(fourier_bases(config, shape, like), matched, strict=True)

@@ -17,8 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions.discretisation import AxisCondition
 from boon.conditions.functionals import Boundary
+from boon.conditions.sides import AxisSides
 from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.corrections.elimination import check_both_sides, corrected, end_nodes
 from boon.errors import SingularKernelError
@@ -38,7 +38,7 @@ class EliminationWithoutSchur(Correction):
     acts_on_kernels: ClassVar[bool] = True
     needs_nodes: ClassVar[bool] = True
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+    def step(self, conditions: Sequence[AxisSides], channels: int) -> Step:  # noqa: ARG002
         check_both_sides(conditions)
         return PrescriptionStep()
 

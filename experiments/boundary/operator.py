@@ -12,6 +12,7 @@ import boon
 from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, relative_l2
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional, prescribe
+from boon.conditions.sides import check_conditions
 from boon.domain import domain_of
 from boon.scores import relative_residual
 from boon.slopes import slope_error
@@ -132,8 +133,8 @@ def discretise_case(case: BoundaryCase, like: Tensor, values: Values | None) -> 
     domain, order = domain_of(None, case.grid, like.ndim - 2), case.sizes.network.order
     output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
     if case.shared:
-        return discretise(_over_time(case.conditions, case), domain, values, output, order)
-    return [discretise(each, domain, None, output[:, :1], order) for each in _of_channels(case)]
+        return discretise(check_conditions(_over_time(case.conditions, case)), domain, values, output, order)
+    return [discretise(check_conditions(each), domain, None, output[:, :1], order) for each in _of_channels(case)]
 
 
 def as_taken(case: BoundaryCase, treatment: Treatment) -> BoundaryCase:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from boon import BOON, FNO, ChannelBOON, FNOConfig, Prescription, SmoothExtension
+from boon.conditions.sides import check_conditions
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
 from boon.errors import InvalidArgumentError
@@ -104,7 +105,7 @@ def test_an_operator_that_has_predicted_in_inference_mode_can_be_trained(correct
 def test_mixed_kernels_have_no_higher_frequency_than_the_fourier_series(padding, right):
     modes, like = 12, torch.zeros(1, dtype=torch.float64)
     pair, config = (Dirichlet(0.0), right), FNOConfig(modes=(modes,), padding=padding)
-    (basis,) = matched_bases([pair], config, [129], like)
+    (basis,) = matched_bases(check_conditions([pair]), config, [129], like)
     half_waves = [((row[:-1] * row[1:]) < 0).sum() + 1 for row in basis.synthesis[1:-1].mT]
     highest = 2 * (modes - 1) / (1 + padding)
     assert highest - 1 < max(half_waves) <= highest + 0.5

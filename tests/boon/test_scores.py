@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from boon import BOON, FNO, ChannelBOON, FNOConfig, MixedTransform, Part, SmoothExtension
-from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import prescribe
 from boon.errors import InvalidArgumentError
 from boon.scores import boundary_error, relative_l2, relative_residual
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import EVERY, nodes_on
+from tests.boon.cases import EVERY, discretise, nodes_on
 
 
 def test_relative_l2_is_the_mean_over_samples():

@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from boon import Part
-from boon.conditions.discretisation import boundary_channels, check_conditions, discretise
+from boon.conditions.discretisation import boundary_channels
+from boon.conditions.sides import check_conditions
 from boon.domain import domain_of
 from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 
 U = torch.zeros(3, 2, 5, 6)
 
 
 def data_of(conditions, values=None, u=U, lengths=(1.0, 2.0)):
-    return discretise(check_conditions(conditions), domain_of(lengths, None, len(conditions)), values, u, 2).data
+    return discretise(conditions, domain_of(lengths, None, len(conditions)), values, u, 2).data
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, FNOConfig, Prescription, SmoothExtension
-from boon.conditions.discretisation import discretise
+from boon import BOON, FNO, FNOConfig, Part, Prescription, SmoothExtension
 from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, set_nodes
 from boon.corrections.correction import Correction
 from boon.corrections.without_schur import EliminationWithoutSchur
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import ONE_OF_A_KIND, nodes_on
+from tests.boon.cases import ONE_OF_A_KIND, discretise, nodes_on
 
 
 def field(*shape, seed=0):
@@ -100,11 +99,11 @@ def test_invalid_arguments_raise_with_reason():
         corrected(field(1, 1, 6, 7), [(Dirichlet(y), Dirichlet(0.0)), (Periodic(), Periodic())])
     # First order, h = 1/8: a + b·(−1/h) = 8 − 8 = 0.
     with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 cannot be solved .* a \+ b·c₀/h = 0"):
-        functional(Robin(8.0, 1.0), axis=0, last=False, spacing=0.125, order=1)
+        functional(Part(Robin(8.0, 1.0)), axis=0, last=False, spacing=0.125, order=1)
     # 0.08 of 1.6e7: nothing is left of the boundary node but round-off of the data.
     with pytest.raises(InvalidArgumentError, match=r"cannot be solved"):
-        functional(Robin(8e6 + 0.08, 1e6), axis=0, last=False, spacing=0.125, order=1)
-    functional(Robin(8e-6 + 1e-9, 1e-6), axis=0, last=False, spacing=0.125, order=1)
+        functional(Part(Robin(8e6 + 0.08, 1e6)), axis=0, last=False, spacing=0.125, order=1)
+    functional(Part(Robin(8e-6 + 1e-9, 1e-6)), axis=0, last=False, spacing=0.125, order=1)
 
 
 SIDES = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(-0.4))]
@@ -159,7 +158,7 @@ def test_dirichlet_values_hold_to_the_last_bit_beside_derivatives(seed):
 def test_the_tolerance_of_corners_is_relative_to_the_values():
     sides = [(Dirichlet(1000.0), Neumann(0.0)), (Dirichlet(1000.5), Neumann(0.0))]
     raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], nodes_on(1.0, 1.0), None, field(1, 1, 6, 7), 2)
-    other = functional(sides[1][0], axis=1, last=False, spacing=1.0, order=2)
+    other = functional(Part(sides[1][0]), axis=1, last=False, spacing=1.0, order=2)
     both = Boundary(
         functionals=(raw.functionals[0], other), data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64))
     )

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from boon import BOON, FNO, Elimination, FNOConfig, boundary_error
-from boon.conditions.discretisation import discretise
 from boon.corrections import elimination
 from boon.corrections.elimination import eliminate
 from boon.errors import InvalidArgumentError, SingularKernelError
@@ -17,7 +16,7 @@ from boon.spectral import SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.stencils import one_sided_gradient
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 from tests.recording import records
 
 NODES, DOMAIN = NodeFourier(), DomainFourier()

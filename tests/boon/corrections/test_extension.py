@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator
 
 from boon import BOON, FNO, ChannelBOON, FNOConfig, Normalised, Part, boundary_error
-from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import functional
+from boon.conditions.sides import check_conditions
 from boon.corrections.extension import (
     ExtensionStep,
     SmoothExtension,
@@ -25,7 +25,7 @@ from boon.corrections.extension import (
 from boon.errors import InvalidArgumentError, SingularKernelError
 from probconserv import LinearConstraint, condition
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 from tests.strategies import seeds
 
 PAIRS = [
@@ -121,7 +121,7 @@ def test_derivatives_of_cubic_polynomials_are_read_exactly(order, last, n):
     u = (1 + x - 0.5 * x**2 + 0.25 * x**3).view(1, 1, -1)
     end = length if last else 0.0
     expected = a * float(u[0, 0, -1 if last else 0]) + b * (1 - end + 0.75 * end**2)
-    side = functional(Robin(a, b), 0, last, length / (n - 1), min(order, n - 2))
+    side = functional(Part(Robin(a, b)), 0, last, length / (n - 1), min(order, n - 2))
     assert float(read_smoothly(side, u, 0.25)) == pytest.approx(expected, rel=1e-10)
 
 
@@ -204,7 +204,7 @@ def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkey
     monkeypatch.setattr("boon.corrections.extension.extension_columns", columns)
     u = torch.randn(2, 1, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], nodes_on(1.0), None, u, 2)
-    step = SmoothExtension().step([(Dirichlet(1.0), Neumann(0.5))], 1).eval()
+    step = SmoothExtension().step(check_conditions([(Dirichlet(1.0), Neumann(0.5))]), 1).eval()
     assert isinstance(step, ExtensionStep)
     with torch.inference_mode():
         first = step(u, boundary)
@@ -214,7 +214,7 @@ def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkey
         step.log_length.data += 1.0  # as an average of weights does, without a trace
         changed = step(u, boundary)
         assert len(made) == 2
-    fresh = SmoothExtension(length=0.01 * math.e).step([(Dirichlet(1.0), Neumann(0.5))], 1)
+    fresh = SmoothExtension(length=0.01 * math.e).step(check_conditions([(Dirichlet(1.0), Neumann(0.5))]), 1)
     torch.testing.assert_close(fresh(u, boundary), changed, rtol=1e-6, atol=0)
     step(u, boundary).sum().backward()  # derivatives are recorded: made anew
     assert step.log_length.grad is not None
@@ -226,10 +226,10 @@ def test_a_floor_is_the_smallest_length_in_steps_of_the_grid(pair):
     for count in (17, 65):
         u = torch.randn(1, 1, count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         boundary = discretise([pair], nodes_on(1.0), None, u, 2)
-        floored = SmoothExtension(length=1e-3, floor=2.0).step([pair], 1)
-        longer = SmoothExtension(length=2.0 / (count - 1)).step([pair], 1)
+        floored = SmoothExtension(length=1e-3, floor=2.0).step(check_conditions([pair]), 1)
+        longer = SmoothExtension(length=2.0 / (count - 1)).step(check_conditions([pair]), 1)
         torch.testing.assert_close(floored(u, boundary), longer(u, boundary), rtol=1e-6, atol=1e-8)
-    long = SmoothExtension(length=0.3).step([pair], 1)(u, boundary)
-    assert torch.equal(SmoothExtension(length=0.3, floor=2.0).step([pair], 1)(u, boundary), long)
+    long = SmoothExtension(length=0.3).step(check_conditions([pair]), 1)(u, boundary)
+    assert torch.equal(SmoothExtension(length=0.3, floor=2.0).step(check_conditions([pair]), 1)(u, boundary), long)
     with pytest.raises(InvalidArgumentError, match="floor of SmoothExtension must be finite and not negative"):
         SmoothExtension(floor=-1.0)

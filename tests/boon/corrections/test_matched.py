@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from boon import BOON, FNO, FNOConfig, MixedTransform
+from boon.conditions.sides import check_conditions
 from boon.corrections.matched import matched_bases, matched_basis, matched_weight
 from boon.errors import TooManyModesError
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
@@ -128,6 +129,6 @@ def test_largest_number_of_functions_on_nine_nodes(odd, largest):
 
 def test_mixed_conditions_choose_the_transform_of_each_axis():
     config = FNOConfig(width=4, modes=(3, 3), depth=1)
-    first, second = matched_bases([(Dirichlet(), Dirichlet()), None], config, (9, 9), LIKE)
+    first, second = matched_bases(check_conditions([(Dirichlet(), Dirichlet()), None]), config, (9, 9), LIKE)
     assert (first.fourier, second.fourier) == (False, True)
     assert (first.synthesis[[0, -1]] == 0).all()

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from boon.conditions.discretisation import discretise
 from boon.corrections.without_schur import EliminationWithoutSchur, eliminate
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
@@ -11,7 +10,7 @@ from boon.operator import BOON
 from boon.spectral import SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, NodeFourier
 from solvers import Dirichlet, Neumann, Robin
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 from tests.oracles import eliminate_densely
 
 NODES, DOMAIN = NodeFourier(), DomainFourier()

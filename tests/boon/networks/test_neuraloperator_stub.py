@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from boon import BOON, Elimination, MixedTransform, Prescription, SmoothExtension, boundary_error
-from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import prescribe
 from boon.corrections.correction import Correction, PrescriptionStep
 from boon.corrections.without_schur import EliminationWithoutSchur
@@ -19,7 +18,7 @@ from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests import neuralop_stub
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 from tests.neuralop_stub import FNO, SpectralConv
 from tests.oracles import eliminate_densely
 from tests.strategies import seeds

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from boon.conditions.discretisation import discretise
 from boon.errors import SingularKernelError
 from experiments.boundary.lifting import lift, polynomial_columns
 from solvers import Dirichlet, Neumann, Periodic, Robin
-from tests.boon.cases import nodes_on
+from tests.boon.cases import discretise, nodes_on
 
 POWERS = [
     ((Dirichlet(), Dirichlet()), (0, 1)),

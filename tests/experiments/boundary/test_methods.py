@@ -17,7 +17,6 @@ from boon import (
     SmoothExtension,
     boundary_error,
 )
-from boon.conditions.discretisation import discretise
 from boon.domain import domain_of
 from boon.scores import relative_residual, residuals
 from boon.slopes import slope_error
@@ -31,6 +30,7 @@ from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore
 from experiments.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann
+from tests.boon.cases import discretise
 from tests.experiments.boundary.tiny import one, tiny_cases
 
 CASES = [(name, case.key) for name in PROBLEMS for case in tiny_cases(name)]
