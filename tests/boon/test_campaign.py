@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from torch import Tensor
 
 from boon import BOON, FNO, FNOConfig
@@ -23,7 +23,10 @@ from tests.boon.cases import EVERY
 from tests.strategies import seeds
 
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
-"""Of residuals, relative to the size of their terms: every node is computed in float64 and rounded once."""
+"""Of residuals, relative to the size of their terms: every node is computed in float64 and rounded once.
+
+Where sides meet, the data of each are rounded, so that one misses its condition by the rounding of the largest.
+"""
 ON_ONE_SIDE = [each for each in EVERY if not isinstance(each, EliminationWithoutSchur)]
 Array = np.ndarray
 
@@ -109,6 +112,15 @@ def drawn(random: np.random.Generator) -> SetUp:
     return SetUp(operator, torch.randn(batch, 1, *shape, dtype=dtype), boundary, required, circles)
 
 
+def where_sides_meet(setup: SetUp, side: Side, shape: tuple[int, ...]) -> Array:
+    """The nodes of a side (batch, channels, *face) on which sides of other axes have conditions too."""
+    met = np.zeros(shape, dtype=bool)
+    for other, _ in setup.required:
+        if other.axis != side.axis:
+            met.swapaxes(0, 2 + other.axis - (other.axis > side.axis))[-1 if other.last else 0] = True
+    return met
+
+
 def require(seed: int) -> None:
     """Raises unless the output meets its conditions, and is the same from an operator stored and read again."""
     setup = drawn(np.random.default_rng(seed))
@@ -120,6 +132,7 @@ def require(seed: int) -> None:
     field, rounding = u.double().numpy(), ROUNDING[u.dtype]
     for side, values in setup.required:
         missed, size = np.abs(side.of(field) - values), side.size(field) + np.abs(values)
+        size[where_sides_meet(setup, side, size.shape)] = size.max()
         assert (missed <= rounding * size).all(), (setup.operator, side, (missed / size).max())
         if not side.b:  # values are set, to the last bit
             assert np.array_equal(side.of(field), torch.tensor(values).to(u.dtype).numpy())
@@ -135,5 +148,6 @@ def test_an_operator_meets_its_conditions(seed: int) -> None:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(seeds)
+@example(3119)  # small values beside large ones where three sides meet, in float32
 def test_operators_of_random_set_ups_meet_their_conditions(seed: int) -> None:
     require(seed)
