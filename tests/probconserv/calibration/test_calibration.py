@@ -131,11 +131,13 @@ def test_variances_do_not_depend_on_units(built: Callable[[Tensor, Tensor], Pred
 
 
 def test_values_without_variance_keep_none() -> None:
+    """None at all of a Gaussian; of a mixture, squares of the rounding of its mean, a few ε of values up to 1."""
     certain = torch.zeros(401, dtype=torch.float64)
     sure = gaussian(PLACES, certain)
-    assert torch.equal(displaced(gaussian(certain + 1, certain), PLACES, 0.1).variance, certain)
+    rounding = (10 * torch.finfo(torch.float64).eps) ** 2
+    assert float(displaced(gaussian(certain + 1, certain), PLACES, 0.1).variance.max()) <= rounding
     assert torch.equal(scaled(sure, 3.0).variance, certain)
-    assert torch.equal(scaled(Mixture(gaussian(PLACES.expand(2, -1), certain)), 3.0).variance, certain)
+    assert float(scaled(Mixture(gaussian(PLACES.expand(2, -1), certain)), 3.0).variance.max()) <= 9 * rounding
     assert torch.equal(standardised_squares(sure, PLACES), certain)
     assert bool(torch.isinf(standardised_squares(sure, PLACES + 1)).all())
 
