@@ -30,11 +30,21 @@ _BITS[torch.bfloat16] = torch.int16, 7
 
 
 class Perturbation(TorchDispatchMode):
-    """Within it every result of ``OPERATIONS`` has one more rounding."""
+    """Within it every result of ``OPERATIONS`` has one more rounding, but for those inside a compiled graph."""
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Lets torch.compile work, which otherwise leaves all functions alone within a mode."""
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Calls the operation and perturbs its result in place."""
-        result = func(*args, **(kwargs or {}))
+        """Calls the operation, or those it is made of, and perturbs the result in place."""
+        kwargs = kwargs or {}
+        with self:
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
+        result = func(*args, **kwargs)
         if func.overloadpacket.__name__.rstrip("_") in OPERATIONS:
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor):
