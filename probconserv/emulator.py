@@ -153,14 +153,13 @@ class Emulator:
         """
         config, folder = EmulatorConfig() if config is None else config, None if folder is None else Path(folder)
         trajectories, times = as_tensor(trajectories, dtype=None), as_tensor(times)
-        setting = Setting.of(grid, conditions, law, float(times.diff().mean()))
+        setting = Setting.of(grid, conditions, law, float(times.diff().mean()), walls)
         setting.check_times(times)
         known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, validation, level)
-        if any(setting.conditions):
-            warn_of_missed_conditions(training, met(Unchanged(), setting, given_sides(walls)))
+        warn_of_missed_conditions(training, met(Unchanged(), setting, given_sides(walls)))
         candidates, flux = _candidates(training, choice, base, config, folder, progress)
         errors = {name: errors_of(each, choice) for name, each in candidates.items()}
         imposed = impose or (law or {}).get("bounds") is not None
@@ -266,8 +265,8 @@ class Emulator:
         Raises:
             DataFileError: If the file is damaged, no emulator, or of another grid or other conditions.
         """
-        tensors, content = files.read(path, grid, conditions)
-        setting = Setting.of(grid, conditions, law, content["interval"])
+        tensors, content = files.read(path, grid)
+        setting = files.setting_of(path, content, grid, conditions, law)
         parts = {name: files.below(tensors, name) for name in ("operator", "flux", "band")}
         if content["kernel"] is None:
             layout = content["layout"]

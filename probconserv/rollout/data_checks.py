@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probconserv.rollout.functions import Functions
+from probconserv.rollout.walls import warn_of_unlike_ends
 from solvers import Robin
 from solvers.recording import are_readable
 
@@ -30,18 +31,23 @@ class Unchanged(nn.Module):
 def warn_of_missed_conditions(training: Functions, prescribed: Callable[..., Tensor]) -> None:
     """Warns where prescribing the conditions in true fields changes them by more than differences at walls are off.
 
-    Also where data of the opposite sign would change them far less: a slope at the wall moves values little.
+    Also where data of the opposite sign would change them far less: a slope at the wall moves values little; and where
+    the nodes at the two ends of a periodic axis, which are one place, differ.
 
     Args:
         training: Trajectories.
         prescribed: Sets the conditions in a field, given the data of the step.
     """
+    setting = training.setting
+    warn_of_unlike_ends(training.fields, setting.grid, setting.periodic)
+    if not any(setting.walled):
+        return
     steps = training.single.thinned(_SAMPLES)
     spread = steps.after.transpose(0, 1).flatten(1).double().std(dim=1)
 
     def missed_by(data: Sequence[Tensor]) -> dict[str, float]:
         moved, result = prescribed(steps.after, *data) - steps.after, {}
-        for axis in (axis for axis, pair in enumerate(training.setting.conditions) if pair is not None):
+        for axis in (axis for axis, walled in enumerate(setting.walled) if walled):
             for name, end in (("first", 0), ("last", -1)):
                 size = moved.select(2 + axis, end).transpose(0, 1).flatten(1).double().square().mean(dim=1).sqrt()
                 result[f"{name} side of axis {axis}"] = float(torch.where(spread > 0, size / spread, 0.0).max())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from probconserv.errors import DataFileError
 from probconserv.rollout.data_checks import kinds_of
 from probconserv.rollout.flux_model import FluxModel
-from probconserv.rollout.functions import Functions, given_sides
+from probconserv.rollout.functions import Functions, Setting, given_sides
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
 from solvers.grids import Grid
@@ -40,8 +40,8 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], content: Mapping[str,
     write_atomically(Path(path), encode_tensors(tensors, metadata))
 
 
-def read(path: str | Path, grid: Grid, conditions: Sequence[Any] | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``write`` wrote; a DataFileError if it is damaged, no emulator, or of another grid or other conditions."""
+def read(path: str | Path, grid: Grid) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``write`` wrote; a DataFileError if it is damaged, no emulator, or of another grid."""
     try:
         tensors, metadata = decode_tensors(Path(path).read_bytes())
         content = json.loads(metadata["content"])
@@ -52,12 +52,31 @@ def read(path: str | Path, grid: Grid, conditions: Sequence[Any] | None) -> tupl
             f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
             f"{content.get('grid')}; load it on its grid."
         )
-    if content.get("conditions", kinds := kinds_of(conditions)) != kinds:  # older files do not say
-        raise DataFileError(
-            f"'{path}' holds an emulator with the conditions {content['conditions']}, not {kinds}; load it with "
-            "those that it was fitted with."
-        )
     return tensors, content
+
+
+def setting_of(
+    path: str | Path,
+    content: Mapping[str, Any],
+    grid: Grid,
+    conditions: Sequence[Any] | None,
+    law: Mapping[str, Any] | None,
+) -> Setting:
+    """The setting that a file was fitted in; a DataFileError if it has other conditions.
+
+    Files of 0.4 have networks that are not periodic on axes without walls, and say so in their conditions.
+    """
+    given, closed = (Setting.of(grid, conditions, law, content["interval"], of) for of in ((), content["sides"]))
+    kinds = kinds_of(given.conditions)
+    stated = content.get("conditions", kinds)  # files of 0.3 do not say
+    if stated == kinds_of(closed.conditions):
+        return closed
+    if stated != kinds:
+        raise DataFileError(
+            f"'{path}' holds an emulator with the conditions {stated}, not {kinds}; load it with those that it was "
+            "fitted with."
+        )
+    return given
 
 
 def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

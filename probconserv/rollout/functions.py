@@ -47,6 +47,11 @@ class Setting:
         return tuple(pair is not None and isinstance(pair[0], Periodic) for pair in self.conditions)
 
     @property
+    def walled(self) -> tuple[bool, ...]:
+        """True for each axis with conditions at its walls."""
+        return tuple(pair is not None and not isinstance(pair[0], Periodic) for pair in self.conditions)
+
+    @property
     def modelled(self) -> tuple[bool, ...]:
         """Whether each axis has walls whose fluxes a ``FluxModel`` gives."""
         if self.law is None or self.law.get("flux") is not None:
@@ -64,9 +69,14 @@ class Setting:
 
     @classmethod
     def of(
-        cls, grid: Grid, conditions: Sequence[Any] | None, law: Mapping[str, Any] | None, interval: float
+        cls,
+        grid: Grid,
+        conditions: Sequence[Any] | None,
+        law: Mapping[str, Any] | None,
+        interval: float,
+        walls: Sequence[Any] = (),
     ) -> "Setting":
-        """Checks conditions and law."""
+        """Checks conditions and law; an axis that has no condition, and None in ``walls``, is periodic."""
         conditions = (None,) * grid.dimension if conditions is None else tuple(conditions)
         if len(conditions) != grid.dimension:
             raise InvalidArgumentError(
@@ -75,6 +85,10 @@ class Setting:
             )
         if law is not None and (unknown := set(law) - set(LAW)):
             raise InvalidArgumentError(f"law takes {', '.join(LAW)}, got {', '.join(sorted(unknown))}.")
+        if isinstance(walls, Sequence) and len(walls) == grid.dimension:
+            circle = (Periodic(), Periodic())
+            axes = zip(conditions, walls, strict=True)
+            conditions = tuple(circle if pair is None and sides is None else pair for pair, sides in axes)
         return cls(grid=grid, conditions=conditions, law=law, interval=interval)
 
     def check_times(self, times: Tensor) -> None:

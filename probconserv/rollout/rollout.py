@@ -271,7 +271,7 @@ class Rollout(nn.Module):
         if self.wall_response is not None:
             self.wall_response.check(walls)
         if state.step == 0:
-            warn_of_unlike_ends(state.field, self.grid, walls)
+            warn_of_unlike_ends(state.field, self.grid, [pair is None for pair in walls])
         for wall in exchange.before if state.step == 0 else ():
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]
         weights = self.grid.weights.to(times.device)

@@ -182,13 +182,13 @@ def exchange_of(
     return Exchange(gained=gained, noise=noise, during=during, before=before)
 
 
-def warn_of_unlike_ends(fields: Tensor, grid: Grid, walls: Walls) -> None:
+def warn_of_unlike_ends(fields: Tensor, grid: Grid, periodic: Sequence[bool]) -> None:
     """Warns where fields ``(*batch, c, *space)`` on nodes end, along a periodic axis, otherwise than they begin."""
     if not isinstance(grid, NodeGrid) or not are_readable(fields):
         return
     channels = fields.detach().double().movedim(-grid.dimension - 1, 0)
     spread = channels.flatten(1).std(dim=1)
-    for axis in (axis for axis, pair in enumerate(walls) if pair is None):
+    for axis in (axis for axis, repeated in enumerate(periodic) if repeated):
         first, last = (channels.select(axis - grid.dimension, end).flatten(1) for end in (0, -1))
         apart = float(((last - first).square().mean(dim=1).sqrt() / spread).nan_to_num().max())
         if apart > _UNLIKE:

@@ -138,17 +138,67 @@ def test_bands_hold_and_draws_meet_the_law() -> None:
         assert float(totals.std(dim=0).max()) < 1e-6
 
 
+def waves(grid: NodeGrid | CellGrid) -> tuple[Tensor, Tensor]:
+    """A wave that travels around a circle, its start drawn: trajectories and times."""
+    phase, t = torch.rand(12, 1, 1, 1, generator=Generator().manual_seed(0)), 0.1 * torch.arange(5)
+    return torch.sin(2 * torch.pi * (grid.points.float() - t[:, None, None] - phase)) + 3.0, t
+
+
+@pytest.mark.parametrize("law", [None, {}])
+@pytest.mark.parametrize("grid", [NodeGrid(0.0, 1.0, 17), CellGrid(0.0, 1.0, 16)], ids=["nodes", "cells"])
+def test_an_axis_without_walls_is_periodic(
+    grid: NodeGrid | CellGrid, law: dict | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same emulator, bit for bit, as with ``Periodic()``, and from its file with either; numbers are copies."""
+    u, t = waves(grid)
+    options = {"law": law, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
+    one_base(monkeypatch, "increments")
+    circle, stated = (
+        Emulator.fit(u, [None], t, grid, conditions, **options) for conditions in (None, [(Periodic(), Periodic())])
+    )
+    monkeypatch.undo()
+    assert circle.errors == stated.errors
+    assert circle.report.split("functions, ")[1].startswith("increments")
+    expected = circle.rollout(u[:, 0], [None], t).fields
+    assert torch.equal(stated.rollout(u[:, 0], [None], t).fields, expected)
+    circle.save(tmp_path / "e.safetensors")
+    for conditions in (None, [None], [(Periodic(), Periodic())]):
+        again = Emulator.load(tmp_path / "e.safetensors", grid, conditions, law=law)
+        assert torch.equal(again.rollout(u[:, 0], [None], t).fields, expected)
+    with pytest.raises(DataFileError, match="the conditions Periodic and Periodic, not Neumann and Neumann"):
+        Emulator.load(tmp_path / "e.safetensors", grid, [(Neumann(0.0), Neumann(0.0))])
+
+
+def test_a_file_whose_network_is_not_periodic_loads_as_it_was_saved(tmp_path: Path) -> None:
+    """Files of 0.4 have such networks on axes without walls, and say that there are no conditions."""
+    grid = CellGrid(0.0, 1.0, 16)
+    u, t = waves(grid)
+    former = Setting.of(grid, None, None, 0.1)
+    network = step_network(Functions(fields=u, walls=[None], media=None, setting=former), TINY)
+    operator = emulator_module.met(network.requires_grad_(False).eval(), former, [None])
+    options = {"config": TINY, "validation": 6, "level": None, "progress": False}
+    emulator = Emulator.fit(u, [None], t, grid, base=network, **options)
+    described = emulator.described | {"conditions": "None", "kernel": None, "layout": network.layout}
+    before = replace(emulator, setting=former, operator=operator, described=described)
+    before.save(tmp_path / "e.safetensors")
+    again = Emulator.load(tmp_path / "e.safetensors", grid)
+    assert again.setting.periodic == (False,)
+    assert torch.equal(again.rollout(u[:, 0], [None], t).fields, before.rollout(u[:, 0], [None], t).fields)
+
+
+def test_walls_that_differ_on_one_periodic_axis_warn() -> None:
+    grid = NodeGrid(0.0, 1.0, 17)
+    u, t = waves(grid)
+    u[..., -1] += 1.0
+    options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False}
+    with pytest.warns(UserWarning, match="Axis 0 is periodic, but its last node differs from its first") as found:
+        Emulator.fit(u, [None], t, grid, **options)
+    assert [each.filename for each in found] == [__file__]
+
+
 @pytest.mark.parametrize("base", ["regression", "increments", "single step"])
 def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    worse = {name: Far() for name in ("regression", "increments", "single step") if name != base}
-    real = emulator_module.met
-
-    def one_base(network: nn.Module, *rest: object) -> nn.Module:
-        name = network.name if isinstance(network, StepNetwork) else "regression"
-        return real(worse.get(name, network), *rest)
-
-    monkeypatch.setattr(emulator_module, "met", one_base)
-    monkeypatch.setattr(emulator_module, "train_steps", lambda *_: None)
+    one_base(monkeypatch, base)
     emulator, u, walls = fitted("values", level=0.6 if base == "regression" else None)
     monkeypatch.undo()
     assert emulator.report.split("functions, ")[1].startswith(base)
@@ -161,6 +211,17 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
         Emulator.load(tmp_path / "e.safetensors", NodeGrid(0.0, 1.0, 17), [CONDITIONS["values"]])
     with pytest.raises(DataFileError, match=r"Dirichlet and Dirichlet, not Dirichlet and Robin\(1, 0\.2\)"):
         Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["mixed"]])
+
+
+def one_base(monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    """The choice is among rollouts of one base, and no network is trained."""
+    real = emulator_module.best_of
+
+    def best_of(errors: dict[tuple[str, str], Tensor], *rest: object) -> tuple[str, str]:
+        return real({name: error for name, error in errors.items() if name[0] == base}, *rest)
+
+    monkeypatch.setattr(emulator_module, "best_of", best_of)
+    monkeypatch.setattr(emulator_module, "train_steps", lambda *_: None)
 
 
 class Far(nn.Module):
