@@ -6,14 +6,23 @@ OLDEST := .venv-oldest
 # The profile of the random tests: `make test-long PROFILE=default` draws new set-ups.
 PROFILE ?= ci
 PYTEST := -m pytest --hypothesis-profile=$(PROFILE)
+NUMERICAL := tests/solvers tests/boon tests/probconserv
+# Settings of `make test-processors` in place of those of tests/processors.py: SETTINGS="MKL_CBWR=AVX2".
+SETTINGS ?=
 
-.PHONY: demo test test-long test-slow test-gpu test-oldest wheel-check check docs documents install clean
+.PHONY: demo test test-processors test-perturbed test-long test-slow test-gpu test-oldest wheel-check check docs documents install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+test-processors: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.processors $(SETTINGS) $(PYTEST) $(NUMERICAL) --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+test-perturbed: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(NUMERICAL) --perturb --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-long: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m 'long and not slow and not gpu' --numprocesses 2 --dist loadgroup --no-loadscope-reorder
