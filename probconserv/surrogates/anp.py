@@ -51,7 +51,7 @@ from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_co
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
-from probconserv.training.distributed import launched
+from probconserv.training.distributed import launched, wait_for_all
 from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.progress import ProgressHook
 
@@ -266,6 +266,7 @@ def _fit_with_patience(
         return len(steps) > patience and _best_step(history) < steps[-patience]
 
     state = train(replace(task, validated=keep, stop=exhausted), config, folder, progress)
+    wait_for_all()  # rank 0 has then written the best weights
     network.eval()
     weights = read_weights(best, "ANP")
     network.load_state_dict(weights.tensors)

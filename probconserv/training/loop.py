@@ -236,8 +236,9 @@ class _Loop:
             seed = random_seed(self.config.seed, VALIDATION)
             self.model.eval()
             with _seeded(seed), torch.no_grad():
-                entry |= self.task.validate(self.task.model, torch.Generator().manual_seed(seed))
+                scores = self.task.validate(self.task.model, torch.Generator().manual_seed(seed))
             self.model.train()
+            entry |= dict(zip(scores, means(*scores.values()), strict=True))
         self.state.history.append(entry)
         if validate and self.task.validated is not None:
             self.task.validated(self.state)

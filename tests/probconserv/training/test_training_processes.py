@@ -25,9 +25,9 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[3]
 
 
-def start(folder: Path, *names: str) -> subprocess.Popen[str]:
-    """Starts two processes on this machine, in a process group of their own as a terminal does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def start(folder: Path, *names: str, processes: int = 2) -> subprocess.Popen[str]:
+    """Starts processes on this machine, in a process group of their own as a terminal does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     program = ["-m", train_in_processes.__name__, str(folder), *names]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -99,6 +99,18 @@ def test_only_rank_0_writes_files(two: Path) -> None:
 
 def test_processes_connect_once_for_all_trainings(two: Path) -> None:
     assert [(two / f"groups-{rank}.txt").read_text() for rank in (0, 1)] == ["1", "1"]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_all_ranks_stop_early_together_and_take_the_best_weights(processes: int, tmp_path: Path) -> None:
+    child = start(tmp_path, "early", "improving", processes=processes)
+    _, errors = child.communicate()
+    assert child.returncode == 0, errors[-3000:]
+    for name, steps in (("early", "1 of 3"), ("improving", "3 of 3")):
+        best = load_file(tmp_path / name / "best.safetensors")
+        for rank in range(processes):
+            assert (tmp_path / name / f"steps-{rank}.txt").read_text() == steps
+            assert_close(best, load_file(tmp_path / name / f"weights-{rank}.safetensors"), 0.0)
 
 
 @pytest.mark.slow

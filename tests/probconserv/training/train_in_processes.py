@@ -4,10 +4,12 @@
 """
 
 import faulthandler
+import itertools
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 
 from probconserv.errors import InvalidArgumentError, TrainingInterruptedError
+from probconserv.surrogates.anp import ANP, ANPConfig
+from probconserv.surrogates.fitting import FitOptions, FunctionSet
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.distributed import launched
@@ -80,6 +84,44 @@ def around(folder: Path) -> TrainingState:
     except InvalidArgumentError as error:
         (folder / f"error-{launched().rank}.txt").write_text(str(error))
         return TrainingState()
+
+
+def early(folder: Path) -> TrainingState:
+    """Stops at the second of the two validations that are worse than the first."""
+    return process(folder, steps=12, worsens=True)
+
+
+def improving(folder: Path) -> TrainingState:
+    """Is best at its end, when rank 0 takes a while to write it."""
+    return process(folder, steps=3, worsens=False)
+
+
+def process(folder: Path, steps: int, worsens: bool) -> TrainingState:
+    """A neural process whose scores differ from rank to rank; every process notes its weights and steps."""
+    ranks, waves = launched(), torch.sin(torch.arange(20) / 3 + torch.arange(40)[:, None] / 20)
+    torch.manual_seed(0)
+    model = SlowlySaved(ANPConfig(low=(0.0,), high=(1.0,), width=32, latent_width=4, latent_samples=4))
+    functions = FunctionSet(points=torch.linspace(0, 1, 20)[:, None], values=waves, context=8)
+    scores = itertools.count(ranks.rank, 1 if worsens else -1)
+    fit = model.fit(
+        functions,
+        lambda *_: {"NLL": float(next(scores))},
+        config=TrainingConfig(steps=steps, validate_every=1, processes=ranks.world_size, precision="32-true"),
+        folder=folder,
+        options=FitOptions(batch=6, patience=2, config="waves"),
+        progress=False,
+    )
+    save_file(model.state_dict(), folder / f"weights-{ranks.rank}.safetensors")
+    (folder / f"steps-{ranks.rank}.txt").write_text(f"{fit.best_step} of {fit.state.step}")
+    return fit.state
+
+
+class SlowlySaved(ANP):
+    """A network on a disk that is slow."""
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        time.sleep(0.5)
+        super().save(path, **notes)
 
 
 def endless(folder: Path) -> TrainingState:
