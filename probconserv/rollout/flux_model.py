@@ -218,6 +218,7 @@ class FluxModel(nn.Module):
             loss=loss,
             validate=None if unseen is None else validate,
             config={"disturbance": disturbance, "data": hashlib.sha256(data).hexdigest()},
+            data={"validation": validation, "times": times},
             title="flux model",
         )
         return train(task, config, None if folder is None else Path(folder), progress)

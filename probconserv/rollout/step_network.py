@@ -187,6 +187,8 @@ def train_steps(
         seed=config.seed,
         device=config.device,
     )
-    state = train(Task(operator, loss, config=identity, title="operator of one step"), how, folder, progress)
+    data = {"fields": fields, "walls": known.walls, "media": known.media}
+    task = Task(operator, loss, config=identity, data=data, title="operator of one step")
+    state = train(task, how, folder, progress)
     operator.cpu().requires_grad_(False).eval()
     return state

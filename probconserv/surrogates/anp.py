@@ -44,6 +44,7 @@ from probconserv.surrogates.fitting import (
     Scores,
     TrainingPrediction,
     UnderLaw,
+    described,
     evidence_loss,
     to_device,
 )
@@ -163,7 +164,9 @@ class ANP(Surrogate):
             config: Steps, rate, precision, seed and device. The seed is that of the data; initial weights are those
                 of the network.
             folder: Folder of the checkpoint, and of the best weights if the training may stop early; None for a short
-                training without either.
+                training without either. A checkpoint of another network, or of other data, options or validation
+                functions is refused. Functions that draw data are compared by a few of their draws, or by
+                ``FitOptions.config`` where that is given.
             options: Loss, early stopping and a law with a learnt precision; see ``FitOptions``.
             progress: Whether a progress bar is shown on standard error, or a function that is called after every step.
 
@@ -171,7 +174,7 @@ class ANP(Surrogate):
             The history, the step of the weights that were kept, and the noise variance of the law.
 
         Raises:
-            DataFileError: If the checkpoint belongs to another training.
+            DataFileError: If the checkpoint belongs to another training; it says in what they differ.
             TrainingDivergedError: If a loss is not finite.
             TrainingInterruptedError: If the training was interrupted.
         """
@@ -193,6 +196,7 @@ class ANP(Surrogate):
             loss=lambda module, step: evidence_loss(module, step, training, options),
             validate=None if validation is None else partial(_validate, self, validation, options),
             config=options.decisive,
+            data={} if folder is None else described(training, validation, options),
             title=options.title,
         )
         folder = None if folder is None else Path(folder)

@@ -21,6 +21,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.surrogate import Context
 from probconserv.training import StepContext
 from probconserv.training.checkpoint import TrainingState
+from probconserv.training.fingerprint import fingerprint
 from probconserv.update import condition
 
 
@@ -210,6 +211,28 @@ def evidence_loss(model: nn.Module, step: StepContext, training: Sampler, option
     tempering = options.tempering * max(0.0, 1.0 - step.progress / options.tempering_fraction)
     loss = prediction.loss(batch.target_values, tempering)
     return loss if options.penalty is None else loss + options.penalty(model, batch, step)
+
+
+def described(training: Sampler, validation: FunctionSet | Scores | None, options: FitOptions) -> dict[str, Any]:
+    """The data of a fit that its checkpoint is compared by.
+
+    A set of functions is compared by its tensors, and a function that draws them by a few draws, unless these differ
+    from call to call or ``FitOptions.config`` names the data.
+    """
+    drawn: Any = None
+    if isinstance(training, FunctionSet):
+        drawn = training
+    elif options.config is None:
+        drawn, again = (_drawn_by(training, max(1, options.batch // 4)) for _ in range(2))
+        drawn = drawn if drawn == again else None
+    count = options.validation_functions if isinstance(validation, FunctionSet) else None
+    return {"training": drawn, "validation": validation, "validation_functions": count, "penalty": options.penalty}
+
+
+def _drawn_by(training: Sampler, count: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return fingerprint(training(Generator().manual_seed(0), count))
 
 
 def _conditioned(prediction: TrainingPrediction, law: LinearConstraint) -> TrainingPrediction:

@@ -1,6 +1,7 @@
 """Checkpoints of a training: weights, optimiser state and history in one safetensors file, never pickled."""
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,25 @@ def write_checkpoint(
 def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: dict[str, Any]) -> TrainingState:
     """Restores model and optimiser in place; ``config``, what decides the result, must be that of the checkpoint.
 
+    Entries that files of release 0.4 lack are not compared; a warning names them.
+
     Raises:
         DataFileError: If the file is damaged, of another version, or of another training.
     """
     content, tensors = _read(path)
     stored = content.pop("config")
-    if stored != config:
+    unknown = sorted(config.keys() - stored.keys())
+    difference = _difference(stored, {name: entry for name, entry in config.items() if name not in unknown})
+    if difference is not None:
         raise DataFileError(
-            f"The checkpoint '{path}' belongs to another training ({_difference(stored, config)}); choose another "
-            "output folder, or delete it to train from the start."
+            f"The checkpoint '{path}' belongs to another training ({difference}); choose another output folder, or "
+            "delete it to train from the start."
+        )
+    if unknown:
+        warnings.warn(
+            f"The checkpoint '{path}' does not hold the {' and the '.join(unknown)} of its training, as those of "
+            "release 0.4, and is taken for one of this training. If it is not, delete it and train from the start.",
+            stacklevel=4,
         )
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     try:
@@ -122,12 +133,12 @@ def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[i
     return state
 
 
-def _difference(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:
-    """The first entry in which two nested dictionaries differ, for an error message."""
+def _difference(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str | None:
+    """The first entry in which two nested dictionaries differ, for an error message; None if they agree."""
     for name in sorted(stored.keys() | wanted.keys()):
         old, new = stored.get(name), wanted.get(name)
         if isinstance(old, dict) and isinstance(new, dict) and old != new:
             return _difference(old, new, f"{prefix}{name}.")
         if old != new:
             return f"{prefix}{name} is {old!r} there and {new!r} here"
-    return "no difference"
+    return None

@@ -7,7 +7,7 @@ started again ends with the same weights as one that was not.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from probconserv.training.checkpoint import TrainingState, read_checkpoint, writ
 from probconserv.training.config import TrainingConfig, one_cycle
 from probconserv.training.distributed import Ranks, connect, means
 from probconserv.training.files import writable_folder
+from probconserv.training.fingerprint import fingerprint, network_fingerprint
 from probconserv.training.interruption import interruption
 from probconserv.training.memory import keep_freed_memory
 from probconserv.training.precision import place
@@ -72,8 +73,10 @@ class Task:
         loss: (model, context) → scalar loss of a fresh batch, a mean over ``context.rows(batch)`` rows; calls the model
             that it is given, which may wrap ``model``.
         validate: (model, generator) → scores on data that are the same in every validation.
-        config: What decides the result besides the training config, as JSON can hold it: a dictionary or a hash. A
-            checkpoint of another config is refused.
+        config: What else decides the result, as JSON can hold it: a dictionary or a hash. A checkpoint of another
+            config is refused, like one of another training config or network.
+        data: The data that the loss and the validation read, by name: tensors, arrays, dataclasses and lists of them.
+            The checkpoint holds their hashes, and one of other data is refused.
         title: What is trained, for the progress bar and messages.
         validated: Is called with the state after every validation, on every rank.
         stop: (history) → whether the training ends here; follows from the history alone, so that a resumed training
@@ -84,6 +87,7 @@ class Task:
     loss: Loss
     validate: Callable[[nn.Module, torch.Generator], dict[str, float]] | None = None
     config: Any = None
+    data: Mapping[str, Any] = field(default_factory=dict)
     title: str = "training"
     validated: Callable[[TrainingState], None] | None = None
     stop: Callable[[list[dict[str, float]]], bool] | None = None
@@ -143,7 +147,7 @@ def train(
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
-    loop = _Loop(task, config, model, optimizer, path, ranks)
+    loop = _Loop(task, config, model, optimizer, path, ranks, _decisive(task, config) if path else {})
     if path and path.exists():  # after place, since the optimiser's state goes to the device of the parameters
         loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
     hook = progress if ranks.first else False
@@ -169,6 +173,7 @@ class _Loop:
     optimizer: torch.optim.Optimizer
     path: Path | None
     ranks: Ranks
+    decisive: dict[str, Any]
     state: TrainingState = field(default_factory=TrainingState)
 
     def run(self, interrupted: Callable[[], bool], report: ProgressHook) -> None:
@@ -248,11 +253,12 @@ class _Loop:
         if self.path and self.ranks.first:
             write_checkpoint(self.path, self.task.model, self.optimizer, self.state, self.decisive)
 
-    @property
-    def decisive(self) -> dict[str, Any]:
-        """Entries that must agree between a checkpoint and the training that resumes it, in JSON's types."""
-        training = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
-        return json.loads(json.dumps({"training": training, "task": self.task.config}))
+
+def _decisive(task: Task, config: TrainingConfig) -> dict[str, Any]:
+    """Entries that must agree between a checkpoint and the training that resumes it, in JSON's types."""
+    training = {name: value for name, value in asdict(config).items() if name not in _FREE}
+    given = {"network": network_fingerprint(task.model), "data": fingerprint(task.data)}
+    return json.loads(json.dumps({"training": training, "task": task.config, **given}))
 
 
 def clip_gradients(model: nn.Module, largest: float) -> float:

@@ -82,6 +82,13 @@ def test_the_call_of_release_3_fits_the_same_flux_model(tmp_path: Path):
         assert torch.equal(models[2].state_dict()[name], value)
     with pytest.raises(DataFileError, match="belongs to another training"):
         models[2].fit((fields + 1, *trajectories[1:]), times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+    with pytest.raises(DataFileError, match=r"data\.times is "):
+        models[2].fit(trajectories, times=2 * EQUAL, config=resumed, folder=tmp_path, progress=False)
+    with pytest.raises(DataFileError, match=r"data\.validation is None there"):
+        models[2].fit(trajectories, trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+    other = FluxModel(NodeGrid(0.0, 3.0, 17), width=8)
+    with pytest.raises(DataFileError, match=r"network\.model\.grid\.high is "):
+        other.fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
 
 
 def test_a_flux_model_belongs_to_its_step_and_range():

@@ -98,7 +98,8 @@ class FlowMatching(Surrogate):
             progress: See ``ANP.fit``.
 
         Raises:
-            DataFileError: If the checkpoint belongs to another training: other data, or a velocity of another class.
+            DataFileError: If the checkpoint belongs to another training: of other data or validation fields, another
+                velocity or batch.
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
             TrainingInterruptedError: If the training was interrupted.
         """
@@ -110,6 +111,7 @@ class FlowMatching(Surrogate):
             loss=lambda module, step: self._loss(module, step, z, batch),
             validate=None if unseen is None else lambda module, generator: self._validate(module, generator, unseen),
             config={"batch": batch, "data": digest.hexdigest(), "velocity": type(self.velocity).__name__},
+            data={"validation": unseen},
             title="flow matching",
         )
         state = train(task, config, None if folder is None else Path(folder), progress)

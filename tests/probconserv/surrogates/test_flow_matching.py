@@ -74,6 +74,11 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         assert torch.equal(value, again.velocity.state_dict()[name])
     with pytest.raises(DataFileError, match=r"task\.data"):
         again.fit(fields + 1, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=False)
+    with pytest.raises(DataFileError, match=r"data\.validation is None there and 'float32 \(50, 2\)"):
+        again.fit(fields, fields, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=False)
+    spread = FlowMatching(again.latent, ResidualVelocity(2, width=24, blocks=1, spread=[1.0, 0.5]))
+    with pytest.raises(DataFileError, match=r"network\.model\.spread is 'float32 \(2,\)"):
+        spread.fit(fields, config=TRAINING, folder=tmp_path / "broken", batch=8, progress=False)
 
 
 class Plain(nn.Module):
@@ -316,7 +321,7 @@ def test_single_precision_comes_back_in_single_precision() -> None:
 def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
     fields = smooth_fields()
     FlowMatching(Fields(fields, 4), Plain()).fit(fields, config=TRAINING, folder=tmp_path, progress=False)
-    with pytest.raises(DataFileError, match=r"task\.velocity"):
+    with pytest.raises(DataFileError, match=r"network\.model\.type is 'Plain\(\)' there and 'Bent\(\)' here"):
         FlowMatching(Fields(fields, 4), Bent()).fit(fields, config=TRAINING, folder=tmp_path, progress=False)
     with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
         small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)

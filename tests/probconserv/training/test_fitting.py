@@ -22,9 +22,12 @@ TRAINING = TrainingConfig(steps=12, peak_rate=1e-2, validate_every=2, checkpoint
 SIZES: dict[str, Any] = {"width": 8, "self_layers": 1, "decoder_layers": 1, "latent_width": 4, "latent_samples": 3}
 
 
+CONFIG = ANPConfig(low=(0.0, 0.0), high=(1.0, 1.0), frequencies=2, **SIZES)
+
+
 def network(seed: int = 0) -> ANP:
     torch.manual_seed(seed)
-    return ANP(ANPConfig(low=(0.0, 0.0), high=(1.0, 1.0), frequencies=2, **SIZES))
+    return ANP(CONFIG)
 
 
 def waves(functions: int = 20, n: int = 24, seed: int = 0) -> FunctionSet:
@@ -230,3 +233,107 @@ def test_the_call_of_release_3_fits_the_same_weights(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="ANP.fit takes training, config"):
         fit = network().fit(dataset=waves(), training=TRAINING, folder=tmp_path / "b", options=options, progress=False)  # type: ignore[call-arg]
     assert "NLL" in fit.state.history[-1]
+
+
+# Checkpoints of another fit in the same folder
+
+
+def fitted(folder: Path, model: ANP | None = None, training: Any = None, validation: Any = None, **options: Any) -> ANP:
+    model = network() if model is None else model
+    data: Any = waves() if training is None else training
+    model.fit(data, validation, config=TRAINING, folder=folder, options=FitOptions(batch=3, **options), progress=False)
+    return model
+
+
+def partly_frozen() -> ANP:
+    model = network()
+    model.embed_target.requires_grad_(False)
+    return model
+
+
+def drawing(size: float) -> Any:
+    return lambda generator, count: waves_of(size)(generator, count)
+
+
+def waves_of(size: float) -> FunctionSet:
+    data = waves()
+    return replace(data, values=size * data.values)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"training": waves_of(2.0)}, r"data\.training\.values is 'float64 \(20, 24\) \w{16}' there and 'float64"),
+        ({"training": replace(waves(), context=9)}, r"data\.training\.context is 8 there and 9 here"),
+        ({"training": drawing(1.0)}, r"data\.training\.context is 8 there and None here"),
+        ({"validation": waves(seed=1)}, r"data\.validation is None there and \{"),
+        ({"validation": rising}, r"data\.validation is None there and 'function' here"),
+        ({"penalty": lambda *_: torch.zeros(())}, r"data\.penalty is None there and 'function' here"),
+        (
+            {"model": ANP(replace(CONFIG, value_scale=100.0))},
+            r"network\.model\.config\.value_scale is 1\.0 there and 100",
+        ),
+        (
+            {"model": ANP(replace(CONFIG, low=(-10.0, 0.0)))},
+            r"network\.model\.config\.low is \[0\.0, 0\.0\] there and \[-10",
+        ),
+        ({"model": ANP(replace(CONFIG, heads=4))}, r"network\.model\.config\.heads is 2 there and 4 here"),
+        (
+            {"model": ANP(replace(CONFIG, problem="heat"))},
+            r"network\.model\.config\.problem is '' there and 'heat' here",
+        ),
+        ({"model": partly_frozen()}, r"network\.embed_target\.frozen is \[\] there and \['weight', 'bias'\] here"),
+    ],
+)
+def test_a_folder_with_another_fit_is_refused_and_what_differs_is_named(
+    other: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    first = weights_of(fitted(tmp_path))
+    with pytest.raises(DataFileError, match=rf"belongs to another training \({named}.*choose another output folder"):
+        fitted(tmp_path, **other)
+    assert_equal(weights_of(fitted(tmp_path, network(seed=4))), first)
+
+
+def test_another_validation_set_is_refused(tmp_path: Path) -> None:
+    fitted(tmp_path, validation=waves(seed=1))
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"validation": waves(seed=2)}, r"data\.validation\.points"),
+        ({"validation": waves(seed=1), "validation_functions": 5}, r"data\.validation_functions is 100 there and 5"),
+        ({}, r"data\.validation is \{.*there and None here"),
+    )
+    for other, named in cases:
+        with pytest.raises(DataFileError, match=named):
+            fitted(tmp_path, **other)
+
+
+def test_a_function_that_draws_others_is_refused_unless_a_config_names_the_data(tmp_path: Path) -> None:
+    fitted(tmp_path / "drawn", training=drawing(1.0))
+    with pytest.raises(DataFileError, match=r"data\.training\.context_values is 'float64 \(1, 8\)"):
+        fitted(tmp_path / "drawn", training=drawing(2.0))
+    fitted(tmp_path / "named", training=drawing(1.0), config="waves")
+    fitted(tmp_path / "named", training=drawing(2.0), config="waves")
+
+
+def test_a_function_that_draws_others_in_every_call_resumes(tmp_path: Path) -> None:
+    """As one that goes through a data loader does."""
+    seeds = iter(range(1000))
+
+    def following(_: Generator, count: int) -> Any:
+        return waves()(Generator().manual_seed(next(seeds)), count)
+
+    first = weights_of(fitted(tmp_path, training=following))
+    assert_equal(weights_of(fitted(tmp_path, network(seed=4), following)), first)
+
+
+def test_drawing_for_a_checkpoint_leaves_the_training_as_it_is(tmp_path: Path) -> None:
+    def of_global_numbers(_: Generator, count: int) -> Any:
+        return waves()(Generator().manual_seed(int(torch.randint(1000, ()))), count)
+
+    torch.manual_seed(3)
+    with_folder = weights_of(fitted(tmp_path, training=of_global_numbers))
+    after = torch.rand(())
+    torch.manual_seed(3)
+    alone = network()
+    alone.fit(of_global_numbers, config=TRAINING, options=FitOptions(batch=3), progress=False)
+    assert_equal(weights_of(alone), with_folder)
+    assert torch.rand(()) == after

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,9 @@ from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from probconserv.training.config import one_cycle
 from probconserv.training.files import write_bytes
+from probconserv.training.fingerprint import fingerprint
 from probconserv.training.loop import clip_gradients, pushforward, random_seed
-from solvers.tensor_files import decode_tensors
+from solvers.tensor_files import decode_tensors, encode_tensors
 
 CONFIG = TrainingConfig(
     steps=30, peak_rate=1e-2, validate_every=10, checkpoint_every=5, precision="32-true", device="cpu"
@@ -240,8 +241,81 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
         run(tmp_path, line_task(), replace(CONFIG, peak_rate=1e-3))
     with pytest.raises(DataFileError, match=r"task.name is 'line' there and 'curve' here"):
         run(tmp_path, replace(line_task(), config={"name": "curve"}))
-    with pytest.raises(DataFileError, match="does not fit this model"):
+    with pytest.raises(DataFileError, match=r"network.0 is \{'type': 'Linear\(in_features=1, .*there and None here"):
         run(tmp_path, replace(line_task(), model=nn.Linear(1, 1)))
+    with pytest.raises(DataFileError, match=r"data.x is None there and 'float32 \(3,\) \w{16}' here"):
+        run(tmp_path, replace(line_task(), data={"x": torch.ones(3)}))
+
+
+def as_in_release_4(path: Path) -> None:
+    """Takes network and data out of a checkpoint."""
+    tensors, metadata = decode_tensors(path.read_bytes())
+    content = json.loads(metadata["content"])
+    del content["config"]["network"], content["config"]["data"]
+    metadata = {name: text for name, text in metadata.items() if name != "checksum"}
+    path.write_bytes(encode_tensors(tensors, metadata | {"content": json.dumps(content)}))
+
+
+def test_checkpoints_of_release_4_are_resumed_with_a_warning_of_what_they_lack(tmp_path: Path) -> None:
+    weights = run(tmp_path / "whole", line_task())[1]
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", line_task(crash_at=17))
+    path = tmp_path / "broken" / "checkpoint.safetensors"
+    as_in_release_4(path)
+    with pytest.raises(DataFileError, match=r"task.name is 'line' there and 'curve' here"):
+        run(path.parent, replace(line_task(), config={"name": "curve"}))
+    with (
+        pytest.warns(UserWarning, match=r"does not hold the data and the network of its training.* release 0\.4"),
+        pytest.raises(DataFileError, match="does not fit this model"),
+    ):
+        run(path.parent, replace(line_task(), model=nn.Linear(1, 1)))
+    with pytest.warns(UserWarning, match="does not hold the data and the network of its training") as caught:
+        resumed = run(path.parent, line_task())
+    assert len(caught) == 1
+    assert_equal(resumed[1], weights)
+    run(path.parent, line_task())  # a checkpoint of now, without a warning
+
+
+class Switched(nn.Module):
+    """A network whose option is neither a parameter nor printed."""
+
+    def __init__(self, config: TrainingConfig, scale: float) -> None:
+        super().__init__()
+        self.config, self.linear, self.calls = config, nn.Linear(1, 1), 0
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen += 1.0
+        return self.scale * self.linear(x)
+
+
+def test_options_of_a_network_belong_to_its_training_and_what_a_training_changes_does_not(tmp_path: Path) -> None:
+    def task(model: nn.Module) -> Task:
+        return replace(line_task(), model=model)
+
+    model = Switched(CONFIG, 1.0)
+    weights = run(tmp_path, task(model))[1]
+    assert_equal(run(tmp_path, task(model))[1], weights)  # again in one process, after 60 calls
+    with pytest.raises(DataFileError, match=r"network.model.scale is 'float32 \(\) \w+' there and 'float32"):
+        run(tmp_path, task(Switched(CONFIG, 2.0)))
+    with pytest.raises(DataFileError, match=r"network.model.config.steps is 30 there and 300 here"):
+        run(tmp_path, task(Switched(replace(CONFIG, steps=300), 1.0)))
+
+
+def test_fingerprints_are_those_of_content() -> None:
+    x = torch.arange(6.0).reshape(2, 3)
+    same = (x.clone(), x.numpy(), x.mT.contiguous().mT, x.clone().requires_grad_())
+    assert {fingerprint(part) for part in same} == {fingerprint(x)}
+    other = (x + 1e-6, x.double(), x.flatten(), x.to(torch.bfloat16), x.to(torch.complex64), x[:1], x.flip(0))
+    assert len({fingerprint(part) for part in other} - {fingerprint(x)}) == len(other)
+    assert fingerprint(torch.tensor(2)) != fingerprint(torch.tensor(3))
+    assert fingerprint({"a": (1, None), "b": CONFIG, "c": run}) == {
+        "a": [1, None],
+        "b": {"type": "TrainingConfig", **asdict(CONFIG)},
+        "c": "function",
+    }
 
 
 def test_gradients_are_clipped_together_complex_ones_too() -> None:
