@@ -72,6 +72,7 @@ def _options(config: NetworkConfig, problem: Problem) -> FitOptions:
         batch=config.batch,
         tempering=config.tempering,
         tempering_fraction=config.tempering_fraction,
+        tempering_unit=1.0,
         penalty=penalty if config.soft_penalty else None,
     )
 

@@ -99,6 +99,7 @@ def train_network(training: Training, case: Case, seed: int, context: RunContext
     options = FitOptions(
         batch=config.batch,
         patience=config.patience,
+        tempering_unit=1.0,
         config=training.hash,
         title=training.label,
     )

@@ -180,6 +180,7 @@ class ANP(Surrogate):
         """
         options = options or FitOptions()
         validation = options.validation if validation is None else validation
+        options = replace(options, validation=None, tempering_unit=options.tempering_unit or self.config.value_scale)
         if not callable(training):
             raise InvalidArgumentError(
                 "training must be a FunctionSet or a function (generator, count) → functions, got "

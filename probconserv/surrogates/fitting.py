@@ -32,14 +32,15 @@ class TrainingPrediction(NamedTuple):
     scale: Float[Tensor, "*batch q"]
     divergence: Float[Tensor, "*batch"]  # KL(q(z | targets) ‖ q(z | context)) of every function
 
-    def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
+    def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0, unit: float = 1.0) -> Tensor:
         """Negative evidence lower bound per target, averaged over the batch: a scalar.
 
-        With β > 0 every term is weighted by (scale)^(2β), without gradient, so that targets with a small scale do not
-        dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares.
+        With β > 0 every term is weighted by (scale/unit)^(2β), without gradient, so that targets with a small scale do
+        not dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares. The divergence has weight
+        one, and so has a target whose scale is the unit.
         """
         misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
-        weight = self.scale.detach() ** (2 * tempering)
+        weight = (self.scale.detach() / unit) ** (2 * tempering)
         return (weight * misfit).mean() + self.divergence.mean() / values.shape[-1]
 
 
@@ -135,6 +136,8 @@ class FitOptions:
         batch: Functions in a step.
         tempering: β of ``TrainingPrediction.loss`` at the start; it falls linearly to 0.
         tempering_fraction: Fraction of the steps after which it is 0.
+        tempering_unit: The unit of ``TrainingPrediction.loss``, in that of the field. By default it is the
+            ``value_scale`` of the network, so that data in another unit train the same network.
         validation: The validation of ``ANP.fit``, which takes it since release 0.4; deprecated.
         validation_functions: Number of functions of a validation set that the network is scored on.
         patience: Number of validations without a better ``NLL`` after which the training stops; the weights are then
@@ -149,6 +152,7 @@ class FitOptions:
     batch: int = 8
     tempering: float = 0.5
     tempering_fraction: float = 0.7
+    tempering_unit: float | None = None
     validation: FunctionSet | Scores | None = None
     validation_functions: int = 100
     patience: int | None = None
@@ -167,6 +171,11 @@ class FitOptions:
                 "tempering must lie in [0, 1] and tempering_fraction in (0, 1], got "
                 f"{self.tempering} and {self.tempering_fraction}."
             )
+        if self.tempering_unit is not None and not 0 < self.tempering_unit < math.inf:
+            raise InvalidArgumentError(
+                f"tempering_unit must be positive and finite, as the typical size of the field, got "
+                f"{self.tempering_unit}."
+            )
         if self.validation is not None:
             text = "Pass validation to ANP.fit since release 0.4; that of FitOptions goes with 0.5."
             warnings.warn(text, DeprecationWarning, stacklevel=3)
@@ -176,7 +185,9 @@ class FitOptions:
         """All settings that change the result, as JSON."""
         numbers = {name: getattr(self, name) for name in ("batch", "tempering", "tempering_fraction", "patience")}
         law = None if self.law is None else {"noise_variance": self.law.noise_variance, "learnt": self.law.learnt}
-        return numbers | {"law": law, "config": self.config}
+        weighted = self.tempering > 0 and self.tempering_unit not in (None, 1.0)  # release 0.4 has 1 alone
+        unit = {"tempering_unit": self.tempering_unit} if weighted else {}
+        return numbers | unit | {"law": law, "config": self.config}
 
 
 class Fit(NamedTuple):
@@ -209,7 +220,7 @@ def evidence_loss(model: nn.Module, step: StepContext, training: Sampler, option
         prediction, noise = prediction
         prediction = _conditioned(prediction, replace(options.law.build(batch), noise_variance=noise))
     tempering = options.tempering * max(0.0, 1.0 - step.progress / options.tempering_fraction)
-    loss = prediction.loss(batch.target_values, tempering)
+    loss = prediction.loss(batch.target_values, tempering, options.tempering_unit or 1.0)
     return loss if options.penalty is None else loss + options.penalty(model, batch, step)
 
 

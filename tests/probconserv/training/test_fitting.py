@@ -197,6 +197,7 @@ def test_a_set_of_functions_splits_points_of_one_function(
         (lambda: LearntLaw(build=total_of, noise_variance=math.nan), "must be positive and finite, got nan"),
         (lambda: FitOptions(batch=0), "batch must be at least 1, got 0"),
         (lambda: FitOptions(tempering=2.0), r"tempering must lie in \[0, 1\]"),
+        (lambda: FitOptions(tempering_unit=0.0), r"tempering_unit must be positive and finite"),
         (lambda: network().fit(waves(), config=TRAINING, options=FitOptions(patience=3)), "patience needs validation"),
         (
             lambda: network().fit(waves(), waves(seed=1), config=TRAINING, options=FitOptions(patience=3)),
@@ -233,6 +234,29 @@ def test_the_call_of_release_3_fits_the_same_weights(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="ANP.fit takes training, config"):
         fit = network().fit(dataset=waves(), training=TRAINING, folder=tmp_path / "b", options=options, progress=False)  # type: ignore[call-arg]
     assert "NLL" in fit.state.history[-1]
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**-2, 2.0**30])
+def test_the_same_data_in_another_unit_train_the_same_network(unit: float) -> None:
+    """Bit for bit where the unit is a power of two, by which fields and scales are multiplied without rounding."""
+
+    def trained(unit: float) -> ANP:
+        torch.manual_seed(0)
+        model = ANP(replace(CONFIG, value_scale=unit, scale_floor=unit * CONFIG.scale_floor))
+        model.fit(waves_of(unit), config=TRAINING, options=FitOptions(batch=3), progress=False)
+        return model
+
+    assert_equal(weights_of(trained(unit)), weights_of(trained(1.0)))
+
+
+def test_a_checkpoint_of_another_tempering_unit_is_refused(tmp_path: Path) -> None:
+    """Checkpoints of 0.4, which weighs by the scale in the unit of the field, resume where the loss is the same."""
+    coarse = ANP(replace(CONFIG, value_scale=4.0))
+    fitted(tmp_path / "former", coarse, tempering_unit=1.0)
+    with pytest.raises(DataFileError, match=r"task\.tempering_unit is None there and 4\.0 here"):
+        fitted(tmp_path / "former", coarse)
+    fitted(tmp_path / "plain", coarse, tempering=0.0, tempering_unit=1.0)
+    fitted(tmp_path / "plain", coarse, tempering=0.0)
 
 
 # Checkpoints of another fit in the same folder
