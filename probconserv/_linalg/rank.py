@@ -45,20 +45,30 @@ def depend_on(rows: Float[Tensor, "*batch k n"], others: Float[Tensor, " k"]) ->
     basis, left = torch.linalg.qr(flat[:, others].mT).Q, flat
     for _ in range(2):
         left = left - (left @ basis) @ basis.mT
-    least = (10 + 8 * sum(rows.shape[-2:])) * EPS
     distance, length = (torch.linalg.vector_norm(part, dim=-1) for part in (left, flat))
-    return (distance <= least * length).all(dim=0)
+    return (distance <= _rounding_of(rows) * length).all(dim=0)
 
 
-def independent_given(rows: Float[Tensor, "*batch k n"], first: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """Mask of the first rows and of those that are no combinations of them and of one another, as ``depend_on`` counts.
+def _rounding_of(rows: Tensor) -> float:
+    """The distance of a row ``(*batch, k, n)`` from the span of others that rounding may leave, of its length."""
+    return (10 + 8 * sum(rows.shape[-2:])) * EPS
 
-    All that are no combinations of the first ones where the others depend on each other in a part of a batch.
+
+def independent_given(
+    rows: Float[Tensor, "*batch k n"], first: Float[Tensor, " k"], least: float | None = None
+) -> Float[Tensor, " k"]:
+    """Mask of the first rows and of those that are no combinations of them and of rows before them.
+
+    Rows are combinations up to ``least`` of their length, by default the rounding of double precision. Where they are
+    so in a part of a batch only, the mask has all rows that are no combinations of the first ones.
     """
     order = torch.cat([first.nonzero()[:, 0], (~first).nonzero()[:, 0]])
     flat = rows.reshape(-1, *rows.shape[-2:])[:, order]
-    least = (10 + 8 * sum(rows.shape[-2:])) * EPS
-    found = _distant(flat, int(first.sum()), least)
+    unit = flat / torch.linalg.vector_norm(flat, dim=-1, keepdim=True)
+    chol, info = torch.linalg.cholesky_ex(unit @ unit.mT)
+    if not bool(info.any()) and smallest_pivot(chol) >= NEARLY_DEPENDENT:  # as nearly always
+        return torch.ones_like(first)
+    found = _distant(flat, int(first.sum()), _rounding_of(rows) if least is None else least)
     if found is None:
         return first | ~depend_on(rows, first)
     return torch.zeros_like(first).index_put((order,), found)

@@ -19,6 +19,7 @@ from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.least_norm import least_norm
 from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_under
 from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear._redundancy import independent_statements, selected
 from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
@@ -34,16 +35,22 @@ class Problem:
     Args:
         law: All that is stated.
         base: The Gaussian.
-        exact: Rows that it meets exactly.
+        rows: Linear rows that hold exactly in all coordinates, with redundant ones, or None.
+        statements: The others, with redundant ones.
+        chosen: Mask ``(k,)`` of the statements that are searched for.
+        independent: Number of the rows and statements that are not redundant.
         inequalities: Inequalities that hold.
-        space: The law in coordinates.
+        space: The chosen statements in coordinates.
         start: The coordinates of the mean ``(*batch, r)``.
         admit: Makes a start admissible.
     """
 
     law: NonlinearLaw
     base: MultivariateNormal
-    exact: LinearConstraint | None
+    rows: LinearConstraint | None
+    statements: NonlinearLaw
+    chosen: Tensor
+    independent: int
     inequalities: JoinedConstraint | None
     space: Space
     start: Tensor
@@ -52,33 +59,45 @@ class Problem:
 
 def problem_of(prior: MultivariateNormal | Projected, law: NonlinearLaw) -> Problem:
     """What prior and law state together; errors are those of ``condition_on_field_of``."""
-    base, exact, inequalities = _parts_of(prior)
+    base, rows, inequalities = _parts_of(prior)
     _check(law, base)
-    stated = reduce(NonlinearLaw.__and__, [part for part in (exact, inequalities) if part is not None], law)
-    if law.linear is not None and (exact is not None or not law.has_plain_rows):
-        joined = law.linear if exact is None else exact & law.linear
-        exact, law = posterior_of(base, joined, True).constraint, replace(law, linear=None)
+    stated = reduce(NonlinearLaw.__and__, [part for part in (rows, inequalities) if part is not None], law)
+    if law.linear is not None and (rows is not None or not law.has_plain_rows):
+        rows, law = law.linear if rows is None else rows & law.linear, replace(law, linear=None)
+    exact = None if rows is None else posterior_of(base, rows, True).constraint
+    known = 0 if exact is None else exact.b.shape[-1]
     covariance = as_double(base.lazy_covariance_matrix)
     gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
-    gaussian = gaussian if exact is None else Posterior(gaussian, exact)
+    gaussian = gaussian if exact is None or not known else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
     start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
-    structured = exact is None and isinstance(covariance, DiagLinearOperator) and not gaussian.batch_shape
-    structured = structured and _has_sparse_rows(law, field_of(start))
+    chosen = independent_statements(law, covariance, field_of, start)
+    searched = selected(law, chosen)
+    structured = not known and isinstance(covariance, DiagLinearOperator) and not gaussian.batch_shape
+    structured = structured and _has_sparse_rows(searched, field_of(start))
     structure = Structure(covariance) if structured else None
-    space = Space(field_of=field_of, law=law, structure=structure, tolerance=law.tolerance)
-    problem = Problem(law=stated, base=base, exact=exact, inequalities=stated.inequalities, space=space, start=start)
+    problem = Problem(
+        law=stated,
+        base=base,
+        rows=rows,
+        statements=law,
+        chosen=chosen,
+        independent=known + int(chosen.sum()),
+        inequalities=stated.inequalities,
+        space=Space(field_of=field_of, law=searched, structure=structure, tolerance=law.tolerance),
+        start=start,
+    )
     return problem if stated.inequalities is None else _within(problem, gaussian, stated.inequalities)
 
 
 def _parts_of(
     prior: MultivariateNormal | Projected,
 ) -> tuple[MultivariateNormal, LinearConstraint | None, JoinedConstraint | None]:
-    """The Gaussian, the exact rows and the inequalities of a prediction."""
+    """The Gaussian, the linear rows and the inequalities of a prediction."""
     if isinstance(prior, Projected):
         return prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
     if isinstance(prior, Posterior):
-        return prior.prior, prior.constraint, None
+        return prior.prior, prior.stated, None
     return prior, None, None
 
 

@@ -15,13 +15,16 @@ from probconserv.errors import (
     InfeasibleConstraintError,
     InvalidArgumentError,
 )
+from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._problem import Problem, problem_of
+from probconserv.nonlinear._redundancy import require_met
 from probconserv.nonlinear._search import NEWTON_SIZE, search
 from probconserv.nonlinear._space import Space, stacked_gradients
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.posterior import Posterior
+from probconserv.redundancy import posterior_of
 
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
 _SAME = 10.0  # tolerances, relative to the objective plus one, within which two objectives belong to one mode
@@ -67,7 +70,7 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
         ConvergenceError: If no start meets the tolerance; the text names batch entry, residual and step.
         InvalidArgumentError: If g does not give ``(s, k)`` or does not depend on u, or derivatives are asked for where
             there are none.
-        DependentConstraintsError: If rows of J are dependent under the prior.
+        DependentConstraintsError: If statements contradict each other, or rows of J are dependent at the mode alone.
     """
     base, law, search = prior, constraint, getattr(prior, "search", None)
     if search is not None and search.law is None:
@@ -80,11 +83,17 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
     assert isinstance(law, NonlinearLaw)
     problem = problem_of(base, law)
     best, runs = _best(problem)
-    conditioned = _conditioned(problem, best, prior)
+    with torch.no_grad():
+        require_met(problem.statements, problem.chosen, problem.space.field_of(best.point), problem.base)
+    posterior = _linearised(problem, best)
+    conditioned: Posterior | Projected = posterior
+    if problem.inequalities is not None:
+        options = {"draws": prior.draws, "seed": prior.seed} if isinstance(prior, Projected) else {}
+        conditioned = Projected(posterior, posterior.stated & problem.inequalities, **options)
     with torch.no_grad():
         field = problem.space.field_of(best.point)
-        if not isinstance(conditioned, Posterior):  # within the bounds to the last bit
-            field = most_probable(conditioned.prior, conditioned.constraint)
+        if problem.inequalities is not None:  # within the bounds to the last bit
+            field = most_probable(posterior.prior, _of_rows(posterior.constraint, problem.inequalities))
     conditioned.search = _mode_of(problem, field, best, runs)
     return conditioned
 
@@ -124,6 +133,9 @@ class _End:
 def _best(problem: Problem) -> tuple[_End, list[_End]]:
     """The best mode that the starts reach, and where all of them ended."""
     begin, tolerance = problem.start, problem.space.tolerance
+    if not bool(problem.chosen.any()):  # the prediction meets the law already
+        met = _End(problem.admit(begin), begin.new_zeros(begin.shape[:-1]))
+        return met, [met]
     iterations, starts = problem.law.max_iterations, problem.law.starts
     generator, points = torch.Generator(begin.device).manual_seed(0), [begin]
     for number in range(1, starts):
@@ -233,29 +245,40 @@ def _not_converged(space: Space, best: _End, iterations: int, starts: int) -> Co
     )
 
 
-def _conditioned(problem: Problem, best: _End, given: MultivariateNormal | Projected) -> Posterior | Projected:
-    """The prior under the law linearised at the mode."""
-    law = _law_at(problem.space, best.point)
-    law = law if problem.exact is None else problem.exact & law
-    if problem.inequalities is None:
-        return Posterior(problem.base, law)
-    options = {"draws": given.draws, "seed": given.seed} if isinstance(given, Projected) else {}
-    return Projected(problem.base, law & problem.inequalities, **options)
+def _linearised(problem: Problem, best: _End) -> Posterior:
+    """The prior under the law linearised at the mode.
+
+    Raises:
+        DependentConstraintsError: If statements that are independent elsewhere are not so there.
+    """
+    law = _law_at(problem, best.point)
+    posterior = posterior_of(problem.base, law if problem.rows is None else problem.rows & law, True)
+    if posterior.constraint.b.shape[-1] < problem.independent:
+        raise DependentConstraintsError(
+            "The statements of the nonlinear law have dependent gradients at the most probable field that meets them, "
+            "as where curves touch, so that the law cannot be linearised there; drop redundant residuals."
+        )
+    return posterior
 
 
-def _law_at(space: Space, y: Tensor) -> LinearConstraint:
+def _of_rows(law: LinearConstraint, inequalities: JoinedConstraint) -> JoinedConstraint:
+    return law & inequalities if law.b.shape[-1] else inequalities
+
+
+def _law_at(problem: Problem, y: Tensor) -> LinearConstraint:
     """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
+    space, law = problem.space, problem.statements
     with torch.enable_grad():
         u = space.field_of(y)
-        residual = space.law.statements(u.detach())
+        residual = law.statements(u.detach())
     if space.structure is not None:
-        residual, rows = space.law.linearise(u)
+        residual, rows = law.linearise(u)
         return LinearConstraint(rows, rows_applied(rows, u.detach()) - residual)
     tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
     with torch.enable_grad():
-        u = space.field_of(_implicit(space, y)) if tracked else u
+        u = space.field_of(_implicit(space, y)) if tracked and bool(problem.chosen.any()) else u
         point = u if u.requires_grad else u.detach().requires_grad_()
-        residual = space.law.statements(point)
+        residual = law.statements(point)
         jacobian = stacked_gradients(residual, point, create_graph=tracked)
         target = rows_applied(jacobian, point) - residual
     return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
