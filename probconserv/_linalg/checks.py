@@ -64,6 +64,20 @@ def require_finite(innovation: Tensor) -> None:
         )
 
 
+def require_finite_prior(mean: Tensor, variance: Tensor) -> float:
+    """The smallest variance, 0 of none.
+
+    Raises:
+        InvalidArgumentError: If a mean or a variance is not finite, or a variance negative.
+    """
+    smallest = float(variance.detach().min()) if variance.numel() else 0.0
+    if not (smallest >= 0 and are_finite(mean) and are_finite(variance)):
+        raise InvalidArgumentError(
+            "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
+        )
+    return smallest
+
+
 def are_finite(values: Tensor) -> bool:
     """Whether all entries are finite; their sum says so at once, unless it overflows."""
     return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())

@@ -25,6 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 
@@ -116,7 +117,7 @@ def square_roots(covariance: LinearOperator, epsilon: float) -> list[Root]:
         Roots ``(*batch, n, r_i)``.
 
     Raises:
-        InvalidArgumentError: If Σ is indefinite beyond round-off.
+        InvalidArgumentError: If Σ is indefinite beyond round-off, or an entry is not finite.
     """
     if isinstance(covariance, DiagLinearOperator):
         return [DiagLinearOperator(square_root(covariance.diagonal()))]
@@ -176,6 +177,7 @@ def _apply_root(root: Root, normals: Tensor) -> Tensor:
 
 def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
     """Cholesky factor, or eigenvectors times √eigenvalues if the matrix is singular to working precision."""
+    refuse_missing(matrix, "The covariance of the prior holds")
     fixed = matrix.diagonal(dim1=-2, dim2=-1) == 0
     chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     if not bool(info.any()):

@@ -7,10 +7,10 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from probconserv._linalg.checks import are_finite
+from probconserv._linalg.checks import require_finite_prior
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.rows import Rows
-from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError
 from probconserv.inequalities._nearest import nearest
 from probconserv.inequalities._region import Region
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -79,7 +79,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals
     prior = prior if prior.batch_shape == batch else prior.expand(batch)
     mean, variance = prior.mean.to(torch.float64), as_double(prior.lazy_covariance_matrix).diagonal()
     readable = are_readable(mean, variance)
-    smallest = _check_prior(mean, variance) if readable else 0.0
+    smallest = require_finite_prior(mean, variance) if readable else 0.0
     n = mean.shape[-1]
     bounds = torch.broadcast_tensors(constraint.lower.to(mean.device), constraint.upper.to(mean.device))
     lower, upper = (bound.expand(*bound.shape[:-1], n) for bound in bounds)
@@ -304,16 +304,6 @@ def _unarranged(constraint: JoinedConstraint, lines: Tensor) -> Tensor:
     """The inverse of ``_arranged``."""
     lines = lines.flip(-1) if constraint.order < 0 else lines
     return lines[..., 0, :] if constraint.lines is None else constraint.lines.join(lines)
-
-
-def _check_prior(mean: Tensor, variance: Tensor) -> float:
-    """The smallest variance."""
-    smallest = float(variance.detach().min()) if variance.numel() else 0.0
-    if not (smallest >= 0 and are_finite(mean) and are_finite(variance)):
-        raise InvalidArgumentError(
-            "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
-        )
-    return smallest
 
 
 def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from probconserv._linalg.checks import require_finite_prior
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
@@ -102,7 +103,7 @@ def _parts_of(
 
 
 def _check(law: NonlinearLaw, base: MultivariateNormal) -> None:
-    """Raises unless the law has the size and the batch of the prediction."""
+    """Raises unless the law has the size and the batch of the prediction, which is finite."""
     if law.points != base.mean.shape[-1]:
         raise IncompatibleQueryError(
             f"The law acts on {law.points} points but the prediction has {base.mean.shape[-1]}; build both on one grid."
@@ -112,6 +113,7 @@ def _check(law: NonlinearLaw, base: MultivariateNormal) -> None:
             f"The linear rows of the law have right-hand sides for a batch {tuple(law.batch_shape)} but the prediction "
             f"has the batch {tuple(base.batch_shape)}; give rows without batch axes, or one entry per prediction."
         )
+    require_finite_prior(base.mean, as_double(base.lazy_covariance_matrix).diagonal())
 
 
 def _has_sparse_rows(law: NonlinearLaw, u: Tensor) -> bool:

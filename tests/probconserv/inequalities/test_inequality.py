@@ -334,3 +334,11 @@ def test_a_further_law_keeps_number_and_seed_of_the_draws():
     both = condition(condition(prior, NonNegative()).with_draws(7, seed=5), law)
     assert (both.draws, both.seed) == (7, 5)
     assert torch.equal(both.mean, condition(prior, law & NonNegative()).with_draws(7, seed=5).mean)
+
+
+def test_covariances_that_are_not_finite_are_refused():
+    matrix = torch.eye(4, dtype=double)
+    matrix[0, 1] = matrix[1, 0] = float("nan")
+    prediction = condition(MultivariateNormal(torch.zeros(4, dtype=double), DenseLinearOperator(matrix)), NonNegative())
+    with pytest.raises(InvalidArgumentError, match="The covariance of the prior holds 2 NaN or infinite entries"):
+        _ = prediction.mean

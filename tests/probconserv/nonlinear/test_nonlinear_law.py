@@ -331,6 +331,25 @@ def test_laws_that_do_not_fit_a_prediction_are_refused(law: NonlinearLaw, error:
         condition(Normal(torch.ones(2, 6), 0.1), law)
 
 
+@pytest.mark.parametrize("missing", [float("nan"), float("inf")])
+@pytest.mark.parametrize("law", [None, initial(front()), NonNegative()], ids=["alone", "linear", "bounds"])
+def test_priors_that_are_not_finite_are_refused(law: Any, missing: float) -> None:
+    mean, variance = torch.ones(2, 3 * CELLS).double(), torch.ones(2, 3 * CELLS).double()
+    matrix = torch.diag_embed(variance)
+    stated = NonlinearLaw(residual_function=lambda u: u.square().mean(dim=-1, keepdim=True) - 2.0, points=3 * CELLS)
+    if isinstance(law, LinearConstraint):
+        law = LinearConstraint(law.rows[:, : 3 * CELLS], law.b)
+    stated = stated if law is None else stated & law
+    mean[1, 2] = missing
+    with pytest.raises(InvalidArgumentError, match="The prior must be finite"):
+        condition(Normal(mean, variance, validate_args=False), stated)
+    with pytest.raises(InvalidArgumentError, match="The prior must be finite"):
+        condition(Normal(torch.ones_like(mean), mean, validate_args=False), stated)
+    matrix[1, 0, 1] = matrix[1, 1, 0] = missing
+    with pytest.raises(InvalidArgumentError, match=r"The (covariance of the prior|prior covariance) holds"):
+        condition(MultivariateNormal(torch.ones_like(mean), DenseLinearOperator(matrix)), stated)
+
+
 def test_residuals_of_fields_of_another_size_are_refused() -> None:
     with pytest.raises(IncompatibleQueryError, match=r"acts on 6 points but the fields are \(2, 7\)"):
         squares(1.0).residual(torch.ones(2, 7))
