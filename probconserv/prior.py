@@ -5,7 +5,13 @@ from typing import Any, cast
 
 import torch
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
-from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from linear_operator.operators import (
+    DenseLinearOperator,
+    DiagLinearOperator,
+    LinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
 from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MixtureSameFamily, Normal
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
@@ -45,7 +51,7 @@ def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture 
     if isinstance(prior, MultitaskMultivariateNormal):
         return _by_task(prior)
     if isinstance(prior, MultivariateNormal):
-        return prior
+        return prior if prior.islazy else _of_matrix(prior)
     if isinstance(prior, Normal):
         return _of_normal(prior, validate)
     if isinstance(prior, Independent):
@@ -54,7 +60,7 @@ def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture 
         root = RootLinearOperator(prior.cov_factor)
         return FieldGaussian(prior.loc, PsdSumLinearOperator(root, DiagLinearOperator(prior.cov_diag)))
     if isinstance(prior, TorchMultivariateNormal):
-        return FieldGaussian(prior.loc, prior.covariance_matrix)
+        return _of_matrix(prior)
     if isinstance(prior, MixtureSameFamily):
         return _mixture(prior)
     if isinstance(prior, Tensor):
@@ -86,6 +92,11 @@ def _refused(prior: object) -> InvalidArgumentError:
         "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
         f"(members, *batch, n), got {type(prior).__name__}."
     )
+
+
+def _of_matrix(prior: TorchMultivariateNormal) -> FieldGaussian:
+    """A Gaussian with its covariance as a matrix; gpytorch would factorise it, and torch.compile cannot read it."""
+    return FieldGaussian(prior.loc, DenseLinearOperator(prior.covariance_matrix))
 
 
 def _of_normal(prior: Normal, validate: bool) -> FieldGaussian:
@@ -129,8 +140,8 @@ def _mixture(prior: MixtureSameFamily) -> Mixture:
         covariance = parts.lazy_covariance_matrix.permute(axes[-1], *axes[:-1], -2, -1)
         first = FieldGaussian(parts.loc.movedim(-2, 0), covariance)
     elif isinstance(parts, TorchMultivariateNormal):
-        covariance = parts.covariance_matrix.movedim(-3, 0)
-        first = MultivariateNormal(parts.mean.movedim(-2, 0), covariance)
+        covariance = DenseLinearOperator(parts.covariance_matrix.movedim(-3, 0))
+        first = FieldGaussian(parts.mean.movedim(-2, 0), covariance)
     else:
         raise InvalidArgumentError(f"A MixtureSameFamily is read over Gaussians, got {type(parts).__name__}.")
     return Mixture(first, weights)
@@ -143,4 +154,4 @@ def _by_task(prior: MultitaskMultivariateNormal) -> MultivariateNormal:
         return FieldGaussian(mean, covariance)
     order = torch.arange(n * tasks, device=mean.device).reshape(n, tasks).mT.flatten()
     dense = covariance.to_dense()[..., order, :][..., order]
-    return MultivariateNormal(mean, dense)
+    return FieldGaussian(mean, DenseLinearOperator(dense))

@@ -77,7 +77,7 @@ def condition(
             well as its last, such as totals ``(2,)`` for fields ``(2, 2, n)``. A prior of one field, ``(n,)`` or
             ``(1, n)``, is conditioned on each of several laws.
         InvalidArgumentError: If the prior is not finite, has a negative variance or standard deviation or is no
-            prediction, the constraint is none, or inequalities are recorded in a graph.
+            prediction, the constraint is none, or ``torch.jit.trace`` records inequalities.
         DependentConstraintsError: If rows are certain under the prior, or once others are met, and not met; of those
             that are met nothing is asked.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows

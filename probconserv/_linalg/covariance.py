@@ -28,6 +28,7 @@ from torch.nn.functional import pad
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
+from solvers.recording import are_readable
 
 _DIFFERENCE = 1e-10
 """Negative eigenvalues, relative to the largest one, of a Σ that is a difference of matrices 1e4 times as large."""
@@ -177,9 +178,12 @@ def _apply_root(root: Root, normals: Tensor) -> Tensor:
 
 def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
     """Cholesky factor, or eigenvectors times √eigenvalues if the matrix is singular to working precision."""
-    refuse_missing(matrix, "The covariance of the prior holds")
     fixed = matrix.diagonal(dim1=-2, dim2=-1) == 0
-    chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
+    regular = matrix + torch.diag_embed(fixed.to(matrix.dtype))
+    if not are_readable(matrix):
+        return _either_root(matrix, regular) * ~fixed[..., None]
+    refuse_missing(matrix, "The covariance of the prior holds")
+    chol, info = torch.linalg.cholesky_ex(regular)
     if not bool(info.any()):
         return chol * ~fixed[..., None]
     values, vectors = torch.linalg.eigh(matrix.detach())
@@ -193,8 +197,20 @@ def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
     return _EigenRoot.apply(matrix, vectors, values.clamp_min(0.0).sqrt()) * ~fixed[..., None]
 
 
+def _either_root(matrix: Tensor, regular: Tensor) -> Tensor:
+    """The root that ``_dense_root`` would choose, where numbers cannot be read: both are computed."""
+    definite = (torch.linalg.cholesky_ex(regular.detach()).info == 0).all()
+    unit = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    chol = torch.linalg.cholesky_ex(torch.where(definite, regular, unit)).L
+    values, vectors = torch.linalg.eigh(torch.where(definite, unit, matrix).detach())
+    root = _EigenRoot.apply(torch.where(definite, unit, matrix), vectors, values.clamp_min(0.0).sqrt())
+    return torch.where(definite, chol, root)
+
+
 class _EigenRoot(Function):
     """V √Λ of Σ = V Λ Vᵀ; vectors of equal eigenvalues follow the symmetric root, those of zero ones stay."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(matrix: Tensor, vectors: Tensor, roots: Tensor) -> Tensor:  # noqa: ARG004 - what it depends on

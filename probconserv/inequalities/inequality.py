@@ -9,7 +9,7 @@ that meet them; see ``Projected``.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -217,8 +217,8 @@ class JoinedConstraint(Inequality):
     """
 
     law: LinearConstraint | None = None
-    lower: Float[Tensor, "*batch"] = torch.tensor(-math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
-    upper: Float[Tensor, "*batch"] = torch.tensor(math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
+    lower: Float[Tensor, "*batch"] = field(default_factory=lambda: torch.tensor(-math.inf, dtype=torch.float64))
+    upper: Float[Tensor, "*batch"] = field(default_factory=lambda: torch.tensor(math.inf, dtype=torch.float64))
     order: int = 0
     lines: Lines | None = None
     rows: LinearInequality | None = None

@@ -17,7 +17,7 @@ from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import Posterior
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.redundancy import posterior_of, rows_of_values
-from probconserv.sampling import draw
+from probconserv.sampling import Normals, drawn, normals_from, normals_of_seed
 from solvers.recording import are_readable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Projected(Drawable):
     The solver works on the multipliers of the rows, with O(n) a step for rows that share no point, whether given as
     such or found, and O(n k²) for k others. Exact rows hold to round-off, bounds and order exactly. All results are
     differentiable in μ, Σ, G, b, A, c and the bounds wherever the set of active inequalities does not change.
-    ``torch.compile`` and ``torch.export`` record ``mode``; values are not checked there.
+    ``torch.compile`` and ``torch.export`` record ``mode``, ``mean`` and ``variance``; values are not checked there.
 
     Args:
         prior: N(μ, Σ), or what the law makes of it; results have its dtype; the work is done in float64.
@@ -135,16 +135,15 @@ class Projected(Drawable):
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of the Gaussian, projected; each meets exact rows, bounds and order."""
         sample_shape = torch.Size(sample_shape)
-        draws = self._draw(sample_shape.numel(), generator)
+        draws = self._draw(sample_shape.numel(), normals_from(generator, self.prior.mean.device))
         return draws.reshape(*sample_shape, *self.batch_shape, *self.event_shape).to(self.prior.mean.dtype)
 
-    def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, count: int, normals: Normals) -> Tensor:
         """Draws ``(count, *batch, n)``, float64."""
-        fields = draw(self.prior, (count,), generator).to(torch.float64)
-        target = self._feasible.target.expand(count, *self._feasible.target.shape)
-        if bool(self._feasible.noise.any()):
-            normals = torch.randn(target.shape, dtype=torch.float64, device=target.device, generator=generator)
-            target = target - normals * square_root(self._feasible.noise)
+        fields = drawn(self.prior, torch.Size([count]), normals).to(torch.float64)
+        target, noise = self._feasible.target.expand(count, *self._feasible.target.shape), self._feasible.noise
+        if not are_readable(noise) or bool(noise.any()):
+            target = target - normals(target.shape) * square_root(noise)
         return self._project(fields, target)
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
@@ -167,12 +166,12 @@ class Projected(Drawable):
         return self._moments
 
     def _moments_of_draws(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance, chunk by chunk (Chan, Golub & LeVeque 1979)."""
-        generator = torch.Generator(self.prior.mean.device).manual_seed(self.seed)
-        chunk = _CHUNK // max(self.prior.mean.numel(), 1) or 1
+        """Mean and variance, chunk by chunk (Chan, Golub & LeVeque 1979); of all draws at once in a graph."""
+        normals = normals_of_seed(self.seed, self.prior.mean)
+        chunk = _CHUNK // max(self.prior.mean.numel(), 1) or 1 if are_readable(self.prior.mean) else self.draws
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
         while count < self.draws:
-            fields = self._draw(min(chunk, self.draws - count), generator)
+            fields = self._draw(min(chunk, self.draws - count), normals)
             size, part = fields.shape[0], fields.mean(dim=0)
             squares = squares + (fields - part).square().sum(dim=0)
             if count:

@@ -1,6 +1,7 @@
 """Conditioning inside other people's models: compiled, exported, vectorised, differentiated, and moved."""
 
 import copy
+import itertools
 import warnings
 
 import pytest
@@ -11,10 +12,11 @@ from torch import nn
 from torch.distributions import Normal
 from torch.func import vmap
 
-from probconserv import Bounded, Mixture, NonNegative, ProbConserv, condition, conservation, from_samples
+from probconserv import Bounded, Mixture, Monotone, NonNegative, ProbConserv, condition, conservation, from_samples
 from probconserv.constraints import LinearConstraint, boundary_gradient, boundary_value, integral
 from probconserv.errors import InvalidArgumentError
 from probconserv.fields import block_means
+from probconserv.sampling import normals_of_seed
 from solvers import NodeGrid
 from tests.recording import records
 from tests.strategies import positive_definite
@@ -41,6 +43,9 @@ PRIORS = {
     "samples": lambda mean, _: members_around(mean),
     "samples and noise": lambda mean, _: from_samples(members_around(mean), 0.1),
     "dense": lambda mean, _: MultivariateNormal(mean, DenseLinearOperator(DENSE.expand(*mean.shape, 16))),
+    "a matrix": lambda mean, _: MultivariateNormal(mean, DENSE.expand(*mean.shape, 16)),
+    "a matrix of torch": lambda mean, _: torch.distributions.MultivariateNormal(mean, DENSE, validate_args=False),
+    "of rank 5": lambda mean, _: MultivariateNormal(mean, DenseLinearOperator(MEMBERS.mT @ MEMBERS)),
     "mixture": lambda mean, scale: Mixture(independent(members_around(mean), scale)),
 }
 LAWS = {"one row": ONE_ROW, "two rows": TWO_ROWS, "from the input": lambda x: integral(GRID, x.sum(-1))}
@@ -243,6 +248,41 @@ def test_inequalities_are_recorded(way, law):
     torch.testing.assert_close(torch.func.grad(lambda x: model(x).sin().sum())(X), slope, rtol=0, atol=1e-12)
     along = torch.func.jvp(lambda x: model(x).sin().sum(), (X,), (X,))[1]
     torch.testing.assert_close(along, (slope * X).sum(), rtol=1e-12, atol=1e-12)
+
+
+UNDER_INEQUALITIES = {
+    "no law": NonNegative(),
+    "a law": TWO_ROWS & NonNegative(),
+    "a noisy law": LinearConstraint(ONE_ROW.rows, ONE_ROW.b, 0.01) & Bounded(-1.0, 1.5),
+    "joined inside": lambda x: integral(GRID, 0.1 * x.sum(-1)) & Monotone(),
+}
+SHORT = [("normal", "a law"), ("of rank 5", "a noisy law")]
+LONG = [case for case in itertools.product(PRIORS, UNDER_INEQUALITIES) if case not in SHORT]
+
+
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # by torch.compile
+@pytest.mark.parametrize("way", [pytest.param(exported, marks=records), pytest.param(compiled, marks=records), vmap])
+@pytest.mark.parametrize(("kind", "law"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)])
+def test_moments_under_inequalities_are_recorded(kind, law, way):
+    """The recorded layer has the same draws, those of its seed; vmap gives every entry the draws of the first."""
+    model = Moments(kind, UNDER_INEQUALITIES[law], draws=20, validate=False)
+    recorded, other = way(model), X + 0.1
+    for x in (X[:, None], other[:, None]) if way is vmap else (X, other):
+        expected = [torch.stack(parts) for parts in zip(*map(model, x), strict=True)] if way is vmap else model(x)
+        assert_same(recorded(x), expected)
+
+
+@records
+def test_draws_of_moments_go_on_where_the_call_before_ended():
+    """Noise of a law is drawn after the fields, in a graph too: the normal numbers of one generator, call by call."""
+
+    def numbers(x):
+        normals = normals_of_seed(7, x)
+        return normals((2, 3)), normals((4,))
+
+    generator = torch.Generator().manual_seed(7)
+    for shape, recorded in zip([(2, 3), (4,)], compiled(numbers)(X), strict=True):
+        assert torch.equal(recorded, torch.randn(shape, dtype=torch.float64, generator=generator))
 
 
 def test_checks_can_be_switched_off():
