@@ -120,6 +120,7 @@ TWISTED = Method(
     key="twisted",
     label="particles",
     sampler=twisted,
+    options=lambda case: SamplingOptions(steps=case.sizes.steps),
     linear=True,
     bounded=True,
     style=Style(CONSERVED, "--"),

@@ -49,7 +49,7 @@ def sampled(
 ) -> tuple[Float[Tensor, "s t x"], float]:
     """Fields that a sampler draws from a trained flow, and the seconds of the processor that it takes."""
     flow = FlowMatching.load(weights)
-    law = case.law_and_bounds if method.bounded else case.law
+    law = (case.law_and_bounds if method.bounded else case.law) if method.conditional else None
     start = time.process_time()
     draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)
     return draws, time.process_time() - start

@@ -7,7 +7,7 @@ clean field has given z_t. ``coefficients`` has both for Karhunen–Loève coeff
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
@@ -19,7 +19,7 @@ from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint, LinearInequality
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._fields import linear_step
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw, linear_part
@@ -160,8 +160,16 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
         Projected(FieldGaussian(mean, latent.clean_covariance(0.0)), replace(joined, law=rows))
 
 
-def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
-    """The law of some of the draws, given by their positions."""
+def shared_by_all(law: AnyLaw | None) -> AnyLaw | None:
+    """A law with a batch axis of one without that axis, as the law of all draws that it is; others as they are."""
+    if law is None:
+        return None
+    batch = law.joined().batch_shape if isinstance(law, Inequality) else law.batch_shape
+    return part_of(law, 0) if batch == (1,) else law
+
+
+def part_of(law: AnyLaw | None, part: int | slice | Tensor) -> AnyLaw | None:
+    """The law of some of the draws, given by their positions, or of one of them, without a batch axis."""
     if law is None or isinstance(law, Inequality):
         if law is None or not law.joined().batch_shape:
             return law
@@ -169,22 +177,31 @@ def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
         linear = None if joined.law is None else part_of(joined.law, part)
         assert linear is None or isinstance(linear, LinearConstraint)
         lower, upper = (_some(bound, part, 1) for bound in (joined.lower, joined.upper))
-        return replace(joined, law=linear, lower=lower, upper=upper)
-    if not law.batch_shape or law.batch_shape[0] == 1:
+        rows = joined.rows
+        if rows is not None:
+            rows = LinearInequality(_some_rows(rows.A, part), _some(rows.c, part, 1))
+        return replace(joined, law=linear, lower=lower, upper=upper, rows=rows)
+    if not law.batch_shape:
         return law
     if isinstance(law, NonlinearLaw):
         linear = part_of(law.linear, part)
         assert isinstance(linear, LinearConstraint)
         return replace(law, linear=linear)
-    G = law.G
-    if len(G.shape) > 2:
-        G = replace(G, entries=_some(G.entries, part, 1)) if isinstance(G, SparseRows) else _some(law.rows, part, 2)
-    return LinearConstraint(G, _some(law.b, part, 1), _some(law.noise, part, 1), law.shape)
+    return LinearConstraint(_some_rows(law.G, part), _some(law.b, part, 1), _some(law.noise, part, 1), law.shape)
 
 
-def _some(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
+def _some_rows(rows: Any, part: int | slice | Tensor) -> Any:
+    """The same of rows of any kind; those that all draws share stay as they are."""
+    if len(rows.shape) == 2:
+        return rows
+    if isinstance(rows, SparseRows):
+        return replace(rows, entries=_some(rows.entries, part, 1))
+    return _some(rows if isinstance(rows, Tensor) else rows.to_dense(), part, 2)
+
+
+def _some(values: Tensor, part: int | slice | Tensor, axes: int) -> Tensor:
     """Values of some of the draws, the last ``axes`` axes being no batch; values that all draws share stay whole."""
-    return values[part] if values.ndim > axes and len(values) > 1 else values
+    return values[part] if values.ndim > axes and (len(values) > 1 or isinstance(part, int)) else values
 
 
 def shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:

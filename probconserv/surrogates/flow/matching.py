@@ -23,13 +23,13 @@ from probconserv.errors import DataFileError, InvalidArgumentError, SamplingInte
 from probconserv.nonlinear.law import AnyLaw
 from probconserv.nonlinear.projection import contradictions_of
 from probconserv.surrogates._interpolation import check_axes
-from probconserv.surrogates.flow.corrections import check_law
+from probconserv.surrogates.flow.corrections import check_law, shared_by_all
 from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.latent import Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.flow.observations import DrawnFields, given_observations, interpolation_rows
 from probconserv.surrogates.flow.particles import FEW, Draws, Particles, Population
-from probconserv.surrogates.flow.samplers import conditioned, sampler_for, twisted, twisted_population
+from probconserv.surrogates.flow.samplers import conditioned, options_for, sampler_for, twisted, twisted_population
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
@@ -168,9 +168,10 @@ class FlowMatching(Surrogate):
     def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
         """Estimates of a law by particles: its log evidence, and whether the flow knows fields that meet it.
 
+        Without options, those of the flow that have an effect on ``twisted`` are taken.
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """
-        task = SamplingTask(count=2, law=law, options=options or SamplingOptions())
+        task = SamplingTask(count=2, law=law, options=options or options_for("twisted", self.options))
         particles = self._drawn(task, twisted, seed, 0, warns=False).particles
         assert particles is not None
         return particles
@@ -296,6 +297,7 @@ class FlowMatching(Surrogate):
                 f"{sampler!r} and {whole.options!r}."
             )
         check_law(self.latent, whole.law, count)
+        whole = replace(whole, law=shared_by_all(whole.law))
         done: list[Tensor] = []
         population: Population | None = None
         particles: Particles | None = None
@@ -310,7 +312,7 @@ class FlowMatching(Surrogate):
                     particles = population.particles
                     if by_law and particles.ancestors < FEW:
                         population, chosen = None, conditioned
-                        whole = replace(whole, options=replace(whole.options, local=True))
+                        whole = replace(whole, options=replace(options_for("conditioned", whole.options), local=True))
                 for start in range(first, count, _CHUNK):
                     part = slice(start, start + _CHUNK)
                     task = replace(whole.part(part), generator=_generator(seed, 0, start))

@@ -32,11 +32,21 @@ from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
 
 _PRECISE, _MOST_PRECISE = 1e4, 3  # information in a direction, relative to that of the data, and such directions
 _MOST_INFORMED, _MOST_EXACT = 32, 12  # directions that a law informs at all, and exact rows
+_OF_PARTICLES = ("particles", "tolerance")
+_WITHOUT_EFFECT = {
+    "unconstrained": ("resample", "mixing", "local", *_OF_PARTICLES),
+    "conditioned": ("resample", "mixing", *_OF_PARTICLES),
+    "twisted": ("resample", "mixing", "local", "order"),
+    "eci": ("local", *_OF_PARTICLES),
+    "pcfm": ("local", *_OF_PARTICLES),
+}
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
-    """Draws by the flow alone, whatever the law."""
-    _refuse(task.options, "unconstrained", "resample", "mixing")
+    """Draws by the flow alone, which takes no law."""
+    _refuse(task.options, "unconstrained")
+    if task.law is not None:
+        raise InvalidArgumentError("unconstrained draws miss the law; leave law out, or take another sampler.")
     return flow.latent.decode(_integrate(flow, task, None, keeps_noise=False))
 
 
@@ -50,7 +60,7 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
     the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
     """
-    _refuse(task.options, "conditioned", "resample", "mixing")
+    _refuse(task.options, "conditioned")
     fields = torch.empty(task.count, flow.latent.points, dtype=torch.float64)
     for draws, latent in allowing_for(flow.latent, task.law):
         fields[draws] = _conditioned(flow, task.part(draws), latent)
@@ -81,7 +91,7 @@ def twisted(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
 def twisted_population(flow: Flow, task: SamplingTask) -> Population:
     """The particles that ``twisted`` draws from."""
-    _refuse(task.options, "twisted", "resample", "local", "mixing")
+    _refuse(task.options, "twisted")
     obstacle = _obstacle(flow.latent, task)
     if obstacle is not None:
         raise InvalidArgumentError(f"twisted is for {obstacle}; use conditioned.")
@@ -94,21 +104,22 @@ def sampler_for(flow: Flow, task: SamplingTask) -> tuple[Sampler, SamplingOption
     ``twisted`` where it can be, unless the law says much: more than three directions of the coefficients to a hundredth
     of their deviation, more than 32 at all, or more than twelve exact rows. Few particles survive such a law, and
     ``conditioned`` serves it better with the local covariance; ``draw`` goes on to it, too, where fewer than five
-    ancestors are left. Options that only ``conditioned`` has ask for it.
+    ancestors are left. Options that only ``conditioned`` has ask for it; those of particles have an effect where
+    ``twisted`` is chosen.
     """
-    options, usual = task.options, SamplingOptions()
-    asked = any(getattr(options, name) != getattr(usual, name) for name in ("mixing", "local", "order"))
+    options, of_conditioned = task.options, options_for("conditioned", task.options)
+    asked = options_for("twisted", options) != options
     if asked or not isinstance(flow.latent, KarhunenLoeve):
-        return conditioned, options
+        return conditioned, replace(options, particles=of_conditioned.particles, tolerance=of_conditioned.tolerance)
     rows, possible = equalities_of(task.law), _obstacle(flow.latent, task) is None
     if rows is None:
-        return (twisted if possible else conditioned), options
+        return (twisted, options) if possible else (conditioned, of_conditioned)
     if not shares_rows(rows):
-        return conditioned, options
+        return conditioned, of_conditioned
     values = information_of(flow.latent, rows).values
     limits = ((values > _PRECISE, _MOST_PRECISE), (values > INFORMED, _MOST_INFORMED), (rows.noise == 0, _MOST_EXACT))
     much = any(int(counted.sum()) > most for counted, most in limits)
-    return (twisted, options) if possible and not much else (conditioned, replace(options, local=True))
+    return (twisted, options) if possible and not much else (conditioned, replace(of_conditioned, local=True))
 
 
 def _obstacle(latent: Latent, task: SamplingTask) -> str | None:
@@ -131,7 +142,7 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Bounds and order, which the published method does not know, are met at the end.
     """
-    _refuse(task.options, "eci", "local")
+    _refuse(task.options, "eci")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
     return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), task.law)
 
@@ -143,15 +154,21 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """
     if task.options.mixing > 1 or task.options.resample is not None:
         raise InvalidArgumentError("pcfm has one evaluation a step and one noise; use eci or conditioned for others.")
-    _refuse(task.options, "pcfm", "local")
+    _refuse(task.options, "pcfm")
     return eci(flow, task)
 
 
-def _refuse(options: SamplingOptions, sampler: str, *names: str) -> None:
-    """Raises InvalidArgumentError if one of these options is set, which the sampler ignores."""
+def options_for(sampler: str, options: SamplingOptions) -> SamplingOptions:
+    """The options, with the defaults of those that have no effect on a sampler."""
     usual = SamplingOptions()
-    for name in names:
-        if getattr(options, name) != getattr(usual, name):
+    return replace(options, **{name: getattr(usual, name) for name in _WITHOUT_EFFECT[sampler]})
+
+
+def _refuse(options: SamplingOptions, sampler: str) -> None:
+    """Raises InvalidArgumentError if an option is set that has no effect on the sampler."""
+    effective = options_for(sampler, options)
+    for name in _WITHOUT_EFFECT[sampler]:
+        if getattr(options, name) != getattr(effective, name):
             raise InvalidArgumentError(f"{name} has no effect on {sampler}; remove it, or take another sampler.")
 
 

@@ -7,9 +7,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import Bounded, FlowMatching, LinearConstraint, Monotone, NonlinearLaw, NonNegative
+from probconserv import (
+    Bounded,
+    FlowMatching,
+    LinearConstraint,
+    LinearInequality,
+    Monotone,
+    NonlinearLaw,
+    NonNegative,
+)
+from probconserv._linalg.rows import as_sparse_rows
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
-from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions, conditioned, particles, twisted
+from probconserv.surrogates.flow import (
+    KarhunenLoeve,
+    SamplingOptions,
+    conditioned,
+    eci,
+    particles,
+    pcfm,
+    twisted,
+    unconstrained,
+)
 from tests.probconserv.surrogates.exact_flows import SEEN, UNIT, Mixed, coordinates, of_gaussian, smooth, two_bumps
 from tests.probconserv.surrogates.own_latent import Fields
 from tests.strategies import normal
@@ -41,6 +59,70 @@ def test_the_law_chooses_the_sampler_and_the_result_says_which(
     assert (drawn.sampler, drawn.options.local) == (sampler, local)
     assert (drawn.particles is not None) == (sampler == "twisted")
     assert drawn.fields.shape == (2, 12)
+
+
+FIRST = LinearConstraint(UNIT[:1], torch.ones(1), 0.1)
+TIED = NonlinearLaw(residual_function=lambda u: u[:, 1:2] * u[:, 2:3] - 0.1, points=12)
+DIFFERENCE = UNIT[:1] - UNIT[1:2]
+
+
+@pytest.mark.parametrize(
+    ("law", "of_one"),
+    [
+        (FIRST, LinearConstraint(UNIT[:1], torch.ones(1, 1), 0.1)),
+        (FIRST, LinearConstraint(UNIT[None, :1], torch.ones(1), torch.full((1, 1), 0.1, dtype=torch.float64))),
+        (FIRST, LinearConstraint(as_sparse_rows(UNIT[None, :1]), torch.ones(1), 0.1)),
+        (SEEN & NonNegative(), LinearConstraint(UNIT[[2, 7]], SEEN.b[None], SEEN.noise) & NonNegative()),
+        (Bounded(torch.zeros(12), 2.0), Bounded(torch.zeros(1, 12), 2.0)),
+        (LinearInequality(DIFFERENCE, torch.zeros(1)), LinearInequality(DIFFERENCE[None], torch.zeros(1, 1))),
+        (FIRST & Monotone(), LinearConstraint(UNIT[:1], torch.ones(1, 1), 0.1) & Monotone()),
+        (TIED & LinearConstraint(UNIT[:1], [1.0]), TIED & LinearConstraint(UNIT[:1], torch.ones(1, 1))),
+    ],
+)
+def test_a_law_with_a_batch_axis_of_one_is_the_law_of_all_draws(law: Any, of_one: Any) -> None:
+    """Bit for bit, since the axis is dropped before anything is drawn."""
+    options = SamplingOptions(steps=4, particles=200)
+    drawn, alike = (smooth().draw(3, law=each, options=options) for each in (law, of_one))
+    assert (alike.sampler, alike.options) == (drawn.sampler, drawn.options)
+    assert torch.equal(alike.fields, drawn.fields)
+    for sampler in (conditioned, eci, pcfm):
+        drawn, alike = (
+            smooth().sample(3, law=each, sampler=sampler, options=SamplingOptions(steps=4)) for each in (law, of_one)
+        )
+        assert torch.equal(alike, drawn)
+
+
+def test_the_evidence_of_a_law_with_a_batch_axis_of_one() -> None:
+    of_one = LinearConstraint(UNIT[[2, 7]], SEEN.b[None], SEEN.noise)
+    assert smooth().evidence(of_one).log_evidence == smooth().evidence(SEEN).log_evidence
+
+
+def test_inequalities_between_values_may_differ_from_draw_to_draw() -> None:
+    """Also beyond the 512 that are drawn at a time."""
+    least = torch.linspace(0.0, 1.0, 600, dtype=torch.float64)
+    law = LinearInequality(-UNIT[:1], -least[:, None])
+    fields = smooth().sample(600, law=law, options=SamplingOptions(steps=2))
+    assert bool((fields[:, 0] >= least - 1e-9).all())  # the inequalities are met to 1e-10 of the fields' deviation
+
+
+def test_the_evidence_takes_the_options_of_the_flow() -> None:
+    few, plain = SamplingOptions(steps=5, particles=64, tolerance=0.2), smooth()
+    flow = FlowMatching(plain.latent, plain.velocity, options=few)
+    assert len(flow.evidence(SEEN).log_weights) == 64
+    assert flow.evidence(SEEN).log_evidence == plain.evidence(SEEN, options=few).log_evidence
+    of_draws = SamplingOptions(steps=5, local=True, order=1)
+    flow = FlowMatching(plain.latent, plain.velocity, options=of_draws)
+    assert flow.evidence(SEEN).log_evidence == plain.evidence(SEEN, options=SamplingOptions(steps=5)).log_evidence
+    with pytest.raises(InvalidArgumentError, match="order has no effect on twisted"):
+        flow.evidence(SEEN, options=SamplingOptions(order=1))
+
+
+@pytest.mark.parametrize("law", [None, SEEN & Monotone(), LinearConstraint(UNIT[:5], torch.zeros(5))])
+def test_where_the_law_chooses_conditioned_options_of_particles_wait(law: Any) -> None:
+    options = SamplingOptions(steps=4, particles=200, tolerance=0.3)
+    drawn = smooth().draw(2, law=law, options=options)
+    assert (drawn.options.particles, drawn.options.tolerance) == (1024, 0.0)
+    assert torch.equal(drawn.fields, smooth().sample(2, law=law, options=SamplingOptions(steps=4)))
 
 
 def test_where_few_ancestors_are_left_conditioned_draws() -> None:
@@ -76,11 +158,27 @@ def test_fields_as_coordinates_are_left_to_conditioned() -> None:
         (LinearConstraint(UNIT[:1], torch.zeros(3, 1)), {}, "one law of all draws"),
         (SEEN, {"local": True}, "local has no effect on twisted"),
         (SEEN, {"resample": 2}, "resample has no effect on twisted"),
+        (SEEN, {"order": 1}, "order has no effect on twisted"),
     ],
 )
 def test_what_particles_are_not_for_is_refused(law: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         smooth().draw(3, law=law, sampler=twisted, options=SamplingOptions(**options))
+
+
+@pytest.mark.parametrize("sampler", [conditioned, eci, pcfm, unconstrained])
+@pytest.mark.parametrize("options", [{"particles": 50}, {"tolerance": 0.3}])
+def test_options_of_particles_are_refused_by_samplers_without(sampler: Any, options: dict[str, Any]) -> None:
+    law = None if sampler is unconstrained else SEEN
+    with pytest.raises(InvalidArgumentError, match=f"{next(iter(options))} has no effect on {sampler.__name__}"):
+        smooth().draw(3, law=law, sampler=sampler, options=SamplingOptions(**options))
+
+
+def test_unconstrained_refuses_a_law_and_local() -> None:
+    with pytest.raises(InvalidArgumentError, match="unconstrained draws miss the law; leave law out"):
+        smooth().draw(3, law=SEEN, sampler=unconstrained)
+    with pytest.raises(InvalidArgumentError, match="local has no effect on unconstrained"):
+        smooth().draw(3, sampler=unconstrained, options=SamplingOptions(local=True))
 
 
 def test_other_coordinates_are_refused() -> None:
