@@ -127,9 +127,11 @@ def seeds_of(words: tuple[str, ...]) -> tuple[int, ...]:
     seeds: list[int] = []
     for word in ",".join(words).split(",") if words else ():
         first, dash, last = word.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal() and bool(dash) == bool(last)):
-            raise InvalidArgumentError(f"--seeds takes numbers and ranges, as 0-7 or 0,2,5, got '{word}'.")
-        seeds += range(int(first), int(last or first) + 1)
+        valid = first.isdecimal() and (last or first).isdecimal() and bool(dash) == bool(last)
+        chosen = range(int(first), int(last or first) + 1) if valid else ()
+        if not chosen:
+            raise InvalidArgumentError(f"--seeds takes numbers and rising ranges, as 0-7 or 0,2,5, got '{word}'.")
+        seeds += chosen
     return tuple(dict.fromkeys(seeds))
 
 

@@ -149,7 +149,7 @@ def test_seeds_are_numbers_lists_and_ranges(words: tuple[str, ...], seeds: tuple
     assert seeds_of(words) == seeds
 
 
-@pytest.mark.parametrize("word", ["a", "-1", "3-", "1-2-3", "0,", ""])
+@pytest.mark.parametrize("word", ["a", "-1", "3-", "1-2-3", "0,", "", "3-1", "0,3-1"])
 def test_other_seeds_are_refused(word: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="--seeds takes numbers and ranges, as 0-7 or 0,2,5, got "):
+    with pytest.raises(InvalidArgumentError, match="--seeds takes numbers and rising ranges, as 0-7 or 0,2,5, got "):
         seeds_of((word,))
