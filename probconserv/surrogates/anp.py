@@ -12,7 +12,6 @@ coordinates have coarse ones, since functions of one family differ smoothly, and
 """
 
 import math
-import sys
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +48,15 @@ from probconserv.surrogates.fitting import (
     to_device,
 )
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem, evaluating
-from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
+from probconserv.surrogates.weights import (
+    Weights,
+    check_size,
+    fill,
+    is_alike,
+    read_weights,
+    stored_config,
+    write_weights,
+)
 from probconserv.training import Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.distributed import launched, wait_for_all
@@ -325,25 +332,9 @@ def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
         )
     arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
     usual = asdict(ANPConfig(low=(0.0,), high=(1.0,)))
-    if not all(_is_alike(value, usual[name]) for name, value in arguments.items()):
+    if not all(is_alike(value, usual[name]) for name, value in arguments.items()):
         raise DataFileError(f"The config in '{path}' has entries of the wrong type: {weights.config}; train again.")
-    try:
+    with stored_config(path, "an ANP"):
         config = ANPConfig(**arguments)
-    except InvalidArgumentError as error:
-        raise DataFileError(f"The config in '{path}' is not that of an ANP ({error}); train again.") from error
-    stored = sum(tensor.numel() for tensor in weights.tensors.values())
-    if config.least_parameters > stored or config.blocks > len(weights.tensors):  # before memory is taken for them
-        raise DataFileError(
-            f"'{path}' holds {stored} numbers in {len(weights.tensors)} tensors, but a network of its config has at "
-            f"least {config.least_parameters} in {config.blocks} blocks; restore it or train again."
-        )
+    check_size(path, weights.tensors, config.least_parameters, config.blocks)
     return config
-
-
-def _is_alike(value: Any, usual: Any) -> bool:
-    """Whether a value has the type of the default; numbers must be finite, integers count as numbers."""
-    if isinstance(usual, tuple):
-        return isinstance(value, tuple) and all(_is_alike(entry, 0.0) for entry in value)
-    if isinstance(usual, float):
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max
-    return type(value) is type(usual)

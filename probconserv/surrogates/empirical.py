@@ -17,7 +17,7 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture
 from probconserv.surrogates._empirical_posterior import (
@@ -31,7 +31,7 @@ from probconserv.surrogates._empirical_posterior import (
 )
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
-from probconserv.surrogates.weights import Weights, read_weights, write_weights
+from probconserv.surrogates.weights import Weights, read_weights, stored_config, write_weights
 from probconserv.training.former import Converted, accepts_former
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
@@ -172,12 +172,10 @@ class EmpiricalGP(Surrogate):
     def load(cls, path: str | Path) -> "EmpiricalGP":
         """Reads what ``save`` wrote; raises DataFileError as ``ANP.load`` does."""
         weights = read_weights(path, kind="EmpiricalGP")
-        try:
+        with stored_config(path, "an EmpiricalGP"):
             functions = weights.tensors["functions"]
             axes = tuple(weights.tensors[f"axis_{number}"] for number in range(len(weights.tensors) - 1))
             return cls(functions.reshape(len(functions), *map(len, axes)), axes, **weights.config)
-        except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
-            raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
 
     def _tasks(
         self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None, alike: bool

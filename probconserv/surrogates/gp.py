@@ -23,7 +23,7 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
-from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
+from probconserv.surrogates.weights import Weights, check_tensors, read_weights, stored_config, write_weights
 from probconserv.training.former import accepts_former
 
 
@@ -140,7 +140,7 @@ class GPSurrogate(Surrogate):
         tensors = dict(weights.tensors)
         if set(weights.config) != {field.name for field in fields(GPConfig)}:
             raise DataFileError(f"The config in '{path}' does not fit this version of GPSurrogate; fit again.")
-        try:
+        with stored_config(path, "a fitted Gaussian process"):
             surrogate = cls(GPConfig(**weights.config))
             parts = (tensors.pop(f"context_{name}") for name in ("points", "values"))
             noise = tensors.pop("context_noise_variance", None)
@@ -148,8 +148,6 @@ class GPSurrogate(Surrogate):
             process = _process(
                 context, Standardisation.of(context), surrogate.config, tensors.pop("inducing_points", None)
             )
-        except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
-            raise DataFileError(f"'{path}' is not a fitted Gaussian process ({error}); fit again.") from error
         check_tensors(path, tensors, process.raw)
         surrogate.process, surrogate._context = process.set_raw(tensors), context
         return surrogate

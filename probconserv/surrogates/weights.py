@@ -1,7 +1,9 @@
 """Weights on disk: safetensors with the config in the metadata, written atomically, never pickled."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv.errors import DataFileError
+from probconserv.errors import DataFileError, LibraryError
 from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors, write_atomically
 
 FORMAT = 1
@@ -81,6 +83,41 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     if not isinstance(config, dict) or not isinstance(notes, dict):
         raise DataFileError(f"{damaged}: config and notes must be JSON objects; restore it or train again.")
     return Weights(kind, config, tensors, notes)
+
+
+@contextmanager
+def stored_config(path: str | Path, kind: str) -> Iterator[None]:
+    """Within, a model is built from the config in a file; what does not fit raises DataFileError with the reason."""
+    try:
+        yield
+    except DataFileError:
+        raise
+    except (LibraryError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise DataFileError(
+            f"The content of '{path}' is not that of {kind} ({error}); restore it or make it again."
+        ) from error
+
+
+def is_alike(value: Any, usual: Any) -> bool:
+    """Whether a value has the type of the usual one; numbers must be finite, integers count as numbers."""
+    if isinstance(usual, tuple | list):
+        return isinstance(value, tuple | list) and all(is_alike(entry, usual[0]) for entry in value)
+    if isinstance(usual, float):
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return type(value) is type(usual)
+
+
+def check_size(path: str | Path, stored: Mapping[str, Tensor], numbers: int, blocks: int) -> None:
+    """Raises DataFileError if a file holds fewer numbers or tensors than a network of its config has at least.
+
+    Called before the network is built, which would take memory for them.
+    """
+    held = sum(tensor.numel() for tensor in stored.values())
+    if numbers > held or blocks > len(stored):
+        raise DataFileError(
+            f"'{path}' holds {held} numbers in {len(stored)} tensors, but a network of its config has at least "
+            f"{numbers} in {blocks} blocks; restore it or train again."
+        )
 
 
 def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_out: str = "train again") -> None:

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import DataFileError, InvalidArgumentError, SamplingInterruptedError
+from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.nonlinear.law import AnyLaw
 from probconserv.nonlinear.projection import contradictions_of
 from probconserv.surrogates._interpolation import check_axes
@@ -33,6 +33,7 @@ from probconserv.surrogates.flow.samplers import conditioned, options_for, sampl
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.flow.tasks import Sampler, SamplingOptions, SamplingTask
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, evaluating
+from probconserv.surrogates.weights import stored_config
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.former import accepts_former, data_then_config
@@ -40,7 +41,6 @@ from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
 
 _CHUNK = 512  # draws at a time
-_STEPS_OF_EULER = 100  # the default of release 0.2, which its files hold
 _EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
 
 
@@ -230,15 +230,8 @@ class FlowMatching(Surrogate):
             DataFileError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
         """
         latent, velocity, settings = read_flow(path, latent, velocity)
-        axes = settings.pop("axes")
-        options = settings.pop("options")
-        if options.pop("renewal", 0.0):  # noise that 0.2 could draw anew in every step
-            raise DataFileError(f"'{path}' predicts with renewal, which this version does not know; save it without.")
-        if "order" not in options and options["steps"] == _STEPS_OF_EULER:
-            del options["steps"]
-        options = SamplingOptions(**options)
-        axes = None if axes is None else [torch.tensor(axis, dtype=torch.float64) for axis in axes]
-        return cls(latent, velocity, axes=axes, options=options, **settings).eval()
+        with stored_config(path, "a flow"):
+            return cls(latent, velocity, **settings).eval()
 
     def evaluate(self, z: Tensor, t: float) -> Tensor:
         """The velocity at ``(s, *state)``, float64; the module works in its own precision."""

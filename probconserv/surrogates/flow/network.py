@@ -52,6 +52,11 @@ class ResidualVelocity(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
+    @staticmethod
+    def least_parameters(size: int, width: int, blocks: int, frequencies: int) -> int:
+        """Number of the weights of a network, without biases and norms."""
+        return 2 * width * (size + frequencies + blocks * width)
+
     @property
     def untrained(self) -> bool:
         """Whether the network is zero, as it was built."""

@@ -1,17 +1,30 @@
 """Flows on disk: coordinates, weights and settings in one safetensors file."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
-from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
+from probconserv.surrogates.flow.tasks import SamplingOptions
+from probconserv.surrogates.weights import (
+    Weights,
+    check_size,
+    fill,
+    is_alike,
+    read_weights,
+    stored_config,
+    write_weights,
+)
 
 _KIND = "FlowMatching"
+_STEPS_OF_EULER = 100  # the default of release 0.2, which its files hold
+_USUAL = asdict(SamplingOptions(resample=1)) | {"draws": 1, "seed": 0}
 _KNOWN = (KarhunenLoeve.__name__, ResidualVelocity.__name__)
 _LEFT = ("FieldLatent", "ResidualFieldVelocity")  # classes that release 0.3 alone has
 
@@ -50,14 +63,10 @@ def read_flow(
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
     config = weights.config
     given = {"latent": latent is not None, "velocity": velocity is not None}
-    try:
+    with stored_config(path, "a flow"):
         latent = _stored_latent(path, config, parts["latent"]) if latent is None else latent
-        velocity = _stored_velocity(path, config, latent) if velocity is None else velocity
-        settings = dict(config["settings"])
-    except DataFileError:
-        raise
-    except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
-        raise DataFileError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
+        velocity = _stored_velocity(path, config, latent, parts["velocity"]) if velocity is None else velocity
+        settings = _stored_settings(path, config)
     for part, module in (("latent", latent), ("velocity", velocity)):
         way_out, kind = "train again", config.get(part)
         if given[part] and kind in _KNOWN:
@@ -80,17 +89,45 @@ def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, Any]) -> Latent:
     shape = tuple(config["shape"])
+    _require_alike("shape", list(shape), [1])
     _require_known(path, "latent", config["latent"], KarhunenLoeve)
     tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
     return KarhunenLoeve(**tensors, shape=shape)
 
 
-def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
+def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent, tensors: dict[str, Any]) -> nn.Module:
     _require_known(path, "velocity", config["velocity"], ResidualVelocity)
     network = dict(config["network"])
     if network.pop("inputs", 0):  # parameters, of which flows of 0.2 could be functions
         raise DataFileError(f"'{path}' holds the velocity of a conditional flow, which this version does not know.")
-    return ResidualVelocity(latent.state_shape[0], **network)
+    for name, value in network.items():
+        _require_alike(name, value, [0.0] if name == "spread" else 1)
+    size = latent.state_shape[0]
+    numbers = ResidualVelocity.least_parameters(size, network["width"], network["blocks"], network["frequencies"])
+    check_size(path, tensors, numbers, network["blocks"])
+    return ResidualVelocity(size, **network)
+
+
+def _stored_settings(path: str | Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``FlowMatching``."""
+    settings = dict(config["settings"])
+    options, axes = dict(settings.pop("options")), settings.pop("axes")
+    if options.pop("renewal", 0.0):  # noise that 0.2 could draw anew in every step
+        raise DataFileError(f"'{path}' predicts with renewal, which this version does not know; save it without.")
+    if "order" not in options and options["steps"] == _STEPS_OF_EULER:
+        del options["steps"]
+    for name, value in (*options.items(), *settings.items()):
+        if value is not None:
+            _require_alike(name, value, _USUAL[name])
+    if axes is not None:
+        _require_alike("axes", axes, [[0.0]])
+        axes = [torch.tensor(axis, dtype=torch.float64) for axis in axes]
+    return {"axes": axes, "options": SamplingOptions(**options), **settings}
+
+
+def _require_alike(name: str, value: Any, usual: Any) -> None:
+    if not is_alike(value, usual):
+        raise InvalidArgumentError(f"{name} is {value!r}, of the wrong type")
 
 
 def _require_known(path: str | Path, part: str, kind: str, known: type[nn.Module]) -> None:

@@ -164,6 +164,46 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
         FlowMatching.load(tmp_path / "other")
 
 
+SETTINGS = {"axes": None, "draws": 5, "seed": 0, "options": {"steps": 9}}
+NETWORK = {"width": 24, "blocks": 1, "frequencies": 8, "spread": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [2.0, 1.0]}, r"shape is \[2\.0, 1\.0\], of the wrong type"),
+        ({"shape": "two"}, "is not that of a flow"),
+        ({"network": NETWORK | {"blocks": 10**8}}, r"holds \d+ numbers in \d+ tensors, but .* in 100000000 blocks"),
+        ({"network": NETWORK | {"width": 10**9}}, r"holds \d+ numbers in \d+ tensors, but a network .* at least"),
+        ({"network": NETWORK | {"width": 24.0}}, r"width is 24\.0, of the wrong type"),
+        ({"network": NETWORK | {"spread": ["a", 1.0]}}, "spread is .*, of the wrong type"),
+        ({"network": NETWORK | {"width": -24, "blocks": -1}}, "must be at least 1"),
+        ({"network": [1]}, "is not that of a flow"),
+        ({"settings": None}, "is not that of a flow"),
+        ({"settings": {}}, "is not that of a flow"),
+        ({"settings": SETTINGS | {"colour": 1}}, "is not that of a flow .*colour"),
+        ({"settings": SETTINGS | {"draws": 1}}, "draws must be at least 2"),
+        ({"settings": SETTINGS | {"draws": None}}, "is not that of a flow"),
+        ({"settings": SETTINGS | {"seed": "1"}}, "seed is '1', of the wrong type"),
+        ({"settings": SETTINGS | {"axes": [[1.0, 0.0]]}}, "axes must be increasing coordinates"),
+        ({"settings": SETTINGS | {"axes": [[0.0, "a"]]}}, "axes is .*, of the wrong type"),
+        ({"settings": SETTINGS | {"options": {}}}, "is not that of a flow"),
+        ({"settings": SETTINGS | {"options": {"steps": "9"}}}, "steps is '9', of the wrong type"),
+        ({"settings": SETTINGS | {"options": {"steps": 9, "stepz": 3}}}, "is not that of a flow .*stepz"),
+        ({"settings": SETTINGS | {"options": {"steps": 0}}}, "steps, mixing and resample must be at least 1"),
+    ],
+)
+def test_a_config_that_is_not_that_of_a_flow_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Before memory is taken for the network that it names."""
+    path, stored = tmp_path / "flow.safetensors", small(two_groups(50))
+    stored.save(path)
+    weights = read_weights(path, "FlowMatching")
+    assert weights.config["network"] == NETWORK
+    write_weights(path, replace(weights, config=weights.config | changes))
+    with pytest.raises(DataFileError, match=message):
+        FlowMatching.load(path)
+
+
 def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> None:
     path, fields = tmp_path / "flow.safetensors", smooth_fields()
     latent = KarhunenLoeve.of(fields, 4)

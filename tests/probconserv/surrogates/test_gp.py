@@ -218,7 +218,7 @@ class TestFit:
                 "1 tensors differ, first 'length_scales'",
             ),
             ({"tensors": {**weights.tensors, "context_values": torch.ones(3)}}, "to match the points"),
-            ({"tensors": {}}, "not a fitted Gaussian process"),
+            ({"tensors": {}}, "not that of a fitted Gaussian process"),
         ):
             write_weights(path, replace(weights, **change))
             with pytest.raises(DataFileError, match=message):
