@@ -16,6 +16,7 @@ from solvers.tensor_files import decode_tensors, encode_tensors
 
 FORMAT = 2
 _ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}  # of each parameter
+_SINCE_RELEASE_5 = {"data", "network"}  # entries of a config
 _TYPES = {"config": dict, "step": int, "seconds": float, "history": list}
 
 
@@ -61,7 +62,7 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: 
     """
     content, tensors = _read(path)
     stored = content.pop("config")
-    unknown = sorted(config.keys() - stored.keys())
+    unknown = sorted(_SINCE_RELEASE_5 & config.keys() - stored.keys())
     difference = _difference(stored, {name: entry for name, entry in config.items() if name not in unknown})
     if difference is not None:
         raise DataFileError(
