@@ -25,11 +25,19 @@ def run() -> dict[str, Any]:
     functions, axes = _functions(*SIZES[1])
     others = {
         "Matérn GP, fitted to each": GPSurrogate(GPConfig(smoothness=1.5)),
-        "ANP, 300,000 weights": ANP(ANPConfig(low=(0.0, 0.0), high=(1.0, 1.0), width=64, latent_width=32)),
+        "ANP, 300,000 weights": _network(),
     }
     for label, surrogate in others.items():
         cases.append(_against_search(label, surrogate, functions, axes))
     return report("surrogates", [*cases, _everywhere()])
+
+
+def _network() -> ANP:
+    """A network of random weights, which takes as long as a trained one."""
+    network = ANP(ANPConfig(low=(0.0, 0.0), high=(1.0, 1.0), width=64, latent_width=32))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
 
 
 def _empirical(count: int, points: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ coordinates have coarse ones, since functions of one family differ smoothly, and
 """
 
 import math
+import warnings
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ from probconserv.training.distributed import launched, wait_for_all
 from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.progress import ProgressHook
 
+_BEYOND = 0.1  # of the length of a range, by which points may lie outside of it
 MONITORED = "NLL"
 """The score of a validation that early stopping follows; lower is better."""
 
@@ -83,6 +85,12 @@ class ANP(Surrogate):
         )
         self.latent = LatentEncoder(config)
         self.decoder = Decoder(config)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the attention to the context is zero, as it was built."""
+        blocks = (block for block in self.cross if isinstance(block, AttentionBlock))
+        return not any(bool(each.any()) for block in blocks for each in block.output.parameters())
 
     def forward(
         self,
@@ -139,11 +147,23 @@ class ANP(Surrogate):
     def predict(self, context: Context, query: Query) -> Mixture:
         """Predicts an equal mixture over draws of z, in evaluation mode; see ``Surrogate.predict``.
 
+        Points farther outside of the ranges ``low`` to ``high`` of the config than a tenth of their lengths are named
+        in a warning.
+
         Returns:
             Mixture of Gaussians with diagonal covariance, in the dtype of the context values.
+
+        Raises:
+            InvalidArgumentError: If the network was not trained, or the context has noise variances.
         """
+        if self.untrained:
+            raise InvalidArgumentError(
+                "The network has not been trained; call fit(functions, config=…) or load a trained one."
+            )
         with evaluating(self):
             mean, scale = self.components(context, query)
+        for name, points in (("Context", context.points), ("Query", query.points)):
+            _warn_outside(self.config, points, name)
         dtype = context.values.dtype
         components = FieldGaussian(mean.to(dtype), DiagLinearOperator(scale.double().square().to(dtype)))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
@@ -261,6 +281,22 @@ class ANP(Surrogate):
 
     def _normalise(self, values: Tensor) -> Tensor:
         return values.double() / self.config.value_scale
+
+
+def _warn_outside(config: ANPConfig, points: Tensor, name: str) -> None:
+    """Warns of points far outside of the ranges of a network, where it has seen nothing and its features repeat."""
+    flat = points.detach().double().flatten(0, -2)
+    least, most = flat.amin(dim=0).tolist(), flat.amax(dim=0).tolist()
+    for column, (low, high) in enumerate(zip(config.low, config.high, strict=True)):
+        beyond = _BEYOND * (high - low)
+        if least[column] < low - beyond or most[column] > high + beyond:
+            warnings.warn(
+                f"{name} points reach from {least[column]:.4g} to {most[column]:.4g} in column {column}, but the "
+                f"network is for coordinates from {low:.4g} to {high:.4g} and knows nothing beyond: its predictions "
+                "there are arbitrary. Give coordinates in the unit of the training, or train on a range that holds "
+                "them.",
+                stacklevel=4,
+            )
 
 
 def _fit_with_patience(

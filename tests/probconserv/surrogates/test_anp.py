@@ -14,7 +14,9 @@ from torch.distributions import Normal
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._anp_parts import AttentionBlock, coordinate_features, feature_count
 from probconserv.surrogates.anp import ANP, ANPConfig, TrainingPrediction
+from probconserv.surrogates.fitting import FitOptions, FunctionSet
 from probconserv.surrogates.surrogate import Context, Query
+from probconserv.training import TrainingConfig
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 SMALL = ANPConfig(
@@ -291,6 +293,31 @@ def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
         network().predict(flat, Query(query.points[..., :1]))
     with pytest.raises(IncompatibleQueryError, match="same batch shape"):
         network().predict(context, Query(query.points[0]))
+
+
+def test_a_network_that_was_not_trained_predicts_nothing() -> None:
+    torch.manual_seed(0)
+    model = ANP(SMALL)
+    context, query = data(8, (), 6, 5)
+    with pytest.raises(InvalidArgumentError, match="has not been trained; call fit"):
+        model.predict(context, query)
+    functions = FunctionSet(points=context.points, values=context.values[None].expand(2, -1), context=3)
+    config = TrainingConfig(steps=1, peak_rate=1e-3, precision="32-true")
+    model.fit(functions, config=config, options=FitOptions(batch=2), progress=False)
+    assert model.predict(context, query).mean.shape == (5,)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)])
+def test_points_far_outside_of_the_ranges_are_named(batch: tuple[int, ...]) -> None:
+    """Up to a tenth of the length beyond is no matter; the range of the second coordinate is from −1 to 1."""
+    context, query = data(8, batch, 6, 5)
+    model, move = network(), torch.tensor([0.0, 1.2], dtype=torch.float64)
+    least = query.points[..., 1].min()
+    model.predict(context, Query(query.points + move / 1.2 * (-1.19 - least)))
+    with pytest.warns(UserWarning, match=r"Query points reach from .* in column 1, .* coordinates from -1 to 1"):
+        model.predict(context, Query(query.points + 1000 * move))
+    with pytest.warns(UserWarning, match=r"Context points reach from .* in column 1"):
+        model.predict(Context(context.points - move * 2, context.values), query)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def process(steps: int = 3) -> GPSurrogate:
 def network() -> ANP:
     config = ANPConfig(problem="", low=(0.0, 0.0), high=(2.0, 11.0), value_scale=9.0, width=16, heads=2)
     torch.manual_seed(0)
-    return ANP(config).double()
+    model = ANP(config).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 def flow() -> FlowMatching:
