@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.training import StepContext, Task, TrainingConfig, train
@@ -25,6 +26,7 @@ _BATCH = 128
 _MODES = 12  # sines along an axis of which a disturbance is made
 _BEYOND = 0.5  # of the width of the range of the training: how far values may lie beyond it
 _EQUAL = 1e-3  # relative difference of steps that are equal, as times in float32 are
+_OF_SIDES = ("given values of the sides", "fluxes")
 _OF_RELEASE_3 = (
     "A FluxModel of release 0.3 does not say which steps and values it was trained on; train it again, by "
     "fit((fields, walls, passed), times=…)."
@@ -180,7 +182,7 @@ class FluxModel(nn.Module):
             validation: The same of other functions, whose loss enters the history as ``validation``.
             times: Times of the fields, in equal steps.
             config: Steps, with 128 fields each, rate, precision and seed.
-            folder: Folder of the checkpoint; None to keep none.
+            folder: Folder of the checkpoint; None to keep none. One of other data or another model is refused.
             disturbance: Its root mean square, relative to the standard deviation of the fields.
             progress: See ``ANP.fit``.
 
@@ -232,6 +234,12 @@ class FluxModel(nn.Module):
                 f"{name} needs the flux of every side and step, (functions, {fields.shape[1] - 1}, k, *face), or of "
                 f"every step what they gave together, got {[tuple(flux.shape) for _, flux in sides]}."
             )
+        parts = [
+            ("fields", fields),
+            *((part, each) for side in sides for part, each in zip(_OF_SIDES, side, strict=True)),
+        ]
+        for part, values in parts:
+            refuse_missing(values, f"The {part} of {name} hold")
         lengths = as_tensor(times).diff()
         step = lengths.mean()
         equal = (lengths - step).abs() <= _EQUAL * step

@@ -91,6 +91,23 @@ def test_the_call_of_release_3_fits_the_same_flux_model(tmp_path: Path):
         other.fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("missing", [torch.nan, torch.inf])
+def test_missing_numbers_are_refused_before_the_model_changes(part: int, missing: float):
+    fields, data, flux = normal(20, STEPS + 1, 1, 17), normal(20, STEPS + 1, 1), normal(20, STEPS, 1)
+    good = fields, [(data, data)], [(flux, flux)]
+    broken = [fields.clone(), data.clone(), flux.clone()]
+    broken[part].view(-1)[7] = missing
+    bad = broken[0], [(data, broken[1])], [(flux, broken[2])]
+    config, model = TrainingConfig(steps=1, precision="32-true"), FluxModel(GRID, width=8)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    name = ("fields", "given values of the sides", "fluxes")[part]
+    for given, of in (((bad,), "training"), ((good, bad), "validation")):
+        with pytest.raises(InvalidArgumentError, match=f"The {name} of {of} hold 1 NaN or infinite entries"):
+            model.fit(*given, times=EQUAL, config=config, progress=False)
+    torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_flux_model_belongs_to_its_step_and_range():
     model, start, data = trained_flux(), FIELD.clamp(-1, 1), torch.linspace(-1.5, 1.5, STEPS + 1)[:, None]
     rollout = Rollout(smear, GRID, flux=model)
