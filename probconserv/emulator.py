@@ -18,7 +18,7 @@ from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 from probconserv.rollout import emulator_files as files
-from probconserv.rollout.candidates import RESIDUALS, Name, band_of, best_of, fit_flux, fit_regression, report_of
+from probconserv.rollout.candidates import RESIDUALS, Name, band_of, best_of, fit_flux, fit_regressions, report_of
 from probconserv.rollout.data_checks import (
     Unchanged,
     places_of,
@@ -118,9 +118,9 @@ class Emulator:
 
         The walls are prescribed in all. One network learns changes in single steps, and in the second half of the
         training steps after several of its own (pushforward; Brandstetter et al. 2022), the other the next field in
-        single steps. The third base is a kernel regression between principal components. Each is tried without the
-        law, under it by the walls' response, and by a response that is learnt from errors of single steps; half of the
-        validation functions choose, the others give the bands.
+        single steps. The third base is a kernel regression between principal components, with the ridge that is best
+        in rollouts. Each is tried without the law, under it by the walls' response, and by a response that is learnt
+        from errors of single steps; half of the validation functions choose, the others give the bands.
 
         Args:
             trajectories: True fields at the times, in equal steps.
@@ -160,10 +160,12 @@ class Emulator:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, validation, level)
         warn_of_missed_conditions(training, met(Unchanged(), setting, given_sides(walls)))
-        candidates, flux = _candidates(training, choice, base, config, folder, progress)
-        errors = {name: errors_of(each, choice) for name, each in candidates.items()}
-        imposed = impose or (law or {}).get("bounds") is not None
-        best = best_of(errors, law is not None and imposed, choice.steps)
+        regressions = [met(each, setting, given_sides(walls)) for each in fit_regressions(training, choice)]
+        networks = _trained(training, base, config, folder, progress)
+        flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
+        imposed = law is not None and (impose or law.get("bounds") is not None)
+        candidates, errors = _candidates({"regression": regressions} | networks, flux, choice, imposed)
+        best = best_of(errors, imposed, choice.steps)
         operator, rollout = candidates[best]
         single = choice.single.thinned(RESIDUALS)
         with torch.no_grad():
@@ -295,41 +297,55 @@ class Emulator:
         )
 
 
-def _candidates(
-    training: Functions,
-    choice: Functions,
-    base: Bases | None,
-    config: EmulatorConfig,
-    folder: Path | None,
-    progress: bool,
-) -> tuple[dict[Name, Chosen], FluxModel | None]:
-    """Operators alone and under the law, by name of base and law, and the model of fluxes."""
+def _trained(
+    training: Functions, base: Bases | None, config: EmulatorConfig, folder: Path | None, progress: bool
+) -> dict[str, list[StepOperator]]:
+    """Networks under the conditions of their walls, one of each kind, by name."""
     setting, sides = training.setting, given_sides(training.walls)
     if isinstance(base, StepNetwork | Sequence):
-        trained = True
         networks = [base] if isinstance(base, StepNetwork) else list(base)
         names = [network.name for network in networks]
         if len(set(names)) < len(names):
             raise InvalidArgumentError(f"base takes one trained network of each kind, got {', '.join(names)}; choose.")
-    else:
-        trained = False
-        networks = [step_network(training, config, base, changes) for changes in (True, False)]
-    operators = {"regression": met(fit_regression(training, choice), setting, sides)}
-    for network in networks:
-        operators[network.name] = operator = met(network, setting, sides)
-        if not trained:
-            how = config if network.changes else replace(config, unrolled=1)
-            train_steps(operator, training, how, folder and folder / network.name, progress)
-    candidates: dict[Name, Chosen] = {(name, "alone"): (each, None) for name, each in operators.items()}
+        return {network.name: [met(network, setting, sides)] for network in networks}
+    operators = {}
+    for network in (step_network(training, config, base, changes) for changes in (True, False)):
+        operators[network.name] = [met(network, setting, sides)]
+        how = config if network.changes else replace(config, unrolled=1)
+        train_steps(operators[network.name][0], training, how, folder and folder / network.name, progress)
+    return operators
+
+
+def _candidates(
+    operators: Mapping[str, Sequence[StepOperator]], flux: FluxModel | None, choice: Functions, imposed: bool
+) -> tuple[dict[Name, Chosen], dict[Name, Tensor]]:
+    """Operators alone and under the law, by name of base and law, and the errors of their rollouts.
+
+    Of several operators of one base that with the least error, alone or under the law.
+    """
+
+    def least(tried: tuple[dict[Name, Chosen], dict[Name, Tensor]]) -> float:
+        return min(float(error.mean()) for (_, law), error in tried[1].items() if not (imposed and law == "alone"))
+
+    candidates: dict[Name, Chosen] = {}
+    errors: dict[Name, Tensor] = {}
+    for name, several in operators.items():
+        under = [_under_laws(name, operator, flux, choice) for operator in several]
+        scored = [(each, {key: errors_of(one, choice) for key, one in each.items()}) for each in under]
+        best = min(scored, key=least)
+        candidates, errors = candidates | best[0], errors | best[1]
+    return candidates, errors
+
+
+def _under_laws(name: str, operator: StepOperator, flux: FluxModel | None, choice: Functions) -> dict[Name, Chosen]:
+    """An operator alone and, where there is a law, under it by the walls' response and by one that is learnt."""
+    setting = choice.setting
     if setting.law is None:
-        return candidates, None
-    flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
-    for name, operator in operators.items():
-        rollout = setting.rollout(operator, flux)
-        candidates[name, "law"] = operator, rollout
-        response = rollout.fit_response(choice.fields, *choice.inputs)
-        candidates[name, "law, learnt response"] = operator, setting.rollout(operator, flux, response)
-    return candidates, flux
+        return {(name, "alone"): (operator, None)}
+    rollout = setting.rollout(operator, flux)
+    learnt = setting.rollout(operator, flux, rollout.fit_response(choice.fields, *choice.inputs))
+    laws = {"alone": None, "law": rollout, "law, learnt response": learnt}
+    return {(name, law): (operator, under) for law, under in laws.items()}
 
 
 def step_network(

@@ -22,9 +22,9 @@ RESIDUALS = 200  # single steps of validation functions whose errors are looked 
 _REGRESSED = 1000  # steps that a regression is fitted to
 
 
-def fit_regression(training: Functions, choice: Functions) -> ComponentRegression:
-    """A regression of changes, whose kernel is chosen on other functions."""
-    return ComponentRegression.fit(training.single.thinned(_REGRESSED), choice.single.thinned(RESIDUALS))
+def fit_regressions(training: Functions, choice: Functions) -> list[ComponentRegression]:
+    """Regressions of changes, one for every ridge, whose kernels are chosen on other functions."""
+    return ComponentRegression.fit_path(training.single.thinned(_REGRESSED), choice.single.thinned(RESIDUALS))
 
 
 def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = None, progress: bool = False) -> FluxModel:

@@ -1,7 +1,8 @@
 """The change of a field in a step by kernel ridge regression between principal components, without a network.
 
 Field and data of a step, each divided by the size of its deviations, and changes are reduced to principal components;
-a kernel ridge regression maps one to the other. Kernel and ridge are chosen on steps of other functions.
+a kernel ridge regression maps one to the other. Kernels are chosen on single steps of other functions, for several
+ridges: a regression that is best in single steps may amplify its own errors in the next ones.
 
 Source: Bhattacharya et al. 2021, who put a network between the components.
 """
@@ -64,7 +65,7 @@ class Kernel:
 class ComponentRegression(nn.Module):
     """Field ``(batch, c, *space)`` and data of a step to the field one step on; float64 inside.
 
-    Build it with ``fit``.
+    Build it with ``fit_path``.
     """
 
     input_mean: Tensor
@@ -81,8 +82,9 @@ class ComponentRegression(nn.Module):
             self.register_buffer(name, array.contiguous())  # sums keep their order in a file
 
     @classmethod
-    def fit(cls, training: Steps, validation: Steps) -> Self:
-        """The regression with the least error of changes in the validation's steps.
+    def fit_path(cls, training: Steps, validation: Steps) -> list[Self]:
+        """The regression of every ridge whose kernel has the least error of changes in the validation's steps, in
+        order of this error.
 
         The work grows with the cube of the number of training steps; a thousand take seconds.
         """
@@ -96,7 +98,7 @@ class ComponentRegression(nn.Module):
         count = max(1, min(_OUTPUTS, int((values > _SMALLEST * values[0]).sum())))
         targets, output_directions = left[:, :count] * values[:count], right[:count]
         unseen = (_rows(validation.before, validation.data) - input_mean) @ input_directions
-        truth, best = _changes(validation), (torch.inf, Kernel(1), targets)
+        truth, best = _changes(validation), dict.fromkeys(RIDGES, (torch.inf, Kernel(1), targets))
         for kernel in _kernels(z.shape[1]):
             size, vectors = torch.linalg.eigh(kernel(z, z))
             projected, solved = kernel(unseen, z) @ vectors, vectors.mT @ targets
@@ -104,17 +106,12 @@ class ComponentRegression(nn.Module):
                 weighted = solved / (size.clamp_min(0.0) + ridge * len(z))[:, None]
                 made = output_mean + (projected @ weighted) @ output_directions
                 error = float((made - truth).square().mean())
-                if error < best[0]:
-                    best = error, kernel, vectors @ weighted
-        return cls(
-            best[1],
-            input_mean=input_mean,
-            input_directions=input_directions,
-            centres=z,
-            coefficients=best[2],
-            output_mean=output_mean,
-            output_directions=output_directions,
-        )
+                if error < best[ridge][0]:
+                    best[ridge] = error, kernel, vectors @ weighted
+        shared = {"input_mean": input_mean, "input_directions": input_directions, "centres": z}
+        shared |= {"output_mean": output_mean, "output_directions": output_directions}
+        ordered = sorted(best.values(), key=lambda each: each[0])
+        return [cls(kernel, coefficients=coefficients, **shared) for _, kernel, coefficients in ordered]
 
     def forward(self, field: Float[Tensor, "batch c *space"], *data: Tensor) -> Float[Tensor, "batch c *space"]:
         """The field one step on."""

@@ -22,7 +22,7 @@ from experiments.experiment import Style, Training
 from experiments.records.release import data_version
 from experiments.records.store import as_json
 from probconserv import Emulator
-from probconserv.emulator import fit_flux, fit_regression, met
+from probconserv.emulator import fit_flux, fit_regressions, met
 from probconserv.errors import ConvergenceError
 from probconserv.rollout import FluxModel
 from probconserv.rollout.diagnosis import RolloutBand
@@ -235,7 +235,7 @@ def _stopped(operator: Callable[..., Tensor], known: Functions) -> Callable[...,
 @lru_cache(maxsize=1)
 def _regression(system: OpenSystem, sizes: Sizes, folder: Path) -> nn.Module:
     case = Case(system=system, sizes=sizes, folder=folder)
-    return fit_regression(case.functions("training"), case.functions("validation").take(slice(0, None, 2)))
+    return fit_regressions(case.functions("training"), case.functions("validation").take(slice(0, None, 2)))[0]
 
 
 @lru_cache(maxsize=5)  # as many as there are seeds, over which the driver goes method by method
