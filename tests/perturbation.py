@@ -40,10 +40,11 @@ class Perturbation(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Calls the operation, or those it is made of, and perturbs the result in place."""
         kwargs = kwargs or {}
-        with self:
-            result = func.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
+        if func.namespace == "aten":  # torch.export asks others, prim::device, for a tensor's attributes
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         result = func(*args, **kwargs)
         if func.overloadpacket.__name__.rstrip("_") in OPERATIONS:
             for leaf in tree_leaves(result):
