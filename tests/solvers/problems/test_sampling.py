@@ -61,7 +61,8 @@ def test_context_is_a_stratified_product_grid_of_the_solution(
         (functions.target_points, functions.target_values),
     ):
         expected = problem.solution(points[..., 0], points[..., 1], parameter[:, None])
-        torch.testing.assert_close(values, expected, rtol=0, atol=0)
+        # The same numbers in another layout, of which PyTorch computes powers and exponentials by another routine.
+        torch.testing.assert_close(values, expected, rtol=1e-14, atol=1e-14)
 
 
 def test_targets_cover_time_and_space_uniformly() -> None:
