@@ -7,21 +7,22 @@ import pandas as pd
 
 from experiments.records.description import Description
 from experiments.records.record import PAPER
-from experiments.records.scores import SCORES, Better
+from experiments.records.scores import SCORES
 from experiments.records.storage import write_bytes
 
 
 def numbers(records: pd.DataFrame, described: Description) -> pd.DataFrame:
     """Scores as columns of numbers, with all digits: ``score``, ``score_se`` and ``score_paper``.
 
-    Numbers of papers become columns beside the row of the same method, the best where a method has several there.
+    Numbers of papers become columns beside the row of the same method: where a method has several, the first, which is
+    the printed one, or that of the weights as they were released.
     """
     ours, paper = records[~records["source"].isin(PAPER)], records[records["source"].isin(PAPER)]
     rows = ["case", "method"]
     mean = ours.pivot_table(index=rows, columns="score", values="mean", aggfunc="first", sort=False)
     error = ours.pivot_table(index=rows, columns="score", values="standard_error", aggfunc="first", sort=False)
     columns = {}
-    for name, score in SCORES.items():
+    for name in SCORES:
         if name not in mean:
             continue
         columns[name] = mean[name]
@@ -29,8 +30,7 @@ def numbers(records: pd.DataFrame, described: Description) -> pd.DataFrame:
             columns[f"{name}_se"] = error[name]
         beside = paper[paper["score"] == name]
         if len(beside):
-            best = beside.groupby(rows)["mean"].agg("max" if score.better is Better.HIGHER else "min")
-            columns[f"{name}_paper"] = best
+            columns[f"{name}_paper"] = beside.groupby(rows)["mean"].first()
     frame = pd.DataFrame(columns)
     order = [(case, method) for case in described.cases for method in described.methods if (case, method) in mean.index]
     return frame.reindex(pd.MultiIndex.from_tuples(order, names=rows)) if order else frame
@@ -50,8 +50,15 @@ def wide(records: pd.DataFrame, described: Description) -> pd.DataFrame:
             errors = frame.get(f"{name}_se", pd.Series(index=frame.index, dtype=float))
             cells[score.title] = [format_score(*pair) for pair in zip(frame[name], errors, strict=True)]
         if f"{name}_paper" in frame:
-            cells[f"paper's {score.heading}"] = [format_score(value) for value in frame[f"{name}_paper"]]
+            heading = f"{_origin(records, name)} {score.heading}"
+            cells[heading] = [format_score(value) for value in frame[f"{name}_paper"]]
     return pd.DataFrame(cells)
+
+
+def _origin(records: pd.DataFrame, score: str) -> str:
+    """The origin of a paper's numbers of a score: printed there, or recomputed with its authors' released weights."""
+    sources = set(records.loc[records["score"] == score, "source"])
+    return " or ".join(source.value for source in PAPER if source in sources)
 
 
 def legend(records: pd.DataFrame, described: Description) -> str:
