@@ -245,7 +245,7 @@ def query_laws() -> list[str]:
     alike, told = ("identity", "hardc"), ("search", "identity-search")
     smoothers = ("esmda", "law-gaussian")
     assert min(errors((*alike, *told), (4, 8, 16))) > 3, "the acceptance of the experiment"
-    network = errors(("network",), (4, 8, 16))
+    network = errors(("network",), (2, 4, 8, 16))
     assert min(network) > 3
     meeting = ("law-local", "law-anp", "law-network", "identity-search", "identity-network", *alike, *smoothers)
     decisions = [(rival, count) for rival in meeting for count in (2, 4, 8, 16)]
@@ -264,7 +264,7 @@ def query_laws() -> list[str]:
         f"by {to(errors(smoothers, (4, 8, 16)), 1)} of them",
         f"gives it the windows as inputs, by {to(network)}",
         f"from {brier['none']:.1f} to {brier['identity']:.1f} hundredths, the update to {brier[ours]:.2f}",
-        f"and of its draws under the update by {to(errors(('law-network',), (4, 8, 16)), 1)}",
+        f"and of its draws under the update by {to(errors(('law-network',), (2, 4, 8, 16)), 1)}",
         f"costs {to(100 * x - 100 for x in late)} % of CRPS",
         f"has a CRPS {noisy[0]:.1f} times that of no law",
         f"The update has {noisy[1]:.2f} times that",
