@@ -259,7 +259,7 @@ def test_fluxes_that_do_not_balance_are_refused_with_the_remedy():
     excess = float(str(info.value).split("Add ")[1].split(" ")[0])
     balanced = solve_steady(1.0, LINE, sides, torch.tensor([[0.0], [excess]]))
     assert balanced.imbalance.abs().max() < 1e-14
-    assert balanced.values.mean(-1).abs().max() < 1e-15
+    assert balanced.values.mean(-1).abs().max() <= 2e-15  # a mean of 8 values up to one: 8 ε
 
 
 def test_a_steady_solution_is_the_late_solution_of_solve_with_the_same_source():

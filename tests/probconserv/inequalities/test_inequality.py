@@ -67,7 +67,8 @@ def dense_inequalities(joined, n):
 def test_equal_variances_and_weights_project_onto_the_simplex(weight, total, expected):
     law = LinearConstraint(torch.full((1, 4), weight), torch.tensor([total], dtype=double))
     actual = condition(Normal(torch.tensor([1.4, 0.6, -0.2, 0.1], dtype=double), 1.0), law & NonNegative())
-    assert torch.allclose(actual.mode, torch.tensor(expected, dtype=double), rtol=0, atol=1e-15)
+    # Values up to 1.7 less a multiplier that comes of sums of four of them: some ten roundings.
+    assert torch.allclose(actual.mode, torch.tensor(expected, dtype=double), rtol=0, atol=4e-15)
 
 
 def test_pools_share_what_the_law_asks_for():

@@ -78,7 +78,7 @@ def test_several_components_have_several_totals():
     totals = fields @ grid.weights
     law = integral(grid, totals, dim=-1)
     assert law.rows.shape == (3, 33)
-    assert float(law.residual(fields.flatten()).abs().max()) <= 1e-15
+    assert float(law.residual(fields.flatten()).abs().max()) <= 5e-15  # means of 11 numbers up to 1, twice: 22 ε
     assert float(law.residual(torch.zeros(33)).abs().min()) > 0
     # Each row leaves the other components alone.
     assert int((law.rows != 0).sum()) == 33
