@@ -1,12 +1,13 @@
 """ProbConserv as a layer: a surrogate whose prediction is conditioned on a constraint."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
 
 from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
+from probconserv.errors import InvalidArgumentError
 from probconserv.fields.prediction import FieldLayout, FieldPrediction, check_axes, points_of
 from probconserv.fitted.members import from_samples
 from probconserv.inequalities.inequality import Inequality
@@ -31,12 +32,16 @@ class ProbConserv(Surrogate):
             ``Mixture`` or samples ``(members, *batch, n)``.
         constraint: The constraint, or a function that builds it from the surrogate's arguments:
             ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
-            ``Ensemble`` of operators.
+            ``Ensemble`` of operators. A constraint with parameters to be trained is an ``nn.Module`` that builds it,
+            whose parameters are those of the layer.
         layout: For surrogates that predict fields ``(*batch, channels, *space)``, a ``Normal`` or members: how they
             become points. The prediction is then a ``FieldPrediction``, with fields as mean, variance and draws.
         draws: Number of draws for mean and variance of a prediction with inequalities.
         keep_weights: Whether the components of a mixture keep their weights; see ``condition``.
         validate: Whether values are checked; see ``condition``.
+
+    Raises:
+        InvalidArgumentError: If a constraint given as a value depends on an ``nn.Parameter``.
     """
 
     surrogate: nn.Module
@@ -64,6 +69,7 @@ class ProbConserv(Surrogate):
             tensors = _tensors(self._constraint)
             self._names = tuple(tensors)
             for name, tensor in tensors.items():
+                _refuse_parameters(name, tensor)
                 self.register_buffer(f"constraint_{name}", tensor, persistent=False)
 
     @property
@@ -118,6 +124,29 @@ def _of_tensors(constraint: AnyLaw) -> AnyLaw:
         linear = constraint.linear
         return constraint if linear is None else replace(constraint, linear=_of_tensors(linear))
     return replace(constraint, G=constraint.rows) if isinstance(constraint.G, LinearOperator) else constraint
+
+
+def _refuse_parameters(name: str, tensor: Tensor) -> None:
+    """Refuses a tensor computed from parameters, which no optimiser of the layer would change."""
+    if isinstance(tensor, nn.Parameter) or any(isinstance(leaf, nn.Parameter) for leaf in _leaves(tensor)):
+        raise InvalidArgumentError(
+            f"A constraint given as a value must not depend on an nn.Parameter, got one in its {name}: the layer would "
+            "not have this parameter, nor follow its changes. Give an nn.Module that has it and whose "
+            "forward(*arguments) builds the constraint, or call condition(surrogate(x), constraint) in every step."
+        )
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors with derivatives that a tensor was computed from."""
+    nodes, seen = [tensor.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(leaf := getattr(node, "variable", None), Tensor):
+            yield leaf
+        nodes.extend(parent for parent, _ in node.next_functions)
 
 
 def _tensors(constraint: Any, prefix: str = "") -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """ProbConserv around surrogates, operators and other modules; with BOON inside, both constraints hold."""
 
+import copy
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -10,7 +12,18 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from boon import BOON, FNO, Correction, FNOConfig, Prescription, SmoothExtension
-from probconserv import Context, Ensemble, Mixture, NonNegative, ProbConserv, Query, from_samples
+from probconserv import (
+    Bounded,
+    Context,
+    Ensemble,
+    LinearConstraint,
+    Mixture,
+    NonlinearLaw,
+    NonNegative,
+    ProbConserv,
+    Query,
+    from_samples,
+)
 from probconserv.constraints import boundary_value, integral
 from probconserv.errors import InvalidArgumentError
 from probconserv.fields import FieldLayout
@@ -48,6 +61,66 @@ def test_wrappers_nest_and_both_constraints_hold():
     assert float(law_of(CONTEXT, QUERY).residual(mean).abs().max()) <= 1e-14
     assert float((mean[:, 0] - 2).abs().max()) <= 1e-14
     assert torch.equal(nested(CONTEXT, QUERY).mean, mean)
+
+
+GRID = NodeGrid(0.0, 1.0, 11)
+SPHERE = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 1, points=11)
+PARAMETERS = {
+    "a total": lambda p: integral(GRID, p),
+    "a positive total": lambda p: integral(GRID, p.exp()),
+    "of single precision": lambda p: integral(GRID, nn.Parameter(p.detach().float())),
+    "a noise variance": lambda p: integral(GRID, 0.3, p.square()),
+    "a row": lambda p: LinearConstraint(p * torch.ones(1, 11).double(), torch.ones(1).double()),
+    "sparse rows": lambda p: boundary_value(GRID, p, side="first"),
+    "itself": lambda p: LinearConstraint(torch.ones(1, 11).double(), nn.Parameter(p.detach()[None])),
+    "a bound": lambda p: integral(GRID, 0.3) & Bounded(p),
+    "a law under bounds": lambda p: integral(GRID, p) & NonNegative(),
+    "rows of a nonlinear law": lambda p: integral(GRID, p) & SPHERE,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_constraint_that_depends_on_a_parameter_is_refused(name) -> None:
+    law = PARAMETERS[name](nn.Parameter(torch.tensor(0.3, dtype=torch.float64)))
+    with pytest.raises(InvalidArgumentError, match=r"not depend on an nn\.Parameter, got one in its .* an nn\.Module"):
+        ProbConserv(Constant(), law)
+
+
+class Total(nn.Module):
+    """A law with a total that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+    def forward(self, _context: Context, query: Query) -> LinearConstraint:
+        return integral(query.points[..., 1], self.total.expand(2))
+
+
+def test_parameters_of_a_module_that_builds_the_law_are_those_of_the_layer() -> None:
+    layer = ProbConserv(Constant(), Total())
+    assert len(list(layer.parameters())) == 2
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):  # every step sees the total of the step before
+        optimizer.zero_grad()
+        (layer.predict(CONTEXT, QUERY).mean.mean() - 2).square().backward()
+        optimizer.step()
+    for other in (copy.deepcopy(layer), ProbConserv(Constant(), Total())):
+        other.load_state_dict(layer.state_dict())
+        mean = other.predict(CONTEXT, QUERY).mean
+        assert torch.equal(mean, layer.predict(CONTEXT, QUERY).mean)
+    total = torch.trapezoid(mean, QUERY.points[..., 1])
+    learned = next(parameter for name, parameter in layer.named_parameters() if name.endswith("total"))
+    assert float(learned.detach()) != 0.3
+    assert torch.allclose(total, learned, rtol=1e-14, atol=0)
+
+
+def test_a_law_with_derivatives_of_tensors_that_are_no_parameters_is_a_value() -> None:
+    total = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    layer = ProbConserv(Constant(), integral(GRID, 2 * total))
+    (slope,) = torch.autograd.grad(layer.predict(CONTEXT, QUERY).mean.mean(), total)
+    weights = integral(GRID, 0.0).rows[0]  # unit variances: the mean moves by w/|w|² for every unit of the total
+    assert torch.allclose(slope, 2 * (weights / weights.square().sum()).mean(), rtol=1e-13, atol=0)
 
 
 def test_any_module_that_predicts_can_be_wrapped():
