@@ -168,13 +168,18 @@ class FlowMatching(Surrogate):
     def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
         """Estimates of a law by particles: its log evidence, and whether the flow knows fields that meet it.
 
-        Without options, those of the flow that have an effect on ``twisted`` are taken.
+        Without options, those of the flow that have an effect on ``twisted`` are taken. The log evidence of particles
+        has an error of first order in the steps; it is extrapolated from a second population with half as many.
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """
-        task = SamplingTask(count=2, law=law, options=options or options_for("twisted", self.options))
-        particles = self._drawn(task, twisted, seed, 0, warns=False).particles
-        assert particles is not None
-        return particles
+        options = options or options_for("twisted", self.options)
+        found: list[Particles] = []
+        for steps in (options.steps, max(1, options.steps // 2)):
+            task = SamplingTask(count=2, law=law, options=replace(options, steps=steps))
+            particles = self._drawn(task, twisted, seed, 0, warns=False).particles
+            assert particles is not None
+            found.append(particles)
+        return found[0].extrapolated(found[1], options.steps / max(1, options.steps // 2))
 
     def predict(self, context: Context, query: Query) -> DrawnFields:
         """Draws of the field given observations, at the query points; see ``Surrogate.predict``.

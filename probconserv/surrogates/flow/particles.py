@@ -54,7 +54,9 @@ class Particles:
         effective_size: Smallest effective number 1/Σ w² of particles over the steps.
         ancestors: Starting points that have descendants among the last particles.
         log_evidence: log p(b) of the law's values under the flow, as ``evidence`` gives it for a Gaussian; that bounds
-            hold is part of the law.
+            hold is part of the law. Exact up to chance for Gaussian data; of others it has an error of first order in
+            the steps, +0.24 at 50 steps for a law that only the tail of a mode meets, which ``FlowMatching.evidence``
+            extrapolates to none.
         gaussian_log_evidence: The same of the Gaussian with the moments of the fields, without bounds.
         surprise: By how much ``log_evidence`` is below the largest that this Gaussian gives to any values of the rows.
         directions: Number k of directions that the law informs.
@@ -88,6 +90,17 @@ class Particles:
         others have values that fields in range have, too.
         """
         return self.probability >= _CHANCE and not self.discrepancy
+
+    def extrapolated(self, coarse: "Particles", ratio: float) -> "Particles":
+        """The same with the log evidence of infinitely many steps, from that of ``ratio`` times fewer steps.
+
+        Without particles within the bounds in both there is none, nor with as many steps in both.
+        """
+        change = self.log_evidence - coarse.log_evidence
+        if ratio == 1 or not math.isfinite(change):
+            return self
+        change /= ratio - 1
+        return replace(self, log_evidence=self.log_evidence + change, surprise=self.surprise - change)
 
     def warn(self) -> None:
         """Says where draws are not to be trusted: a law out of range, and too few ancestors.
