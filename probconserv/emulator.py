@@ -152,15 +152,16 @@ class Emulator:
             TrainingInterruptedError: If it was interrupted by SIGINT; with a folder the same call goes on.
         """
         config, folder = EmulatorConfig() if config is None else config, None if folder is None else Path(folder)
-        trajectories, times = as_tensor(trajectories, dtype=None), as_tensor(times)
+        times = as_tensor(times).detach()
         setting = Setting.of(grid, conditions, law, float(times.diff().mean()), walls)
         setting.check_times(times)
         known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, validation, level)
-        warn_of_missed_conditions(training, met(Unchanged(), setting, given_sides(walls)))
-        regressions = [met(each, setting, given_sides(walls)) for each in fit_regressions(training, choice)]
+        sides = given_sides(known.walls)
+        warn_of_missed_conditions(training, met(Unchanged(), setting, sides))
+        regressions = [met(each, setting, sides) for each in fit_regressions(training, choice)]
         networks = _trained(training, base, config, folder, progress)
         flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
         imposed = law is not None and (impose or law.get("bounds") is not None)
@@ -226,17 +227,15 @@ class Emulator:
         return predict(drawn, rollout, functions)[0].unflatten(0, (members, len(start)))
 
     def _functions(self, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None) -> Functions:
-        start, times = as_tensor(start, dtype=None), as_tensor(times)
-        self.setting.check_times(times)
-        fields = start[:, None].expand(-1, len(times), *start.shape[1:])
-        functions = Functions(fields=fields, walls=walls, media=media, setting=self.setting, first=float(times[0]))
-        fitted, given = (places_of(sides) for sides in (self.described["sides"], given_sides(walls)))
+        functions = Functions.from_start(start, walls, as_tensor(times).detach(), media, self.setting)
+        fitted, given = (places_of(sides) for sides in (self.described["sides"], given_sides(functions.walls)))
         if fitted != given:
             raise InvalidArgumentError(
                 f"walls must have tensors on the sides where fit had them, {fitted}, got them on {given}; give a "
                 "tensor of equal values for a constant there, and what fit had on the other sides."
             )
-        warn_beyond(functions, self.described.get("ranges", {}))  # older files have none
+        functions.check_channels(self.described.get("channels", functions.channels), "start, walls and media")
+        warn_beyond(functions, self.described.get("ranges", {}))  # older files have neither
         return functions
 
     def save(self, path: str | Path) -> None:
@@ -307,6 +306,8 @@ def _trained(
         names = [network.name for network in networks]
         if len(set(names)) < len(names):
             raise InvalidArgumentError(f"base takes one trained network of each kind, got {', '.join(names)}; choose.")
+        for network in networks:
+            network.check(training)
         return {network.name: [met(network, setting, sides)] for network in networks}
     operators = {}
     for network in (step_network(training, config, base, changes) for changes in (True, False)):
@@ -360,7 +361,9 @@ def step_network(
         torch.manual_seed(config.seed)
         network = _network(base, config, setting, count, out)
     repeated = [axis for axis, each in enumerate(setting.periodic) if each and setting.grid.location == "cell"]
-    return StepNetwork(network, setting.grid.shape, axes, repeated, (count, out), changes).scaled_by(known.single)
+    result = StepNetwork(network, setting.grid.shape, axes, repeated, (count, out), changes).scaled_by(known.single)
+    result.check(known)
+    return result
 
 
 def _network(base: Network | None, config: EmulatorConfig, setting: Setting, count: int, out: int) -> nn.Module:

@@ -163,8 +163,9 @@ def _values_at_call(values: SideValues | None, axes: Sequence[AxisSides]) -> dic
     if values is None:
         return {}
     if not isinstance(values, Sequence) or len(values) != len(axes):
+        got = f"a {type(values).__name__} {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
         raise InvalidArgumentError(
-            f"boundary needs one (first, last) pair or None for each of {len(axes)} axes, got {values!r}."
+            f"boundary needs one (first, last) pair or None for each of {len(axes)} axes, got {got}."
         )
     result: dict[tuple[int, bool], Value] = {}
     for axis, pair in enumerate(values):

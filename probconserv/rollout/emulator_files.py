@@ -28,6 +28,7 @@ def described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: F
         "interval": known.setting.interval,
         "conditions": kinds_of(known.setting.conditions),
         "sides": given_sides(known.walls),
+        "channels": known.channels,
         "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
         "layout": base.layout if isinstance(base, StepNetwork) else None,
         "flux": flux and dict(zip(("channels", "data", "totals"), flux.counts, strict=True)),

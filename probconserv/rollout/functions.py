@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probconserv._linalg.values import as_tensor
 from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
@@ -103,7 +104,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Functions:
-    """Trajectories with the data of their walls, checked."""
+    """Trajectories with the data of their walls, checked; arrays become tensors, and derivatives end here."""
 
     fields: Tensor
     walls: Walls
@@ -112,6 +113,7 @@ class Functions:
     first: float = 0.0  # time of the first field
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", as_tensor(self.fields, dtype=None).detach())
         grid, fields = self.setting.grid, self.fields
         if fields.ndim != grid.dimension + 3 or tuple(fields.shape[3:]) != grid.shape or fields.shape[1] < 2:
             raise InvalidArgumentError(
@@ -130,15 +132,41 @@ class Functions:
         for axis, pair in enumerate(self.walls):
             if pair is not None and (not isinstance(pair, Sequence) or len(pair) != 2):
                 raise InvalidArgumentError(f"walls[{axis}] must be a pair (first, last) or None, got {pair!r:.60}.")
+        object.__setattr__(self, "walls", _each(self.walls, lambda side: as_tensor(side, dtype=None).detach()))
+        for axis, pair in enumerate(self.walls):
             face = tuple(n for other, n in enumerate(grid.shape) if other != axis)
             for side in pair or ():
                 self._check_side(side, axis, face)
-        shape = None if self.media is None else tuple(self.media.shape)
-        if shape is not None and (
-            len(shape) != grid.dimension + 2 or (shape[0], *shape[2:]) != (len(fields), *grid.shape)
-        ):
-            wanted = ", ".join(map(str, [len(fields), "m", *grid.shape]))
+        if self.media is not None:
+            object.__setattr__(self, "media", as_tensor(self.media, dtype=None).detach())
+            self._check_media(self.media)
+
+    @classmethod
+    def from_start(
+        cls, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None, setting: Setting
+    ) -> "Functions":
+        """Functions of which the first fields are known ``(functions, c, *space)``, which stand for all times."""
+        start, grid = as_tensor(start, dtype=None), setting.grid
+        shape, missing = tuple(start.shape), int((~start.isfinite()).sum())
+        if len(shape) != grid.dimension + 2 or shape[2:] != grid.shape or not start.is_floating_point() or missing:
+            raise InvalidArgumentError(
+                f"start must be finite floating-point fields (functions, channels, {', '.join(map(str, grid.shape))}), "
+                f"got {shape} of {start.dtype} with {missing} values that are NaN or infinite."
+            )
+        setting.check_times(times)
+        fields = start[:, None].expand(-1, len(times), *shape[1:])
+        return cls(fields=fields, walls=walls, media=media, setting=setting, first=float(times[0]))
+
+    def _check_media(self, media: Tensor) -> None:
+        grid, shape = self.setting.grid, tuple(media.shape)
+        wanted = ", ".join(map(str, [len(self.fields), "m", *grid.shape]))
+        if len(shape) != grid.dimension + 2 or (shape[0], *shape[2:]) != (len(self.fields), *grid.shape):
             raise InvalidArgumentError(f"media must be ({wanted}), of every function, got {shape}.")
+        if missing := int((~media.isfinite()).sum()):
+            raise InvalidArgumentError(
+                f"media must be finite, got {missing} values that are NaN or infinite; fill them, or leave out their "
+                "functions."
+            )
 
     def _check_side(self, side: Side, axis: int, face: tuple[int, ...]) -> None:
         count, times = self.fields.shape[:2]
@@ -151,6 +179,41 @@ class Functions:
                 f"A side of walls[{axis}] must be a tensor ({wanted}), values at the times or fluxes integrated over "
                 f"the steps, or a number, or None if its condition has one, got {shape or type(side).__name__}."
             )
+
+    @property
+    def channels(self) -> dict[str, str]:
+        """Numbers of channels of fields, of sides with data and of media, by name."""
+        counts = {"fields": f"{self.fields.shape[2]} channels"}
+        for axis, pair in enumerate(self.walls):
+            for end, side in enumerate(pair or ()):
+                if isinstance(side, Tensor):
+                    kind = "values at the times" if side.shape[1] > self.steps else "fluxes over the steps"
+                    counts[f"walls[{axis}][{end}]"] = f"{side.shape[2]} channels of {kind}"
+        return counts if self.media is None else counts | {"media": f"{self.media.shape[1]} channels"}
+
+    def check_channels(self, wanted: Mapping[str, str], name: str) -> None:
+        """Refuses functions that have other channels than those of a training."""
+        got = self.channels
+        for part in {**wanted, **got}:
+            if wanted.get(part) != got.get(part):
+                raise InvalidArgumentError(
+                    f"{name} must have the channels that the trajectories of fit have, {part} "
+                    f"{wanted.get(part, 'none')}, got {got.get(part, 'none')}."
+                )
+
+    def check_fluxes(self) -> None:
+        """Refuses walls of which nothing says, under a law, what passes them."""
+        if self.setting.law is None:
+            return
+        for axis, pair in enumerate(self.of_law()):
+            for name, side in zip(("first", "last"), pair or (), strict=False):
+                if side is None:
+                    raise InvalidArgumentError(
+                        f"law needs what passes the {name} side of axis {axis}, where walls[{axis}] has None and "
+                        "conditions no value. Give the flux there in walls, integrated over every step or as a number, "
+                        "0.0 for a closed wall; or a condition with a value, such as Neumann(0.0) at an outflow, whose "
+                        "flux is learnt; or law=None."
+                    )
 
     @property
     def steps(self) -> int:
@@ -233,10 +296,10 @@ def _sides(walls: Walls) -> list[Tensor]:
     return [side for pair in walls if pair is not None for side in pair if isinstance(side, Tensor)]
 
 
-def _each(walls: Walls, change: Callable[[Tensor], Tensor]) -> Walls:
+def _each(walls: Walls, change: Callable[[Any], Tensor]) -> Walls:
     changed: list[Any] = []
     for pair in walls:
-        changed.append(pair and tuple(change(side) if isinstance(side, Tensor) else side for side in pair))
+        changed.append(pair and tuple(change(side) if hasattr(side, "shape") else side for side in pair))
     return changed
 
 
@@ -275,8 +338,14 @@ def parts_of(
 ) -> tuple[Functions, Functions, Functions]:
     """Functions to train on, to choose by, and to calibrate on."""
     if isinstance(validation, tuple):
+        if len(validation) not in (2, 3):
+            raise InvalidArgumentError(
+                "validation must be a number of functions, or further trajectories, their walls and, if there are any, "
+                f"media, got {len(validation)} parts."
+            )
         fields, walls, *media = validation
         training, unseen = known, replace(known, fields=fields, walls=walls, media=media[0] if media else None)
+        unseen.check_channels(known.channels, "validation")
     else:
         count = max(2, 2 * len(known.fields) // 5) if validation is None else validation
         if not 2 <= count < len(known.fields):
@@ -284,6 +353,8 @@ def parts_of(
                 f"validation must leave functions to train on, of {len(known.fields)}, got {count}."
             )
         training, unseen = known.take(slice(-count)), known.take(slice(-count, None))
+    training.check_fluxes()
+    unseen.check_fluxes()
     choice, calibration = unseen.take(slice(0, None, 2)), unseen.take(slice(1, None, 2))
     if level is not None:
         try:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from probconserv.errors import InvalidArgumentError
 from probconserv.rollout.functions import Functions
 from probconserv.rollout.regression import Steps
 from probconserv.training import StepContext, Task, TrainingConfig, train
@@ -98,6 +99,37 @@ class StepNetwork(nn.Module):
             buffer.copy_(torch.where(spread > 0, spread, 1.0))
         self.mean.copy_(inputs.transpose(0, 1).flatten(1).double().mean(dim=1))
         return self
+
+    def check(self, known: Functions) -> None:
+        """Refuses functions of other channels, and a network that does not map its channels to those of the field.
+
+        Raises:
+            InvalidArgumentError: If it does not.
+        """
+        counts, out = (len(self.mean), len(self.change)), known.fields.shape[2]
+        wanted = out + sum(part.shape[2] for part in known.inputs), out
+        if counts != wanted:
+            raise InvalidArgumentError(
+                f"base was trained from {counts[0]} channels to {counts[1]}, but the field, data of walls and media "
+                f"have {wanted[0]} and the field {out}; train it on such trajectories."
+            )
+        space = tuple(n + (axis in self.periodic) for axis, n in enumerate(self.shape))
+        device = next((each.device for each in self.network.parameters()), self.mean.device)
+        modes = {module: module.training for module in self.network.modules()}
+        shape, problem = (2, out, *space), None
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                got = tuple(self.network.eval()(self.mean.new_zeros(2, counts[0], *space, device=device)).shape)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            got, problem = f"{type(error).__name__}: {str(error).rstrip('.')}", error
+        for module, mode in modes.items():
+            module.training = mode
+        if got != shape:
+            raise InvalidArgumentError(
+                f"base must map (batch, {', '.join(map(str, (counts[0], *space)))}), the field with data of walls and "
+                f"media as channels, to (batch, {', '.join(map(str, shape[1:]))}) in {self.mean.dtype}; for a batch of "
+                f"2 got {got}."
+            ) from problem
 
     def forward(self, field: Tensor, *data: Tensor) -> Tensor:
         """The field one step on."""

@@ -2,14 +2,16 @@
 
 import signal
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from boon import BOON, Prescription, boundary_error
+from boon import BOON, FNO, FNOConfig, Prescription, boundary_error
 from probconserv import Emulator, NonNegative
 from probconserv import emulator as emulator_module
 from probconserv.emulator import EmulatorConfig, fit_flux, step_network
@@ -398,6 +400,98 @@ def test_invalid_arguments_raise_with_reason() -> None:
     for other in ([(0.0, walls[0][1])], [(walls[0][0], None)], [None]):
         with pytest.raises(InvalidArgumentError, match=r"tensors on the sides where fit had them, \['walls\[0\]\[0\]"):
             emulator.rollout(u[:, 0], other, TIMES)
+
+
+def test_data_that_cannot_be_learnt_from_are_named() -> None:
+    u, slope, _ = heat()
+    walls, media = walls_of("slopes", u, slope), torch.ones(12, 2, 33)
+    options = {"config": TINY, "validation": 6, "level": None, "progress": False}
+    spoilt = media.clone()
+    spoilt[3, 1, 5] = torch.nan
+    for law in ({}, {"flux": conduction}):
+        with pytest.raises(InvalidArgumentError, match=r"the last side of axis 0, where walls\[0\] has None.*Neumann"):
+            Emulator.fit(u, [(walls[0][0], None)], TIMES, GRID, [(Neumann(), None)], law=law, **options)
+    with pytest.raises(InvalidArgumentError, match="media must be finite, got 1 values"):
+        Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=spoilt, **options)
+    doubled, fluxes = torch.cat([u, u], dim=2), [tuple(side[:, 1:] for side in walls[0])]
+    for given, name in (
+        ((doubled, walls, media), "fields 1 channels, got 2"),
+        ((u, walls), "media 2 channels, got none"),
+        ((u, fluxes, media), r"walls\[0\]\[0\] 1 channels of values at the times, got 1 channels of fluxes"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"validation must have the channels.*{name}"):
+            Emulator.fit(
+                u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=media, **(options | {"validation": given})
+            )
+    with pytest.raises(InvalidArgumentError, match=r"validation must be a number of functions.*got 1 parts"):
+        Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], **(options | {"validation": (u,)}))
+    emulator = Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=media, **options)
+    for start, sides, coefficients, name in (
+        (u[:, 0] / 0, walls, media, r"start must be finite.*got \(12, 1, 33\)"),
+        (u, walls, media, r"start must be finite.*got \(12, 11, 1, 33\)"),
+        (u[:, 0].repeat(1, 2, 1), walls, media, "fields 1 channels, got 2"),
+        (u[:, 0], walls, media[:, :1], "media 2 channels, got 1"),
+        (u[:, 0], walls, None, "media 2 channels, got none"),
+        (u[:, 0], walls, spoilt, "media must be finite"),
+        (u[:, 0], fluxes, media, r"walls\[0\]\[0\] 1 channels of values at the times, got 1 channels of fluxes"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=name):
+            emulator.rollout(start, sides, TIMES, coefficients)
+
+
+@pytest.mark.parametrize(
+    ("base", "got"),
+    [
+        (nn.Conv1d(1, 1, 3, padding=1), "RuntimeError: .*to have 1 channels, but got 5"),
+        (FNO(FNOConfig(in_channels=1, out_channels=1, width=4, modes=(4,), depth=1)), "got InvalidArgumentError"),
+        (nn.Conv1d(5, 2, 3, padding=1), r"got \(2, 2, 33\)"),
+        (nn.Conv1d(5, 1, 3), r"got \(2, 1, 31\)"),
+    ],
+)
+def test_a_base_of_other_channels_is_refused_by_name(base: nn.Module, got: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"base must map \(batch, 5, 33\).*to \(batch, 1, 33\).*{got}"):
+        fitted("values", base=base, law=None)
+
+
+def test_a_trained_network_of_other_channels_is_refused() -> None:
+    u, slope, _ = heat()
+    setting = Setting.of(GRID, [CONDITIONS["values"]], None, STEP)
+    known = Functions(fields=u, walls=walls_of("values", u, slope), media=torch.ones(12, 1, 33), setting=setting)
+    with pytest.raises(InvalidArgumentError, match=r"base was trained from 6 channels to 1.*have 5 and the field 1"):
+        fitted("values", base=step_network(known, TINY), law=None)
+
+
+def test_the_check_of_a_base_leaves_it_as_it_was() -> None:
+    u, slope, _ = heat()
+    setting = Setting.of(GRID, [CONDITIONS["values"]], None, STEP)
+    known = Functions(fields=u, walls=walls_of("values", u, slope), media=None, setting=setting)
+    frozen = nn.BatchNorm1d(4).eval()
+    base = nn.Sequential(nn.Conv1d(5, 4, 1), frozen, nn.BatchNorm1d(4), nn.Dropout(), nn.Conv1d(4, 1, 1))
+    before, state = {name: each.clone() for name, each in base.state_dict().items()}, torch.get_rng_state()
+    network = step_network(known, TINY, base).network
+    assert torch.equal(torch.get_rng_state(), state)  # of the generator, as it was
+    assert [each.training for each in network] == [each.training for each in base]
+    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())  # copies
+
+
+@pytest.mark.parametrize("change", [Tensor.numpy, lambda part: part.clone().requires_grad_()], ids=["NumPy", "graph"])
+def test_arrays_and_tensors_with_derivatives_are_data(change: Callable[[Tensor], Any]) -> None:
+    u, slope, _ = heat()
+    walls, media = walls_of("mixed", u, slope), torch.linspace(0.0, 1.0, 12)[:, None, None].expand(12, 1, 33)
+
+    def run(change: Callable[[Tensor], Any]) -> list[Tensor]:
+        fields, coefficients, times = change(u), change(media), TIMES
+        sides = [tuple(change(side) for side in walls[0])]
+        validation = fields[6:], [tuple(side[6:] for side in sides[0])], coefficients[6:]
+        options = {"config": TINY, "validation": validation, "level": 0.6, "progress": False, "media": coefficients}
+        emulator = Emulator.fit(fields, sides, times, GRID, [CONDITIONS["mixed"]], law={}, impose=True, **options)
+        forecast = emulator.rollout(fields[:, 0], sides, times, coefficients)
+        draws = emulator.draw(fields[:, 0], sides, times, 2, coefficients, Generator().manual_seed(0))
+        return [*forecast, draws]
+
+    for got, wanted in zip(run(change), run(Tensor.clone), strict=True):
+        assert not got.requires_grad
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)  # float32 of order 1, trained for 8 steps
 
 
 def test_trajectories_that_miss_their_conditions_warn() -> None:
