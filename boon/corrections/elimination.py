@@ -134,14 +134,19 @@ def _checked(pivot: Tensor, terms: Tensor) -> Tensor:
     exported = torch.compiler.is_compiling() and torch.compiler.is_exporting()
     trained = pivot.requires_grad and not exported
     if are_readable(pivot) and bool(small):
-        text = (
-            f"A pivot of this layer is {float(pivot.detach()):.2g}, its terms in size add up to "
-            f"{float(terms.detach()):.2g}, and elimination divides by no less than {_SMALLEST:g} of that; use another "
-            "correction, or an FNO of this package with padding, whose kernels start positive."
-        )
+        remedy = "use another correction, or an FNO of this package with padding, whose kernels start positive."
         if not trained:
-            raise SingularKernelError(text)
-        warnings.warn(f"{text} In the first steps of a training this may pass.", RuntimeWarning, stacklevel=2)
+            raise SingularKernelError(
+                f"A pivot of this layer is {float(pivot.detach()):.2g}, its terms in size add up to "
+                f"{float(terms.detach()):.2g}, and elimination divides by no less than {_SMALLEST:g} of that; {remedy}"
+            )
+        warnings.warn(  # without numbers, so that a training says it once
+            f"A pivot of a layer, by which elimination divides, is below {_SMALLEST:g} of its terms in size, and "
+            "features grow many times. In the first steps of a training this may pass, as kernels are learnt; if the "
+            f"loss stays large, {remedy}",
+            RuntimeWarning,
+            stacklevel=1,
+        )
     return pivot if trained else torch.where(small, torch.nan, pivot)
 
 

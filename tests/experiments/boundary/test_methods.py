@@ -57,7 +57,7 @@ def has_gradients(case: BoundaryCase) -> bool:
     return any(isinstance(side, Neumann) for side in sides)
 
 
-@pytest.mark.filterwarnings("ignore:A pivot of this layer:RuntimeWarning")  # kernels drawn at random, of either sign
+@pytest.mark.filterwarnings("ignore:A pivot of a layer:RuntimeWarning")  # kernels drawn at random, of either sign
 @pytest.mark.parametrize("time_modes", [0, 2])
 @pytest.mark.parametrize(("name", "key"), CASES)
 def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, key: str, time_modes: int) -> None:
