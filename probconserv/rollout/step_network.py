@@ -219,7 +219,7 @@ def train_steps(
         seed=config.seed,
         device=config.device,
     )
-    data = {"fields": fields, "walls": known.walls, "media": known.media}
+    data = {"fields": fields, "walls": known.walls, "media": known.media, "interval": known.setting.interval}
     task = Task(operator, loss, config=identity, data=data, title="operator of one step")
     state = train(task, how, folder, progress)
     operator.cpu().requires_grad_(False).eval()

@@ -364,6 +364,34 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path) -> None:
     assert resumed.errors == whole.errors
 
 
+def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
+    u, slope, _ = heat()
+    walls, media = walls_of("values", u, slope), torch.ones(12, 1, 33)
+    passed = STEP * slope[:, 1:, :, -1]
+    given = {"fields": u, "sides": [(walls[0][0], passed)], "media": media, "value": 0.0, "times": TIMES}
+
+    def fit(**changed: Any) -> Emulator:
+        now = given | changed
+        conditions = [(Dirichlet(), Neumann(now["value"]))]
+        options = {"config": TINY, "validation": 6, "level": None, "progress": False, "folder": tmp_path}
+        return Emulator.fit(now["fields"], now["sides"], now["times"], GRID, conditions, media=now["media"], **options)
+
+    others = {
+        "fields": u.flip(-1),
+        "sides": [(walls[0][0] + 1, passed)],
+        "media": media + 1,
+        "value": 1.0,
+        "times": 2 * TIMES,  # half the mean flux
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # values that the trajectories miss
+        first = fit()
+        assert fit().errors == first.errors
+        for name, other in others.items():
+            with pytest.raises(DataFileError, match="checkpoint"):
+                fit(**{name: other})
+
+
 def test_invalid_arguments_raise_with_reason() -> None:
     u, slope, _ = heat()
     walls = walls_of("slopes", u, slope)
