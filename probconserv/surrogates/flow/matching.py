@@ -5,6 +5,7 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 """
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
@@ -173,13 +174,15 @@ class FlowMatching(Surrogate):
         ``flow.evidence(law).in_range`` is a check in one line. Raises as ``draw`` with ``sampler=twisted`` does.
         """
         options = options or options_for("twisted", self.options)
-        found: list[Particles] = []
-        for steps in (options.steps, max(1, options.steps // 2)):
-            task = SamplingTask(count=2, law=law, options=replace(options, steps=steps))
-            particles = self._drawn(task, twisted, seed, 0, warns=False).particles
-            assert particles is not None
-            found.append(particles)
-        return found[0].extrapolated(found[1], options.steps / max(1, options.steps // 2))
+        fewer = max(1, options.steps // 2)
+        task = SamplingTask(count=2, law=law, options=options)
+        fine = self._drawn(task, twisted, seed, 0, warns=False).particles
+        with warnings.catch_warnings(action="ignore"):  # that of the law was given
+            task = replace(task, options=replace(options, steps=fewer))
+            coarse = self._drawn(task, twisted, seed, 0, warns=False).particles
+        assert fine is not None
+        assert coarse is not None
+        return fine.extrapolated(coarse, options.steps / fewer)
 
     def predict(self, context: Context, query: Query) -> DrawnFields:
         """Draws of the field given observations, at the query points; see ``Surrogate.predict``.
@@ -317,8 +320,7 @@ class FlowMatching(Surrogate):
                     done.append(chosen(self, task) if population is None else population.fields(part, task.generator))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
-        surprising = particles is not None and not (particles.in_range or particles.discrepancy)
-        if particles is not None and warns and (population is not None or surprising):
+        if particles is not None and warns and (population is not None or particles.surprising):
             particles.warn()
         fields = torch.cat(done).reshape(-1, *self.latent.shape)
         return Draws(fields, getattr(chosen, "__name__", repr(chosen)), whole.options, particles)

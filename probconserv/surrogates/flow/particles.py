@@ -91,6 +91,11 @@ class Particles:
         """
         return self.probability >= _CHANCE and not self.discrepancy
 
+    @property
+    def surprising(self) -> bool:
+        """Whether the law is out of range, without a discrepancy, of which ``allowing_for`` warns."""
+        return not (self.in_range or self.discrepancy)
+
     def extrapolated(self, coarse: "Particles", ratio: float) -> "Particles":
         """The same with the log evidence of infinitely many steps, from that of ``ratio`` times fewer steps.
 
@@ -114,7 +119,7 @@ class Particles:
                 "little room, or the modes show what no field has. Take more particles or modes, or "
                 "sampler=conditioned."
             )
-        elif not self.in_range and not self.discrepancy:
+        elif self.surprising:
             text = (
                 f"The law is outside of what the flow knows: its log evidence is {self.surprise:.3g} below that of the "
                 f"most usual values, which chance brings about with probability {self.probability:.1g}. Draws meet it "
