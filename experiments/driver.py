@@ -3,7 +3,7 @@
 Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -169,16 +169,18 @@ def _finish(
     folder = stored_run.open()
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
-    other = "" if results is None else _other_functions(experiment, context.options, results)
-    records = _beside(experiment, cases, computed, results, other)
+    verdict = "" if results is None else _other_functions(experiment, context.options, results)
+    records = _beside(experiment, cases, computed, results, verdict)
     cases = [case for case in cases if (records["case"] == case.key).any()]
-    verdict = other if other or results is None else _verdict(records, results, context.options, folder)
+    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
+    redrawn = {job.method.key for job in jobs if experiment.redraws(job.method)}
+    if results is not None and not verdict:
+        verdict = _verdict(records, scores, redrawn, results, folder) + _note(records, results, context.options)
     means = over_seeds(records)
     description = describe(experiment, cases, means, None if results is None else results.description)
     write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
     drawn = _draw(experiment, context, jobs, arrays, folder)
-    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     own, general = experiment.overview(cases, means), draw_overview(description, means, scores)
     figures = own or ({} if general is None else {"overview": general})
     overview = [file for name, figure in figures.items() for file in save(figure, folder / name)]
@@ -288,8 +290,22 @@ def _other_functions(experiment: Experiment, options: RunOptions, results: Relea
     return f"Not compared with the release, and none of its rows copied: {reason}"
 
 
-def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOptions, folder: Path) -> str:
-    """Whether the released scores came out again, and which rows could not be scored; differences go to a file."""
+def _verdict(
+    records: pd.DataFrame, scores: pd.DataFrame, redrawn: Collection[str], results: ReleasedResults, folder: Path
+) -> str:
+    """Whether the released scores came out again; differences go to a file."""
+    computed = records[records["source"] == Source.COMPUTED]
+    verdict = compare(computed, results.records, results.scores, redrawn, scores)
+    if len(verdict.different):
+        write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
+    older = (
+        f", trained on version {results.trained_version}" if results.trained_version != results.scored_version else ""
+    )
+    return f"{verdict} Data version {results.scored_version}{older}."
+
+
+def _note(records: pd.DataFrame, results: ReleasedResults, options: RunOptions) -> str:
+    """Which rows could not be scored."""
     computed, copied = (records[records["source"] == source] for source in (Source.COMPUTED, Source.RELEASED))
     scored = pd.MultiIndex.from_frame(computed[["case", "method"]])
     rest = copied[["case", "method"]].drop_duplicates()
@@ -297,13 +313,7 @@ def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOption
     count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
     command = f"python -m experiments run {results.experiment} --preset {results.preset}"
     note = f" {count} copied from the records: their weights are not here; {command} makes them."
-    note = note if len(rest) and not options.methods else ""
-    verdict = compare(computed, results.records, results.scores, set(results.trainings.get("method", [])))
-    if len(verdict.different):
-        write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
-    trained = results.trained_version
-    older = f", trained on version {trained}" if trained != results.scored_version else ""
-    return f"{verdict} Data version {results.scored_version}{older}.{note}"
+    return note if len(rest) and not options.methods else ""
 
 
 def _beside(

@@ -231,6 +231,15 @@ class Experiment(ABC):
         """Further records per seed that compare methods of a case with each other."""
         return ()
 
+    def redraws(self, method: Any) -> bool:
+        """Whether rounding decides what a method draws, so that its draws are others on another processor.
+
+        Such are draws along eigenvectors that are computed anew, which have either sign, draws by their probabilities,
+        which the last bit of a sum may move to the next entry, and iterations that amplify rounding. A method
+        with stored networks has the same draws up to rounding otherwise.
+        """
+        return False
+
     def published(self, case: Any) -> Sequence[Record]:
         """Numbers of papers for a case; those of a method that has a row here carry its key."""
         return ()

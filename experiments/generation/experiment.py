@@ -49,6 +49,10 @@ class GenerationExperiment(Experiment):
         return methods_of(case)
 
     @override
+    def redraws(self, method: Method) -> bool:
+        return method.redraws
+
+    @override
     def reference(self, case: Case) -> str:
         """The flow alone: training fields are given the law."""
         return "unconstrained"

@@ -46,6 +46,7 @@ class Method:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case; None for its own choice by the law.
         evaluations: Of the velocity for a draw, where rows differ in them.
+        redraws: Whether rounding decides what is drawn, see ``Experiment.redraws``.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Method:
     style: Style
     information: str = ""
     evaluations: int | None = None
+    redraws: bool = False
 
     def with_evaluations(self, number: int) -> "Method":
         """The same sampler with a number of evaluations, which its key and label say."""
@@ -73,6 +75,7 @@ METHODS = (
         label="training fields",
         drawn=nearest_fields,
         bounded=True,
+        redraws=True,
         style=Style(GREY),
         information=f"those nearest to the law, moved onto it, {_BOUNDS}",
     ),
@@ -82,6 +85,7 @@ METHODS = (
         drawn=gaussian_fields,
         linear=True,
         bounded=True,
+        redraws=True,
         style=Style(GREY, "--"),
         information=f"moments of the training fields, {_BOUNDS}",
     ),
@@ -110,6 +114,7 @@ METHODS = (
         options=_local,
         linear=True,
         bounded=True,
+        redraws=True,
         style=Style(CONSERVED),
         information=f"products with the Jacobian of the velocity, {_BOUNDS}",
     ),
@@ -154,6 +159,7 @@ TOLD_METHODS = (
         label="ours",
         options=lambda case: SamplingOptions(steps=case.sizes.steps),
         bounded=True,
+        redraws=True,
         style=Style(CONSERVED),
         information=f"{_BOUNDS}; the sampler is chosen by the law",
     ),

@@ -61,6 +61,10 @@ class StepsStudy(Experiment):
         return [*cases, *(replace(cases[0], condition=condition) for condition in self.more)]
 
     @override
+    def redraws(self, method: Method) -> bool:
+        return method.redraws
+
+    @override
     def seeds(self, case: Case, context: RunContext) -> range:
         return range(1)
 

@@ -79,6 +79,10 @@ class RandomMediaExperiment(Experiment):
         return tuple(each for each in METHODS if each.treatment != "truncated")
 
     @override
+    def redraws(self, method: Method) -> bool:
+        return method.box.redraws
+
+    @override
     def reference(self, case: Case) -> str:
         return "anp"
 

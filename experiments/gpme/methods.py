@@ -78,6 +78,7 @@ class BlackBox:
 
     Args:
         networks: Names of the networks that it needs.
+        redraws: Whether rounding decides what is drawn, see ``Experiment.redraws``.
     """
 
     key: str
@@ -85,6 +86,7 @@ class BlackBox:
     colour: str
     predict: Callable[[Asked], Predicted]
     networks: tuple[str, ...] = ()
+    redraws: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,14 +198,14 @@ def ensemble(asked: Asked) -> Mixture:
 
 
 BOXES = (
-    BlackBox("search", "search", plots.GREY, search),
+    BlackBox("search", "search", plots.GREY, search, redraws=True),
     BlackBox("matern", "Matérn GP", plots.GAUSSIAN_PROCESS, matern),
     BlackBox("smoother", "smoother", plots.ORANGE, smoother),
     BlackBox("anp", "ANP", plots.BARE, neural, ("anp",)),
     BlackBox("ensemble", "ensemble", plots.YELLOW, ensemble, MEMBERS),
-    BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, training_gaussian)),
-    BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, fitted_empirical)),
-    BlackBox("local", "EmpiricalGP, local", plots.PURPLE, partial(empirical, local_empirical)),
+    BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, training_gaussian), redraws=True),
+    BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, fitted_empirical), redraws=True),
+    BlackBox("local", "EmpiricalGP, local", plots.PURPLE, partial(empirical, local_empirical), redraws=True),
 )
 
 

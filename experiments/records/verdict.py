@@ -14,21 +14,27 @@ from experiments.records.store import SCORE_KEY
 
 RELATIVE = 1e-3
 """Scores that differ by less are equal to the digits shown, which are three."""
-PART = 0.1
+PART = 0.05
 """Scores that differ by less than this part of their standard error are equal within the error.
 
-Another processor rounds otherwise: such differences were 0.005 standard errors over functions at most, and 0.05 over
-draws of a trained flow. Of the scores of two trainings of the release one in ten is as close.
+Another processor rounds otherwise: the same functions and draws then differ by 0.02 standard errors at most, where a
+value lies at the end of an interval. Of the scores of two trainings of the release one in twenty is as close.
 """
-REDRAWN = 2.0
-"""The same for draws without a training: their eigenvectors, and so they, may have other signs on another processor."""
+REDRAWN = 4.0
+"""The same where rounding decides what is drawn: draws are others, and their scores independent.
+
+Differences of independent scores have √2 of their standard error. This is 2.8 of those, which one in 200 exceeds.
+"""
+PAIRED = 4.0
+"""Standard errors of paired differences on the same functions that their mean may have; one in 16,000 exceeds it.
+"""
 MAGNITUDE = 10.0
 """Scores of round-off are of the same order of magnitude up to this factor."""
 TINY = 1e-12
 """Scores below are the same round-off: exactly zero on one processor, 1e-16 on another."""
 ROUNDING = "by their order of magnitude, since they are round-off"
-WITHIN = "within a tenth of the standard error"
-DRAWN = "within two standard errors, since their draws are others"
+WITHIN = "within a twentieth of the standard error"
+DRAWN = "within the error of draws, which are others on another processor"
 _LEVELS = {"calibration_error": "coverage90", "front_calibration_error": "front_coverage90"}
 """Scores that all functions have one of, and those whose standard errors they have: they are made of coverages."""
 _ROW = ["case", "method", "seed"]
@@ -83,21 +89,28 @@ def compare(
     computed: pd.DataFrame,
     released: pd.DataFrame,
     functions: pd.DataFrame | None = None,
-    trained: Collection[str] | None = None,
+    redrawn: Collection[str] = (),
+    recomputed: pd.DataFrame | None = None,
 ) -> Verdict:
     """Compares records of the same case, method, seed and score, times apart.
 
     Scores are equal to the digits shown (``RELATIVE``); or within the error, which is a part of their standard error
     over functions or draws; or, if both are round-off, of the same order of magnitude; or different. Standard errors
-    that the records lack come from the scores per function. ``trained`` methods have files that fix what draws follow;
-    all by default.
+    that the records lack come from the scores per function.
+
+    Args:
+        computed: Records of this machine.
+        released: Records of the release.
+        functions: Released scores per function or draw.
+        redrawn: Methods of which rounding decides what is drawn: their scores are compared as those of other draws.
+        recomputed: Scores per function or draw of this machine, for paired differences of these.
     """
     computed = computed[~computed["score"].isin([name for name, score in SCORES.items() if score.timing])]
     columns = {"mean": "released", "standard_error": "error"}
     both = computed.drop(columns="standard_error").merge(released[[*KEY, *columns]].rename(columns=columns), on=KEY)
     functions = pd.DataFrame(columns=SCORE_KEY) if functions is None else functions
-    over_functions = both["error"].astype(float).fillna(_over_functions(both, functions))
-    errors = over_functions.fillna(_over_draws(both, functions))
+    recomputed = pd.DataFrame(columns=SCORE_KEY) if recomputed is None else recomputed
+    errors = both["error"].astype(float).fillna(_over_functions(both, functions)).fillna(_over_draws(both, functions))
     size, before = both["mean"].abs(), both["released"].abs()
     difference, largest = (both["mean"] - both["released"]).abs(), np.maximum(size, before)
     digits = (difference <= RELATIVE * largest) | (both["mean"] == both["released"])
@@ -105,11 +118,11 @@ def compare(
     limits = np.array([SCORES[name].round_off for name in both["score"]], dtype=float)
     floors = np.minimum(limits, np.maximum(TINY, errors.fillna(0.0)))  # a mean of both signs may cancel
     alike = np.maximum(largest, floors) <= MAGNITUDE * np.maximum(np.minimum(size, before), floors)
-    redrawn = over_functions.isna() & ~both["method"].isin(both["method"] if trained is None else trained)
+    paired = PAIRED * _of_differences(both, functions, recomputed)
     reasons = {
         ROUNDING: (largest <= limits) & alike,
         WITHIN: difference <= PART * errors,
-        DRAWN: redrawn & (difference <= REDRAWN * errors),
+        DRAWN: both["method"].isin(redrawn) & (difference <= np.fmin(REDRAWN * errors, paired)),
     }
     reason = np.select(list(reasons.values()), list(reasons), "")
     agreement = [
@@ -125,6 +138,14 @@ def _over_functions(both: pd.DataFrame, functions: pd.DataFrame) -> pd.Series:
     errors = functions.groupby(_ROW)[present].sem().stack()
     keys = both.assign(score=both["score"].replace(_LEVELS))[[*_ROW, "score"]]
     return pd.Series(errors.reindex(pd.MultiIndex.from_frame(keys)).to_numpy(float), both.index)
+
+
+def _of_differences(both: pd.DataFrame, functions: pd.DataFrame, recomputed: pd.DataFrame) -> pd.Series:
+    """Standard errors of the mean difference on the same functions; NaN for one number of all functions."""
+    present = functions.columns.intersection(recomputed.columns).difference(SCORE_KEY)
+    before, after = (frame.set_index(SCORE_KEY)[present].astype(float) for frame in (functions, recomputed))
+    errors = (after - before).groupby(level=_ROW).sem().stack()
+    return pd.Series(errors.reindex(pd.MultiIndex.from_frame(both[[*_ROW, "score"]])).to_numpy(float), both.index)
 
 
 def _over_draws(both: pd.DataFrame, functions: pd.DataFrame) -> pd.Series:
