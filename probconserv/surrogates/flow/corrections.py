@@ -30,6 +30,7 @@ from probconserv.surrogates.flow.coefficients import (
     clean_correction,
     identity_correction,
     information_of,
+    mean_variance,
 )
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 
@@ -38,8 +39,11 @@ _LEAST = 1e-5  # variance that every point has under inequalities, relative to t
 
 
 def identity_covariance(latent: Latent) -> LinearOperator:
-    """Σ = I over the points of a field: the metric of published samplers."""
-    return DiagLinearOperator(torch.ones(latent.points, dtype=torch.float64))
+    """Σ = v̄ I over the points of a field, the metric of published samplers; v̄ is the fields' mean variance.
+
+    The unit of the fields cancels for exact rows; the noise of others is compared with v̄.
+    """
+    return DiagLinearOperator(mean_variance(latent).expand(latent.points))
 
 
 def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
@@ -240,7 +244,7 @@ def _of_fields(
     Where the derivatives of a law vanish, as those of an energy at a field of zeros, the step goes anywhere. A field
     that it would move by more than ten standard deviations of the fields stays as it is.
     """
-    spread = latent.clean_covariance(0.0).diagonal().mean()
+    spread = mean_variance(latent)
 
     def correct(clean: Tensor, t: float) -> Tensor:
         fields, covariance = latent.decode(clean), covariance_of(t)

@@ -102,6 +102,24 @@ def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
     assert torch.allclose(correct(z, 0.3), latent.encode(fields), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("coordinates", ["coefficients", "fields"])
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e9])
+def test_corrections_in_the_identity_metric_do_not_depend_on_the_unit(unit: float, coordinates: str) -> None:
+    """Rows with noise too: the same fields in another unit, with the variances of the noise in its square."""
+
+    def corrected(unit: float) -> Tensor:
+        fields = smooth_fields() * unit
+        latent = Fields(fields, 8) if coordinates == "fields" else KarhunenLoeve.of(fields, 5)
+        given = values(0.05) & LinearConstraint(torch.full((1, N), 1 / N), torch.tensor([0.9]))
+        correct = in_identity_metric(latent, LinearConstraint(given.G, given.b * unit, given.noise * unit**2))
+        assert correct is not None
+        moved = fields[:2].roll(1, dims=1)
+        return latent.decode(correct(latent.encode(moved), 0.3)) / unit
+
+    # Modes and what is left of them are found by sums over 300 fields, the gain by solving 4 equations.
+    assert torch.allclose(corrected(unit), corrected(1.0), rtol=0, atol=1e-11)
+
+
 def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ours() -> None:
     latent, z = Fields(smooth_fields(), 8), normal(2, N)
     law, fields = values(), latent.decode(z)
