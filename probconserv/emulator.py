@@ -264,7 +264,7 @@ class Emulator:
         """Reads an emulator that ``save`` wrote; grid, conditions, law and base are those of ``fit``.
 
         Raises:
-            DataFileError: If the file is damaged, no emulator, or of another grid or other conditions.
+            DataFileError: If the file is damaged, no emulator, or of another grid, other conditions or another law.
         """
         tensors, content = files.read(path, grid)
         setting = files.setting_of(path, content, grid, conditions, law)

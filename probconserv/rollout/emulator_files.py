@@ -14,6 +14,7 @@ from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.functions import Functions, Setting, given_sides
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
+from probconserv.training.fingerprint import difference_between, fingerprint
 from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
 
@@ -27,6 +28,7 @@ def described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: F
         "grid": repr(known.setting.grid),
         "interval": known.setting.interval,
         "conditions": kinds_of(known.setting.conditions),
+        "stated": _stated_by(known.setting),
         "sides": given_sides(known.walls),
         "channels": known.channels,
         "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
@@ -63,21 +65,42 @@ def setting_of(
     conditions: Sequence[Any] | None,
     law: Mapping[str, Any] | None,
 ) -> Setting:
-    """The setting that a file was fitted in; a DataFileError if it has other conditions.
+    """The setting that a file was fitted in; a DataFileError if it has other conditions or another law.
 
     Files of 0.4 have networks that are not periodic on axes without walls, and say so in their conditions.
     """
     given, closed = (Setting.of(grid, conditions, law, content["interval"], of) for of in ((), content["sides"]))
     kinds = kinds_of(given.conditions)
     stated = content.get("conditions", kinds)  # files of 0.3 do not say
-    if stated == kinds_of(closed.conditions):
-        return closed
-    if stated != kinds:
+    if stated not in (kinds, kinds_of(closed.conditions)):
         raise DataFileError(
             f"'{path}' holds an emulator with the conditions {stated}, not {kinds}; load it with those that it was "
             "fitted with."
         )
-    return given
+    setting = closed if stated == kinds_of(closed.conditions) else given
+    _check_stated(path, content, setting)
+    return setting
+
+
+def _stated_by(setting: Setting) -> dict[str, Any]:
+    """Conditions with their values and the law, as JSON."""
+    sides = {f"axis {axis}": fingerprint(pair) for axis, pair in enumerate(setting.conditions)}
+    return {"conditions": sides, "law": fingerprint(setting.law)}
+
+
+def _check_stated(path: str | Path, content: Mapping[str, Any], setting: Setting) -> None:
+    if "stated" not in content:  # files of 0.4
+        if content["flux"] and setting.law is None:
+            raise DataFileError(
+                f"'{path}' holds an emulator with a model of fluxes, fitted under a law; load it with that law."
+            )
+        return
+    difference = difference_between(content["stated"], _stated_by(setting))
+    if difference is not None:
+        raise DataFileError(
+            f"'{path}' holds an emulator of other conditions or another law ({difference}); load it with those that it "
+            "was fitted with."
+        )
 
 
 def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from probconserv.errors import DataFileError
 from probconserv.training.files import write_bytes
+from probconserv.training.fingerprint import difference_between
 from solvers.tensor_files import decode_tensors, encode_tensors
 
 FORMAT = 2
@@ -63,7 +64,7 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: 
     content, tensors = _read(path)
     stored = content.pop("config")
     unknown = sorted(_SINCE_RELEASE_5 & config.keys() - stored.keys())
-    difference = _difference(stored, {name: entry for name, entry in config.items() if name not in unknown})
+    difference = difference_between(stored, {name: entry for name, entry in config.items() if name not in unknown})
     if difference is not None:
         raise DataFileError(
             f"The checkpoint '{path}' belongs to another training ({difference}); choose another output folder, or "
@@ -132,14 +133,3 @@ def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[i
         if entries.keys() != _ADAM_STATE:
             raise ValueError(f"parameter {index} has {', '.join(entries)} instead of {', '.join(_ADAM_STATE)}")
     return state
-
-
-def _difference(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str | None:
-    """The first entry in which two nested dictionaries differ, for an error message; None if they agree."""
-    for name in sorted(stored.keys() | wanted.keys()):
-        old, new = stored.get(name), wanted.get(name)
-        if isinstance(old, dict) and isinstance(new, dict) and old != new:
-            return _difference(old, new, f"{prefix}{name}.")
-        if old != new:
-            return f"{prefix}{name} is {old!r} there and {new!r} here"
-    return None

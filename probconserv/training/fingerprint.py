@@ -62,3 +62,14 @@ def _of_tensor(tensor: Tensor) -> str:
     content = tensor.detach().cpu().resolve_conj().contiguous().flatten().view(torch.uint8)
     digest = hashlib.sha256(content.numpy().data).hexdigest()
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {digest[:_DIGITS]}"
+
+
+def difference_between(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str | None:
+    """The first entry in which two nested dictionaries differ; None if they agree."""
+    for name in sorted(stored.keys() | wanted.keys()):
+        old, new = stored.get(name), wanted.get(name)
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            return difference_between(old, new, f"{prefix}{name}.")
+        if old != new:
+            return f"{prefix}{name} is {old!r} there and {new!r} here"
+    return None

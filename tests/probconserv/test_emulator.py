@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from boon import BOON, FNO, FNOConfig, Prescription, boundary_error
-from probconserv import Emulator, NonNegative
+from probconserv import Bounded, Emulator, NonNegative
 from probconserv import emulator as emulator_module
 from probconserv.emulator import EmulatorConfig, fit_flux, step_network
 from probconserv.errors import DataFileError, InvalidArgumentError, TrainingInterruptedError
@@ -181,6 +181,7 @@ def test_a_file_whose_network_is_not_periodic_loads_as_it_was_saved(tmp_path: Pa
     options = {"config": TINY, "validation": 6, "level": None, "progress": False}
     emulator = Emulator.fit(u, [None], t, grid, base=network, **options)
     described = emulator.described | {"conditions": "None", "kernel": None, "layout": network.layout}
+    del described["stated"]
     before = replace(emulator, setting=former, operator=operator, described=described)
     before.save(tmp_path / "e.safetensors")
     again = Emulator.load(tmp_path / "e.safetensors", grid)
@@ -213,6 +214,26 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
         Emulator.load(tmp_path / "e.safetensors", NodeGrid(0.0, 1.0, 17), [CONDITIONS["values"]])
     with pytest.raises(DataFileError, match=r"Dirichlet and Dirichlet, not Dirichlet and Robin\(1, 0\.2\)"):
         Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["mixed"]])
+
+
+def test_a_file_is_loaded_with_the_conditions_and_the_law_of_its_fit(tmp_path: Path) -> None:
+    """Values of conditions and bounds, too: with others the fields are those of nobody."""
+    u, slope, _ = heat()
+    walls = [(walls_of("slopes", u, slope)[0][0], None)]
+    conditions, law, path = [(Neumann(), Neumann(0.0))], {"bounds": NonNegative()}, tmp_path / "e.safetensors"
+    options = {"law": law, "config": TINY, "validation": 6, "level": None, "progress": False}
+    emulator = Emulator.fit(u + 5, walls, TIMES, GRID, conditions, **options)
+    emulator.save(path)
+    Emulator.load(path, GRID, conditions, law=law)
+    for other in (None, {}, {"bounds": Bounded(lower=-1.0)}):
+        with pytest.raises(DataFileError, match=r"another law \(law"):
+            Emulator.load(path, GRID, conditions, law=other)
+    with pytest.raises(DataFileError, match=r"gradient': 0.0.*gradient': 5.0"):
+        Emulator.load(path, GRID, [(Neumann(), Neumann(5.0))], law=law)
+    former = {name: part for name, part in emulator.described.items() if name != "stated"}
+    replace(emulator, described=former).save(path)
+    with pytest.raises(DataFileError, match="model of fluxes, fitted under a law"):
+        Emulator.load(path, GRID, conditions)
 
 
 def one_base(monkeypatch: pytest.MonkeyPatch, base: str) -> None:

@@ -169,7 +169,7 @@ def law_of_draws(given: Given, noisy: bool = True) -> LinearConstraint:
 
 def drawn_by(sampler: Any, bounds: bool, noisy: bool) -> Any:
     def ask(made: FlowMatching, given: Given) -> Answer:
-        law = law_of_draws(given, noisy)
+        law = None if sampler is unconstrained else law_of_draws(given, noisy)
         count = 3 if given.change.shape == (3,) else 6  # a law for each draw
         draws = made.sample(count, law=law & NonNegative() if bounds else law, sampler=sampler)
         return {"draws": Quantity(draws, random=True)}
