@@ -35,7 +35,7 @@ def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = Non
     """
     setting, gained = known.setting, known.gained(known.setting.modelled)
     walls = [pair if of_model else None for pair, of_model in zip(known.of_law(), setting.modelled, strict=True)]
-    data = {side.shape[2] for pair in walls for side in pair or () if isinstance(side, Tensor)} or {1}
+    data = {side.shape[2] for pair in walls for side in pair or ()} or {1}
     if len(data) > 1:
         raise InvalidArgumentError(
             f"Walls whose fluxes are modelled need as many values at a point each, got {sorted(data)}; give law a flux."
@@ -44,10 +44,6 @@ def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = FluxModel(setting.grid, **sizes)
-    for axis, pair in enumerate(walls):
-        face = [n for other, n in enumerate(setting.grid.shape) if other != axis]
-        constant = known.fields.new_ones(*known.fields.shape[:2], sizes["data"], *face)
-        walls[axis] = pair and tuple(side if isinstance(side, Tensor) else side * constant for side in pair)
     steps = config.flux_steps
     how = replace(CONFIG, steps=steps, seed=config.seed, validate_every=max(1, steps // 20))
     trajectories = known.fields.float(), walls, gained.float()

@@ -242,11 +242,20 @@ class Functions:
         return replace(self, fields=self.fields[rows], walls=_each(self.walls, lambda side: side[rows]), media=media)
 
     def of_law(self) -> list[Any]:
-        """The walls as ``Rollout`` takes them: a side without data has the number of its condition."""
+        """The walls as ``Rollout`` takes them: a side without data has the number of its condition.
+
+        Where fluxes are modelled it has as many values at a point as the sides with data.
+        """
+        modelled = [pair for pair, of_model in zip(self.walls, self.setting.modelled, strict=True) if of_model]
+        count = next((side.shape[2] for side in _sides(modelled)), 1)
         full: list[Any] = []
-        for pair, conditions in zip(self.walls, self.setting.conditions, strict=True):
-            sides = conditions or (None, None)
-            full.append(pair and tuple(number_of(c) if s is None else s for s, c in zip(pair, sides, strict=True)))
+        for axis, (pair, conditions) in enumerate(zip(self.walls, self.setting.conditions, strict=True)):
+            of_axis = [number_of(condition) for condition in conditions or (None, None)]
+            if self.setting.modelled[axis] and pair:
+                face = self.setting.grid.shape[:axis] + self.setting.grid.shape[axis + 1 :]
+                constant = self.fields.new_ones(len(self.fields), len(self.times), count, *face)
+                of_axis = [None if number is None else number * constant for number in of_axis]
+            full.append(pair and tuple(n if s is None else s for s, n in zip(pair, of_axis, strict=True)))
         return full
 
     def gained(self, modelled: Sequence[bool]) -> Tensor:
@@ -326,7 +335,7 @@ def errors_of(candidate: Candidate, part: Functions) -> Tensor:
     """Error of every function relative to its size, root mean square, mean over steps; infinite where it diverges."""
     try:
         fields = predict(*candidate, part)[0]
-    except (ConvergenceError, InfeasibleConstraintError, InvalidArgumentError):
+    except (ConvergenceError, InfeasibleConstraintError):
         return torch.full((len(part.fields),), torch.inf, dtype=torch.float64)
     error = (fields - part.fields).double().flatten(2).square().mean(dim=-1).sqrt()[:, 1:].mean(dim=1)
     size = part.fields.double().flatten(1).square().mean(dim=1).sqrt()

@@ -216,6 +216,18 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
         Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["mixed"]])
 
 
+def test_a_side_of_one_number_is_one_for_all_channels_under_a_law() -> None:
+    """The model of fluxes takes as many values there as on the other side."""
+    u, _, _ = heat()
+    both = torch.cat([u, u.square()], dim=2)
+    options = {"law": {"conserved": (0,)}, "impose": True, "config": TINY, "validation": 6, "level": None}
+    walls = [(both[..., 0], None)]
+    emulator = Emulator.fit(both, walls, TIMES, GRID, [(Dirichlet(), Neumann(0.0))], progress=False, **options)
+    made = emulator.rollout(both[:, 0].double(), walls, TIMES)
+    held = made.fields[:, :, 0].double() @ GRID.weights
+    torch.testing.assert_close(held, made.totals[..., 0], rtol=0, atol=1e-12)
+
+
 def test_a_file_is_loaded_with_the_conditions_and_the_law_of_its_fit(tmp_path: Path) -> None:
     """Values of conditions and bounds, too: with others the fields are those of nobody."""
     u, slope, _ = heat()
