@@ -153,7 +153,8 @@ def build_operator(
     if options.get("source") is not None:
         source = SourceTerm.build(options["source"], batch, grid, start)
     states = u.reshape(-1, math.prod(grid.shape)).numpy()
-    sides = sides.watching(watched((convective, diffusive), source, states), options.get("breakpoints", ()))
+    changing = watched((convective, diffusive), source, states, (start, end))
+    sides = sides.watching(changing, options.get("breakpoints", ()))
     if convective is not None:
         numerical = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
         convection = ConvectionTerm(convective, grid, sides, *numerical)

@@ -123,7 +123,8 @@ class SolveOptions(TypedDict, total=False):
         reconstruction: Laws with convection: states at faces, ``MUSCL()`` by default.
         breakpoints: Times at which boundary data, coefficients or sources jump or have a kink; steps end there. All of
             them are examined over the span, and jumps and short events are found where a few hundred times show them.
-            Give the times at which a shorter event begins and ends.
+            Give the times at which a shorter event begins and ends. Where it makes no difference, one call takes many
+            times: a source or coefficient then sees one more axis, before those of the batch.
         progress: Whether to show a progress bar on standard error.
         estimate_error: Whether to solve again at a tenth of the tolerance, for ``Solution.error_estimate``; without an
             error control with steps of half the length.

@@ -87,16 +87,20 @@ class LawRows:
         """Some of these rows."""
         return replace(self, selection=self.selection.take(index))
 
+    def repeated(self, count: int) -> "LawRows":
+        """The law on these rows so many times, as ``BatchRows.repeated``."""
+        return replace(self, law=self.selection.broadcast(self.law), selection=self.selection.repeated(count))
+
     def at(self, time: np.ndarray | float, axis: int | None = None) -> "LawRows":
         """The law on the cells, or on the faces of an axis, at times ``(rows,)``."""
         if not self.varies_in_space:
             return self
-        if not self.varies_in_time and axis in self._placed:
-            return self._placed[axis]
-        periodic = axis is not None and self.periodic[axis]
-        law = self.law.at(self.grid, self.selection.times(time), axis, periodic)
-        self._placed[axis] = replace(self, law=law)
-        return self._placed[axis]
+        last = self._placed.get(axis)
+        if last is None or (self.varies_in_time and not np.array_equal(last[0], time)):
+            periodic = axis is not None and self.periodic[axis]
+            law = self.law.at(self.grid, self.selection.times(time), axis, periodic)
+            last = self._placed[axis] = np.array(time), replace(self, law=law)
+        return last[1]
 
     def stationary_points(self) -> tuple[float, ...] | None:
         """States where f′ changes sign."""
@@ -107,7 +111,8 @@ class LawRows:
         return self.law.inflection_points()  # type: ignore[union-attr]
 
     @cached_property
-    def _placed(self) -> dict[int | None, "LawRows"]:
+    def _placed(self) -> dict[int | None, tuple[np.ndarray, "LawRows"]]:
+        """The last time and the law then, by axis."""
         return {}
 
     @cached_property

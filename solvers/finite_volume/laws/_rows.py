@@ -72,14 +72,27 @@ class BatchRows:
         time = np.broadcast_to(np.asarray(time, dtype=float), (self.size,)).copy()
         return self.scatter(torch.from_numpy(time).reshape(-1, *[1] * self.dimension))
 
+    def repeated(self, count: int) -> "BatchRows":
+        """These rows so many times, in a batch with an axis for them before the others."""
+        index = np.arange(count)[:, None] * prod(self.batch) + self.index
+        return replace(self, batch=(count, *self.batch), index=index.ravel())
+
     def select(self, whole: Any) -> Any:
         """A dataclass with the parameters of these rows, ``(rows,)`` or ``(rows or 1, *points)``; else the object."""
-        if not is_dataclass(whole) or isinstance(whole, type):
-            return whole
-        values = {field.name: getattr(whole, field.name) for field in fields(whole) if field.init}
-        rows = {name: self._cut_value(value) for name, value in values.items()}
-        changed = {name: value for name, value in rows.items() if value is not values[name]}
-        return replace(whole, **changed) if changed else whole
+        return _with_values(whole, self._cut_value)
+
+    def broadcast(self, whole: Any) -> Any:
+        """A dataclass whose parameters per batch entry broadcast over an axis before the batch; else the object."""
+        return _with_values(whole, self._broadcast_value)
+
+    def _broadcast_value(self, value: Any) -> Any:
+        if isinstance(value, Arguments):
+            return replace(value, values=tuple(self._broadcast_value(each) for each in value.values))
+        if isinstance(value, Field | Values):
+            whole = value.values.ndim - self.dimension == len(self.batch)
+            return type(value)(value.values[None]) if whole else value
+        whole = isinstance(value, Tensor | np.ndarray) and 0 < value.ndim == len(self.batch)
+        return value[None] if whole else value
 
     def _cut_value(self, value: Any) -> Any:
         if isinstance(value, Arguments):
@@ -96,6 +109,16 @@ class BatchRows:
             return self.gather(torch.as_tensor(value).expand(self.batch))
         except RuntimeError:
             return value
+
+
+def _with_values(whole: Any, change: Callable[[Any], Any]) -> Any:
+    """A dataclass with changed parameters; any other object as it is."""
+    if not is_dataclass(whole) or isinstance(whole, type):
+        return whole
+    values = {field.name: getattr(whole, field.name) for field in fields(whole) if field.init}
+    results = {name: change(value) for name, value in values.items()}
+    changed = {name: value for name, value in results.items() if value is not values[name]}
+    return replace(whole, **changed) if changed else whole
 
 
 def cached_rows(term: Any, index: np.ndarray) -> Any:

@@ -67,7 +67,7 @@ class SourceTerm:
         states = states.reshape(-1, *grid.shape)
         time = term.selection.times(start)
         u = term.selection.scatter(states)
-        _values(source, grid, u, time)
+        _values(source, grid, term._points, u, time)
         if not isinstance(source, Source):
             return term
         require_batch_axes(source, batch)
@@ -86,6 +86,11 @@ class SourceTerm:
         """The source of some of the rows."""
         return replace(self, selection=self.selection.take(index))
 
+    def repeated(self, count: int) -> "SourceTerm":
+        """The source of these rows so many times, as ``BatchRows.repeated``; a function sees one more axis."""
+        source = self.selection.broadcast(self.source) if isinstance(self.source, Source) else self.source
+        return replace(self, source=source, selection=self.selection.repeated(count))
+
     @cached_property
     def _points(self) -> Tensor:
         return self.grid.points
@@ -98,8 +103,8 @@ class SourceTerm:
                 times = torch.from_numpy(np.asarray(t, dtype=float)).reshape(-1, *[1] * self.grid.dimension)
                 values = self._parameters(t)(states, self._points, times)
             else:
-                whole = _values(self.source, self.grid, self.selection.scatter(states), self.selection.times(t))
-                values = self.selection.gather(whole)
+                given = self.selection.scatter(states), self.selection.times(t)
+                values = self.selection.gather(_values(self.source, self.grid, self._points, *given))
         values = np.ascontiguousarray(values.reshape(u.shape).numpy())
         return values, values.sum(-1) * prod(self.grid.spacing)
 
@@ -188,9 +193,8 @@ def batch_of_source(
     for axes in range(len(batch), len(batch) + MOST_AXES):
         time = torch.full((1,) * (axes + grid.dimension), start, dtype=torch.float64)
         try:
-            values = _values(
-                source, grid, torch.zeros((1,) * axes + grid.shape, dtype=torch.float64), time, shaped=False
-            )
+            u = torch.zeros((1,) * axes + grid.shape, dtype=torch.float64)
+            values = _values(source, grid, grid.points, u, time, shaped=False)
         except _FailedError as error:
             failure = failure or error
             continue
@@ -223,16 +227,18 @@ class _FailedError(InvalidArgumentError):
     """A source raised an error."""
 
 
-def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor, *, shaped: bool = True) -> Tensor:
-    """Values of a source, in the shape of u if it is ``shaped``."""
+def _values(
+    source: Source | SourceFunction, grid: CellGrid, points: Tensor, u: Tensor, time: Tensor, *, shaped: bool = True
+) -> Tensor:
+    """Values of a source at the points of a grid, in the shape of u if it is ``shaped``."""
     placed = source.at(grid, time) if isinstance(source, Source) else source
 
     def evaluate() -> Any:
         try:
-            return placed(u, grid.points, time)
+            return placed(u, points, time)
         except Exception as error:
             raise _FailedError(
-                f"{_name(source)} failed for u of shape {tuple(u.shape)}, x of shape {tuple(grid.points.shape)} "
+                f"{_name(source)} failed for u of shape {tuple(u.shape)}, x of shape {tuple(points.shape)} "
                 f"and t a tensor of shape {tuple(time.shape)}, one time per batch entry; use torch functions, and "
                 f"torch.where instead of if. It raised {type(error).__name__}: {error}"
             ) from error
