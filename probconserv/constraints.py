@@ -17,8 +17,16 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.checks import joint_axes, refuse_missing
-from probconserv._linalg.joined import as_rows, concatenate, joined_matrix, keep_structure, rows_applied
-from probconserv._linalg.rows import Rows, as_sparse_rows, stacked
+from probconserv._linalg.rows import (
+    Rows,
+    as_rows,
+    as_sparse_rows,
+    concatenate,
+    joined_matrix,
+    keep_structure,
+    rows_applied,
+    stacked,
+)
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights

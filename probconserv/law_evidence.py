@@ -7,16 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.checks import SMALL
-from probconserv._linalg.covariance import as_double, rows_times
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.gaussian import structure_of
+from probconserv._linalg.rows import SMALL, Rows
 from probconserv._linalg.structured import variance_of_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, moments_of
-from probconserv.posterior import Posterior
+from probconserv.posterior import Posterior, posterior_of
 from probconserv.prior import Gaussian, Prior, as_multivariate_normal, as_prior
-from probconserv.redundancy import posterior_of
 from probconserv.update import check_axes_of_law, check_mixture_batch
 
 
@@ -105,8 +103,8 @@ def _joint(components: Gaussian, law: LinearConstraint, weights: Tensor, standar
         return torch.full_like(standardised[..., 0], math.nan)
     residual = law.residual(components.mean.to(torch.float64))
     centre = (weights[..., None] * residual).sum(dim=0)
-    covariance = as_double(as_multivariate_normal(components).lazy_covariance_matrix)
-    within = rows_times(covariance, law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
+    covariance = structure_of(as_multivariate_normal(components))
+    within = covariance.times(law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
     apart = (residual - centre)[..., None]
     total = (weights[..., None, None] * (within + apart @ apart.mT)).sum(dim=0)
     return (centre * torch.linalg.solve(total, centre)).sum(dim=-1)
@@ -122,6 +120,6 @@ def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor,
         posterior = posterior_of(prior, law, True)
         gained, misfit, independent = posterior.log_evidence, posterior.misfit, posterior.constraint
     residual = law.residual(prior.mean.to(torch.float64))
-    covariance = as_double(prior.lazy_covariance_matrix)
+    covariance = structure_of(prior)
     variance = variance_of_rows(covariance, law.G) + law.noise
     return residual, variance.expand(residual.shape), gained, misfit, independent

@@ -1,46 +1,52 @@
 """The conditioned Gaussian: lazy covariance, Matheron sampling, density on the constraint."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.distributions.multivariate_normal import kl_mvn_mvn
 from jaxtyping import Float
-from linear_operator import to_linear_operator
 from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Generator, Tensor
 from torch.distributions import Distribution, register_kl
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
-from probconserv._linalg.batches import check_batch
-from probconserv._linalg.checks import require_consistent
-from probconserv._linalg.covariance import Root, apply_roots, as_double
+from probconserv._linalg.checks import check_batch
+from probconserv._linalg.covariance import definite_root
 from probconserv._linalg.density import (
-    definite_root,
     divergence,
     entropy_given_noise,
     log_density_given_constraint,
-    require_density,
     surface_tolerance,
 )
-from probconserv._linalg.gain import Gain, factorise
-from probconserv._linalg.gaussian import FieldGaussian, index_of_axes, roots_of
-from probconserv._linalg.rows import Rows
-from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
+from probconserv._linalg.gaussian import FieldGaussian, index_of_axes, structure_of
+from probconserv._linalg.rank import contradictions_named
+from probconserv._linalg.roots import Root, apply_roots
+from probconserv._linalg.structured import AnyGain, gain_of
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.nonlinear.found import NonlinearMode
 from probconserv.prediction import SINGLE
+from probconserv.redundancy import independents
 from solvers.recording import are_readable
 
-if TYPE_CHECKING:
-    from probconserv.nonlinear.mode import NonlinearMode
 
-AnyGain = Gain | StructuredGain
-MANY = 512
-"""Rows above which dependent ones are an error at once."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stated:
+    """What a conditioned Gaussian was stated to meet, where its rows do not say so.
+
+    Args:
+        law: With its redundant rows.
+        independent: Mask ``(k,)`` of the rows that the update has; None for all.
+        search: How the field was found at which a nonlinear law is linearised; None without one.
+    """
+
+    law: LinearConstraint
+    independent: Tensor | None = None
+    search: NonlinearMode | None = None
 
 
 class Posterior(MultivariateNormal):
@@ -51,12 +57,14 @@ class Posterior(MultivariateNormal):
     A gpytorch ``MultivariateNormal`` whose covariance stays lazy and whose variance, samples and density come from the
     update itself, since Σ′ is singular along exact rows. Batch axes are those of prior and constraint, broadcast.
 
+    ``stated`` is the law as it was given, with its redundant rows, of which ``independent`` are those of the update,
+    None for all. Rows of a nonlinear law are its tangent at the ``mode``, and ``search`` is how this was found.
+
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: G, b and σ². Rows of a nonlinear law are its tangent at the ``mode``, and ``search`` is how this
-            was found; None without one.
-        stated: The law as it was given, with its redundant rows; by default the constraint.
-        independent: Mask ``(k,)`` of the rows of ``stated`` that ``constraint`` has; None means all.
+        constraint: G, b and σ².
+        stated: What was stated; by default the constraint.
+        gain: The factorised update, where it is there already.
         validate: Whether values are checked; see ``condition``.
 
     Raises:
@@ -64,33 +72,28 @@ class Posterior(MultivariateNormal):
         InfeasibleConstraintError: If exact rows contradict each other.
     """
 
-    search: "NonlinearMode | None" = None
-    independent: Tensor | None = None
-
     def __init__(
         self,
         prior: MultivariateNormal,
         constraint: LinearConstraint,
         *,
-        stated: LinearConstraint | None = None,
-        independent: Tensor | None = None,
+        stated: Stated | None = None,
+        gain: AnyGain | None = None,
         validate: bool = True,
     ) -> None:
         batch = _common_batch(prior, constraint)
-        self.prior = prior
-        self.constraint = constraint
-        self.stated, self.independent = stated or constraint, independent
+        stated = stated or Stated(law=constraint)
+        self.prior, self.constraint = prior, constraint
+        self.stated, self.independent, self.search = stated.law, stated.independent, stated.search
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         self._prior_mean = _expanded(_as(prior.mean, torch.float64), batch)
+        if gain is None:
+            with contradictions_named(constraint.G, constraint.b, constraint.noise):
+                gain = gain_of(structure_of(prior), constraint, self._precision, validate)
+        self.gain = gain
         self._target = _expanded(constraint.b, batch)
-        covariance = as_double(prior.lazy_covariance_matrix)
-        try:
-            self.gain = gain_of(covariance, constraint, self._precision, validate)
-        except DependentConstraintsError:
-            require_consistent(constraint.G, constraint.b, constraint.noise)
-            raise
-        self._updated_mean = self.gain.correct(self._prior_mean.unsqueeze(-2), self._target.unsqueeze(-2)).squeeze(-2)
+        self._updated_mean = gain.correct(self._prior_mean.unsqueeze(-2), self._target.unsqueeze(-2)).squeeze(-2)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = _as(self._updated_mean, self._dtype)
@@ -266,10 +269,9 @@ class Posterior(MultivariateNormal):
         changed = of_law(self.stated)
         left_out = torch.zeros(changed.b.shape[-1], dtype=torch.bool, device=changed.b.device)
         law = of_law(self.constraint) if self.constraint.b.shape[-1] else changed.selected(left_out)
-        result = Posterior(prior, law, stated=changed, independent=self.independent, validate=self.gain.checked)
-        if self.search is not None:
-            result.search = replace(self.search, law=None)
-        return result
+        search = None if self.search is None else replace(self.search, law=None)
+        stated = Stated(law=changed, independent=self.independent, search=search)
+        return Posterior(prior, law, stated=stated, validate=self.gain.checked)
 
     def _plain(self) -> MultivariateNormal:
         return FieldGaussian(self.mean, self.lazy_covariance_matrix)
@@ -298,11 +300,36 @@ class Posterior(MultivariateNormal):
 
     @cached
     def _roots(self) -> list[Root]:
-        return roots_of(self.prior, self.gain.covariance)
+        return self.gain.covariance.roots(self._precision)
 
     @cached
     def _is_noisy(self) -> bool:
         return not are_readable(self.gain.noise) or bool(self.gain.noise.any())
+
+
+def posterior_of(
+    prior: MultivariateNormal, law: LinearConstraint, validate: bool, search: NonlinearMode | None = None
+) -> Posterior:
+    """The conditioned Gaussian without rows that depend on others; ``stated`` is the law with them.
+
+    Raises:
+        DependentConstraintsError: If what is left misses a row that depends on it, or which rows depend on others
+            differs in the batch.
+        InfeasibleConstraintError: If exact rows contradict each other.
+    """
+    _common_batch(prior, law)
+    covariance, epsilon = structure_of(prior), torch.finfo(prior.mean.dtype).eps
+    try:
+        gain = gain_of(covariance, law, epsilon, validate)
+    except DependentConstraintsError as error:
+        chosen = independents(covariance, law, epsilon, error)
+        if chosen is None:
+            raise
+        stated = Stated(law=law, independent=chosen.rows, search=search)
+        posterior = Posterior(prior, chosen.law, stated=stated, gain=chosen.gain)
+        chosen.check(posterior.mean)
+        return posterior
+    return Posterior(prior, law, stated=Stated(law=law, search=search), gain=gain)
 
 
 def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
@@ -328,18 +355,6 @@ def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
 def _expanded(values: Tensor, batch: torch.Size) -> Tensor:
     """Values ``(*batch, m)``."""
     return values if values.shape[:-1] == batch else values.expand(*batch, values.shape[-1])
-
-
-def gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
-    """The factorised update by the structure of rows and Σ; arguments as for ``factorise``."""
-    rows = constraint.G
-    if isinstance(rows, Rows) and keeps_structure(covariance, rows, constraint.noise):
-        try:
-            return factorise_rows(covariance, rows, constraint.noise, validate)
-        except DependentConstraintsError:
-            if rows.is_disjoint or rows.shape[-2] > MANY:
-                raise
-    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
 
 
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:
@@ -376,14 +391,14 @@ def _covariance_of(gaussian: TorchMultivariateNormal) -> LinearOperator:
     if isinstance(gaussian, Posterior):
         return gaussian.gain.conditioned(gaussian.batch_shape, torch.float64)
     lazy = isinstance(gaussian, MultivariateNormal)
-    return as_double(gaussian.lazy_covariance_matrix if lazy else to_linear_operator(gaussian.covariance_matrix))
+    return structure_of(gaussian if lazy else FieldGaussian(gaussian.loc, gaussian.covariance_matrix)).operator
 
 
 def _divergence_of_fields(first: MultivariateNormal, second: MultivariateNormal) -> Tensor:
     """gpytorch's KL(first ‖ second), which adds jitter to singular covariances; these are refused here."""
     for each in (first, second):
         if isinstance(each, FieldGaussian):
-            require_density(as_double(each.lazy_covariance_matrix))
+            structure_of(each).require_density()
     return kl_mvn_mvn(first, second)
 
 

@@ -1,6 +1,7 @@
 """The one form in which a prediction enters an update: a Gaussian of gpytorch, a mixture, or draws under bounds."""
 
 import warnings
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -18,15 +19,57 @@ from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import floating
+from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import from_samples
+from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.mixture import Mixture
+from probconserv.nonlinear.found import NonlinearMode
+from probconserv.posterior import Posterior
 from solvers.recording import are_readable
 
 Gaussian = TorchMultivariateNormal | Normal
+Statement = LinearConstraint | JoinedConstraint
 Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Tensor
 """Priors that ``condition`` takes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """A prediction apart from what it meets, so that this can be joined with further statements.
+
+    Args:
+        gaussian: N(μ, Σ) before it was conditioned.
+        stated: What it meets; None for nothing.
+        search: How the field was found at which a nonlinear law among that is linearised; None without one.
+        options: Those of its draws under inequalities.
+    """
+
+    gaussian: MultivariateNormal
+    stated: Statement | None = None
+    search: NonlinearMode | None = None
+    options: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def law(self) -> LinearConstraint | None:
+        """The linear rows that it meets."""
+        return self.stated.law if isinstance(self.stated, JoinedConstraint) else self.stated
+
+    @property
+    def inequalities(self) -> JoinedConstraint | None:
+        """The inequalities that it meets."""
+        return replace(self.stated, law=None) if isinstance(self.stated, JoinedConstraint) else None
+
+
+def parts_of(prediction: MultivariateNormal | Projected) -> Parts:
+    """The Gaussian of a prediction, and what it meets."""
+    if isinstance(prediction, Projected):
+        options = {"draws": prediction.draws, "seed": prediction.seed}
+        return Parts(gaussian=prediction.prior, stated=prediction.constraint, search=prediction.search, options=options)
+    if isinstance(prediction, Posterior):
+        return Parts(gaussian=prediction.prior, stated=prediction.stated, search=prediction.search)
+    return Parts(gaussian=prediction)
 
 
 def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture | Projected:

@@ -10,8 +10,8 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.covariance import apply_roots, as_double
-from probconserv._linalg.gaussian import roots_of
+from probconserv._linalg.gaussian import structure_of
+from probconserv._linalg.roots import apply_roots
 from probconserv.posterior import Posterior
 from probconserv.prediction import Drawable
 from solvers.recording import are_readable
@@ -51,7 +51,7 @@ def draw(
 def drawn(prediction: MultivariateNormal, sample_shape: torch.Size, normals: Normals) -> Tensor:
     """Draws of a Gaussian that has no law, from standard normal numbers."""
     mean = prediction.mean
-    roots = roots_of(prediction, as_double(prediction.lazy_covariance_matrix))
+    roots = structure_of(prediction).roots(torch.finfo(mean.dtype).eps)
     size = sum(root.shape[-1] for root in roots)
     deviations = apply_roots(roots, normals((*prediction.batch_shape, sample_shape.numel(), size))).movedim(-2, 0)
     return (mean + deviations.reshape(*sample_shape, *prediction.batch_shape, mean.shape[-1])).to(mean.dtype)

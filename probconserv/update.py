@@ -17,9 +17,8 @@ from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.nonlinear.mode import condition_on_field_of
-from probconserv.posterior import Posterior
-from probconserv.prior import Gaussian, Prior, as_prior
-from probconserv.redundancy import posterior_of
+from probconserv.posterior import Posterior, posterior_of
+from probconserv.prior import Gaussian, Prior, as_prior, parts_of
 from solvers.recording import check_recording
 
 Statement = LinearConstraint | JoinedConstraint | NonlinearLaw
@@ -115,23 +114,13 @@ def _condition_mixture(prior: Mixture, constraint: Statement, keep_weights: bool
 def _condition_one(
     prior: MultivariateNormal | Projected, constraint: Statement, validate: bool
 ) -> Posterior | Projected:
-    if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
-        return condition_on_field_of(prior, constraint)
-    stated, options = _statements_of(prior)
-    stated = constraint if stated is None else stated & constraint
-    prior = prior.prior if isinstance(prior, Posterior | Projected) else prior
+    given = parts_of(prior)
+    if isinstance(constraint, NonlinearLaw) or given.search is not None:
+        return condition_on_field_of(given, constraint)
+    stated = constraint if given.stated is None else given.stated & constraint
     if isinstance(stated, LinearConstraint):
-        return condition_members(prior, stated, validate)
-    return Projected(_of_members(prior, stated.law), stated, **options)
-
-
-def _statements_of(
-    prediction: MultivariateNormal | Projected,
-) -> tuple[LinearConstraint | JoinedConstraint | None, dict[str, int]]:
-    """What a prediction meets, None if nothing, and the options of its draws."""
-    if isinstance(prediction, Projected):
-        return prediction.constraint, {"draws": prediction.draws, "seed": prediction.seed}
-    return (prediction.stated if isinstance(prediction, Posterior) else None), {}
+        return condition_members(given.gaussian, stated, validate)
+    return Projected(_of_members(given.gaussian, stated.law), stated, **given.options)  # pyright: ignore[reportArgumentType] - of draws
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:
@@ -242,11 +231,8 @@ def truncate(
         InvalidArgumentError: If the constraint has no inequality, a law is nonlinear, or weights of a mixture would
             have to change.
     """
-    if isinstance(constraint, NonlinearLaw) or getattr(prior, "search", None) is not None:
-        raise InvalidArgumentError(
-            "truncate takes inequalities and linear laws, no NonlinearLaw, whether in the constraint or met by the "
-            "prediction; use condition(prior, constraint)."
-        )
+    if isinstance(constraint, NonlinearLaw):
+        raise _nonlinear()
     if not isinstance(constraint, Inequality):
         raise InvalidArgumentError(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
@@ -263,11 +249,19 @@ def truncate(
         components = truncate(prior.components, stated, draws=draws, thinning=thinning)
         assert isinstance(components, Truncated)
         return Mixture(components, prior.weights)
-    given = _statements_of(prior)[0]
-    stated = stated if given is None else given & stated
-    prior = prior.prior if isinstance(prior, Posterior | Projected) else prior
+    given = parts_of(prior)
+    if given.search is not None:
+        raise _nonlinear()
+    gaussian, stated = given.gaussian, stated if given.stated is None else given.stated & stated
     if stated.law is not None:
-        posterior = condition_members(prior, stated.law, validate=True)
+        posterior = condition_members(gaussian, stated.law, validate=True)
         law = posterior.constraint if posterior.constraint.b.shape[-1] else None
-        prior, stated = posterior.prior, replace(stated, law=law)
-    return Truncated(prior, stated, draws=draws, thinning=thinning)
+        gaussian, stated = posterior.prior, replace(stated, law=law)
+    return Truncated(gaussian, stated, draws=draws, thinning=thinning)
+
+
+def _nonlinear() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "truncate takes inequalities and linear laws, no NonlinearLaw, whether in the constraint or met by the "
+        "prediction; use condition(prior, constraint)."
+    )

@@ -1,67 +1,13 @@
-"""Checks of shapes and of the numbers in an update, with the errors that they raise."""
+"""Checks of what is given, its shapes above all, with the errors that they raise."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.rows import Rows
-from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError, InvalidArgumentError
-
-SMALL = 1 << 20
-"""Entries of structured rows up to which they may become a matrix where nothing hangs on their speed."""
-
-
-def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
-    """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    smallest = smallest_of(reduced)
-    if smallest >= 0:
-        return reduced
-    if bool((reduced < -(slack * variance + floor)).any()):
-        raise indefinite(smallest)
-    return reduced.clamp_(min=0.0)
-
-
-def smallest_of(values: Tensor) -> float:
-    """The smallest number, ∞ of none."""
-    return values.min().item() if values.numel() else math.inf
-
-
-def largest_of(values: Tensor) -> float:
-    """The largest absolute number, 0 of none, NaN if one is NaN."""
-    if not values.numel():
-        return 0.0
-    smallest, largest = torch.aminmax(values.detach())  # without derivatives forward, which torch 2.6 lacks here
-    return max(-smallest.item(), largest.item())
-
-
-def indefinite(smallest: float) -> InvalidArgumentError:
-    """The error for a conditioned variance that is negative beyond round-off."""
-    return InvalidArgumentError(
-        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
-        "semi-definite. Check how it was computed."
-    )
-
-
-def require_finite_multipliers(multipliers: Tensor) -> None:
-    """Raises InvalidArgumentError if S⁻¹ (G u − b) is not finite, as u is not."""
-    if not are_finite(multipliers):
-        raise InvalidArgumentError(
-            "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
-            "conditioning it."
-        )
-
-
-def require_finite(innovation: Tensor) -> None:
-    """Raises InvalidArgumentError if S is not finite."""
-    if not are_finite(innovation):
-        raise InvalidArgumentError(
-            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
-            "before conditioning it."
-        )
+from probconserv._linalg.values import are_finite
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 
 
 def require_finite_prior(mean: Tensor, variance: Tensor) -> float:
@@ -76,89 +22,6 @@ def require_finite_prior(mean: Tensor, variance: Tensor) -> float:
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
         )
     return smallest
-
-
-def are_finite(values: Tensor) -> bool:
-    """Whether all entries are finite; their sum says so at once, unless it overflows."""
-    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
-
-
-def non_negative_variance(variance: Tensor, readable: bool, checked: bool) -> Tensor:
-    """The variances of the prior, NaN for negative ones where values are not checked.
-
-    Raises:
-        InvalidArgumentError: If values are checked and one is negative.
-    """
-    smallest = smallest_of(variance) if readable else -math.inf
-    if not smallest < 0:
-        return variance
-    if checked:
-        raise InvalidArgumentError(f"The prior variance must not be negative, got a smallest entry of {smallest:g}.")
-    return torch.where(variance < 0, math.nan, variance)
-
-
-def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:
-    """Raises DependentConstraintsError unless the k rows are independent, under the covariance of this many members."""
-    if not bool(independent):
-        if members is not None and k >= members:
-            raise DependentConstraintsError(
-                f"An ensemble of {members} members varies in at most {members - 1} directions, too few for {k} rows. "
-                'Let correlations fade that so few members cannot support, by shrinkage="auto" of from_samples or '
-                "condition_fields, or give every value an independent variance, by the noise_variance of these "
-                "functions (that of the law would only make the law inexact)."
-            )
-        raise DependentConstraintsError(
-            f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
-            "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
-        )
-
-
-def independent_rows(matrix: Tensor, least: float) -> Tensor:
-    """Mask of the rows of S ``(*batch, k, k)`` with unit diagonal that have a pivot ``(*batch, k)``.
-
-    A pivot up to ``least`` makes its row depend on rows before it, in Cholesky's factorisation without such rows.
-    """
-    chol, independent = torch.zeros_like(matrix), torch.zeros_like(matrix[..., 0], dtype=torch.bool)
-    for j in range(matrix.shape[-1]):
-        column = matrix[..., j:, j] - (chol[..., j:, :j] @ chol[..., j, :j, None])[..., 0]
-        independent[..., j] = column[..., 0] > least
-        pivot = column[..., :1].clamp_min(least)
-        chol[..., j:, j] = torch.where(independent[..., j, None], column / pivot.sqrt(), 0.0)
-    return independent
-
-
-@contextmanager
-def contradictions_named(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> Iterator[None]:
-    """Turns the error for dependent rows into InfeasibleConstraintError if no field at all meets the exact ones.
-
-    Args:
-        G: Rows ``(*batch, k, n)``; structured ones are not looked at where they are too many for a matrix.
-        b: Right-hand sides ``(*batch, k)``.
-        noise: σ² ``(*batch, k)``.
-    """
-    try:
-        yield
-    except DependentConstraintsError:
-        require_consistent(G, b, noise)
-        raise
-
-
-def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
-    """Raises InfeasibleConstraintError if no field meets the exact rows; arguments as of ``contradictions_named``."""
-    if isinstance(G, Rows) and G.shape.numel() > SMALL:
-        return
-    rows = G if isinstance(G, Tensor) else G.to_dense()
-    scale = torch.where(noise == 0, 1 / torch.linalg.vector_norm(rows, dim=-1), 0.0)
-    rows, b = scale[..., None] * rows, scale * b
-    basis, size, _ = torch.linalg.svd(rows, full_matrices=False)
-    rounding = max(rows.shape[-2:]) * torch.finfo(torch.float64).eps * size[..., :1]
-    basis = torch.where((size > rounding)[..., None, :], basis, 0.0)
-    missed = b - (basis @ (basis.mT @ b[..., None]))[..., 0]
-    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
-        raise InfeasibleConstraintError(
-            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
-            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
-        )
 
 
 def refuse_missing(values: Tensor, subject: str) -> None:
@@ -219,3 +82,23 @@ def joint_axes(first: tuple[int, ...] | None, second: tuple[int, ...] | None) ->
             "one grid, with its axes in one order."
         )
     return second if len(second) > len(first) else first
+
+
+def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
+    """The batch axes of a conditioned prediction: those of the prior, or of the constraint for a single field."""
+    if prior == constraint or len(constraint) == 0:
+        return prior
+    try:
+        batch = torch.broadcast_shapes(prior, constraint)
+    except RuntimeError as error:
+        raise IncompatibleQueryError(
+            f"The batch axes of the prediction {tuple(prior)} and of the constraint {tuple(constraint)} do not "
+            "broadcast; give the constraint one total per function."
+        ) from error
+    if batch != prior and prior.numel() != 1:
+        raise IncompatibleQueryError(
+            f"The constraint has the batch axes {tuple(constraint)} but the prediction {tuple(prior)}, so that every "
+            f"field would be combined with several totals, to {tuple(batch)}; give the constraint the axes of the "
+            "prediction, or expand the prediction if that is meant."
+        )
+    return batch

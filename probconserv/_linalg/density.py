@@ -7,19 +7,13 @@ import math
 
 import torch
 from jaxtyping import Float
-from linear_operator.operators import (
-    DiagLinearOperator,
-    KroneckerProductLinearOperator,
-    LinearOperator,
-    PsdSumLinearOperator,
-    RootLinearOperator,
-)
+from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import log_det_gram, whitened, whitening
+from probconserv._linalg.covariance import Covariance, definite_root, singular
 from probconserv._linalg.gain import Gain
+from probconserv._linalg.roots import log_det_gram
 from probconserv._linalg.structured import StructuredGain
-from probconserv.errors import InvalidArgumentError
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -83,38 +77,13 @@ def entropy_given_noise(gain: Gain | StructuredGain) -> Float[Tensor, "*batch"]:
     Raises:
         InvalidArgumentError: If Σ is singular.
     """
-    n, k = gain.covariance.shape[-1], gain.noise.shape[-1]
-    fixed = gain.covariance.diagonal() == 0
+    n, k = gain.covariance.points, gain.noise.shape[-1]
+    fixed = gain.covariance.variance == 0
     if bool(fixed.any()):
-        raise _singular()
-    prior = _whiten(gain.covariance, gain.noise.new_zeros(1, n), fixed)[1]
+        raise singular()
+    prior = gain.covariance.whiten(gain.noise.new_zeros(1, n), fixed)[1]
     lost = 2 * gain.log_evidence_peak() + k * _LOG_2PI  # −log det S
     return 0.5 * (n * (1 + _LOG_2PI) + prior + gain.noise.log().sum(dim=-1) + lost)
-
-
-def definite_root(covariance: LinearOperator) -> Tensor:
-    """Cholesky factor ``(*batch, n, n)`` of a covariance that is regular to working precision.
-
-    Raises:
-        InvalidArgumentError: If a pivot may be rounding, 100 n ε of its variance.
-    """
-    matrix = covariance.to_dense()
-    chol, info = torch.linalg.cholesky_ex(matrix)
-    least = 100 * matrix.shape[-1] * torch.finfo(torch.float64).eps * matrix.diagonal(dim1=-2, dim2=-1)
-    if bool(info.any()) or not bool((chol.diagonal(dim1=-2, dim2=-1).square() > least).all()):
-        raise _singular()
-    return chol
-
-
-def require_density(covariance: LinearOperator) -> None:
-    """Raises InvalidArgumentError if a covariance is singular; one with independent noise everywhere is not formed."""
-    parts = covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
-    independent = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
-    if any(bool((variance > 0).all()) for variance in independent):
-        return
-    if isinstance(covariance, DiagLinearOperator):
-        raise _singular()
-    definite_root(covariance)
 
 
 def divergence(
@@ -134,7 +103,7 @@ def divergence(
 
 
 def log_density(
-    covariance: LinearOperator, difference: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
+    covariance: Covariance, difference: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
 ) -> Float[Tensor, "*batch s"]:
     """log N(d; 0, Σ) over the nodes with positive variance; −∞ if a zero-variance node has d ≠ 0.
 
@@ -149,65 +118,9 @@ def log_density(
     Raises:
         InvalidArgumentError: If Σ is singular on the nodes with positive variance.
     """
-    fixed = covariance.diagonal() == 0
-    quadratic, log_determinant = _whiten(covariance, torch.where(fixed[..., None, :], 0.0, difference), fixed)
+    fixed = covariance.variance == 0
+    quadratic, log_determinant = covariance.whiten(torch.where(fixed[..., None, :], 0.0, difference), fixed)
     active = (~fixed).sum(dim=-1, dtype=difference.dtype)
     density = -0.5 * (quadratic + (log_determinant + active * _LOG_2PI)[..., None])
     off = (fixed[..., None, :] & (difference.abs() > tolerance)).any(dim=-1)
     return torch.where(off, -math.inf, density)
-
-
-def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes with positive variance."""
-    if isinstance(covariance, DiagLinearOperator):
-        variance = torch.where(fixed, 1.0, covariance.diagonal())
-        return (difference.square() / variance[..., None, :]).sum(dim=-1), variance.log().sum(dim=-1)
-    if isinstance(covariance, KroneckerProductLinearOperator) and not bool(fixed.any()):
-        return _whiten_kronecker(covariance, difference)
-    if isinstance(covariance, PsdSumLinearOperator) and len(covariance.linear_ops) == 2:
-        low_rank, noise = covariance.linear_ops
-        if isinstance(low_rank, RootLinearOperator) and isinstance(noise, DiagLinearOperator):
-            variance = noise.diagonal()
-            if bool((variance > 0).all()):
-                return _whiten_low_rank(low_rank.root.to_dense(), variance, difference)
-    if isinstance(covariance, RootLinearOperator) and bool(((~fixed).sum(dim=-1) > covariance.root.shape[-1]).any()):
-        raise _singular()  # before the n × n matrix is formed
-    matrix = covariance.to_dense()
-    chol = _cholesky(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
-    white = torch.linalg.solve_triangular(chol, difference.mT, upper=False)
-    return white.square().sum(dim=-2), log_det_gram(chol)
-
-
-def _whiten_kronecker(covariance: KroneckerProductLinearOperator, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """One triangular solve per factor, along the factor's axis; the axes are rotated in turn."""
-    n = difference.shape[-1]
-    white, log_determinant = difference, torch.zeros((), dtype=difference.dtype, device=difference.device)
-    for factor in covariance.linear_ops:
-        size = factor.shape[-1]
-        chol = _cholesky(factor.to_dense())
-        log_determinant = log_determinant + (n // size) * log_det_gram(chol)
-        solved = torch.linalg.solve_triangular(chol[..., None, :, :], white.unflatten(-1, (size, -1)), upper=False)
-        white = solved.mT.flatten(-2)
-    return white.square().sum(dim=-1), log_determinant
-
-
-def _whiten_low_rank(root: Tensor, variance: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ = R Rᵀ + V in O(n r²); det Σ = det V · det(I + Rᵀ V⁻¹ R)."""
-    weights = variance.rsqrt()
-    orthogonal, pivots = whitening(root, weights)
-    white = whitened(orthogonal, difference.mT * weights[..., None])
-    return white.square().sum(dim=-2), 2 * pivots.log().sum(dim=-1) + variance.log().sum(dim=-1)
-
-
-def _cholesky(matrix: Tensor) -> Tensor:
-    chol, info = torch.linalg.cholesky_ex(matrix)
-    if bool(info.any()):
-        raise _singular()
-    return chol
-
-
-def _singular() -> InvalidArgumentError:
-    return InvalidArgumentError(
-        "The covariance is singular, so the distribution has no density over the field values. Use samples, or add a "
-        "noise variance to it."
-    )

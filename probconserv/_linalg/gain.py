@@ -14,33 +14,25 @@ import torch
 from jaxtyping import Float
 from linear_operator.operators import (
     ConstantMulLinearOperator,
-    DiagLinearOperator,
     LinearOperator,
     RootLinearOperator,
     SumLinearOperator,
 )
 from torch import Tensor
 
-from probconserv._linalg.checks import (
-    largest_of,
-    non_negative,
-    non_negative_variance,
-    require_finite,
-    require_finite_multipliers,
-    require_independent,
-    smallest_of,
-)
-from probconserv._linalg.covariance import is_factored, rows_times
+from probconserv._linalg.covariance import Covariance
 from probconserv._linalg.rank import (
     EPS,
     NEARLY_DEPENDENT,
     cholesky_of_rows,
     exceed_rounding,
     least_pivot,
+    require_independent,
     smallest_pivot,
     triangular_factor,
 )
-from probconserv._linalg.values import square_root
+from probconserv._linalg.values import are_finite, square_root
+from probconserv.errors import InvalidArgumentError
 from solvers.recording import are_readable, overwritable
 
 _PART = 1 << 15  # numbers of a row that are summed at once
@@ -62,7 +54,7 @@ class Gain:
         checked: Whether values are checked.
     """
 
-    covariance: LinearOperator
+    covariance: Covariance
     variance: Tensor
     rows: Tensor
     cross: Tensor | None
@@ -103,7 +95,7 @@ class Gain:
 
     def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
         """½ log det G_E G_Eᵀ over the nodes with positive variance, for the rows marked exact ``(*batch, k)``."""
-        active = (self.covariance.diagonal() != 0)[..., None, :]
+        active = (self.covariance.variance != 0)[..., None, :]
         rows = torch.where(active & exact[..., None], self.rows, 0.0)
         norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
         unit = rows / norms[..., None]
@@ -159,13 +151,14 @@ class Gain:
             return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0)).squeeze(-2)
         pivot = smallest_pivot(self.chol)
         slack = 64 * self.rows.shape[-2] * EPS / (pivot if pivot >= NEARLY_DEPENDENT else pivot**0.5)
-        factored = is_factored(self.covariance)
-        floor = 0.0 if factored else variance.shape[-1] * self.epsilon * float(variance.detach().max())
+        floor = (
+            0.0 if self.covariance.is_factored else variance.shape[-1] * self.epsilon * float(variance.detach().max())
+        )
         return non_negative(reduced, variance, slack, floor).squeeze(-2)
 
     def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
         """Σ′ = Σ − Wᵀ W ``(*batch, n, n)``, never formed."""
-        root, prior = self.whitened_cross().mT, self.covariance.to(dtype)
+        root, prior = self.whitened_cross().mT, self.covariance.operator.to(dtype)
         root = root.expand(*batch, *root.shape[-2:]).to(dtype)
         prior = prior if prior.batch_shape == batch else prior.expand(*batch, *prior.shape[-2:])
         minus_one = torch.full(batch, -1.0, dtype=dtype, device=root.device)
@@ -191,7 +184,7 @@ class Gain:
 
 @torch.enable_grad()  # derivatives of a variance may be asked for after a mean without them
 def factorise(
-    covariance: LinearOperator,
+    covariance: Covariance,
     rows: Tensor,
     noise: Tensor,
     epsilon: float,
@@ -213,22 +206,20 @@ def factorise(
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
-    independent, k = isinstance(covariance, DiagLinearOperator), rows.shape[-2]
-    variance = covariance.diagonal()
+    independent, k, variance = covariance.is_independent, rows.shape[-2], covariance.variance
     readable = are_readable(variance, rows, noise)
     checked = validate and readable
     variance = non_negative_variance(variance, readable, checked)
-    cross = None if independent else rows_times(covariance, rows)
+    cross = None if independent else covariance.times(rows)
     innovation = _gram(rows, variance) if cross is None else cross @ rows.mT
     innovation = innovation + (noise.unsqueeze(-1) if k == 1 else torch.diag_embed(noise))
     diagonal = innovation if k == 1 else innovation.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     if checked:
         require_finite(innovation)
     if not (readable and independent and smallest_of(diagonal) > 0):
         varies = exceed_rounding(diagonal.detach()[..., 0], covariance, variance.detach(), rows.detach(), epsilon)
         if checked:
-            require_independent(varies.all(), k, members)
+            require_independent(varies.all(), k, covariance.members)
         else:
             diagonal = torch.where(varies[..., None], diagonal, torch.nan)
     scale = diagonal.rsqrt()
@@ -267,3 +258,66 @@ def _cholesky(innovation: Tensor) -> Tensor:
     chol, info = torch.linalg.cholesky_ex(innovation)
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
     return torch.where(((info == 0) & (pivots > least_pivot(innovation.shape[-1])))[..., None, None], chol, torch.nan)
+
+
+def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
+    """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
+    smallest = smallest_of(reduced)
+    if smallest >= 0:
+        return reduced
+    if bool((reduced < -(slack * variance + floor)).any()):
+        raise indefinite(smallest)
+    return reduced.clamp_(min=0.0)
+
+
+def smallest_of(values: Tensor) -> float:
+    """The smallest number, ∞ of none."""
+    return values.min().item() if values.numel() else math.inf
+
+
+def largest_of(values: Tensor) -> float:
+    """The largest absolute number, 0 of none, NaN if one is NaN."""
+    if not values.numel():
+        return 0.0
+    smallest, largest = torch.aminmax(values.detach())  # without derivatives forward, which torch 2.6 lacks here
+    return max(-smallest.item(), largest.item())
+
+
+def indefinite(smallest: float) -> InvalidArgumentError:
+    """The error for a conditioned variance that is negative beyond round-off."""
+    return InvalidArgumentError(
+        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
+        "semi-definite. Check how it was computed."
+    )
+
+
+def require_finite_multipliers(multipliers: Tensor) -> None:
+    """Raises InvalidArgumentError if S⁻¹ (G u − b) is not finite, as u is not."""
+    if not are_finite(multipliers):
+        raise InvalidArgumentError(
+            "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
+            "conditioning it."
+        )
+
+
+def require_finite(innovation: Tensor) -> None:
+    """Raises InvalidArgumentError if S is not finite."""
+    if not are_finite(innovation):
+        raise InvalidArgumentError(
+            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
+            "before conditioning it."
+        )
+
+
+def non_negative_variance(variance: Tensor, readable: bool, checked: bool) -> Tensor:
+    """The variances of the prior, NaN for negative ones where values are not checked.
+
+    Raises:
+        InvalidArgumentError: If values are checked and one is negative.
+    """
+    smallest = smallest_of(variance) if readable else -math.inf
+    if not smallest < 0:
+        return variance
+    if checked:
+        raise InvalidArgumentError(f"The prior variance must not be negative, got a smallest entry of {smallest:g}.")
+    return torch.where(variance < 0, math.nan, variance)

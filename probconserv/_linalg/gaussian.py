@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import LinearOperator
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from probconserv._linalg.covariance import Root, square_roots
+from probconserv._linalg.covariance import Covariance, covariance_of
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
@@ -88,11 +88,10 @@ def index_of_axes(idx: Any, axes: int) -> tuple[tuple[Any, ...], Any] | None:
     return tuple(batch), points
 
 
-def roots_of(prior: MultivariateNormal, covariance: LinearOperator) -> list[Root]:
-    """``square_roots`` of a Gaussian's covariance, given in float64; the standard deviations themselves if stated."""
-    if isinstance(prior, FieldGaussian) and prior.deviation is not None:
-        return [DiagLinearOperator(prior.deviation)]
-    return square_roots(covariance, torch.finfo(prior.mean.dtype).eps)
+def structure_of(gaussian: MultivariateNormal) -> Covariance:
+    """The covariance of a Gaussian in float64, in the form of its structure, with standard deviations as stated."""
+    deviation = gaussian.deviation if isinstance(gaussian, FieldGaussian) else None
+    return covariance_of(gaussian.lazy_covariance_matrix, deviation)
 
 
 def variance_of(prediction: Prediction) -> Tensor:

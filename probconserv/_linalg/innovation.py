@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from probconserv._linalg.checks import require_finite
+from probconserv._linalg.gain import require_finite
 from probconserv._linalg.rows import Rows, SparseRows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 

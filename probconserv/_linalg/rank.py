@@ -1,16 +1,20 @@
-"""Rows that are independent under Σ, from the whitened rows G R with Σ = R Rᵀ.
+"""Rows that are independent under Σ, from the whitened rows G R with Σ = R Rᵀ; and rows that contradict each other.
 
 S = G Σ Gᵀ + σ² I has lost the square of what distinguishes nearly dependent rows; the whitened rows keep it, down to
 rounding. Where Σ is stored by its entries, no root knows more than S does, and S decides.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import independent_rows, require_independent
-from probconserv._linalg.covariance import is_factored, rounding, rows_times, square_roots
+from probconserv._linalg.covariance import Covariance
+from probconserv._linalg.rows import SMALL, Rows
+from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError
 from solvers.recording import are_readable
 
 EPS = torch.finfo(torch.float64).eps
@@ -23,14 +27,13 @@ def least_pivot(k: int) -> float:
     return 1e3 * k * EPS
 
 
-def least_distance(rows: Tensor, covariance: LinearOperator, epsilon: float) -> float:
+def least_distance(rows: Tensor, covariance: Covariance, epsilon: float) -> float:
     """Distance of a whitened row from the span of others, relative to its length, that rounding may leave of zero.
 
     Roots of variances are exact, so that under independent values it is the rounding of rows, which predictions below
     double precision may share; other roots are known to the precision of the prior.
     """
-    independent = isinstance(covariance, DiagLinearOperator)
-    of_prior = 10 * min(epsilon, _SINGLE) if independent else min(100 * epsilon, 0.1)
+    of_prior = 10 * min(epsilon, _SINGLE) if covariance.is_independent else min(100 * epsilon, 0.1)
     return of_prior + 8 * sum(rows.shape[-2:]) * EPS
 
 
@@ -75,13 +78,13 @@ def independent_given(
 
 
 def whitened_rows(
-    covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], deviation: Float[Tensor, "*batch k"]
+    covariance: Covariance, rows: Float[Tensor, "*batch k n"], deviation: Float[Tensor, "*batch k"]
 ) -> Tensor | None:
     """(G R, diag σ) ``(*batch, k, r + k)``, whose square is S; None if Σ is stored by its entries."""
-    if not is_factored(covariance):
+    if not covariance.is_factored:
         return None
     parts = [torch.diag_embed(deviation)]
-    for root in square_roots(covariance, EPS):
+    for root in covariance.roots(EPS):
         diagonal = isinstance(root, DiagLinearOperator)
         parts.append(rows * root.diagonal()[..., None, :] if diagonal else rows @ root.to_dense())
     batch = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
@@ -96,7 +99,7 @@ def triangular_factor(whitened: Float[Tensor, "*batch k r"]) -> Float[Tensor, "*
 
 
 def cholesky_of_rows(
-    innovation: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor, epsilon: float
+    innovation: Tensor, covariance: Covariance, rows: Tensor, deviation: Tensor, epsilon: float
 ) -> Tensor:
     """Cholesky factor L of D S D, by a QR factorisation of the whitened rows where they are nearly dependent.
 
@@ -111,7 +114,7 @@ def cholesky_of_rows(
         DependentConstraintsError: If a combination of the whitened rows of length one is rounding, in whatever order
             they are: the last pivot alone may be many times the rounding of another row.
     """
-    k, members = rows.shape[-2], covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
+    k, members = rows.shape[-2], covariance.members
     chol, info = torch.linalg.cholesky_ex(innovation)
     regular = not bool(info.any())
     if regular and smallest_pivot(chol) >= NEARLY_DEPENDENT:
@@ -127,7 +130,7 @@ def cholesky_of_rows(
     return _refine(chol, covariance, rows, deviation)
 
 
-def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor) -> Tensor:
+def _refine(chol: Tensor, covariance: Covariance, rows: Tensor, deviation: Tensor) -> Tensor:
     """L of nearly dependent rows where Σ has no root, from the covariance of L⁻¹ D G u, close to the unit matrix.
 
     S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice). Where that
@@ -135,7 +138,7 @@ def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: T
     """
     white = torch.linalg.solve_triangular(chol, rows, upper=False)
     noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
-    again, info = torch.linalg.cholesky_ex(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
+    again, info = torch.linalg.cholesky_ex(covariance.times(white) @ white.mT + noise @ noise.mT)
     require_independent((info == 0).all() & (smallest_pivot(again) > 0.1), rows.shape[-2])
     return chol @ again
 
@@ -148,7 +151,7 @@ def smallest_pivot(chol: Tensor) -> float:
 
 
 def independent_of_others(
-    covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, nearly: bool = False
+    covariance: Covariance, rows: Tensor, noise: Tensor, epsilon: float, nearly: bool = False
 ) -> Tensor | None:
     """Rows ``(k,)`` that leave no other one more than rounding; None if those differ in the batch.
 
@@ -156,9 +159,9 @@ def independent_of_others(
     chosen does not depend on their order. ``nearly`` leaves out rows that S alone hardly distinguishes.
     """
     k = rows.shape[-2]
-    innovation = rows_times(covariance, rows) @ rows.mT + torch.diag_embed(noise)
+    innovation = covariance.times(rows) @ rows.mT + torch.diag_embed(noise)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    varies = exceed_rounding(diagonal, covariance, covariance.diagonal(), rows, epsilon)
+    varies = exceed_rounding(diagonal, covariance, covariance.variance, rows, epsilon)
     scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
     scaled = (scale[..., None] * innovation * scale[..., None, :]).reshape(-1, k, k)
     order = torch.tensor(sorted(range(k), key=lambda row: _key(rows[..., row, :])), device=rows.device)
@@ -213,15 +216,77 @@ def _distant(whitened: Tensor, clear: int, least: float) -> Tensor | None:
     return found
 
 
-def exceed_rounding(
-    diagonal: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float
-) -> Tensor:
+def exceed_rounding(diagonal: Tensor, covariance: Covariance, variance: Tensor, rows: Tensor, epsilon: float) -> Tensor:
     """Mask of the S_ii ``(*batch, k)`` above what rounding leaves of a zero; arguments are those of ``Gain``."""
-    if isinstance(covariance, DiagLinearOperator):
+    if covariance.is_independent:
         return diagonal > 0
     relative = min(100 * epsilon, 0.1)
     if are_readable(diagonal):  # a bound that is cheaper, and decides nearly always
         largest = (rows.abs() @ variance.sqrt()[..., None])[..., 0].square()
         if bool((diagonal > relative * largest).all()):
             return torch.ones_like(diagonal, dtype=torch.bool)
-    return diagonal > rounding(covariance.detach(), rows, relative)
+    return diagonal > covariance.detached().rounding(rows, relative)
+
+
+def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:
+    """Raises DependentConstraintsError unless the k rows are independent, under the covariance of this many members."""
+    if not bool(independent):
+        if members is not None and k >= members:
+            raise DependentConstraintsError(
+                f"An ensemble of {members} members varies in at most {members - 1} directions, too few for {k} rows. "
+                'Let correlations fade that so few members cannot support, by shrinkage="auto" of from_samples or '
+                "condition_fields, or give every value an independent variance, by the noise_variance of these "
+                "functions (that of the law would only make the law inexact)."
+            )
+        raise DependentConstraintsError(
+            f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
+            "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
+        )
+
+
+def independent_rows(matrix: Tensor, least: float) -> Tensor:
+    """Mask of the rows of S ``(*batch, k, k)`` with unit diagonal that have a pivot ``(*batch, k)``.
+
+    A pivot up to ``least`` makes its row depend on rows before it, in Cholesky's factorisation without such rows.
+    """
+    chol, independent = torch.zeros_like(matrix), torch.zeros_like(matrix[..., 0], dtype=torch.bool)
+    for j in range(matrix.shape[-1]):
+        column = matrix[..., j:, j] - (chol[..., j:, :j] @ chol[..., j, :j, None])[..., 0]
+        independent[..., j] = column[..., 0] > least
+        pivot = column[..., :1].clamp_min(least)
+        chol[..., j:, j] = torch.where(independent[..., j, None], column / pivot.sqrt(), 0.0)
+    return independent
+
+
+@contextmanager
+def contradictions_named(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> Iterator[None]:
+    """Turns the error for dependent rows into InfeasibleConstraintError if no field at all meets the exact ones.
+
+    Args:
+        G: Rows ``(*batch, k, n)``; structured ones are not looked at where they are too many for a matrix.
+        b: Right-hand sides ``(*batch, k)``.
+        noise: σ² ``(*batch, k)``.
+    """
+    try:
+        yield
+    except DependentConstraintsError:
+        require_consistent(G, b, noise)
+        raise
+
+
+def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
+    """Raises InfeasibleConstraintError if no field meets the exact rows; arguments as of ``contradictions_named``."""
+    if isinstance(G, Rows) and G.shape.numel() > SMALL:
+        return
+    rows = G if isinstance(G, Tensor) else G.to_dense()
+    scale = torch.where(noise == 0, 1 / torch.linalg.vector_norm(rows, dim=-1), 0.0)
+    rows, b = scale[..., None] * rows, scale * b
+    basis, size, _ = torch.linalg.svd(rows, full_matrices=False)
+    rounding = max(rows.shape[-2:]) * torch.finfo(torch.float64).eps * size[..., :1]
+    basis = torch.where((size > rounding)[..., None, :], basis, 0.0)
+    missed = b - (basis @ (basis.mT @ b[..., None]))[..., 0]
+    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
+        raise InfeasibleConstraintError(
+            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
+            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
+        )

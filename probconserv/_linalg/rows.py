@@ -18,11 +18,13 @@ import torch
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.values import cached
+from probconserv._linalg.values import as_tensor, cached
 from probconserv.errors import InvalidArgumentError
 from solvers.recording import are_plain
 
 _DENSE = 1 << 27  # numbers of a matrix that is still formed on request
+SMALL = 1 << 20
+"""Entries of structured rows up to which they may become a matrix where nothing hangs on their speed."""
 
 
 class Rows(ABC):
@@ -300,6 +302,40 @@ def stacked(first: Any, second: Any) -> SparseRows:
 def is_sparse(G: Any) -> bool:
     """Whether G is a sparse tensor or a sparse matrix of SciPy."""
     return scipy.sparse.issparse(G) or (isinstance(G, Tensor) and G.layout != torch.strided)
+
+
+def as_rows(G: Any) -> Tensor | LinearOperator | Rows:
+    """Rows in float64, sparse ones as such."""
+    if isinstance(G, Rows):
+        return G
+    if is_sparse(G):
+        return as_sparse_rows(G)
+    return G.to(dtype=torch.float64) if isinstance(G, LinearOperator) else as_tensor(G)
+
+
+def keep_structure(first: Any, second: Any) -> bool:
+    """Whether joined rows are stored as sparse ones; small ones are a matrix in a graph, which cannot count entries."""
+    entries = (first.shape[-2] + second.shape[-2]) * first.shape[-1]
+    if torch.compiler.is_compiling() and entries <= SMALL:
+        return False
+    return isinstance(first, Rows) or isinstance(second, Rows)
+
+
+def rows_applied(rows: Tensor | Rows, u: Tensor) -> Tensor:
+    """Rows ``(*batch, k, n)`` times fields ``(*batch, n)``."""
+    return rows.functional(u[..., None, :])[..., 0, :] if isinstance(rows, Rows) else (rows @ u[..., None])[..., 0]
+
+
+def joined_matrix(first: Tensor, second: Tensor) -> Tensor:
+    """The rows of two matrices one below the other."""
+    batch = torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    return torch.cat([rows.expand(*batch, *rows.shape[-2:]) for rows in (first, second)], dim=-2)
+
+
+def concatenate(first: Tensor, second: Tensor) -> Tensor:
+    """Values of rows ``(*batch, k)`` one after the other."""
+    batch = torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in (first, second)], dim=-1)
 
 
 def _sparse_rows(row: Tensor, column: Tensor, entries: Tensor, shape: tuple[int, int]) -> SparseRows:

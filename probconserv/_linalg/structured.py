@@ -11,22 +11,26 @@ that of S = S₀ + U Uᵀ, formed if there are no more rows than columns of R, s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from linear_operator.operators import LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import non_negative_variance, require_finite_multipliers
-from probconserv._linalg.covariance import log_det_gram, rows_times
+from probconserv._linalg.covariance import Covariance
+from probconserv._linalg.gain import Gain, factorise, non_negative_variance, require_finite_multipliers
 from probconserv._linalg.innovation import Innovation, innovation_of
+from probconserv._linalg.roots import log_det_gram
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import cached
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from solvers.recording import are_readable
+
+MANY = 512
+"""Rows above which dependent ones are an error at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +47,7 @@ class StructuredGain:
         checked: Whether values are checked.
     """
 
-    covariance: LinearOperator
+    covariance: Covariance
     metric: Tensor
     root: Tensor
     rows: Rows
@@ -170,7 +174,7 @@ class StructuredGain:
 
     def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
         """½ log det G_E G_Eᵀ over the nodes with positive variance, for the rows marked exact ``(*batch, k)``."""
-        active = (self.covariance.diagonal() != 0).to(torch.float64)
+        active = (self.covariance.variance != 0).to(torch.float64)
         every = exact.all(dim=-1)
         if not bool((every | ~exact.any(dim=-1)).all()):
             raise InvalidArgumentError(
@@ -183,6 +187,7 @@ class StructuredGain:
         return torch.where(every, 0.5 * area.log_determinant(), 0.0)
 
 
+AnyGain = Gain | StructuredGain
 _ROUNDING = 1e-14  # of a sum, relative to the sum of its absolute terms
 _PLAIN = 1e-4  # squared pivot of M or S, scaled to a unit diagonal, above which it is factorised as it is
 _ONCE_MORE = 1e-10  # the same, above which the whitened vectors of this factor are enough
@@ -191,36 +196,31 @@ _SHIFT = 100 * torch.finfo(torch.float64).eps
 _DENSE = 1 << 20  # entries of G up to which rows may be solved as a dense matrix
 
 
-def keeps_structure(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bool:
-    """Whether the update uses the structure of the rows.
+def gain_of(covariance: Covariance, law: Any, epsilon: float, validate: bool) -> AnyGain:
+    """The factorised update by the structure of rows and Σ; arguments as for ``factorise``.
 
     Few rows are treated as a matrix if they overlap, which is faster, or if D gives one of them no variance.
     """
-    if not splits(covariance):
-        return False
+    rows = law.G
+    if isinstance(rows, Rows) and covariance.splits and _keeps_structure(covariance, rows, law.noise):
+        try:
+            return factorise_rows(covariance, rows, law.noise, validate)
+        except DependentConstraintsError:
+            if rows.is_disjoint or rows.shape[-2] > MANY:
+                raise
+    return factorise(covariance, law.rows, law.noise, epsilon, validate)
+
+
+def _keeps_structure(covariance: Covariance, rows: Rows, noise: Tensor) -> bool:
     if rows.shape[-2:].numel() > _DENSE:
         return True
-    return rows.is_disjoint and not (
-        isinstance(covariance, PsdSumLinearOperator) and _leaves_out(covariance, rows, noise)
-    )
+    if not rows.is_disjoint or covariance.is_independent:
+        return rows.is_disjoint
+    metric = covariance.split()[0]
+    return not (are_readable(metric, noise) and bool((rows.gram(metric) + noise == 0).any()))
 
 
-def _leaves_out(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bool:
-    """Whether D and the noise are zero in some row, where they can be read."""
-    metric = _independent(_parts(covariance))
-    return are_readable(metric, noise) and bool((rows.gram(metric) + noise == 0).any())
-
-
-def splits(covariance: LinearOperator) -> bool:
-    """Whether Σ is diagonal, or a diagonal plus a root, so that structured rows keep their structure."""
-    return isinstance(covariance, DiagLinearOperator) or (
-        isinstance(covariance, PsdSumLinearOperator)
-        and all(isinstance(part, DiagLinearOperator | RootLinearOperator) for part in covariance.linear_ops)
-        and any(isinstance(part, DiagLinearOperator) for part in covariance.linear_ops)
-    )
-
-
-def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, validate: bool = True) -> StructuredGain:
+def factorise_rows(covariance: Covariance, rows: Rows, noise: Tensor, validate: bool = True) -> StructuredGain:
     """Factorises the update.
 
     Args:
@@ -236,7 +236,7 @@ def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, valida
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If G D Gᵀ + σ² I is singular.
     """
-    metric, root = split(covariance)
+    metric, root = covariance.split()
     readable = are_readable(metric, noise)
     checked = validate and readable
     metric = non_negative_variance(metric, readable, checked)
@@ -251,31 +251,13 @@ def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, valida
     )
 
 
-def variance_of_rows(covariance: LinearOperator, rows: Tensor | LinearOperator | Rows) -> Tensor:
+def variance_of_rows(covariance: Covariance, rows: Tensor | LinearOperator | Rows) -> Tensor:
     """diag(G Σ Gᵀ) ``(*batch, k)``."""
-    if not (isinstance(rows, Rows) and splits(covariance)):
+    if not (isinstance(rows, Rows) and covariance.splits):
         dense = rows if isinstance(rows, Tensor) else rows.to_dense()
-        return (rows_times(covariance, dense) * dense).sum(dim=-1)
-    metric, root = split(covariance)
+        return (covariance.times(dense) * dense).sum(dim=-1)
+    metric, root = covariance.split()
     return rows.gram(metric) + rows.functional(root).square().sum(dim=-2)
-
-
-def split(covariance: LinearOperator) -> tuple[Tensor, Tensor]:
-    """D ``(*batch, n)`` and Rᵀ ``(*batch, r, n)``."""
-    parts = _parts(covariance)
-    metric = _independent(parts)
-    roots = [part.root.to_dense().mT for part in parts if isinstance(part, RootLinearOperator)]
-    return metric, torch.cat(roots, dim=-2) if roots else metric.new_zeros(0, metric.shape[-1])
-
-
-def _parts(covariance: LinearOperator) -> Sequence[LinearOperator]:
-    return covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
-
-
-def _independent(parts: Sequence[LinearOperator]) -> Tensor:
-    """D ``(*batch, n)``, the sum of all diagonal parts."""
-    diagonals = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
-    return torch.stack(diagonals).sum(dim=0) if len(diagonals) > 1 else diagonals[0]
 
 
 def _whitening(matrix: Tensor, whitened: Callable[[Tensor], Tensor], checked: bool) -> Tensor:

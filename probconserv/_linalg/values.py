@@ -1,5 +1,6 @@
 """Values as tensors, the root of a variance, and results that are computed once."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -46,6 +47,11 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
 def floating(values: Tensor) -> Tensor:
     """Values as they are, whole numbers and truths in float64."""
     return values if values.is_floating_point() else values.to(torch.float64)
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all entries are finite; their sum says so at once, unless it overflows."""
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
 
 
 def square_root(variance: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.gaussian import structure_of
 from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
@@ -291,7 +291,7 @@ def _observed(law: LinearConstraint, observations: Gaussian | Tensor) -> tuple[T
     """G u and its variance ``(cases, k)``, float64."""
     if isinstance(observations, Gaussian):
         prior = as_multivariate_normal(observations)
-        mean, variance = prior.mean, variance_of_rows(as_double(prior.lazy_covariance_matrix), law.G)
+        mean, variance = prior.mean, variance_of_rows(structure_of(prior), law.G)
     else:
         mean = as_tensor(observations)
         variance = torch.zeros(law.b.shape[-1], dtype=torch.float64, device=mean.device)

@@ -23,8 +23,7 @@ from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import shrinkage_of
-from probconserv.posterior import Posterior
-from probconserv.redundancy import posterior_of
+from probconserv.posterior import Posterior, posterior_of
 from solvers.recording import are_readable, check_recording
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together

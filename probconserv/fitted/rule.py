@@ -8,7 +8,7 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
@@ -52,5 +52,5 @@ def _variance_of(prior: Any, law: LinearConstraint) -> Tensor:
         weights = prior.field_weights.to(torch.float64)[..., None]
         return moments_of(weights, law.residual(prior.components.mean), _variance_of(prior.components, law))[1]
     lazy = getattr(prior, "lazy_covariance_matrix", None)
-    covariance = DiagLinearOperator(prior.variance.to(torch.float64)) if lazy is None else as_double(lazy)
+    covariance = covariance_of(DiagLinearOperator(prior.variance) if lazy is None else lazy)
     return variance_of_rows(covariance, law.G)

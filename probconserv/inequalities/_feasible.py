@@ -7,14 +7,13 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from probconserv._linalg.checks import require_finite_prior
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.checks import check_batch, require_finite_prior
+from probconserv._linalg.gaussian import structure_of
 from probconserv._linalg.rows import Rows
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError
 from probconserv.inequalities._nearest import nearest
 from probconserv.inequalities._region import Region
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import check_batch
 from solvers.recording import are_readable
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval counts as its end
@@ -77,7 +76,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint, totals
     """
     batch = _common_batch(prior, constraint)
     prior = prior if prior.batch_shape == batch else prior.expand(batch)
-    mean, variance = prior.mean.to(torch.float64), as_double(prior.lazy_covariance_matrix).diagonal()
+    mean, variance = prior.mean.to(torch.float64), structure_of(prior).variance
     readable = are_readable(mean, variance)
     smallest = require_finite_prior(mean, variance) if readable else 0.0
     n = mean.shape[-1]

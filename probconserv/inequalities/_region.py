@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from probconserv._linalg.checks import independent_rows
+from probconserv._linalg.rank import independent_rows
 from probconserv._linalg.rows import Rows
 
 _FEW = 8  # rows whose products are formed once for all fields

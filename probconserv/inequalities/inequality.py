@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -24,10 +24,18 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._division import Division, divided
 from solvers.recording import are_readable
 
-if TYPE_CHECKING:
-    from probconserv.nonlinear.law import NonlinearLaw
-
 _SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
+
+
+class _Nonlinear(Protocol):
+    """A nonlinear law, which takes inequalities."""
+
+    residual_function: Any
+
+    def __and__(self, other: Any, /) -> "_Nonlinear": ...
+
+
+_Law = TypeVar("_Law", bound=_Nonlinear)
 
 
 class Inequality(ABC):
@@ -40,7 +48,7 @@ class Inequality(ABC):
     @overload
     def __and__(self, other: "LinearConstraint | Inequality") -> "JoinedConstraint": ...
     @overload
-    def __and__(self, other: "NonlinearLaw") -> "NonlinearLaw": ...
+    def __and__(self, other: _Law) -> _Law: ...
     def __and__(self, other: Any) -> Any:
         """Both at once: rows stacked, bounds intersected."""
         if hasattr(other, "residual_function"):  # a NonlinearLaw takes the inequality

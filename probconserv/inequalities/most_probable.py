@@ -16,11 +16,12 @@ from functools import cached_property
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_dense
-from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, LinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import as_double, square_roots
+from probconserv._linalg.covariance import Covariance, covariance_of
 from probconserv._linalg.gain import factorise
+from probconserv._linalg.gaussian import structure_of
 from probconserv.errors import InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -47,7 +48,7 @@ class Programme:
         epsilon: Machine epsilon of the prior's dtype.
     """
 
-    covariance: LinearOperator
+    covariance: Covariance
     root: Tensor
     rows: Tensor
     target: Tensor
@@ -132,7 +133,7 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
     """
     feasible = feasible_set(prior, constraint)
     prior, mean = feasible.prior, feasible.prior.mean.to(torch.float64)
-    if isinstance(as_double(prior.lazy_covariance_matrix), DiagLinearOperator):
+    if structure_of(prior).is_independent:
         return feasible.nearest(mean[None], feasible.target[None])[0]
     fields = []
     for programme, x in zip(programmes_of(feasible), mean.reshape(-1, mean.shape[-1]), strict=True):
@@ -151,7 +152,7 @@ def programmes_under(prior: MultivariateNormal, constraint: JoinedConstraint) ->
 def programmes_of(feasible: FeasibleSet) -> list[Programme]:
     """One programme per batch entry."""
     prior = feasible.prior
-    law, covariance = feasible.constraint.law, as_double(prior.lazy_covariance_matrix)
+    law, covariance = feasible.constraint.law, structure_of(prior)
     batch, n = prior.batch_shape, prior.event_shape[0]
     count, k = batch.numel(), 0 if law is None else law.b.shape[-1]
     epsilon = torch.finfo(prior.mean.dtype).eps
@@ -160,13 +161,13 @@ def programmes_of(feasible: FeasibleSet) -> list[Programme]:
         return values.to(prior.mean.device).expand(*batch, *own).reshape(count, *own)
 
     with torch.no_grad():
-        roots = [to_dense(root) for root in square_roots(covariance.detach(), epsilon)]
+        roots = [to_dense(root) for root in covariance.detached().roots(epsilon)]
         root = torch.cat([part.expand(*batch, *part.shape[-2:]) for part in roots], dim=-1)
         root = root.reshape(count, n, -1)
-    if isinstance(covariance, DiagLinearOperator):
-        parts = [DiagLinearOperator(v) for v in flat(covariance.diagonal(), n)]
+    if covariance.is_independent:
+        parts = [covariance_of(DiagLinearOperator(v)) for v in flat(covariance.variance, n)]
     else:
-        parts = [DenseLinearOperator(s) for s in flat(covariance.to_dense(), n, n)]
+        parts = [covariance_of(DenseLinearOperator(s)) for s in flat(covariance.to_dense(), n, n)]
     rows = prior.mean.new_zeros(count, 0, n, dtype=torch.float64) if law is None else flat(law.rows, k, n)
     target, noise = flat(feasible.target[..., :k], k), flat(feasible.noise[..., :k], k)
     lower, upper = flat(feasible.lower, n), flat(feasible.upper, n)

@@ -2,26 +2,23 @@
 
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.gaussian import structure_of
+from probconserv._linalg.rank import independent_given
 from probconserv._linalg.values import square_root
+from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import Posterior
+from probconserv.nonlinear.found import NonlinearMode
+from probconserv.posterior import Posterior, posterior_of
 from probconserv.prediction import SINGLE, Drawable
-from probconserv.redundancy import posterior_of, rows_of_values
 from probconserv.sampling import Normals, drawn, normals_from, normals_of_seed
 from solvers.recording import are_readable
-
-if TYPE_CHECKING:
-    from probconserv.nonlinear.mode import NonlinearMode
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 _ROUNDING = 64 * torch.finfo(torch.float64).eps  # relative spread of draws that all have one value
@@ -50,20 +47,24 @@ class Projected(Drawable):
 
     Args:
         prior: N(μ, Σ), or what the law makes of it; results have its dtype; the work is done in float64.
-        constraint: Law and inequalities; of a nonlinear law the tangent, found by ``search``, None without one.
+        constraint: Law and inequalities; of a nonlinear law the tangent.
         draws: Number of draws for mean and variance, at least 2.
         seed: Seed of these draws.
+        search: How the field was found at which a nonlinear law is linearised; None without one.
 
     Raises:
         InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
         DependentConstraintsError: If rows of the law are redundant under the prior.
     """
 
-    search: "NonlinearMode | None" = None
-    _shared: Tensor | None = None  # mask of the rows of the law that the update by it has; None for all
-
     def __init__(
-        self, prior: MultivariateNormal, constraint: JoinedConstraint, *, draws: int = 500, seed: int = 0
+        self,
+        prior: MultivariateNormal,
+        constraint: JoinedConstraint,
+        *,
+        draws: int = 500,
+        seed: int = 0,
+        search: NonlinearMode | None = None,
     ) -> None:
         _check_draws(draws)
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
@@ -72,6 +73,7 @@ class Projected(Drawable):
                 "under its linear law alone and condition its prediction on the inequalities outside."
             )
         self._given, constraint, self._shared = _under_law(prior, constraint)
+        self.search = search
         prior = self._given.prior if isinstance(self._given, Posterior) else prior
         self._feasible = feasible_set(prior, constraint)
         self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
@@ -204,9 +206,28 @@ def _under_law(
         if _are_independent(prior) and (apart or not are_readable(prior.mean)):
             return prior, joined, None
         prior = posterior_of(prior, law, True)
-    law, shared = rows_of_values(prior)
+    law, shared = _rows_of_values(prior)
     return prior, joined if law is joined.law else replace(joined, law=law), shared
 
 
+def _rows_of_values(posterior: Posterior) -> tuple[LinearConstraint | None, Tensor | None]:
+    """The rows of the stated law that are independent for values whose correlations do not count.
+
+    A prediction under inequalities leaves what the covariance is certain of, such as a total that all members have, so
+    that rows are stated again that only say this.
+
+    Returns:
+        The law, None if no row is left, and a mask of its rows that ``posterior.constraint`` has, None for all.
+    """
+    law, independent = posterior.stated, posterior.independent
+    if independent is None:
+        return law, None
+    deviation = posterior.gain.covariance.variance.detach().clamp_min(0.0).sqrt()
+    chosen = independent_given(law.rows.detach() * deviation[..., None, :], independent)
+    if not bool(chosen.any()):
+        return None, None
+    return (law if bool(chosen.all()) else law.selected(chosen)), independent[chosen]
+
+
 def _are_independent(prior: MultivariateNormal) -> bool:
-    return isinstance(as_double(prior.lazy_covariance_matrix), DiagLinearOperator)
+    return structure_of(prior).is_independent

@@ -6,10 +6,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.gaussian import structure_of
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities._moments import moments_between, quantiles_between
@@ -93,7 +92,7 @@ class Truncated(Drawable):
     @property
     def is_exact(self) -> bool:
         """Whether mean, variance and draws are exact: independent values with bounds alone."""
-        diagonal = isinstance(as_double(self.prior.lazy_covariance_matrix), DiagLinearOperator)
+        diagonal = structure_of(self.prior).is_independent
         return diagonal and not self.constraint.order and not self.constraint.parts
 
     def with_draws(self, draws: int, seed: int = 0) -> "Truncated":

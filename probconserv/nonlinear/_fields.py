@@ -10,19 +10,19 @@ from functools import cached_property
 
 import torch
 from linear_operator import to_dense
-from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
+from linear_operator.operators import LinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import square_roots
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import stacked
-from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint, rows_applied
 from probconserv.errors import ConvergenceError
 from probconserv.nonlinear._search import search
 from probconserv.nonlinear._space import Rows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.mode import condition_on_field_of
+from probconserv.prior import Parts
 
 _STEP = 1e-6  # largest change of a value in the last step, relative to the field's largest value
 _RESIDUAL = 1e-13  # largest |g_i| in the end, relative to Σ_j |J_ij| times the field's largest value
@@ -52,13 +52,14 @@ def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: Nonlinear
         ConvergenceError: If a field does not converge, or a gradient is zero; the text names it and its residual.
         DependentConstraintsError: If rows of J are dependent under Σ.
     """
-    if not splits(covariance):
-        root = torch.cat([to_dense(part) for part in square_roots(covariance, epsilon)], dim=-1)
-        whole = _Fields(fields, Structure(RootLinearOperator(root)), law, 0)
+    form = covariance_of(covariance)
+    if not form.splits:
+        root = torch.cat([to_dense(part) for part in form.roots(epsilon)], dim=-1)
+        whole = _Fields(fields, Structure(covariance_of(RootLinearOperator(root))), law, 0)
         modes = [whole.part(slice(entry, entry + 1))._most_probable() for entry in range(len(fields))]
         return torch.stack(modes) if modes else fields
-    whole = _Fields(fields, Structure(covariance), law, 0)
-    rank = 0 if isinstance(covariance, DiagLinearOperator) else split(covariance)[1].shape[-2]
+    whole = _Fields(fields, Structure(form), law, 0)
+    rank = form.split()[1].shape[-2]
     size = 1 if law.inequalities is not None else max(1, _CHUNK // ((10 + rank) * law.points))
     parts = [whole.part(slice(first, first + size)).projections() for first in range(0, len(fields), size)]
     return torch.cat(parts) if parts else fields
@@ -66,7 +67,7 @@ def project_nonlinear(fields: Tensor, covariance: LinearOperator, law: Nonlinear
 
 def linear_step(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw) -> Tensor:
     """One Gauss–Newton step from the fields themselves, u − Σ Jᵀ (J Σ Jᵀ)⁻¹ g(u), as within a sampler."""
-    structure = Structure(covariance)
+    structure = Structure(covariance_of(covariance))
     residual, rows = structure.linearised(law, fields)
     return fields + _step(rows, residual)[0]
 
@@ -118,8 +119,9 @@ class _Fields:
         law = self.law if self.law.inequalities is None else replace(self.law, starts=1)
         if law.linear is not None:
             law = replace(law, linear=LinearConstraint(law.linear.G, law.linear.b.reshape(-1)))
+        gaussian = FieldGaussian(self.centre[0], self.structure.covariance.operator)
         try:
-            return condition_on_field_of(FieldGaussian(self.centre[0], self.structure.covariance), law).mode
+            return condition_on_field_of(Parts(gaussian=gaussian), law).mode
         except ConvergenceError as error:
             starts = "the field" if law.starts == 1 else f"{law.starts} starts"
             raise self._failure(self.centre, f"no search from {starts} ended") from error
@@ -181,7 +183,7 @@ class _Fields:
             one, size = torch.ones(len(points), dtype=torch.float64), (len(points), self.law.points)
             sparse = stacked(sparse, torch.sparse_coo_tensor(places, one, size, check_invariants=False))
             missed = torch.cat([missed, (base - self._limit())[:, points]], dim=-1)
-            soft = _SOFT * self.structure.covariance.diagonal()[points].expand(1, len(points))
+            soft = _SOFT * self.structure.covariance.variance[points].expand(1, len(points))
             noise = torch.cat([torch.zeros_like(residual), soft], dim=-1)
             rows = StructuredRows(sparse, self.structure, noise)
         change, target, multipliers = _step(rows, missed)

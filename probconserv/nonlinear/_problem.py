@@ -12,19 +12,18 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from probconserv._linalg.checks import require_finite_prior
-from probconserv._linalg.covariance import apply_roots, as_double, square_roots
-from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian, structure_of
+from probconserv._linalg.roots import apply_roots
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.least_norm import least_norm
 from probconserv.inequalities.most_probable import DEPENDENT, SEPARATED, UNMET, Programme, programmes_under
-from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._redundancy import independent_statements, selected
 from probconserv.nonlinear._space import MatrixRows, Space, Structure, StructuredRows
 from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.posterior import Posterior
-from probconserv.redundancy import posterior_of
+from probconserv.posterior import Posterior, posterior_of
+from probconserv.prior import Parts
 
 _ELASTICITY = 1e-2  # deviation of a linearised law that inequalities contradict, relative to that of the prior
 
@@ -58,23 +57,23 @@ class Problem:
     admit: Callable[[Tensor], Tensor] = lambda start: start
 
 
-def problem_of(prior: MultivariateNormal | Projected, law: NonlinearLaw) -> Problem:
-    """What prior and law state together; errors are those of ``condition_on_field_of``."""
-    base, rows, inequalities = _parts_of(prior)
+def problem_of(given: Parts, law: NonlinearLaw) -> Problem:
+    """What prediction and law state together; errors are those of ``condition_on_field_of``."""
+    base, rows, inequalities = given.gaussian, given.law, given.inequalities
     _check(law, base)
     stated = reduce(NonlinearLaw.__and__, [part for part in (rows, inequalities) if part is not None], law)
     if law.linear is not None and (rows is not None or not law.has_plain_rows):
         rows, law = law.linear if rows is None else rows & law.linear, replace(law, linear=None)
     exact = None if rows is None else posterior_of(base, rows, True).constraint
     known = 0 if exact is None else exact.b.shape[-1]
-    covariance = as_double(base.lazy_covariance_matrix)
-    gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
+    covariance = structure_of(base)
+    gaussian = FieldGaussian(base.mean.to(torch.float64), covariance.operator)
     gaussian = gaussian if exact is None or not known else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
     start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
     chosen = independent_statements(law, covariance, field_of, start)
     searched = selected(law, chosen)
-    structured = not known and isinstance(covariance, DiagLinearOperator) and not gaussian.batch_shape
+    structured = not known and covariance.is_independent and not gaussian.batch_shape
     structured = structured and _has_sparse_rows(searched, field_of(start))
     structure = Structure(covariance) if structured else None
     problem = Problem(
@@ -91,17 +90,6 @@ def problem_of(prior: MultivariateNormal | Projected, law: NonlinearLaw) -> Prob
     return problem if stated.inequalities is None else _within(problem, gaussian, stated.inequalities)
 
 
-def _parts_of(
-    prior: MultivariateNormal | Projected,
-) -> tuple[MultivariateNormal, LinearConstraint | None, JoinedConstraint | None]:
-    """The Gaussian, the linear rows and the inequalities of a prediction."""
-    if isinstance(prior, Projected):
-        return prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
-    if isinstance(prior, Posterior):
-        return prior.prior, prior.stated, None
-    return prior, None, None
-
-
 def _check(law: NonlinearLaw, base: MultivariateNormal) -> None:
     """Raises unless the law has the size and the batch of the prediction, which is finite."""
     if law.points != base.mean.shape[-1]:
@@ -113,7 +101,7 @@ def _check(law: NonlinearLaw, base: MultivariateNormal) -> None:
             f"The linear rows of the law have right-hand sides for a batch {tuple(law.batch_shape)} but the prediction "
             f"has the batch {tuple(base.batch_shape)}; give rows without batch axes, or one entry per prediction."
         )
-    require_finite_prior(base.mean, as_double(base.lazy_covariance_matrix).diagonal())
+    require_finite_prior(base.mean, structure_of(base).variance)
 
 
 def _has_sparse_rows(law: NonlinearLaw, u: Tensor) -> bool:
@@ -127,7 +115,7 @@ def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable
     """The map from y ~ N(0, I) to the fields of a Gaussian, and the number of coordinates."""
     if isinstance(gaussian, Posterior):
         return lambda y: gaussian.rsample(base_samples=y), gaussian.base_sample_shape[0]
-    mean, roots = gaussian.mean, square_roots(gaussian.lazy_covariance_matrix, epsilon)
+    mean, roots = gaussian.mean, structure_of(gaussian).roots(epsilon)
     if len(roots) == 1 and isinstance(roots[0], DiagLinearOperator):
         deviation = roots[0].diagonal()
         return lambda y: mean + y * deviation, deviation.shape[-1]

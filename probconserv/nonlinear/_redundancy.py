@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import SMALL
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.covariance import Covariance
 from probconserv._linalg.density import surface_tolerance
+from probconserv._linalg.gaussian import structure_of
 from probconserv._linalg.rank import independent_given, resolution_of_entries
+from probconserv._linalg.rows import SMALL
 from probconserv.errors import DependentConstraintsError
 from probconserv.nonlinear._space import stacked_gradients
 from probconserv.nonlinear.law import NonlinearLaw, check_residual
@@ -24,7 +24,7 @@ _FIELDS = 2  # draws that gradients are compared at
 
 
 def independent_statements(
-    law: NonlinearLaw, covariance: LinearOperator, field_of: Callable[[Tensor], Tensor], start: Tensor
+    law: NonlinearLaw, covariance: Covariance, field_of: Callable[[Tensor], Tensor], start: Tensor
 ) -> Tensor:
     """Mask ``(k,)`` of the statements that are not determined by those before them and by what a prediction meets.
 
@@ -82,7 +82,7 @@ def require_met(law: NonlinearLaw, chosen: Tensor, field: Tensor, prior: Multiva
         u = field.detach().requires_grad_()
         values = law.statements(u)
         rows = stacked_gradients(values, u).detach()
-    covariance = as_double(prior.lazy_covariance_matrix)
+    covariance = structure_of(prior)
     rounding = surface_tolerance(prior.mean.dtype) * (rows.abs() @ field.detach().abs()[..., None])[..., 0]
     missed = values.detach().abs() * ~chosen
     if bool((missed > law.tolerance * _deviations(rows, covariance) + rounding).any()):
@@ -93,7 +93,7 @@ def require_met(law: NonlinearLaw, chosen: Tensor, field: Tensor, prior: Multiva
         )
 
 
-def _deviations(rows: Tensor, covariance: LinearOperator) -> Tensor:
+def _deviations(rows: Tensor, covariance: Covariance) -> Tensor:
     """The largest standard deviations that statements may have ``(*batch, k)``, those of values that move together."""
-    deviation = covariance.detach().diagonal().clamp_min(0.0).sqrt()
+    deviation = covariance.variance.detach().clamp_min(0.0).sqrt()
     return (rows.abs() @ deviation[..., None])[..., 0]

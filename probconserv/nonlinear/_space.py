@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import Covariance
 from probconserv._linalg.rows import SparseRows
-from probconserv._linalg.structured import StructuredGain, factorise_rows, split, variance_of_rows
+from probconserv._linalg.structured import StructuredGain, factorise_rows, variance_of_rows
 from probconserv.constraints import rows_applied
 from probconserv.errors import ConvergenceError, DependentConstraintsError, InvalidArgumentError
 from probconserv.nonlinear.law import NonlinearLaw, check_residual
@@ -113,12 +113,12 @@ Rows = MatrixRows | StructuredRows
 class Structure:
     """Σ = D + B Bᵀ without batch axes, which ``splits``, and R = (√D, B)."""
 
-    covariance: LinearOperator
+    covariance: Covariance
 
     @cached_property
     def _parts(self) -> tuple[Tensor, Tensor]:
         """√D ``(n,)`` and Bᵀ ``(r, n)``."""
-        metric, root = split(self.covariance)
+        metric, root = self.covariance.split()
         return metric.sqrt(), root
 
     def change(self, y: Tensor) -> Tensor:

@@ -1,11 +1,8 @@
 """Nonlinear constraints g(u) = 0: the most probable field, and the Gaussian linearised there."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from gpytorch.distributions import MultivariateNormal
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from probconserv.constraints import LinearConstraint, rows_applied
@@ -22,44 +19,21 @@ from probconserv.nonlinear._problem import Problem, problem_of
 from probconserv.nonlinear._redundancy import require_met
 from probconserv.nonlinear._search import NEWTON_SIZE, search
 from probconserv.nonlinear._space import Space, stacked_gradients
+from probconserv.nonlinear.found import NonlinearMode
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
-from probconserv.posterior import Posterior
-from probconserv.redundancy import posterior_of
+from probconserv.posterior import Posterior, posterior_of
+from probconserv.prior import Parts
 
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
 _SAME = 10.0  # tolerances, relative to the objective plus one, within which two objectives belong to one mode
 _SPREADS = (1.0, 3.0, 10.0)  # of the starts, in standard deviations of the prior, in turn
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NonlinearMode:
-    """The best of the modes that the starts reached: local, unless g has only one.
-
-    Args:
-        law: All statements that it meets; None in a copy by pickle or deepcopy, which functions may not have, and of a
-            prediction in another batch or scale, where the rest is that of the first one.
-        field: u ``(*batch, n)``, float64, without derivatives.
-        objective: (u − μ)ᵀ Σ⁻¹ (u − μ) ``(*batch,)``.
-        converged: How many starts met the tolerance ``(*batch,)``.
-        agreeing: How many of them reached this objective ``(*batch,)``; few of many mean that a still better mode may
-            have been missed.
-    """
-
-    law: NonlinearLaw | None
-    field: Float[Tensor, "*batch n"]
-    objective: Float[Tensor, " *batch"]
-    converged: Int[Tensor, " *batch"]
-    agreeing: Int[Tensor, " *batch"]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"law": None}
-
-
-def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: AnyLaw) -> Posterior | Projected:
+def condition_on_field_of(given: Parts, constraint: AnyLaw) -> Posterior | Projected:
     """The prediction under the law linearised at the most probable field that meets all statements of both.
 
     Args:
-        prior: One Gaussian, or draws under inequalities; its law and inequalities stay in force.
+        given: One Gaussian, and the law and inequalities that it meets, which stay in force.
         constraint: A nonlinear law, or what a prediction under one has to meet as well.
 
     Returns:
@@ -72,30 +46,28 @@ def condition_on_field_of(prior: MultivariateNormal | Projected, constraint: Any
             there are none.
         DependentConstraintsError: If statements contradict each other, or rows of J are dependent at the mode alone.
     """
-    base, law, search = prior, constraint, getattr(prior, "search", None)
-    if search is not None and search.law is None:
-        raise InvalidArgumentError(
-            "A copy of a prediction under a nonlinear law, or a part of it, has lost the function of the law, so that "
-            "it cannot be conditioned again; condition the first prediction on all statements."
-        )
-    if isinstance(prior, Posterior | Projected) and search is not None:
-        base, law = prior.prior, search.law & constraint
+    law, options = constraint, given.options
+    if given.search is not None:
+        if given.search.law is None:
+            raise InvalidArgumentError(
+                "A copy of a prediction under a nonlinear law, or a part of it, has lost the function of the law, so "
+                "that it cannot be conditioned again; condition the first prediction on all statements."
+            )
+        given, law = Parts(gaussian=given.gaussian), given.search.law & constraint
     assert isinstance(law, NonlinearLaw)
-    problem = problem_of(base, law)
+    problem = problem_of(given, law)
     best, runs = _best(problem)
     with torch.no_grad():
         require_met(problem.statements, problem.chosen, problem.space.field_of(best.point), problem.base)
-    posterior = _linearised(problem, best)
-    conditioned: Posterior | Projected = posterior
-    if problem.inequalities is not None:
-        options = {"draws": prior.draws, "seed": prior.seed} if isinstance(prior, Projected) else {}
-        conditioned = Projected(posterior, posterior.stated & problem.inequalities, **options)
-    with torch.no_grad():
-        field = problem.space.field_of(best.point)
-        if problem.inequalities is not None:  # within the bounds to the last bit
-            field = most_probable(posterior.prior, _of_rows(posterior.constraint, problem.inequalities))
-    conditioned.search = _mode_of(problem, field, best, runs)
-    return conditioned
+    if problem.inequalities is None:
+        with torch.no_grad():
+            field = problem.space.field_of(best.point)
+        return _linearised(problem, best, _mode_of(problem, field, best, runs))
+    posterior = _linearised(problem, best, None)
+    with torch.no_grad():  # within the bounds to the last bit
+        field = most_probable(posterior.prior, _of_rows(posterior.constraint, problem.inequalities))
+    found = _mode_of(problem, field, best, runs)
+    return Projected(posterior, posterior.stated & problem.inequalities, search=found, **options)
 
 
 def _mode_of(problem: Problem, field: Tensor, best: "_End", runs: list["_End"]) -> NonlinearMode:
@@ -245,14 +217,14 @@ def _not_converged(space: Space, best: _End, iterations: int, starts: int) -> Co
     )
 
 
-def _linearised(problem: Problem, best: _End) -> Posterior:
+def _linearised(problem: Problem, best: _End, found: NonlinearMode | None) -> Posterior:
     """The prior under the law linearised at the mode.
 
     Raises:
         DependentConstraintsError: If statements that are independent elsewhere are not so there.
     """
     law = _law_at(problem, best.point)
-    posterior = posterior_of(problem.base, law if problem.rows is None else problem.rows & law, True)
+    posterior = posterior_of(problem.base, law if problem.rows is None else problem.rows & law, True, found)
     if posterior.constraint.b.shape[-1] < problem.independent:
         raise DependentConstraintsError(
             "The statements of the nonlinear law have dependent gradients at the most probable field that meets them, "

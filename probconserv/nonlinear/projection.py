@@ -15,9 +15,9 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import contradictions_named
-from probconserv._linalg.covariance import as_double
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.rank import contradictions_named
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -55,7 +55,7 @@ def project(fields: Float[Tensor, "s n"], covariance: LinearOperator, law: AnyLa
     if not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
     epsilon = torch.finfo(covariance.dtype or torch.float64).eps
-    double, covariance = fields.to(torch.float64), as_double(covariance)
+    double, covariance = fields.to(torch.float64), covariance_of(covariance).operator
     with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
             with torch.no_grad():
@@ -123,7 +123,7 @@ def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:
 def _project_linear(fields: Tensor, covariance: LinearOperator, law: LinearConstraint) -> Tensor:
     law = with_sparse_rows(law)
     target = law.b.expand(len(fields), law.b.shape[-1])
-    gain = gain_of(covariance, law, torch.finfo(torch.float64).eps, True)
+    gain = gain_of(covariance_of(covariance), law, torch.finfo(torch.float64).eps, True)
     if len(law.G.shape) > 2 or law.noise.ndim > 1:  # rows of their own for every field
         return gain.correct(fields[:, None, :], target[:, None, :])[:, 0, :]
     return gain.correct(fields, target)

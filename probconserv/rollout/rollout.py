@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probconserv._linalg.checks import are_finite, refuse_missing
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.checks import refuse_missing
+from probconserv._linalg.values import are_finite, as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.bounds import Bounds
 from probconserv.inequalities.inequality import Inequality

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.checks import are_finite, refuse_missing
-from probconserv._linalg.values import cached, square_root
+from probconserv._linalg.checks import refuse_missing
+from probconserv._linalg.values import are_finite, cached, square_root
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.bounds import Bounds
 from probconserv.rollout.learned_response import ResponseOfField

@@ -16,9 +16,8 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.covariance import as_double, rows_times
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.gain import factorise
-from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import as_tensor, square_root
 from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import FittedCovariance
@@ -88,7 +87,8 @@ class StepUpdate:
             DependentConstraintsError: If no value may move that a total counts.
         """
         rows = rows_of(weights, channels, count)
-        covariance, epsilon = self._covariance(weights, channels, count, walls), torch.finfo(torch.float64).eps
+        epsilon = torch.finfo(torch.float64).eps
+        covariance = covariance_of(self._covariance(weights, channels, count, walls))
         try:
             gain = factorise(covariance, rows, rows.new_zeros(len(rows)), epsilon)
         except DependentConstraintsError as error:
@@ -97,7 +97,7 @@ class StepUpdate:
                 "or without variance. Free some, or leave that channel out of conserved."
             ) from error
         units = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
-        totals = rows_times(covariance, rows) @ rows.mT
+        totals = covariance.times(rows) @ rows.mT
         if self.covariance is None and self.total_variance is not None:
             deviation = square_root(as_tensor(self.total_variance).to(totals.device)).expand(len(rows))
             totals = totals * deviation * deviation[:, None]
@@ -107,8 +107,8 @@ class StepUpdate:
             response = torch.linalg.solve(response @ rows.mT, response)
             self._check_fixed(response, (count, *weights.shape))
         if walls is not None or self.covariance is None:
-            covariance = self._uniform(weights, tuple(range(count)), count, walls)
-        return response, totals, covariance.diagonal()
+            covariance = covariance_of(self._uniform(weights, tuple(range(count)), count, walls))
+        return response, totals, covariance.variance
 
     def _check_fixed(self, response: Tensor, shape: tuple[int, ...]) -> None:
         """Refuses fixed values that conditions at walls move."""
@@ -129,7 +129,8 @@ class StepUpdate:
             return self._uniform(weights, channels, count, walls)
         moving = self._moving(weights, count)
         if isinstance(given, FittedCovariance | LinearOperator):
-            given = as_double(given.covariance if isinstance(given, FittedCovariance) else given).to(weights.device)
+            given = given.covariance if isinstance(given, FittedCovariance) else given
+            given = covariance_of(given).operator.to(weights.device)
             if given.shape != (moving.numel(), moving.numel()):
                 raise IncompatibleQueryError(
                     f"The covariance must be over the {moving.numel()} points of fields {shape}, without batch axes, "
@@ -177,9 +178,10 @@ def _of_shape(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
 
 def _limited(covariance: LinearOperator, moving: Tensor) -> LinearOperator:
     """The covariance without the points that do not move."""
-    if not splits(covariance):
-        return DenseLinearOperator(moving[:, None] * covariance.to_dense() * moving)
-    metric, root = split(covariance)
+    form = covariance_of(covariance)
+    if not form.splits:
+        return DenseLinearOperator(moving[:, None] * form.to_dense() * moving)
+    metric, root = form.split()
     return PsdSumLinearOperator(RootLinearOperator((root * moving).mT), DiagLinearOperator(metric * moving))
 
 

@@ -14,9 +14,9 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSum
 from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import SparseRows, as_sparse_rows
-from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint, LinearInequality
@@ -97,7 +97,8 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
     if law is None:
         return fields
     if isinstance(law, NonlinearLaw):
-        if law.inequalities is not None and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+        form = covariance_of(covariance)
+        if law.inequalities is not None and form.splits and not form.is_independent:
             least = _LEAST * float(covariance.diagonal().mean())
             covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
         return project(fields, covariance, law)
@@ -121,7 +122,7 @@ def _with_values_of(law: LinearConstraint, fields: Tensor) -> LinearConstraint:
 
 def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
     """A low rank plus diagonal with another diagonal."""
-    variances, root = split(covariance)
+    variances, root = covariance_of(covariance).split()
     return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(change(variances)))
 
 

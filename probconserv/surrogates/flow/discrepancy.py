@@ -21,8 +21,8 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.rows import Rows, as_sparse_rows
-from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.law import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
@@ -51,7 +51,7 @@ class AllowingLatent(Latent):
 
     def clean_covariance(self, t: float) -> LinearOperator:
         covariance = self.latent.clean_covariance(t)
-        if not splits(covariance):
+        if not covariance_of(covariance).splits:
             return covariance.add_jitter(self.variance)
         return with_points(covariance, lambda variances: variances + self.variance)
 

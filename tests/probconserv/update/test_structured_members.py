@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 from probconserv import LinearConstraint, condition, from_samples
 from probconserv._linalg import structured
+from probconserv._linalg.covariance import covariance_of
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
@@ -29,7 +30,7 @@ def _no_dense_shortcut(monkeypatch):
 def precise_update(prior, law):
     """Mean, variances and log-evidence under exact rows in 60 digits."""
     with mpmath.workdps(60):
-        metric, root = structured.split(prior.lazy_covariance_matrix)
+        metric, root = covariance_of(prior.lazy_covariance_matrix).split()
         R, G, mean, b = (mpmath.matrix(part.tolist()) for part in (root, law.rows, prior.mean[:, None], law.b[:, None]))
         covariance = R.T * R + mpmath.diag(metric.tolist())
         residual, cross = G * mean - b, covariance * G.T
