@@ -28,7 +28,12 @@ from probconserv.rollout.data_checks import (
 )
 from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.rollout.flux_model import FluxModel
-from probconserv.rollout.functions import (
+from probconserv.rollout.learned_response import LearnedResponse
+from probconserv.rollout.regression import ComponentRegression, Kernel
+from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.step_network import EmulatorConfig, StepNetwork, StepOperator, train_steps
+from probconserv.rollout.step_update import with_errors
+from probconserv.rollout.trajectories import (
     Functions,
     Setting,
     Walls,
@@ -38,11 +43,6 @@ from probconserv.rollout.functions import (
     parts_of,
     predict,
 )
-from probconserv.rollout.learned_response import LearnedResponse
-from probconserv.rollout.regression import ComponentRegression, Kernel
-from probconserv.rollout.rollout import Rollout
-from probconserv.rollout.step_network import EmulatorConfig, StepNetwork, StepOperator, train_steps
-from probconserv.rollout.step_update import with_errors
 from solvers.grids import Grid
 
 Chosen = tuple[StepOperator, Rollout | None]

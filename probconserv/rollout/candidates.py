@@ -11,10 +11,10 @@ from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.rollout.flux_model import CONFIG, FluxModel
-from probconserv.rollout.functions import Candidate, Functions, predict
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.rollout import Rollout
 from probconserv.rollout.step_network import EmulatorConfig
+from probconserv.rollout.trajectories import Candidate, Functions, predict
 
 Name = tuple[str, str]
 """Of a candidate: its base, and "alone" or its law."""

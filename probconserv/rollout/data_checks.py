@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv.rollout.functions import Functions
+from probconserv.rollout.trajectories import Functions
 from probconserv.rollout.walls import warn_of_unlike_ends
 from solvers import Robin
 from solvers.recording import are_readable

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from probconserv.errors import DataFileError
 from probconserv.rollout.data_checks import kinds_of
 from probconserv.rollout.flux_model import FluxModel
-from probconserv.rollout.functions import Functions, Setting, given_sides
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
+from probconserv.rollout.trajectories import Functions, Setting, given_sides
 from probconserv.training.fingerprint import difference_between, fingerprint
 from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.rollout.functions import Functions
 from probconserv.rollout.regression import Steps
+from probconserv.rollout.trajectories import Functions
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.loop import pushforward

@@ -10,7 +10,7 @@ from probconserv import Emulator
 from probconserv import emulator as emulator_module
 from probconserv.emulator import EmulatorConfig, met
 from probconserv.rollout.candidates import fit_regressions
-from probconserv.rollout.functions import Functions, Setting, errors_of, given_sides, parts_of
+from probconserv.rollout.trajectories import Functions, Setting, errors_of, given_sides, parts_of
 from solvers import Dirichlet, Neumann, NodeGrid
 
 NODES, FINE, STEPS, SUBSTEPS, STEP, VISCOSITY = 65, 4, 50, 4, 0.02, 0.01

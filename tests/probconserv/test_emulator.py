@@ -16,9 +16,9 @@ from probconserv import Bounded, Emulator, NonNegative
 from probconserv import emulator as emulator_module
 from probconserv.emulator import EmulatorConfig, fit_flux, step_network
 from probconserv.errors import DataFileError, InvalidArgumentError, TrainingInterruptedError
-from probconserv.rollout.functions import Functions, Setting
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.step_network import StepNetwork
+from probconserv.rollout.trajectories import Functions, Setting
 from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
 
 TINY = EmulatorConfig(width=6, modes=4, depth=1, steps=8, flux_steps=20, unrolled=3, batch=4)

@@ -29,7 +29,7 @@ from experiments.boundary.open_rollouts.systems import SYSTEMS, Heat, OpenSystem
 from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over
-from probconserv.rollout.functions import Functions
+from probconserv.rollout.trajectories import Functions
 from probconserv.training.distributed import say_once
 from solvers import Neumann
 

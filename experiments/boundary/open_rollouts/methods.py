@@ -26,8 +26,8 @@ from probconserv.emulator import fit_flux, fit_regressions, met
 from probconserv.errors import ConvergenceError
 from probconserv.rollout import FluxModel
 from probconserv.rollout.diagnosis import RolloutBand
-from probconserv.rollout.functions import Functions, given_sides, predict
 from probconserv.rollout.step_network import StepOperator
+from probconserv.rollout.trajectories import Functions, given_sides, predict
 from solvers import Neumann
 
 NAME = "open_rollouts"

@@ -14,7 +14,6 @@ from experiments.errors import require_at_least
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread, store_finished
 from probconserv.emulator import met, step_network
-from probconserv.rollout.functions import Functions, given_sides
 from probconserv.rollout.step_network import (
     EmulatorConfig,
     StepNetwork,
@@ -23,6 +22,7 @@ from probconserv.rollout.step_network import (
     train_steps,
     values_after,
 )
+from probconserv.rollout.trajectories import Functions, given_sides
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from experiments.errors import require_at_least
 from experiments.records.release import data_version
 from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
-from probconserv.rollout.functions import Setting
+from probconserv.rollout.trajectories import Setting
 from solvers import (
     Burgers,
     CellGrid,

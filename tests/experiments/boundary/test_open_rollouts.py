@@ -13,7 +13,7 @@ from experiments.boundary.open_rollouts.figures import draw_dumbbells
 from experiments.boundary.open_rollouts.methods import Method, Predicted, methods_of
 from experiments.boundary.open_rollouts.systems import SYSTEMS, OpenSystem
 from experiments.experiment import RunContext, RunOptions
-from probconserv.rollout.functions import Functions
+from probconserv.rollout.trajectories import Functions
 
 SMALL = {1: 32, 2: 8}
 
