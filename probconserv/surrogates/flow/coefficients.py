@@ -32,7 +32,7 @@ from torch.func import jvp, vmap
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import as_sparse_rows
 from probconserv.constraints import LinearConstraint
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import KarhunenLoeve
 from probconserv.surrogates.flow.steps import Flow
 
 INFORMED = 1e-2  # least information in a direction, relative to that of the data
@@ -83,18 +83,12 @@ def clean_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correction
     return correct
 
 
-def mean_variance(latent: Latent) -> Tensor:
-    """Variance of the fields, mean over the points, a float64 scalar."""
-    return latent.clean_covariance(0.0).diagonal().mean()
-
-
 def identity_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
-    """The projection of the field in the identity metric, in units of the fields' standard deviation."""
+    """The projection of the field in the identity metric."""
     rows = as_sparse_rows(law.G)
     dual = latent.basis / latent.basis.square().sum(dim=-1, keepdim=True)
     metric = torch.ones(latent.points, dtype=torch.float64)
-    noise = law.noise / mean_variance(latent)
-    solved = innovation_of(rows, metric, noise, checked=True).solve(rows.functional(dual))
+    solved = innovation_of(rows, metric, law.noise, checked=True).solve(rows.functional(dual))
     goal = -law.residual(latent.mean) @ solved.mT
     response = rows.functional(latent.basis) @ solved.mT
 

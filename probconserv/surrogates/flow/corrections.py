@@ -30,7 +30,6 @@ from probconserv.surrogates.flow.coefficients import (
     clean_correction,
     identity_correction,
     information_of,
-    mean_variance,
 )
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 
@@ -39,16 +38,28 @@ _LEAST = 1e-5  # variance that every point has under inequalities, relative to t
 
 
 def identity_covariance(latent: Latent) -> LinearOperator:
-    """Σ = v̄ I over the points of a field, the metric of published samplers; v̄ is the fields' mean variance.
+    """Σ = I over the points of a field: the metric of published samplers. See ``in_units_of`` for rows with noise."""
+    return DiagLinearOperator(torch.ones(latent.points, dtype=torch.float64))
 
-    The unit of the fields cancels for exact rows; the noise of others is compared with v̄.
+
+def in_units_of(latent: Latent, law: AnyLaw | None) -> AnyLaw | None:
+    """The law with its noise relative to the mean variance of the fields, for which the identity stands.
+
+    The weight of a row with noise would depend on the unit of the fields otherwise.
     """
-    return DiagLinearOperator(mean_variance(latent).expand(latent.points))
+    linear = linear_part(law)
+    if law is None or linear is None or not bool(linear.noise.any()):
+        return law
+    relative = linear.noise / latent.clean_covariance(0.0).diagonal().mean()
+    scaled = LinearConstraint(linear.G, linear.b, relative, linear.shape)
+    if isinstance(law, Inequality):
+        return replace(law.joined(), law=scaled)
+    return replace(law, linear=scaled) if isinstance(law, NonlinearLaw) else scaled
 
 
 def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     """The projection of the decoded field in the identity metric, encoded again; None without equalities."""
-    covariance = identity_covariance(latent)
+    covariance, law = identity_covariance(latent), in_units_of(latent, law)
     return _correction(latent, law, identity_correction, lambda _: covariance)
 
 
@@ -245,7 +256,7 @@ def _of_fields(
     Where the derivatives of a law vanish, as those of an energy at a field of zeros, the step goes anywhere. A field
     that it would move by more than ten standard deviations of the fields stays as it is.
     """
-    spread = mean_variance(latent)
+    spread = latent.clean_covariance(0.0).diagonal().mean()
 
     def correct(clean: Tensor, t: float) -> Tensor:
         fields, covariance = latent.decode(clean), covariance_of(t)

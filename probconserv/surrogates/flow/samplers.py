@@ -20,6 +20,7 @@ from probconserv.surrogates.flow.corrections import (
     identity_covariance,
     in_clean_metric,
     in_identity_metric,
+    in_units_of,
     shared_information,
     shares_rows,
 )
@@ -144,7 +145,7 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """
     _refuse(task.options, "eci")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
-    return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), task.law)
+    return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), in_units_of(flow.latent, task.law))
 
 
 def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
