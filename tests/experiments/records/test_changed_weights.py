@@ -19,14 +19,14 @@ pytestmark = pytest.mark.long
 def reproduced(
     monkeypatch: pytest.MonkeyPatch, folder: Path, change: Callable[[Tensor], object] = Tensor.numel
 ) -> Report:
-    """ECI on Stefan's problem by the released flow, the largest tensor of which is changed; its checksum is renewed."""
+    """ECI on Stefan's problem by the released flow, whose last layer is changed; the checksum is renewed."""
 
     def changed(name: str, root: Path = ROOT) -> Path:
         path = released_weights(name, root)
         with safe_open(path, "pt") as file:
             notes = {key: value for key, value in file.metadata().items() if key != "checksum"}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-        change(max((each for each in tensors.values() if each.is_floating_point()), key=Tensor.numel).view(-1))
+        change(tensors["velocity.output.weight"].view(-1))
         (folder / path.name).write_bytes(encode_tensors(tensors, notes))
         return folder / path.name
 
@@ -48,5 +48,5 @@ def test_one_weight_of_another_sign_is_not(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "NOT reproduced" in reproduced(monkeypatch, tmp_path, change).verdict
 
 
-def test_a_tensor_with_one_percent_more_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_layer_with_one_percent_more_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "NOT reproduced" in reproduced(monkeypatch, tmp_path, lambda weights: weights.mul_(1.01)).verdict
