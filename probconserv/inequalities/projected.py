@@ -77,8 +77,8 @@ class Projected(Drawable):
         prior = self._given.prior if isinstance(self._given, Posterior) else prior
         self._feasible = feasible_set(prior, constraint)
         self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
-        correlated = isinstance(self._given, Posterior) and not _are_independent(prior)
-        self._gain = self._given.gain if correlated else None
+        gain = self._given.gain if isinstance(self._given, Posterior) else None
+        self._gain = None if gain is None or gain.covariance.is_independent else gain
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -203,7 +203,7 @@ def _under_law(
         return prior, joined, None
     if not isinstance(prior, Posterior):
         apart = law.G.shape[-2] == 1 or joined.division.apart == len(joined.division.places)
-        if _are_independent(prior) and (apart or not are_readable(prior.mean)):
+        if structure_of(prior).is_independent and (apart or not are_readable(prior.mean)):
             return prior, joined, None
         prior = posterior_of(prior, law, True)
     law, shared = _rows_of_values(prior)
@@ -227,7 +227,3 @@ def _rows_of_values(posterior: Posterior) -> tuple[LinearConstraint | None, Tens
     if not bool(chosen.any()):
         return None, None
     return (law if bool(chosen.all()) else law.selected(chosen)), independent[chosen]
-
-
-def _are_independent(prior: MultivariateNormal) -> bool:
-    return structure_of(prior).is_independent
