@@ -235,11 +235,11 @@ class SideStates:
             return
         rows = np.arange(len(self.fixed))
         mine = self._of_scan(rows)
-        ends = [
+        (before, error_before), (after, error_after) = (
             self.scan.integral_to(np.full(len(rows), time), mine, lambda times: self._columns(times, rows))
             for time in (self.start, self.end)
-        ]
-        expected, allowed = ends[1][0] - ends[0][0], self.scan.allowed(ends[1][1] - ends[0][1], mine)
+        )
+        expected, allowed = after - before, self.scan.allowed(error_after - error_before, mine)
         first = 0
         for function, part in self.changing:
             found = sampled[..., part].reshape(len(rows), -1)

@@ -239,13 +239,13 @@ class SideData:
         """Integrals of the stated values of every changing side, and how much sampled ones may differ."""
         assert self.scan is not None
         rows = self.scanned_rows
-        ends = [
+        (before, error_before), (after, error_after) = (
             self.scan.integral_to(np.broadcast_to(time, rows.shape), rows, lambda times: self._stated(times, self.rows))
             for time in (start, end)
-        ]
+        )
         widths = np.cumsum([each.datum.width for each in self.changing])
-        integrals = np.split(ends[1][0] - ends[0][0], widths, axis=-1)
-        return integrals[:-1], np.split(self.scan.allowed(ends[1][1] - ends[0][1], rows), widths, axis=-1)[:-1]
+        integrals = np.split(after - before, widths, axis=-1)
+        return integrals[:-1], np.split(self.scan.allowed(error_after - error_before, rows), widths, axis=-1)[:-1]
 
     def _stated(self, times: Array, rows: Array, watched: Sequence[Watched] = ()) -> Array:
         """Stated values of all changing sides ``(k, rows, columns)`` before their factors, then those of what is
