@@ -96,7 +96,7 @@ class Solution:
     def imbalance(self) -> Tensor:
         """total − (initial total + net inflow + source total) ``(*batch, t)``.
 
-        It proves the bookkeeping: nothing is lost between the cells, and the account holds the fluxes and sources that
+        It proves the bookkeeping: nothing is lost between the cells, and the budget holds the fluxes and sources that
         the steps used. It says nothing about accuracy: fluxes may be inaccurate and still balance. Compare with a run
         at a hundredth of the tolerance, or with more cells, to learn the error.
         """
@@ -193,14 +193,14 @@ def solve(
         finer = integrate(operator.refined(), replace(plan, groups=groups), rows, (start, *output.tolist()), False)
         estimate = torch.from_numpy(np.abs(finer.values - course.values).max(-1)).reshape(*batch, len(output))
     sides = 2 * grid.dimension
-    account = torch.from_numpy(course.account).reshape(*batch, len(output), sides + 1)
+    budget = torch.from_numpy(course.budget).reshape(*batch, len(output), sides + 1)
     return Solution(
         grid=grid,
         times=output,
         values=torch.from_numpy(course.values).reshape(*batch, len(output), *grid.shape),
         initial_total=total_of(u, grid),
-        boundary_flux=account[..., :sides],
-        source_total=account[..., sides],
+        boundary_flux=budget[..., :sides],
+        source_total=budget[..., sides],
         work=_work(plan, course, batch),
         error_estimate=estimate,
     )

@@ -14,6 +14,7 @@ from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume.convection.schemes import MUSCL, Constant, Reconstruction, Rusanov
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march import systems as march
+from solvers.finite_volume.march.arguments import LANE, RowArrays, Scratch, System, SystemGrid, SystemLaws, SystemScheme
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback
 from solvers.finite_volume.march.rates import from_padded, layout_of, to_padded
 from solvers.grids import CellGrid
@@ -93,8 +94,8 @@ class Run:
         self.total = np.zeros((entries, 2 * grid.dimension + 1, setting.components))
         changes = self.sides.scan is not None
         self.sampled = np.zeros((*self.sides.fixed.shape[:2], self.sides.fixed.shape[2] if changes else 0))
-        self._numbers = np.zeros((c.NUMBERS, entries))
-        self._numbers[c.TIME], self._numbers[c.PROPOSAL] = setting.span[0], inf
+        self._lanes = np.zeros(entries, LANE)
+        self._lanes["time"], self._lanes["proposal"] = setting.span[0], inf
         width = min(_TILE, entries) if changes else 1
         self._width = width if kernels.errors is None else entries
         self._bottom = _bottom_of(setting, bottom)
@@ -103,7 +104,7 @@ class Run:
     @property
     def steps(self) -> Array:
         """Accepted steps of every entry ``(entries,)``."""
-        return self._numbers[c.STEPS].astype(np.int64)
+        return self._lanes["steps"].astype(np.int64)
 
     def advance(self, target: float, steps: tuple[float, float, float], report: Callable[[float], None] | None) -> None:
         """Integrates every entry to a target time; a ``SolverDivergedError`` if one fails at the smallest step.
@@ -111,41 +112,41 @@ class Run:
         ``steps`` are the fraction of a cell that the fastest signal may cross in a step, the largest and the smallest
         step; ``report`` is called with the mean advance in time over the batch.
         """
-        L = self._numbers
+        times, scheme = self._lanes["time"], SystemScheme(target, *steps)
         for first in range(0, len(self.u), self._width):
             rows = np.arange(first, min(first + self._width, len(self.u)))
-            while len(rows := rows[L[c.TIME, rows] < target]):
-                before = L[c.TIME, rows].sum()
-                self._march(rows, (target, *steps))
+            while len(rows := rows[times[rows] < target]):
+                before = times[rows].sum()
+                self._march(rows, scheme)
                 if report is not None:
-                    report(float(L[c.TIME, rows].sum() - before) / len(self.u))
+                    report(float(times[rows].sum() - before) / len(self.u))
 
-    def _march(self, rows: Array, scheme: tuple[float, float, float, float]) -> None:
+    def _march(self, rows: Array, scheme: SystemScheme) -> None:
         """Takes steps of some rows, a budget of them or until at most half of the rows are under way."""
         width = len(rows)
         tile = self._tiles.get(width) or self._tiles.setdefault(
             width, _Tile(self.setting, self._kernels, self.sides, width)
         )
-        tile.enter(rows, (self.u[rows], self._numbers[:, rows], self.total[rows], self.sampled[rows]), self._bottom)
-        march.advance(*tile.arrays, tile.system, scheme, _BUDGET)
+        tile.enter(rows, (self.u[rows], self._lanes[rows], self.total[rows], self.sampled[rows]), self._bottom)
+        march.advance(tile.arrays, tile.system, scheme, _BUDGET)
         for error in (self._kernels.errors or []) + tile.errors:
             raise error
-        L = tile.L
-        for place in np.flatnonzero(L[c.VERDICT] != c.RUNNING)[:1]:
-            raise self._failure(int(rows[place]), L[:, place], scheme[3])
-        self.u[rows], self._numbers[:, rows], self.total[rows] = tile.states(), L, tile.total
-        self.sampled[rows] = tile.sampled
+        lanes = tile.arrays.lanes
+        for place in np.flatnonzero(lanes["verdict"] != c.RUNNING)[:1]:
+            raise self._failure(int(rows[place]), lanes[place], scheme.smallest)
+        self.u[rows], self._lanes[rows], self.total[rows] = tile.states(), lanes, tile.arrays.total
+        self.sampled[rows] = tile.arrays.sampled
 
-    def _failure(self, entry: int, numbers: Array, smallest: float) -> SolverDivergedError:
+    def _failure(self, entry: int, lane: Any, smallest: float) -> SolverDivergedError:
         """The error of an entry that failed at the smallest step."""
-        setting, cell = self.setting, int(numbers[march.PLACE])
+        setting, cell = self.setting, int(lane["place"])
         place = np.unravel_index(cell, setting.grid.shape) if cell >= 0 else ()
         at = f" in cell {tuple(int(i) for i in place)}" if cell >= 0 else ""
         number = np.unravel_index(entry, setting.batch) if setting.batch else ()
         where = f", batch entry {tuple(int(i) for i in number)}" if setting.batch else ""
         return SolverDivergedError(
-            f"{type(setting.law).__name__} has no admissible state{at}{where} after time {numbers[c.TIME]:.6g} with a "
-            f"step of {numbers[c.LENGTH]:.3g} (smallest allowed {smallest:.3g}). Check the law's flux, eigenvalues and "
+            f"{type(setting.law).__name__} has no admissible state{at}{where} after time {lane['time']:.6g} with a "
+            f"step of {lane['length']:.3g} (smallest allowed {smallest:.3g}). Check the law's flux, eigenvalues and "
             "admissible, and the boundary states; reconstruction=Constant() is the most robust."
         )
 
@@ -159,70 +160,89 @@ class _Tile:
 
     def __init__(self, setting: Setting, kernels: LawKernels, sides: SideStates, rows: int) -> None:
         self.sides, self.errors = sides, []
-        self._sample = Callback(self._write_states, self.errors)
-        shape, m, limits = setting.grid.shape, setting.components, isinstance(setting.reconstruction, MUSCL)
+        self._write = Callback(self._write_states, self.errors)
+        shape, m = setting.grid.shape, setting.components
         kinds = tuple(_KINDS[type(side.condition)] for pair in setting.sides for side in pair)
         self.layout, ghosts = layout_of(shape, march.PADS), march.ghosts_of(shape, kinds)
         size, d, bottom = self.layout.size, len(shape), kernels.primitives is not None
-        n, widest = rows * size, max(np.diff(ghosts.ends))
-        self.X, self.L, self.total = (
-            np.zeros((4, m, rows, size)),
-            np.zeros((c.NUMBERS, rows)),
-            np.zeros((rows, 2 * d + 1, m)),
+        n, widest, v = rows * size, max(np.diff(ghosts.ends)), m + 1 if bottom else m
+        self.arrays = RowArrays(
+            states=np.zeros((4, m, rows, size)),
+            rate=np.zeros((m, rows, size)),
+            flow=np.zeros((2, rows, 2 * d + 1, m)),
+            lanes=np.zeros(rows, LANE),
+            side_data=np.zeros((3, rows, m, sides.fixed.shape[2])),
+            sampled=np.zeros((rows, m, 0 if sides.scan is None else sides.fixed.shape[2])),
+            total=np.zeros((rows, 2 * d + 1, m)),
         )
-        self.data = np.zeros((3, rows, m, sides.fixed.shape[2]))
-        self.sampled = np.zeros((rows, m, 0 if sides.scan is None else sides.fixed.shape[2]))
-        self._ground, v = np.zeros(n if bottom else 0), m + 1 if bottom else m
-        work = (
-            np.zeros((v if bottom else 0, n)),
-            np.zeros((v, n)),
-            np.zeros((0 if bottom else m, 2 * n)),
-            np.zeros((0 if bottom else m + 2, 2 * n)),
-            np.zeros((m + 6 if bottom else m, n)),
-            np.zeros((4, n)),
-            np.zeros(2 * m * rows * widest),
-            np.zeros((2, n if bottom else 0)),
-            np.array([m, isinstance(setting.flux, Rusanov), 0.0]),
+        scratch = Scratch(
+            variables=np.zeros((v if bottom else 0, n)),
+            half=np.zeros((v, n)),
+            ends=np.zeros((0 if bottom else m, 2 * n)),
+            waves=np.zeros((0 if bottom else m + 2, 2 * n)),
+            flux=np.zeros((m + 6 if bottom else m, n)),
+            rest=np.zeros((4, n)),
+            near=np.zeros(2 * m * rows * widest),
+            thin=np.zeros((2, n if bottom else 0)),
+            good=np.zeros(n),
+            options=np.array([m, isinstance(setting.flux, Rusanov), 0.0]),
         )
-        slopes = setting.reconstruction.kernel.pointer if limits else NOTHING.pointer
-        fluxes, primitives = kernels.fluxes.pointer, (kernels.primitives or NOTHING).pointer
-        others = (NOTHING, NOTHING) if bottom else (march.MOVE_TO_AVERAGES, march.HLL_FLUX)
-        law, faces = (NOTHING.pointer, fluxes) if bottom else (fluxes, NOTHING.pointer)
-        pointers = law, kernels.mirror.pointer, slopes, primitives, faces, *(each.pointer for each in others)
-        laws = *pointers, limits, bottom
-        grid = self.layout, ghosts, np.array(kinds), np.asarray(setting.grid.spacing, dtype=float)
-        medium, given = (kernels.parameters.copy(), self._ground), (self.data, self.sampled)
-        self.system = laws, kernels.check.pointer, self._sample.pointer, medium, grid, work, np.zeros(n), sides.limits
-        self.arrays = self.X, np.zeros((m, rows, size)), np.zeros((2, rows, 2 * d + 1, m)), self.L, given, self.total
+        self.system = System(
+            laws=_laws_of(setting, kernels),
+            parameters=kernels.parameters.copy(),
+            ground=np.zeros(n if bottom else 0),
+            grid=SystemGrid(self.layout, ghosts, np.array(kinds), np.asarray(setting.grid.spacing, dtype=float)),
+            scratch=scratch,
+            limits=sides.limits,
+            write_side_data=self._write.pointer,
+        )
 
     def enter(self, rows: Array, given: tuple[Array, ...], bottom: Array | None) -> None:
         """Puts rows into the tile: states, numbers, and time integrals of flows and states at the sides."""
-        (u, numbers, total, sampled), (count, m) = given, given[0].shape[:2]
-        self.rows, self.X[0] = (
-            rows,
-            to_padded(u.swapaxes(0, 1).reshape(m * count, -1), self.layout).reshape(m, count, -1),
-        )
-        self.L[:], self.total[:], self.sampled[:], self.data[:] = numbers, total, sampled, self.sides.fixed[rows]
-        self.L[c.ROW], self.L[c.LONGEST], self.L[c.FRESH] = rows, inf, 1.0
+        (u, lanes, total, sampled), (count, m), arrays = given, given[0].shape[:2], self.arrays
+        padded = to_padded(u.swapaxes(0, 1).reshape(m * count, -1), self.layout)
+        self.rows, arrays.states[0] = rows, padded.reshape(m, count, -1)
+        arrays.lanes[:], arrays.total[:], arrays.sampled[:] = lanes, total, sampled
+        arrays.side_data[:] = self.sides.fixed[rows]
+        arrays.lanes["row"], arrays.lanes["longest"], arrays.lanes["fresh"] = rows, inf, 1.0
         if bottom is not None:
-            self._ground[:] = bottom[rows].ravel()
+            self.system.ground[:] = bottom[rows].ravel()
 
     def _write_states(self, *arguments: int) -> None:
         """Writes states at the sides: at the start of the steps of fresh rows, or at their end and in their middle."""
-        L, sides = self.L, self.sides
+        lanes, data, sides = self.arrays.lanes, self.arrays.side_data, self.sides
+        start, length = lanes["time"], lanes["length"]
         if arguments[7] == 0:
-            fresh = np.flatnonzero(L[c.FRESH])
-            at = np.minimum(L[c.TIME, fresh] + L[c.AFTER_START, fresh], sides.end)
-            self.data[:1, fresh] = sides.write(self.data[:1, fresh], at[None], self.rows[fresh])
+            fresh = np.flatnonzero(lanes["fresh"])
+            at = np.minimum(start[fresh] + lanes["after_start"][fresh], sides.end)
+            data[:1, fresh] = sides.write(data[:1, fresh], at[None], self.rows[fresh])
             return
-        start, length = L[c.TIME], L[c.LENGTH]
-        times = np.array([start + length - L[c.BEFORE_END], start + 0.5 * length])
-        sides.write(self.data[1:], np.minimum(times, sides.end, out=times), self.rows)
+        times = np.array([start + length - lanes["before_end"], start + 0.5 * length])
+        sides.write(data[1:], np.minimum(times, sides.end, out=times), self.rows)
 
     def states(self) -> Array:
         """The states of the rows ``(rows, c, cells)``."""
-        m, rows = self.X.shape[1:3]
-        return from_padded(self.X[0].reshape(m * rows, -1), self.layout).reshape(m, rows, -1).swapaxes(0, 1)
+        states = self.arrays.states[0]
+        m, rows = states.shape[:2]
+        return from_padded(states.reshape(m * rows, -1), self.layout).reshape(m, rows, -1).swapaxes(0, 1)
+
+
+def _laws_of(setting: Setting, kernels: LawKernels) -> SystemLaws:
+    """The kernels in the order of the compiled steps."""
+    bottom, limits = kernels.primitives is not None, isinstance(setting.reconstruction, MUSCL)
+    nothing, fluxes = NOTHING.pointer, kernels.fluxes.pointer
+    return SystemLaws(
+        waves=nothing if bottom else fluxes,
+        mirror=kernels.mirror.pointer,
+        slopes=setting.reconstruction.kernel.pointer if limits else nothing,
+        primitives=(kernels.primitives or NOTHING).pointer,
+        faces=fluxes if bottom else nothing,
+        move=nothing if bottom else march.MOVE_TO_AVERAGES.pointer,
+        hll=nothing if bottom else march.HLL_FLUX.pointer,
+        check=kernels.check.pointer,
+        reconstructs=limits,
+        bottom=bottom,
+    )
 
 
 def _kernels_of(setting: Setting) -> LawKernels:

@@ -1,12 +1,13 @@
-"""Step control, dense output and sums, the same for all schemes."""
+"""Step control, times of stages, steps that end where something jumps, and dense output: the same for all schemes."""
 
 from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
-from solvers._compiled import inner_on_views
-from solvers.finite_volume.march.kernels import Array
+from solvers._compiled import inner_on_views, on_views
+from solvers.finite_volume.march.arguments import Array, Lanes, StepControl
+from solvers.finite_volume.sides._panels import Limits
 
 EPSILON = float(np.finfo(np.float64).eps)
 SMALLEST = 1e-12
@@ -15,18 +16,10 @@ SMALLEST = 1e-12
 LEAST_SPREAD = 1e-6
 """Least spread that errors are relative to, as a fraction of the range of all states and of the change so far."""
 
+_COURANT = 0.5
+
 RUNNING, STEP_UNDERFLOW, TINY_STEPS = 0.0, 1.0, 2.0
 """Verdicts on rows: fine, failed at the smallest step, or accepted steps below it."""
-
-ROW, TIME, LENGTH, PROPOSAL, LONGEST, FAILED, FRESH, CURSOR, VERDICT, STEPS, REJECTED, EVALUATIONS = range(12)
-LOW, HIGH, SEEN_LOW, SEEN_HIGH, ERROR, RESIDUAL, SUM, BEFORE, TAKEN, OPEN, CONVERGED, ALLOWED = range(12, 24)
-STAGES, WORST, EULER, LIVE, AFTER_START, BEFORE_END, SIZE, END_LOW, END_HIGH, ACCEPTED, NUMBERS = range(24, 35)
-"""Numbers of a lane: which row is in it (−1 for none), time, length of the step, proposed and longest length, whether
-the last step failed, whether rates at the start are still to be computed, next output, verdict, and counts; range of
-the states at the start with Dirichlet values, and of all states so far; mean estimated error and residual for messages;
-then those of Newton's iteration and of explicit steps; by how much times keep away from the ends of a step where
-something jumps there; the size that a source gives the solution; and of implicit steps the range of the states at the
-end, and whether the last one was accepted."""
 
 
 @inner_on_views
@@ -41,10 +34,10 @@ def control(ratio: float, order: int, failed_before: Any) -> tuple[bool, float]:
 
 
 @inner_on_views
-def moment(L: Array, j: int, fraction: float) -> float:
+def moment(lane: Any, fraction: float) -> float:
     """Time at a fraction of the step of a lane."""
-    time, length = L[TIME, j], L[LENGTH, j]
-    return max(time + L[AFTER_START, j], min(time + fraction * length, time + length - L[BEFORE_END, j]))
+    time, length = lane.time, lane.length
+    return max(time + lane.after_start, min(time + fraction * length, time + length - lane.before_end))
 
 
 @inner_on_views
@@ -68,54 +61,92 @@ def end_of_step(time: float, length: float, end: float) -> float:
 
 
 @inner_on_views
-def allowed_error(lane: Array, low: float, high: float, options: Any) -> float:
+def allowed_error(lane: Any, low: float, high: float, limits: StepControl) -> float:
     """Allowed mean |error| of a step, and widens the range of all states so far by ``low`` and ``high``.
 
     It is tolerance · (high − low) + atol, the spread at least 1e-6 of the range of all states so far, and of the size
     that a source gives the solution over the span, which counts where it sets in while the field is uniform; and at
-    least 100 ε max |u|. ``options`` are tolerance and atol.
+    least 100 ε max |u|.
     """
-    tolerance, atol = options
-    lane[SEEN_LOW], lane[SEEN_HIGH] = min(lane[SEEN_LOW], low), max(lane[SEEN_HIGH], high)
-    allowed = max(tolerance * (high - low) + atol, 100.0 * EPSILON * max(abs(low), abs(high)))
-    return max(allowed, tolerance * LEAST_SPREAD * max(lane[SEEN_HIGH] - lane[SEEN_LOW], lane[SIZE]))
+    lane.seen_low, lane.seen_high = min(lane.seen_low, low), max(lane.seen_high, high)
+    allowed = max(limits.tolerance * (high - low) + limits.atol, 100.0 * EPSILON * max(abs(low), abs(high)))
+    return max(allowed, limits.tolerance * LEAST_SPREAD * max(lane.seen_high - lane.seen_low, lane.source_size))
 
 
 @inner_on_views
-def judge(lane: Array, ratio: float, order: int, end: float) -> bool:
+def accept_or_reject(lane: Any, ratio: float, order: int, end: float) -> bool:
     """Accepts or rejects a trial step, counts it and proposes the next; a row is stuck below the smallest length."""
-    length = lane[LENGTH]
-    accepted, factor = control(ratio, order, lane[FAILED] > 0.0)
-    kept = lane[PROPOSAL] if accepted and length < lane[PROPOSAL] else 0.0
-    lane[PROPOSAL], lane[FAILED] = max(factor * length, kept), 0.0 if accepted else 1.0
-    lane[STEPS if accepted else REJECTED] += 1.0
-    if not accepted and factor * length < smallest_step(lane[TIME], end):
-        lane[VERDICT] = STEP_UNDERFLOW
+    length = lane.length
+    accepted, factor = control(ratio, order, lane.failed > 0.0)
+    kept = lane.proposal if accepted and length < lane.proposal else 0.0
+    lane.proposal, lane.failed = max(factor * length, kept), 0.0 if accepted else 1.0
+    if accepted:
+        lane.steps += 1.0
+    else:
+        lane.rejected += 1.0
+    if not accepted and factor * length < smallest_step(lane.time, end):
+        lane.verdict = STEP_UNDERFLOW
     return accepted
 
 
 @inner_on_views
-def move_to_end(lane: Array, finish: float, end: float) -> None:
+def move_to_end(lane: Any, finish: float, end: float) -> None:
     """Moves a row to the end of an accepted step; it must not shrink its steps to nothing."""
-    lane[TIME] = finish
-    if finish < end and lane[PROPOSAL] < min(lane[LENGTH], smallest_step(finish, end)):
-        lane[VERDICT] = TINY_STEPS
+    lane.time = finish
+    if finish < end and lane.proposal < min(lane.length, smallest_step(finish, end)):
+        lane.verdict = TINY_STEPS
+
+
+@on_views
+def look_ahead(lanes: Lanes, limits: Limits) -> None:
+    """Longest steps of the lanes by events; where something jumps at their start, rates are evaluated anew."""
+    given = limits.panels.ctypes, limits.rows.ctypes, limits.numbers.ctypes, 1, limits.panels.shape[1]
+    for j in range(lanes.size):
+        lane, here = lanes[j], lanes[j:]
+        limits.search(here.time.ctypes, here.row.ctypes, here.longest.ctypes, here.after_start.ctypes, *given)
+        lane.fresh = 1.0 if lane.after_start > 0.0 else lane.fresh
+
+
+@on_views
+def keep_off_end(lanes: Lanes, limits: Limits) -> None:
+    """Keeps times off the ends of the steps where something jumps there."""
+    given = limits.panels.ctypes, limits.rows.ctypes, limits.numbers.ctypes, 1, limits.panels.shape[1]
+    for j in range(lanes.size):
+        lane, here = lanes[j], lanes[j:]
+        end = here.before_end.ctypes
+        lane.before_end = lane.time + lane.length if limits.panels.shape[1] > 0 and lane.row >= 0.0 else 0.0
+        limits.search(end, here.row.ctypes, here.change.ctypes, end, *given)
+
+
+@on_views
+def set_moments(lanes: Lanes, nodes: Array, control: StepControl, out: Array) -> None:
+    """Times of stages ``(stages, lanes)``; they keep off the ends of the step where something jumps there."""
+    for k in range(nodes.size):
+        for j in range(lanes.size):
+            out[k, j] = min(max(moment(lanes[j], nodes[k]), control.start), control.end)
+
+
+def shorten(sides: Any, lanes: Lanes, speed: Array, busy: Array) -> None:
+    """Steps in which a signal crosses at most half a cell."""
+    fast = busy & (speed > 0.0)
+    lanes["length"][fast] = np.minimum(lanes["length"][fast], sides.part * _COURANT / speed[fast])
+    keep_off_end(lanes, sides.limits)
 
 
 @inner_on_views
-def write_output(theta: float, fraction: float, course: Any, balance: Any, value: Array, account: Array) -> None:
-    """State and account at a part θ of a step, by the parabola through its start, a fraction of it and its end.
+def write_output(theta: float, fraction: float, course: Any, balance: Any, value: Array, budget: Array) -> None:
+    """State and budget at a part θ of a step, by the parabola through its start, a fraction of it and its end.
 
-    ``course`` are the states there ``(3, n)``; ``balance (3, f)`` is the account before the step, and what the step
+    ``course`` are the states there ``(3, n)``; ``balance (3, f)`` is the budget before the step, and what the step
     adds until the fraction and until its end.
     """
     bend, start, middle, end = 1.0, course[0], course[1], course[2]
     if theta != fraction:
         bend = theta * (1.0 - theta) / (fraction * (1.0 - fraction))
-    for k in range(account.size):
+    for k in range(budget.size):
         until, whole = balance[1, k], balance[2, k]
         between = theta * whole + bend * (until - fraction * whole)
-        account[k] = balance[0, k] + (between if theta < 1.0 else whole)
+        budget[k] = balance[0, k] + (between if theta < 1.0 else whole)
     for i in range(value.size):
         change = end[i] - start[i]
         between = (start[i] + theta * change) + bend * ((middle[i] - start[i]) - fraction * change)

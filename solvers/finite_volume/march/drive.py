@@ -13,9 +13,18 @@ import numpy as np
 
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import explicit, implicit
+from solvers.finite_volume.march import explicit, implicit, lines
+from solvers.finite_volume.march.arguments import (
+    LANE,
+    ExplicitArrays,
+    ExplicitScheme,
+    ImplicitScheme,
+    Outputs,
+    StageData,
+    StageRange,
+    StepControl,
+)
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback
-from solvers.finite_volume.march.lines import LineStages, lanes_for
 from solvers.finite_volume.march.planes import PlaneStages
 from solvers.finite_volume.march.rates import from_padded, to_padded
 from solvers.finite_volume.march.tiles import Tile
@@ -23,9 +32,6 @@ from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, ImplicitSteppe
 
 _BUDGET = 2000
 _STAGES = 16
-
-_COUNTS = [c.VERDICT, c.STEPS, c.REJECTED, c.EVALUATIONS, c.TIME, c.LENGTH, c.RESIDUAL]
-"""What is reported of the rows of explicit steps."""
 
 Report = Callable[[float], None] | None
 
@@ -36,14 +42,14 @@ class Trajectory:
 
     Attributes:
         values: Cell averages at the output times ``(rows, t, cells)``.
-        account: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
+        budget: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
         steps: Accepted steps ``(rows,)``.
         rejected: Rejected steps ``(rows,)``.
         evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
     """
 
     values: Array
-    account: Array
+    budget: Array
     steps: Array
     rejected: Array
     evaluations: Array
@@ -82,11 +88,10 @@ def drive(
         _take_implicit_steps(march, stepper, bool(stiff.any()))
     else:
         _take_explicit_steps(march, stepper)  # type: ignore[arg-type]
-    operator.sides.check(march.sampled, operator.sides.start, times[-1])
-    steps, rejected, evaluations = march.work[:, 1:4].astype(np.int64).T
-    return Trajectory(
-        values=march.values, account=march.account, steps=steps, rejected=rejected, evaluations=evaluations
-    )
+    operator.sides.check(march.out.sampled, operator.sides.start, times[-1])
+    out = march.out
+    counts = {name: out.finished[name].astype(np.int64) for name in ("steps", "rejected", "evaluations")}
+    return Trajectory(values=out.values, budget=out.budget, **counts)
 
 
 class _March:
@@ -95,16 +100,23 @@ class _March:
     def __init__(self, operator: Any, stepper: Any, initial: Array, times: Array, start: float, report: Report) -> None:
         count, flows, n = len(initial), 2 * operator.grid.dimension + 1, initial.shape[1]
         self.operator, self.initial, self.times, self.report = operator, np.ascontiguousarray(initial), times, report
-        self.values, self.account = np.full((count, len(times), n), np.nan), np.zeros((count, len(times), flows))
-        self.work, self.total = np.zeros((count, 9)), np.zeros((count, flows))
-        self.course, self.balance = np.zeros((3, n)), np.zeros((3, flows))
-        self.sampled = np.zeros((count, operator.sides.offsets[-1]))
-        self.span, self.cursor, self.reported = (float(start), float(times[-1])), 0, 0.0
-        self.first = (self.span[1] - self.span[0]) * stepper.first_fraction
-        self.longest = min(float(stepper.largest_step), operator.largest_step)
-        self.options = float(stepper.tolerance), float(stepper.atol)
+        self.out = Outputs(
+            values=np.full((count, len(times), n), np.nan),
+            budget=np.zeros((count, len(times), flows)),
+            finished=np.zeros(count, LANE),
+            total=np.zeros((count, flows)),
+            sampled=np.zeros((count, operator.sides.offsets[-1])),
+            course=np.zeros((3, n)),
+            balance=np.zeros((3, flows)),
+        )
+        begin, end, self.reported = float(start), float(times[-1]), 0.0
+        longest = min(float(stepper.largest_step), operator.largest_step)
+        self.control = StepControl(longest, begin, end, float(stepper.tolerance), float(stepper.atol))
+        self.start = np.zeros(1, LANE)
+        self.start["time"], self.start["proposal"] = begin, (end - begin) * stepper.first_fraction
+        self.start["longest"], self.start["fresh"] = inf, 1.0
         if times[0] == start:
-            self.values[:, 0], self.cursor = initial, 1
+            self.out.values[:, 0], self.start["cursor"] = initial, 1
 
     def advanced(self, total: float) -> None:
         """Reports the time that the rows have advanced since the start, summed over them."""
@@ -114,14 +126,14 @@ class _March:
 
     def raise_if_failed(self) -> None:
         """Raises an error for a row that cannot go on."""
-        for row in np.flatnonzero(self.work[:, 0])[:1]:
-            raise SolverDivergedError(_failure(int(row), self.work[row].tolist(), self.span[1]))
+        for row in np.flatnonzero(self.out.finished["verdict"])[:1]:
+            raise SolverDivergedError(_failure(int(row), self.out.finished[row], self.control.end))
 
 
-def _failure(row: int, work: list[float], end: float) -> str:
-    """The message for a row that cannot go on."""
-    verdict, _, _, _, time, length, residual, low, high = work
-    if verdict == c.STEP_UNDERFLOW:
+def _failure(row: int, lane: Any, end: float) -> str:
+    """The message for a row that cannot go on, by the lane that it was in."""
+    time, length, residual, low, high = (float(lane[n]) for n in ("time", "length", "residual", "low", "high"))
+    if lane["verdict"] == c.STEP_UNDERFLOW:
         smallest = c.SMALLEST * max(abs(time), 1e-4 * (end - time))
         return (
             f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
@@ -140,27 +152,24 @@ def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     """Takes all implicit steps of a group."""
     operator, tableau = march.operator, stepper.tableau
     if operator.grid.dimension == 1:
-        width = lanes_for(operator, reacts, *march.initial.shape)
-        solver: Any = LineStages(operator, tableau, width, reacts, march.initial)
+        width = lines.lanes_for(operator, reacts, *march.initial.shape)
+        solver: Any = lines.LineStages(operator, tableau, width, reacts, march.initial, march.start)
     else:
-        solver = PlaneStages(operator, tableau, 1, reacts, march.initial)
-    L, sides = solver.L, operator.sides
-    control = march.first, march.longest, march.cursor, march.span, march.options
-    shape = tableau.implicit, tableau.explicit, tableau.weights, tableau.nodes, tableau.middle, stepper.order
-    scheme = shape, control, march.times, solver.settings, sides.limits
-    out = march.values, march.account, march.work, march.total, march.sampled, march.course, march.balance
-    given = solver.arrays, solver.medium, solver.rows, scheme, solver.laws, out
-    nothing = 0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.pointer, False
-    following, busy = implicit.advance(*given, nothing, 0, 1)
+        solver = PlaneStages(operator, tableau, 1, reacts, march.initial, march.start)
+    lanes, sides, out, begin = solver.system.arrays.lanes, operator.sides, march.out, march.control.start
+    given = march.control, march.times, sides.limits, np.asarray(sides.modes), float(operator.grid.spacing[0])
+    scheme = ImplicitScheme(tableau, stepper.order, *given, lines.NEWTON_TOLERANCE, lines.NEWTON_ITERATIONS)
+    nothing = StageRange(0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.pointer, False)
+    following, busy = implicit.advance(solver.system, scheme, out, nothing, 0, 1)
     while busy:
-        rows = np.maximum(L[c.ROW], 0.0).astype(np.int64)
+        rows = np.maximum(lanes["row"], 0.0).astype(np.int64)
         part, steps = solver.prepare(scheme, rows, out)
-        following, busy = implicit.advance(*given, part, following, steps)
+        following, busy = implicit.advance(solver.system, scheme, out, part, following, steps)
         if solver.errors:
             raise solver.errors[0]
         if march.report is not None:
-            done = march.work[:, 4].sum() - march.span[0] * np.count_nonzero(march.work[:, 1])
-            march.advanced(float(done + (L[c.TIME] - march.span[0])[L[c.ROW] >= 0.0].sum()))
+            done = out.finished["time"].sum() - begin * np.count_nonzero(out.finished["steps"])
+            march.advanced(float(done + (lanes["time"] - begin)[lanes["row"] >= 0.0].sum()))
         march.raise_if_failed()
 
 
@@ -175,9 +184,9 @@ def _take_explicit_steps(march: _March, stepper: SSPRK3 | RKL2) -> None:
     for first in range(0, count, width):
         tile.enter(first)
         tile.run()
-        tile.leave(first)
+        tile.leave()
         march.raise_if_failed()
-        march.advanced((march.span[1] - march.span[0]) * (first + width))
+        march.advanced((march.control.end - march.control.start) * (first + width))
 
 
 class _ExplicitTile:
@@ -185,41 +194,40 @@ class _ExplicitTile:
 
     def __init__(self, march: _March, stepper: Any, terms: Any, width: int) -> None:
         operator, courant = march.operator, float(stepper.courant)
-        self.march, self.tile, self.sides, self.courant = march, Tile(operator, width, terms), operator.sides, courant
+        self.march, self.tile, self.sides = march, Tile(operator, width, terms), operator.sides
         d, size = operator.grid.dimension, self.tile.layout.size
-        self.A, self.L = np.zeros((explicit.ARRAYS, width, size)), np.zeros((c.NUMBERS, width))
-        self.F = np.zeros((5, width, 2 * d + 3))
-        self.asks, self._write = not self.sides.constant, Callback(self._write_data, self.tile.errors)
-        keeps = courant == 0.0 and (march.options[0] < inf or self.asks)
-        control = courant, stepper.order, march.longest, terms[2] is not None, keeps
-        self.scheme = control, march.span, march.times, march.options
+        cells, flow = np.zeros((explicit.ARRAYS, width, size)), np.zeros((5, width, 2 * d + 3))
+        self.arrays = ExplicitArrays(cells, flow, np.zeros(width, LANE), self.tile.info)
+        self.changes, self._write = not self.sides.constant, Callback(self._write_data, self.tile.errors)
+        keeps = courant == 0.0 and (march.control.tolerance < inf or self.changes)
+        self.scheme = ExplicitScheme(courant, stepper.order, terms[2] is not None, keeps, march.control, march.times)
 
     def enter(self, first: int) -> None:
         """Puts the rows from ``first`` on, as many as the tile has, at their start."""
-        march, L, part = self.march, self.L, slice(first, first + self.L.shape[1])
+        march, lanes, out = self.march, self.arrays.lanes, self.march.out
+        part = slice(first, first + len(lanes))
         self.rows = np.arange(part.start, part.stop)
-        self.A[explicit.BASE] = to_padded(march.initial[part], self.tile.layout)
+        self.arrays.cells[explicit.BASE] = to_padded(march.initial[part], self.tile.layout)
         self.tile.enter(self.rows)
-        self.data = np.repeat(self.sides.fixed[part][None], _STAGES if self.asks else 1, axis=0)
-        self.moments, self.sampled = np.zeros(self.data.shape[:2]), march.sampled[part]
-        L[:], self.F[:] = 0.0, 0.0
-        L[c.ROW] = self.rows
-        L[c.TIME], L[c.PROPOSAL], L[c.LONGEST], L[c.FRESH] = march.span[0], march.first, inf, 1.0
-        L[c.CURSOR], L[c.SIZE] = march.cursor, self.sides.sizes[part]
-        L[c.LOW], L[c.HIGH], L[c.SEEN_LOW], L[c.SEEN_HIGH] = inf, -inf, inf, -inf
-        march.total[part] = 0.0
-        self.out = march.values[part], march.account[part], march.total[part], march.course, march.balance
+        self.data = np.repeat(self.sides.fixed[part][None], _STAGES if self.changes else 1, axis=0)
+        self.moments = np.zeros(self.data.shape[:2])
+        lanes[:], self.arrays.flow[:] = march.start, 0.0
+        lanes["row"], lanes["source_size"] = self.rows, self.sides.sizes[part]
+        lanes["low"], lanes["high"], lanes["seen_low"], lanes["seen_high"] = inf, -inf, inf, -inf
+        out.total[part] = 0.0
+        rows = {name: getattr(out, name)[part] for name in ("values", "budget", "finished", "total", "sampled")}
+        self.out = out._replace(**rows)
 
     def run(self) -> None:
         """Takes steps until all rows are at the end or have failed."""
-        live, given = 1, (self.tile.system, self.scheme, self.out, self.tile.info, _BUDGET)
+        live = 1
         while live:
             if live < 0:
                 more = max(2 * len(self.data), -live) - len(self.data)
                 self.data = np.concatenate((self.data, np.repeat(self.data[:1], more, axis=0)))
                 self.moments = np.zeros(self.data.shape[:2])
-            data = self.data, self.moments, self.sampled, self._write.pointer, self.asks, self.sides.limits
-            live = explicit.advance(self.A, self.F, self.L, data, *given)
+            data = StageData(self.data, self.moments, self._write.pointer, self.changes, self.sides.limits)
+            live = explicit.advance(self.arrays, self.tile.system, data, self.scheme, self.out, _BUDGET)
             if self.tile.errors:
                 raise self.tile.errors[0]
 
@@ -229,16 +237,16 @@ class _ExplicitTile:
         try:
             self.data[chosen, rows] = self.sides.values(self.moments[chosen, rows], self.rows[rows])
         except BaseException:
-            self.L[c.VERDICT] = c.STEP_UNDERFLOW
+            self.arrays.lanes["verdict"] = c.STEP_UNDERFLOW
             raise
 
-    def leave(self, first: int) -> None:
-        """Notes the counts of the rows, and where those are that cannot go on."""
-        work, L = self.march.work[first : first + self.L.shape[1]], self.L
-        work[:, :7] = L[_COUNTS].T
-        if work[:, 0].any():
-            u = from_padded(self.A[explicit.BASE], self.tile.layout)
-            work[:, 7], work[:, 8] = u.min(1), u.max(1)
+    def leave(self) -> None:
+        """Notes the lanes of the rows, and the range of states of those that cannot go on."""
+        finished = self.out.finished
+        finished[:] = self.arrays.lanes
+        if finished["verdict"].any():
+            u = from_padded(self.arrays.cells[explicit.BASE], self.tile.layout)
+            finished["low"], finished["high"] = u.min(1), u.max(1)
 
 
 def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tuple[Array, Array]]]:
@@ -250,16 +258,17 @@ def diffusion_steps(operator: Any) -> tuple[Array, Callable[[float, float], tupl
     states = np.zeros((len(operator.sides.rows), prod(operator.grid.shape)))
     start = operator.sides.start
     march = _March(operator, RKL2(inf), states, np.array([inf]), start, None)
-    march.times, march.longest = np.empty(0), inf
-    tile = _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states))
+    march.times = np.empty(0)
+    tile, out = _ExplicitTile(march, RKL2(inf), (operator.diffusion, None, None), len(states)), march.out
 
     def diffuse(time: float, length: float) -> tuple[Array, Array]:
-        march.initial, march.span, march.first, march.sampled[:] = states, (time, time + length), length, 0.0
-        tile.scheme = tile.scheme[0], march.span, march.times, march.options
+        march.initial, march.control = states, march.control._replace(start=time, end=time + length, longest=inf)
+        march.start["time"], march.start["proposal"], out.sampled[:] = time, length, 0.0
+        tile.scheme = tile.scheme._replace(control=march.control, times=march.times)
         tile.enter(0)
         tile.run()
-        states[:] = from_padded(tile.A[explicit.BASE], tile.tile.layout)
-        states[tile.L[c.VERDICT] > 0.0] = np.nan
-        return march.total[:, :-1].T.copy(), march.sampled
+        states[:] = from_padded(tile.arrays.cells[explicit.BASE], tile.tile.layout)
+        states[tile.arrays.lanes["verdict"] > 0.0] = np.nan
+        return out.total[:, :-1].T.copy(), out.sampled
 
     return states, diffuse

@@ -12,24 +12,17 @@ import numpy as np
 
 from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import timing
-from solvers.finite_volume.march.control import (
-    CURSOR,
-    EULER,
-    FRESH,
-    LENGTH,
-    LIVE,
-    LONGEST,
-    PROPOSAL,
-    RESIDUAL,
-    RUNNING,
-    STAGES,
-    TIME,
-    VERDICT,
-    WORST,
-)  # fmt: skip
-from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.rates import rates
+from solvers.finite_volume.march.arguments import (
+    Array,
+    ExplicitArrays,
+    ExplicitScheme,
+    Lanes,
+    Outputs,
+    StageData,
+    TileGrid,
+    TileSystem,
+)
+from solvers.finite_volume.march.rates import Layout, rates
 from solvers.finite_volume.sides._side_data import STATE
 
 MOST_STAGES = 401
@@ -88,129 +81,131 @@ def middle_stage(stages: float) -> int:
 
 
 @merged
-def _propose(L: Array, end: float, longest: float) -> int:
+def _propose(lanes: Lanes, end: float, longest: float) -> int:
     """Proposes lengths and says which rows go on; returns how many do."""
     live = 0
-    for b in range(L.shape[1]):
-        on = L[TIME, b] < end and L[VERDICT, b] == RUNNING
-        L[LIVE, b], live = 1.0 if on else 0.0, live + (1 if on else 0)
-        L[LENGTH, b] = c.avoid_tiny_last_step(min(min(L[PROPOSAL, b], L[LONGEST, b]), longest), end - L[TIME, b])
-        L[EULER, b] = 0.0
+    for b in range(lanes.size):
+        lane = lanes[b]
+        on = lane.time < end and lane.verdict == c.RUNNING
+        lane.live, live = 1.0 if on else 0.0, live + (1 if on else 0)
+        lane.length = c.avoid_tiny_last_step(min(min(lane.proposal, lane.longest), longest), end - lane.time)
+        lane.euler = 0.0
     return live
 
 
 @on_views
 def advance(
-    A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, out: Any, info: Array, budget: int
+    arrays: ExplicitArrays, system: TileSystem, sides: StageData, scheme: ExplicitScheme, out: Outputs, budget: int
 ) -> int:
     """Takes steps of the rows of a tile, at most a budget of them; returns how many rows are under way.
 
-    Arrays over the cells A ``(8, rows, size)``, flows F ``(5, rows, 2d + 3)``, numbers L. ``sides`` are data of the
-    sides ``(stages, rows, S)``, the last for all later stages, their times ``(stages, rows)`` and time integrals
-    ``(rows, S)``; the function that writes data, whether they change with time, and the limits of steps. Where there
-    is no room for data of more stages it returns −1 less the number of stages.
+    Where there is no room for data of more stages it returns −1 less the number of stages.
     """
-    (laws, medium, grid, work, timed), ((courant, _, longest, sources, keeps), (_, end), times, _) = system, scheme
-    data, asks, limits = sides[0], sides[4], sides[5]
-    rows, final, rate, source, flow, live = L.shape[1], data.shape[0] - 1, A[RATE], A[SOURCE], F[FLOW], L.shape[1]
+    cells, flow, lanes, info = arrays.cells, arrays.flow[FLOW], arrays.lanes, arrays.info
+    data, courant, keeps, times, control = sides.values, scheme.courant, scheme.keeps, scheme.times, scheme.control
+    rows, final, rate, source, live = lanes.size, data.shape[0] - 1, cells[RATE], cells[SOURCE], lanes.size
     while budget > 0:
         budget -= 1
-        timing.look_ahead(L, limits)
-        live = _propose(L, end, longest)
+        c.look_ahead(lanes, sides.limits)
+        live = _propose(lanes, control.end, control.longest)
         if live == 0:
             break
         k, most = 0 * rows, 0  # a bare 0 is a literal, and functions are compiled once more for it
-        if asks:
-            _begin(A, F, L, sides, system, scheme, info, k)
+        if sides.changes:
+            _begin(arrays, system, sides, scheme, k)
         while k == 0 or k <= most:
             some = k > 0
             for b in range(rows):
-                if k > 0 and k <= L[STAGES, b]:
-                    _combine(A, F, L, b, k, courant, times, end)
-                fresh = L[LIVE, b] > 0.0 and (L[FRESH, b] > 0.0 or not keeps)
-                on = fresh if k == 0 else k < L[STAGES, b] if k < most else keeps and L[LIVE, b] > 0.0
+                lane = lanes[b]
+                if k > 0 and k <= lane.stages:
+                    _combine(arrays, lane, b, k, courant, times, control.end)
+                fresh = lane.live > 0.0 and (lane.fresh > 0.0 or not keeps)
+                on = fresh if k == 0 else k < lane.stages if k < most else keeps and lane.live > 0.0
                 info[2, b], some = 1.0 if on else 0.0, some or on
             if some and (k < most or k == 0 or keeps):
-                _set_times(L, info, medium, timed, A.shape[2], inf if k == most and k > 0 else float(k), courant)
+                _set_times(arrays, system, inf if k == most and k > 0 else float(k), courant)
                 bounds = courant > 0.0 or k == 0 or k == most
-                states, given = A[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
-                rates(states, rate, source, flow, given, laws, medium, grid, work, bounds)
+                states, given = cells[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
+                rates(states, rate, source, flow, given, system, bounds)
             for b in range(rows):
                 if k == 0:
                     if info[2, b] > 0.0:
-                        _keep_rate(A, F, b)
-                    L[FRESH, b] = 0.0
-                    _plan_stages(A, F, L, b, courant, sources)
-                    most = max(most, int(L[STAGES, b]))
+                        _keep_rate(arrays, b)
+                    lanes[b].fresh = 0.0
+                    _plan_stages(arrays, lanes[b], b, courant, scheme.sources)
+                    most = max(most, int(lanes[b].stages))
                 elif k < most and info[2, b] > 0.0:
-                    _note_stage(A, F, L, b, k, courant, sources)
+                    _note_stage(arrays, lanes[b], b, k, courant, scheme.sources)
             if k == 0:
-                timing.keep_off_end(L, limits)
+                c.keep_off_end(lanes, sides.limits)
                 count = min(most, 2) if courant > 0.0 else most
-                if asks and count > final:
+                if sides.changes and count > final:
                     return -1 - count
-                if asks:
-                    _ask(L, sides, info, scheme, k + 1, k + 1 + count)
+                if sides.changes:
+                    _write_side_data(arrays, sides, scheme, k + 1, k + 1 + count)
             k += 1
         for b in range(rows):
-            if L[LIVE, b] > 0.0:
-                ratio = _ratio(A, L, data, b, scheme, grid)
-                _judge(A, F, L, b, ratio, sides, scheme, out, grid[0])
+            if lanes[b].live > 0.0:
+                ratio = _ratio(arrays, lanes[b], data, b, scheme, system.grid)
+                _accept_or_reject(arrays, b, ratio, sides, scheme, out, system.grid.layout)
     return live
 
 
 @inner_on_views
-def _ask(L: Array, sides: Any, info: Array, scheme: Any, first: int, after: int) -> None:
+def _write_side_data(arrays: ExplicitArrays, sides: StageData, scheme: ExplicitScheme, first: int, after: int) -> None:
     """Has the data of the sides written at some stages; at the start for rows where they are not known."""
-    (data, moments, _, write, _, _), (courant, span) = sides, (scheme[0][0], scheme[1])
-    some, none = False, data.ctypes
-    for b in range(L.shape[1]):
-        on = L[LIVE, b] > 0.0 and (first > 0 or L[FRESH, b] > 0.0)
-        info[2, b], some, stages = 1.0 if on else 0.0, some or on, max(L[STAGES, b], 3.0)
+    some, none, control = False, sides.values.ctypes, scheme.control
+    for b in range(arrays.lanes.size):
+        lane = arrays.lanes[b]
+        on = lane.live > 0.0 and (first > 0 or lane.fresh > 0.0)
+        arrays.info[2, b], some, stages = 1.0 if on else 0.0, some or on, max(lane.stages, 3.0)
         for k in range(first, after):
-            fraction = node(courant, int(min(float(k), stages)), stages)
-            moments[k, b] = min(max(c.moment(L, b, fraction), span[0]), span[1])
+            fraction = node(scheme.courant, int(min(float(k), stages)), stages)
+            sides.moments[k, b] = min(max(c.moment(lane, fraction), control.start), control.end)
     if some:
-        write(none, none, none, none, none, none, none, first, after)
+        sides.write(none, none, none, none, none, none, none, first, after)
 
 
 @merged
-def _begin(A: Array, F: Array, L: Array, sides: Any, system: Any, scheme: Any, info: Array, start: int) -> None:
+def _begin(arrays: ExplicitArrays, system: TileSystem, sides: StageData, scheme: ExplicitScheme, start: int) -> None:
     """Data at the start of a step; and how stiff RKL2 is at its end, where its stages must be stable, too."""
-    (laws, medium, grid, work, timed), courant, last = system, scheme[0][0], start + 3
-    _ask(L, sides, info, scheme, start, start + 1)
+    cells, flow, lanes, courant, last = arrays.cells, arrays.flow[FLOW], arrays.lanes, scheme.courant, start + 3
+    _write_side_data(arrays, sides, scheme, start, start + 1)
     if courant > 0.0:
         return
-    timing.keep_off_end(L, sides[5])
-    for b in range(L.shape[1]):
-        L[STAGES, b] = 3.0
-    _ask(L, sides, info, scheme, last, last + 1)
-    _set_times(L, info, medium, timed, A.shape[2], float(last), courant)
-    given, bounds = sides[0][last], courant == 0.0
-    rates(A[BASE], A[RATE], A[SOURCE], F[FLOW], given, laws, medium, grid, work, bounds)
-    for b in range(L.shape[1]):
-        L[EULER, b] = F[FLOW, b, F.shape[2] - 1]
+    c.keep_off_end(lanes, sides.limits)
+    for b in range(lanes.size):
+        lanes[b].stages = 3.0
+    _write_side_data(arrays, sides, scheme, last, last + 1)
+    _set_times(arrays, system, float(last), courant)
+    given, bounds = sides.values[last], courant == 0.0
+    rates(cells[BASE], cells[RATE], cells[SOURCE], flow, given, system, bounds)
+    for b in range(lanes.size):
+        lanes[b].euler = flow[b, flow.shape[1] - 1]
 
 
 @inner_on_views
-def _set_times(L: Array, info: Array, medium: Any, timed: Any, size: int, stage: float, courant: float) -> None:
+def _set_times(arrays: ExplicitArrays, system: TileSystem, stage: float, courant: float) -> None:
     """Times of the rows in a stage, for laws in tensors and among the parameters of compiled ones."""
-    p, q, r, _ = medium
-    for b in range(L.shape[1]):
-        at = min(stage, L[STAGES, b])
-        info[1, b] = c.moment(L, b, node(courant, int(at), L[STAGES, b]) if stage > 0.0 else 0.0)
-        for axis in range(p.shape[0] if timed[0] >= 0 else 0):
-            p[axis, timed[0], b * size : (b + 1) * size] = info[1, b]
-        for axis in range(q.shape[0] if timed[1] >= 0 else 0):
-            q[axis, timed[1], b * size : (b + 1) * size] = info[1, b]
-        if timed[2] >= 0:
-            r[timed[2], b * size : (b + 1) * size] = info[1, b]
+    medium, timed, info, size = system.medium, system.timed, arrays.info, arrays.cells.shape[2]
+    p, q, r = medium.diffusion, medium.convection, medium.source
+    for b in range(arrays.lanes.size):
+        lane = arrays.lanes[b]
+        at = min(stage, lane.stages)
+        info[1, b] = c.moment(lane, node(courant, int(at), lane.stages) if stage > 0.0 else 0.0)
+        for axis in range(p.shape[0] if timed.diffusion >= 0 else 0):
+            p[axis, timed.diffusion, b * size : (b + 1) * size] = info[1, b]
+        for axis in range(q.shape[0] if timed.convection >= 0 else 0):
+            q[axis, timed.convection, b * size : (b + 1) * size] = info[1, b]
+        if timed.source >= 0:
+            r[timed.source, b * size : (b + 1) * size] = info[1, b]
 
 
 @inner_on_views
-def _keep_rate(A: Array, F: Array, b: int) -> None:
+def _keep_rate(arrays: ExplicitArrays, b: int) -> None:
     """Takes the last rate of a row for f₀."""
-    start, rate, first, flow = A[START, b], A[RATE, b], F[FIRST, b], F[FLOW, b]
+    start, rate = arrays.cells[START, b], arrays.cells[RATE, b]
+    first, flow = arrays.flow[FIRST, b], arrays.flow[FLOW, b]
     for i in range(start.size):
         start[i] = rate[i]
     for k in range(first.size):
@@ -218,48 +213,50 @@ def _keep_rate(A: Array, F: Array, b: int) -> None:
 
 
 @merged
-def _plan_stages(A: Array, F: Array, L: Array, b: int, courant: float, sources: bool) -> None:
+def _plan_stages(arrays: ExplicitArrays, lane: Any, b: int, courant: float, sources: bool) -> None:
     """Length and stages of the step of a row, by what is known at its start."""
-    base, even, error, source, flows = A[BASE, b], A[EVEN, b], A[ERROR, b], A[SOURCE, b], F.shape[2]
-    speed, euler = F[FIRST, b, flows - 2], F[FIRST, b, flows - 1]
+    cells, flow, flows = arrays.cells, arrays.flow, arrays.flow.shape[2]
+    base, even, error, source = cells[BASE, b], cells[EVEN, b], cells[ERROR, b], cells[SOURCE, b]
+    speed, euler = flow[FIRST, b, flows - 2], flow[FIRST, b, flows - 1]
     stages = 3.0
     if courant > 0.0:
         if speed + euler > 0.0:
-            L[LENGTH, b] = min(L[LENGTH, b], courant / (speed + euler))
+            lane.length = min(lane.length, courant / (speed + euler))
     else:
-        radius = 2.0 * SAFETY * max(euler, L[EULER, b])
+        radius = 2.0 * SAFETY * max(euler, lane.euler)
         if radius > 0.0 and isfinite(radius):  # a step that is not finite fails by its error
             longest = 0.25 * (MOST_STAGES * MOST_STAGES + MOST_STAGES - 2.0)
-            L[LENGTH, b] = min(L[LENGTH, b], 2.0 / radius * longest)
-            stages = stages_for(0.5 * radius * L[LENGTH, b])
-    L[STAGES, b], L[WORST, b] = stages * L[LIVE, b], 0.0
+            lane.length = min(lane.length, 2.0 / radius * longest)
+            stages = stages_for(0.5 * radius * lane.length)
+    lane.stages, lane.worst = stages * lane.live, 0.0
     for i in range(base.size):
         even[i] = base[i]
     for i in range(base.size if sources else 0):
         error[i] = -1.0 / 3.0 * source[i]
     for k in range(flows):
-        F[EVEN_BUDGET, b, k] = F[ODD_BUDGET, b, k] = 0.0
+        flow[EVEN_BUDGET, b, k] = flow[ODD_BUDGET, b, k] = 0.0
 
 
 @merged
-def _note_stage(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, sources: bool) -> None:
+def _note_stage(arrays: ExplicitArrays, lane: Any, b: int, stage: int, courant: float, sources: bool) -> None:
     """Largest speed and estimated error of SSPRK3 by the rates after a stage."""
     if courant == 0.0:
         return
-    error, source, flows = A[ERROR, b], A[SOURCE, b], F.shape[2]
-    L[WORST, b] = max(L[WORST, b], F[FLOW, b, flows - 2]) + (F[FLOW, b, flows - 1] if stage == 2 else 0.0)
+    error, source, flow = arrays.cells[ERROR, b], arrays.cells[SOURCE, b], arrays.flow[FLOW, b]
+    lane.worst = max(lane.worst, flow[flow.size - 2]) + (flow[flow.size - 1] if stage == 2 else 0.0)
     for i in range(error.size if sources else 0):
         error[i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * source[i]
 
 
 @merged
-def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, times: Array, end: float) -> None:
+def _combine(arrays: ExplicitArrays, lane: Any, b: int, stage: int, courant: float, times: Array, end: float) -> None:
     """A stage of a row, over the one before the last."""
-    odd, base, slope, middle = stage % 2, A[BASE, b], A[START, b], A[MIDDLE, b]
-    change, flow = (A[START, b], F[FIRST, b]) if stage == 1 else (A[RATE, b], F[FLOW, b])
-    before, now = (A[ODD, b], A[EVEN, b]) if odd == 1 else (A[EVEN, b], A[ODD, b])
-    mu, nu, own, other = weights(courant, stage, L[STAGES, b])
-    own, other = L[LENGTH, b] * own, L[LENGTH, b] * other
+    cells, flow = arrays.cells, arrays.flow
+    odd, base, slope, middle = stage % 2, cells[BASE, b], cells[START, b], cells[MIDDLE, b]
+    change, through = (cells[START, b], flow[FIRST, b]) if stage == 1 else (cells[RATE, b], flow[FLOW, b])
+    before, now = (cells[ODD, b], cells[EVEN, b]) if odd == 1 else (cells[EVEN, b], cells[ODD, b])
+    mu, nu, own, other = weights(courant, stage, lane.stages)
+    own, other = lane.length * own, lane.length * other
     if stage == 1:
         for i in range(base.size):
             before[i] = base[i] + own * change[i]
@@ -268,27 +265,27 @@ def _combine(A: Array, F: Array, L: Array, b: int, stage: int, courant: float, t
             moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
             before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
     half = False
-    if courant == 0.0 and stage == middle_stage(L[STAGES, b]) and int(L[CURSOR, b]) < times.size:
-        half = times[int(L[CURSOR, b])] <= c.end_of_step(L[TIME, b], L[LENGTH, b], end)
-    for k in range(flow.size):
-        kept = mu * F[ODD_BUDGET - odd, b, k] + nu * F[EVEN_BUDGET + odd, b, k]
-        F[EVEN_BUDGET + odd, b, k] = kept + (other * F[FIRST, b, k] + own * flow[k])
+    if courant == 0.0 and stage == middle_stage(lane.stages) and int(lane.cursor) < times.size:
+        half = times[int(lane.cursor)] <= c.end_of_step(lane.time, lane.length, end)
+    for k in range(through.size):
+        kept = mu * flow[ODD_BUDGET - odd, b, k] + nu * flow[EVEN_BUDGET + odd, b, k]
+        flow[EVEN_BUDGET + odd, b, k] = kept + (other * flow[FIRST, b, k] + own * through[k])
         if half:
-            F[MIDDLE_BUDGET, b, k] = F[EVEN_BUDGET + odd, b, k]
+            flow[MIDDLE_BUDGET, b, k] = flow[EVEN_BUDGET + odd, b, k]
     for i in range(base.size if half else 0):
         middle[i] = before[i]
 
 
 @merged
-def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> float:
+def _ratio(arrays: ExplicitArrays, lane: Any, data: Array, b: int, scheme: ExplicitScheme, grid: TileGrid) -> float:
     """Estimated over allowed error of the step of a row; not finite where it fails."""
-    ((courant, _, _, sources, _), _, _, options), (layout, (modes, pull), _) = scheme, grid
-    base, after, first, rate, error = A[BASE, b], A[ODD, b], A[START, b], A[RATE, b], A[ERROR, b]
-    length, lines, line = L[LENGTH, b], layout.lines, layout.shape[layout.shape.size - 1]
-    low, high, total, known = inf, -inf, 0.0, min(data.shape[0], int(L[STAGES, b]) + 1)
-    estimated = options[0] < inf and (courant == 0.0 or sources)
-    L[RESIDUAL, b] = length * L[WORST, b]
-    if courant > 0.0 and not length * L[WORST, b] <= 1.0:
+    cells, courant, layout, modes = arrays.cells, scheme.courant, grid.layout, grid.modes
+    base, after, first, rate, error = cells[BASE, b], cells[ODD, b], cells[START, b], cells[RATE, b], cells[ERROR, b]
+    length, lines, line = lane.length, layout.lines, layout.shape[layout.shape.size - 1]
+    low, high, total, known = inf, -inf, 0.0, min(data.shape[0], int(lane.stages) + 1)
+    estimated = scheme.control.tolerance < inf and (courant == 0.0 or scheme.sources)
+    lane.residual = length * lane.worst
+    if courant > 0.0 and not length * lane.worst <= 1.0:
         return inf
     for k in range(lines.size):
         for i in range(lines[k], lines[k] + line if not estimated else 0):
@@ -306,30 +303,51 @@ def _ratio(A: Array, L: Array, data: Array, b: int, scheme: Any, grid: Any) -> f
     if total == 0.0:
         return 0.0
     for side in range(modes.size):
-        for k in range(known if modes[side] == STATE and pull[b, side] == 0.0 else 0):
+        for k in range(known if modes[side] == STATE and grid.pull[b, side] == 0.0 else 0):
             for e in range(layout.offsets[side], layout.offsets[side + 1]):
                 low, high = min(low, data[k, b, e]), max(high, data[k, b, e])
-    return total / (lines.size * line) / c.allowed_error(L[:, b], low, high, options)
+    return total / (lines.size * line) / c.allowed_error(lane, low, high, scheme.control)
 
 
 @merged
-def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, sides: Any, scheme: Any, out: Any, layout: Any) -> None:
+def _accept_or_reject(
+    arrays: ExplicitArrays, b: int, ratio: float, sides: StageData, scheme: ExplicitScheme, out: Outputs, layout: Layout
+) -> None:
     """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
-    ((courant, order, _, _, keeps), (_, end), times, _), (values, account, total, course, balance) = scheme, out
-    lane, length = L[:, b], L[LENGTH, b]
-    lane[c.EVALUATIONS] += lane[STAGES] + (1.0 if keeps else 0.0)
-    if not c.judge(lane, ratio, order, end):
+    cells, flow, lane, courant, end = arrays.cells, arrays.flow, arrays.lanes[b], scheme.courant, scheme.control.end
+    total, balance, length = out.total, out.balance, lane.length
+    lane.evaluations += lane.stages + (1.0 if scheme.keeps else 0.0)
+    if not c.accept_or_reject(lane, ratio, scheme.order, end):
         return
-    base, after, middle, first, flows = A[BASE, b], A[ODD, b], A[MIDDLE, b], A[START, b], total.shape[1]
-    finish, lines, line = c.end_of_step(lane[TIME], length, end), layout.lines, layout.shape[layout.shape.size - 1]
+    base, after, flows, finish = cells[BASE, b], cells[ODD, b], total.shape[1], c.end_of_step(lane.time, length, end)
     for k in range(flows):
-        balance[0, k], balance[1, k], balance[2, k] = total[b, k], F[MIDDLE_BUDGET, b, k], F[ODD_BUDGET, b, k]
+        balance[0, k], balance[1, k], balance[2, k] = total[b, k], flow[MIDDLE_BUDGET, b, k], flow[ODD_BUDGET, b, k]
         if courant > 0.0:
-            balance[1, k] = 0.5 * balance[2, k] + 0.25 * (length * F[FIRST, b, k] - balance[2, k])
-    cursor, place, fraction = int(lane[CURSOR]), 0, 0.5
+            balance[1, k] = 0.5 * balance[2, k] + 0.25 * (length * flow[FIRST, b, k] - balance[2, k])
+    _write_outputs(arrays, b, finish, scheme, out, layout)
+    if sides.changes:
+        _add_data(sides.values, out.sampled, b, courant, lane.stages, length)
+    c.move_to_end(lane, finish, end)
+    for i in range(base.size):
+        base[i] = after[i]
+    for k in range(flows):
+        total[b, k] += balance[2, k]
+    if scheme.keeps:
+        _keep_rate(arrays, b)
+
+
+@merged
+def _write_outputs(
+    arrays: ExplicitArrays, b: int, finish: float, scheme: ExplicitScheme, out: Outputs, layout: Layout
+) -> None:
+    """Writes the outputs that the step of a row passes."""
+    cells, lane, courant, times, course = arrays.cells, arrays.lanes[b], scheme.courant, scheme.times, out.course
+    base, after, middle, first = cells[BASE, b], cells[ODD, b], cells[MIDDLE, b], cells[START, b]
+    lines, line, length = layout.lines, layout.shape[layout.shape.size - 1], lane.length
+    cursor, place, fraction = int(lane.cursor), 0, 0.5
     if cursor < times.size and times[cursor] <= finish:
         if courant == 0.0:
-            fraction = node(courant, middle_stage(lane[STAGES]), lane[STAGES])
+            fraction = node(courant, middle_stage(lane.stages), lane.stages)
         for k in range(lines.size):
             for i in range(lines[k], lines[k] + line):
                 course[0, place], course[1, place], course[2, place] = base[i], middle[i], after[i]
@@ -338,21 +356,12 @@ def _judge(A: Array, F: Array, L: Array, b: int, ratio: float, sides: Any, schem
                     course[1, place] = straight + 0.25 * ((base[i] - after[i]) + length * first[i])
                 place += 1
         while cursor < times.size and times[cursor] <= finish:
-            theta = min(1.0, (times[cursor] - lane[TIME]) / length)
-            c.write_output(theta, fraction, course, balance, values[b, cursor], account[b, cursor])
+            theta = min(1.0, (times[cursor] - lane.time) / length)
+            c.write_output(theta, fraction, course, out.balance, out.values[b, cursor], out.budget[b, cursor])
             if courant == 0.0 and theta < 1.0:
-                c.keep_to_range(course, values[b, cursor])
+                c.keep_to_range(course, out.values[b, cursor])
             cursor += 1
-        lane[CURSOR] = cursor
-    if sides[4]:
-        _add_data(sides[0], sides[2], b, courant, lane[STAGES], length)
-    c.move_to_end(lane, finish, end)
-    for i in range(base.size):
-        base[i] = after[i]
-    for k in range(flows):
-        total[b, k] += balance[2, k]
-    if keeps:
-        _keep_rate(A, F, b)
+        lane.cursor = cursor
 
 
 @inner_on_views

@@ -5,14 +5,12 @@ and what sides and source add. The matrix of y = D^½ δ is symmetric: (B + s D^
 δ = B⁻¹(r − s A D^½ y), so that δ balances with fluxes whatever the residual of the conjugate gradients.
 """
 
-from typing import Any
-
 import numpy as np
 
 from solvers._compiled import inner_on_views, merged, on_views
+from solvers.finite_volume.march.arguments import Array, Equation, TileSystem
 from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
-from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.march.rates import ISOTROPIC, Layout, account, fill_ghosts, sum_cells
+from solvers.finite_volume.march.rates import ISOTROPIC, Layout, add_side_flows, fill_ghosts, sum_cells
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 _MOST_ITERATIONS, _REDUCTION, _SMALLEST = 5000, 1e-3, 1e-15
@@ -82,20 +80,15 @@ def _conjugate_gradients(W: Array, layout: Layout, modes: Array, weights: Array,
 
 
 @inner_on_views
-def _linearise(
-    W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array, number: int
-) -> float:
+def _linearise(W: Array, s: float, data: Array, system: TileSystem, flow: Array, number: int) -> float:
     """Fluxes, rate, B on the diagonal and the preconditioner at the present states; returns the largest Σ w."""
-    (s, _, _, _, _), (p, _, r, weights), (layout, (modes, pull), spacing) = equation, medium, grid
+    laws, medium, grid = system.laws, system.medium, system.grid
+    p, r, weights = medium.diffusion, medium.source, medium.weights
+    layout, modes, pull = grid.layout, grid.modes, grid.pull
     u, rate, k, diagonal, inverse, gap, size = W[STATES], W[RATE], W[K], W[DIAGONAL], W[INVERSE], W[GAP], W.shape[1]
-    workspace, left, right, ones, line = (
-        W[WORKSPACE : WORKSPACE + 2].reshape(2 * size),
-        W[Y],
-        W[Z],
-        W[ONES],
-        layout.shape[layout.shape.size - 1],
-    )
-    d, ghost, edge, offsets, law = layout.shape.size, layout.ghost, layout.edge, layout.offsets, laws[0]
+    workspace, left, right, ones = W[WORKSPACE : WORKSPACE + 2].reshape(2 * size), W[Y], W[Z], W[ONES]
+    line = layout.shape[layout.shape.size - 1]
+    d, ghost, edge, offsets, law = layout.shape.size, layout.ghost, layout.edge, layout.offsets, laws.diffusion
     fill_ghosts(u, layout, modes, pull, data, pull.shape[0])  # a bare 1 is a literal: it would be compiled again
     for i in range(size):
         rate[i], diagonal[i], inverse[i], ones[i] = 0.0, 1.0, 0.0, 1.0
@@ -104,9 +97,9 @@ def _linearise(
     k[size - 1] = 0.0
     for axis in range(d):
         apart, w, flux = layout.strides[axis], weights[axis], W[FLUXES + axis]
-        faces, given = apart - size if laws[4] == ISOTROPIC else size - apart, (u.ctypes, p[axis].ctypes, w.ctypes)
+        faces, given = apart - size if laws.kind == ISOTROPIC else size - apart, (u.ctypes, p[axis].ctypes, w.ctypes)
         law(*given, workspace.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, apart)
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], 0.0), laws[4] > 0)
+        add_side_flows(flux, layout, axis, modes, data, flow, (1.0 / grid.spacing[axis], 0.0), laws.kind > 0)
         inside, degree, after, w_after = rate[apart:], inverse[apart:], flux[apart:], w[apart:]
         for i in range(size - 2 * apart):
             inside[i] += flux[i] - after[i]
@@ -126,9 +119,9 @@ def _linearise(
                 )
                 diagonal[edge[e]] += weight * gap[e]
                 inverse[edge[e]] -= 0.5 * w[at]
-    if laws[6]:
+    if laws.reacts:
         source, slope = W[SOURCE], W[BY_STATE]
-        laws[3](u.ctypes, r.ctypes, u.ctypes, u.ctypes, source.ctypes, slope.ctypes, u.ctypes, size, r.shape[1])
+        laws.source(u.ctypes, r.ctypes, u.ctypes, u.ctypes, source.ctypes, slope.ctypes, u.ctypes, size, r.shape[1])
         for i in range(size):
             slope[i] = min(slope[i], 0.5 / s)
             rate[i] += source[i]
@@ -143,11 +136,11 @@ def _linearise(
 
 
 @merged
-def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array, number: int) -> bool:
+def _step(W: Array, equation: Equation, data: Array, system: TileSystem, flow: Array, number: int) -> bool:
     """One step of Newton's method: leaves fluxes, source, D^½ y and δ; whether the conjugate gradients converged."""
-    (s, allowed, linear, _, _), layout, modes, weights = equation, grid[0], grid[1][0], medium[3]
+    s, layout, modes, weights = equation.step, system.grid.layout, system.grid.modes, system.medium.weights
     line, steepest, cells = layout.shape[layout.shape.size - 1], 0.0, 0
-    most = _linearise(W, equation, data, laws, medium, grid, flow, number)
+    most = _linearise(W, s, data, system, flow, number)
     right, u, rate, k, root, residual, rest = W[RIGHT], W[STATES], W[RATE], W[K], W[ROOT], W[RESIDUAL], W[REST]
     moved, y, z, image, diagonal = W[MOVED], W[Y], W[Z], W[IMAGE], W[DIAGONAL]
     for i in range(rest.size):
@@ -157,8 +150,8 @@ def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: An
             residual[i], root[i] = (right[i] - u[i]) + s * rate[i], np.sqrt(k[i])
             rest[i], steepest, cells = root[i] * residual[i], max(steepest, k[i]), cells + 1
     scale = max(min(1.0 / np.sqrt(steepest), s * most * np.sqrt(steepest)), 1e-300)
-    bound = 0.05 * allowed * np.sqrt(cells) / scale
-    if not linear:
+    bound = 0.05 * equation.allowed * np.sqrt(cells) / scale
+    if not equation.linear:
         bound = max(bound, _REDUCTION * np.sqrt(dot(rest, rest)))
     solved = _conjugate_gradients(W, layout, modes, weights, s, bound)
     for i in range(z.size):
@@ -171,28 +164,23 @@ def _step(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: An
 
 
 @on_views
-def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: Any, grid: Any, flow: Array) -> Any:
+def solve_by_gradients(
+    W: Array, equation: Equation, data: Array, system: TileSystem, flow: Array
+) -> tuple[bool, int, float]:
     """Solves u = r + s·rate(u) of a row in the layout of ``rates``, with r and the guess in its arrays W.
 
-    ``equation`` is s, the allowed mean |error|, whether all is linear, the largest number of iterations and whether the
-    law is linear. Leaves the rate in W, and adds what flows through the sides and comes from the source to
+    Leaves the rate in W, and adds what flows through the sides and comes from the source to
     ``flow (1, 2d + 1)``, by the linearised fluxes. Returns whether it has converged, the number of iterations and the
     mean |change| of the last one.
     """
-    (_, allowed, linear, limit, linear_law), (layout, (modes, _), spacing) = equation, grid
-    d, line, cells, volume, u, moved = (
-        layout.shape.size,
-        layout.shape[layout.shape.size - 1],
-        1,
-        1.0,
-        W[STATES],
-        W[MOVED],
-    )
+    laws, layout, modes, spacing = system.laws, system.grid.layout, system.grid.modes, system.grid.spacing
+    d, line, u, moved = layout.shape.size, layout.shape[layout.shape.size - 1], W[STATES], W[MOVED]
+    cells, volume = 1, 1.0
     iterations, before, part, converged, mean = 0, 0.0, 1.0, False, 0.0
     for axis in range(d):
         cells, volume = cells * layout.shape[axis], volume * spacing[axis]
-    while not converged and iterations < limit and np.isfinite(mean):
-        solved = _step(W, equation, data, laws, medium, grid, flow, -1 if linear_law else iterations)
+    while not converged and iterations < equation.iterations and np.isfinite(mean):
+        solved = _step(W, equation, data, system, flow, -1 if equation.linear_law else iterations)
         iterations, mean, magnitude = iterations + 1, 0.0, 0.0
         for place in range(layout.lines.size):
             for i in range(layout.lines[place], layout.lines[place] + line):
@@ -200,14 +188,14 @@ def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: 
                 mean, magnitude = mean + abs(moved[i]), magnitude + abs(u[i])
         mean, magnitude = mean / cells, magnitude / cells
         ratio = before if mean >= _REDUCTION * before else mean / _REDUCTION
-        least = max(allowed, ROUND_OFF * magnitude)
-        converged = solved and has_converged(mean, ratio, least, iterations == 1, linear)
+        least = max(equation.allowed, ROUND_OFF * magnitude)
+        converged = solved and has_converged(mean, ratio, least, iterations == 1, equation.linear)
         part, before = relaxation(part, iterations, mean, before), mean
     rate, z, gap, produced, by_state = W[RATE], W[Z], W[GAP], W[SOURCE], W[BY_STATE]
     for i in range(rate.size):
         rate[i] = 0.0
     for axis in range(d):
-        apart, w, flux = layout.strides[axis], medium[3][axis], W[FLUXES + axis]
+        apart, w, flux = layout.strides[axis], system.medium.weights[axis], W[FLUXES + axis]
         z_after, inside, after = z[apart:], rate[apart:], flux[apart:]
         for i in range(rate.size - apart):
             flux[i] += w[i] * (z[i] - z_after[i])
@@ -217,11 +205,11 @@ def solve_by_gradients(W: Array, equation: Any, data: Array, laws: Any, medium: 
                 at = layout.ghost[e] if first else edge
                 if modes[side] == STATE:
                     flux[at] += (-1.0 if first else 1.0) * w[at] * gap[e] * moved[edge]
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), laws[4] > 0)
+        add_side_flows(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), laws.kind > 0)
         for i in range(rate.size - 2 * apart):
             inside[i] += flux[i] - after[i]
-    for i in range(rate.size if laws[6] else 0):
+    for i in range(rate.size if laws.reacts else 0):
         produced[i] += by_state[i] * moved[i]
         rate[i] += produced[i]
-    flow[0, 2 * d] = volume * sum_cells(produced, layout.lines, line) if laws[6] else 0.0
+    flow[0, 2 * d] = volume * sum_cells(produced, layout.lines, line) if laws.reacts else 0.0
     return converged, iterations, mean

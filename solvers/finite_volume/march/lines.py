@@ -6,7 +6,19 @@ import numpy as np
 
 from solvers.finite_volume.laws._rows import cached_rows
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import implicit, timing
+from solvers.finite_volume.march import implicit
+from solvers.finite_volume.march.arguments import (
+    LANE,
+    ImplicitLaws,
+    ImplicitScheme,
+    LaneMedium,
+    LineSystem,
+    Outputs,
+    RowMedium,
+    StageArrays,
+    StageRange,
+    StepControl,
+)
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, numbers_at, zeros
 from solvers.finite_volume.march.plan import END, LENGTHS, NOW, STATES
 from solvers.finite_volume.march.tiles import CompiledLaw, Rest, rows_of
@@ -26,13 +38,13 @@ def lanes_for(operator: Any, reacts: bool, rows: int, cells: int) -> int:
     """Number of lanes for implicit steps of the given rows."""
     if rows == 1:
         return 1
-    if not _asks(operator, reacts):
+    if not _calls_python(operator, reacts):
         return _LANES
     most = min(_MOST_LANES, max(_LANES, _CELLS // cells // 4 * 4))
     return min(most, max(_LANES, -(-rows // 4) * 4))
 
 
-def _asks(operator: Any, reacts: bool) -> bool:
+def _calls_python(operator: Any, reacts: bool) -> bool:
     """Whether steps need Python for times, data of the sides, explicit rates, or a law or source in tensors."""
     explicit_source = operator.source is not None and not reacts
     if operator.convection is not None or explicit_source or operator.sides.scan is not None:
@@ -52,52 +64,64 @@ class LineStages:
         width: Number of lanes.
         reacts: Whether the source is implicit.
         initial: Initial states of all rows ``(rows, n)``.
+        start: Numbers that a lane starts with ``(1,)``.
+
+    Attributes:
+        system: What the compiled steps take.
+        errors: What a function in Python has raised.
     """
 
-    def __init__(self, operator: Any, tableau: Any, width: int, reacts: bool, initial: Array) -> None:
+    def __init__(self, operator: Any, tableau: Any, width: int, reacts: bool, initial: Array, start: Array) -> None:
         (count, n), stages, columns = initial.shape, len(tableau.nodes), (initial.shape[1] + 2) * width
         self.operator, self.tableau, self.width, self.errors = operator, tableau, width, []
         self.rest: Any = Rest.of(operator, width, reacts)
-        self.S, self.T = zeros(STATES, columns), zeros(16, columns)
-        self.T[implicit.BASE], self.R = 1.0, zeros(stages, columns)
-        self.E = zeros(stages, columns if self.rest else 0)
-        self.L, self.flow = np.zeros((c.NUMBERS, width)), np.zeros((2, stages, 3, width))
-        self.L[c.ROW], self.info, self.moments = -1.0, np.zeros((3, width)), np.zeros((stages, width))
+        lanes, scratch = np.zeros(width, LANE), zeros(implicit.ARRAYS, columns)
+        lanes["row"], scratch[implicit.BASE] = -1.0, 1.0
+        arrays = StageArrays(
+            states=zeros(STATES, columns),
+            rates=zeros(stages, columns),
+            explicit_rates=zeros(stages, columns if self.rest else 0),
+            scratch=scratch,
+            lanes=lanes,
+            flow=np.zeros((2, stages, 3, width)),
+        )
+        self.info, self.moments = np.zeros((3, width)), np.zeros((stages, width))
         diffusion, sides = operator.diffusion, operator.sides
         law = diffusion.compiled_law or self._callback(self._diffuse)
         source = CompiledLaw(NOTHING, (np.zeros((1, 0, 1)),))
         if reacts:
             source = operator.source.compiled_law or self._callback(self._react)
         self._kept = law, source
-        self.laws = (
-            law.kernel.pointer,
-            source.kernel.pointer,
-            reacts,
-            diffusion.linear and not reacts,
-            law.timed,
-            source.timed,
-        )
-        everyone, modes = np.arange(count), np.asarray(sides.modes)
-        faces, spacing = rows_of(law.parameters[0], everyone), float(operator.grid.spacing[0])
+        linear = diffusion.linear and not reacts
+        laws = ImplicitLaws(law.kernel.pointer, source.kernel.pointer, reacts, linear, law.timed, source.timed)
+        everyone = np.arange(count)
+        faces = rows_of(law.parameters[0], everyone)
         if faces.shape[2] > 1:
             faces = np.concatenate((faces, faces[:, :, -1:]), axis=2)
-        parameters = np.ascontiguousarray(faces), np.ascontiguousarray(rows_of(source.parameters[0], everyone))
-        weights = np.ascontiguousarray(rows_of(diffusion.face_weights[0], everyone))
-        self.rows = initial, *parameters, weights, sides.pull, sides.fixed, sides.sizes
-        p, q = zeros(parameters[0].shape[1], columns), zeros(parameters[1].shape[1], n * width)
-        self.medium = p, q, zeros((n + 1) * width), np.zeros((2, width)), np.zeros((stages, 2, width))
-        self.settings = modes, spacing, NEWTON_TOLERANCE, NEWTON_ITERATIONS, tableau.error
-        self._asks, self._write = _asks(operator, reacts), Callback(self._write_data, self.errors)
+        rows = RowMedium(
+            start=start,
+            initial=initial,
+            law=np.ascontiguousarray(faces),
+            source=np.ascontiguousarray(rows_of(source.parameters[0], everyone)),
+            coefficient=np.ascontiguousarray(rows_of(diffusion.face_weights[0], everyone)),
+            pull=sides.pull,
+            side_data=sides.fixed,
+            source_sizes=sides.sizes,
+        )
+        medium = LaneMedium(
+            law=zeros(rows.law.shape[1], columns),
+            source=zeros(rows.source.shape[1], n * width),
+            coefficient=zeros((n + 1) * width),
+            pull=np.zeros((2, width)),
+            side_data=np.zeros((stages, 2, width)),
+        )
+        self.system = LineSystem(arrays, medium, rows, laws)
+        self._calls_python, self._write = _calls_python(operator, reacts), Callback(self._write_data, self.errors)
 
     def _callback(self, function: Any) -> CompiledLaw:
         return CompiledLaw(Callback(function, self.errors), (np.zeros((1, 0, 1)),))
 
-    @property
-    def arrays(self) -> Any:
-        """All that ``advance`` takes of the steps' arrays."""
-        return self.S, self.R, self.E, self.T, self.L, self.flow
-
-    def prepare(self, scheme: Any, rows: Array, out: Any) -> tuple[Any, int]:
+    def prepare(self, scheme: ImplicitScheme, rows: Array, out: Outputs) -> tuple[StageRange, int]:
         """Prepares a trial step of all lanes, whose lengths are proposed.
 
         Returns what ``advance`` has to solve, and how many steps it may take.
@@ -105,52 +129,57 @@ class LineStages:
         if self.rest:
             self._take_stages(scheme, rows, out)
             return self.part(0, 0), 1
-        return self.part(0, len(self.tableau.nodes)), BUDGET_IN_PYTHON if self._asks else BUDGET
+        return self.part(0, len(self.tableau.nodes)), BUDGET_IN_PYTHON if self._calls_python else BUDGET
 
-    def part(self, first: int, after: int) -> Any:
+    def part(self, first: int, after: int) -> StageRange:
         """What ``advance`` takes to solve stages."""
-        return first, after, self.moments, self.info, self._write.pointer, not self.operator.sides.constant
+        changes = not self.operator.sides.constant
+        return StageRange(first, after, self.moments, self.info, self._write.pointer, changes)
 
-    def _take_stages(self, scheme: Any, rows: Array, out: Any) -> None:
+    def _take_stages(self, scheme: ImplicitScheme, rows: Array, out: Outputs) -> None:
         """Takes a trial step with explicit rates at its stages."""
-        L, tableau, stages, span = self.L, self.tableau, len(self.tableau.nodes), scheme[1][3]
-        given, busy = (self.arrays, self.medium, self.rows, scheme, self.laws, out), L[c.ROW] >= 0.0
-        L[c.FRESH] = 1.0
-        self._sample(span, 1)
+        arrays, tableau, stages = self.system.arrays, self.tableau, len(self.tableau.nodes)
+        states, lanes, given = arrays.states, arrays.lanes, (self.system, scheme, out)
+        busy = lanes["row"] >= 0.0
+        lanes["fresh"] = 1.0
+        self._sample(scheme.control, 1)
         self._rest(0, NOW, rows, busy)
-        timing.shorten(self.operator.sides, L, self.rest.speed, busy)
-        self._sample(span, stages)
+        c.shorten(self.operator.sides, lanes, self.rest.speed, busy)
+        self._sample(scheme.control, stages)
         implicit.advance(*given, self.part(0, 1), 0, 0)
         for stage in range(1, stages):
             implicit.advance(*given, self.part(stage, stage + 1), 0, 0)
             self._rest(stage, END, rows, busy)
-        lengths = self.S[LENGTHS]
-        self.S[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], self.E, 1)
-        n, workspace = self.S.shape[1] // self.width - 2, self.T[implicit.WORK]
-        implicit.estimate_error(self.R + self.E, L, lengths, tableau.error, n, self.width, workspace)
+        lengths = states[LENGTHS]
+        states[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], arrays.explicit_rates, 1)
+        n, workspace = states.shape[1] // self.width - 2, arrays.scratch[implicit.WORK]
+        rates = arrays.rates + arrays.explicit_rates
+        implicit.estimate_error(rates, lanes, lengths, tableau.error, n, workspace)
 
-    def _sample(self, span: tuple[float, float], stages: int) -> None:
+    def _sample(self, control: StepControl, stages: int) -> None:
         """Times of the first stages, and data of the sides then."""
-        timing.set_moments(self.L, self.tableau.nodes[:stages], span, self.moments)
+        c.set_moments(self.system.arrays.lanes, self.tableau.nodes[:stages], control, self.moments)
         if not self.operator.sides.constant:
             self._write_data(*[0] * 8, stages)
 
     def _write_data(self, *arguments: int) -> None:
         """Writes the data of the sides at the times of some stages."""
-        chosen, lanes = slice(*arguments[7:]), (self.L[c.ROW] >= 0.0).nonzero()[0]
+        chosen, numbers = slice(*arguments[7:]), self.system.arrays.lanes
+        lanes = (numbers["row"] >= 0.0).nonzero()[0]
         try:
-            found = self.operator.sides.values(self.moments[chosen, lanes], self.L[c.ROW, lanes].astype(np.int64))
+            found = self.operator.sides.values(self.moments[chosen, lanes], numbers["row"][lanes].astype(np.int64))
         except BaseException:
-            self.L[c.VERDICT] = c.STEP_UNDERFLOW
+            numbers["verdict"] = c.STEP_UNDERFLOW
             raise
-        self.medium[4][chosen, :, lanes] = found.swapaxes(1, 2)
+        self.system.medium.side_data[chosen, :, lanes] = found.swapaxes(1, 2)
 
     def _rest(self, stage: int, states: int, rows: Array, busy: Array) -> None:
         """Explicit rates at a stage."""
-        size = self.S.shape[1] - 2 * self.width
-        u = self.S[states, :size].reshape(-1, self.width).T
-        rate, flow = self.rest.rates(u, self.medium[4][stage].T, self.moments[stage], rows, busy)
-        self.E[stage, :size], self.flow[1, stage] = rate.T.ravel(), flow[:, :3].T
+        arrays, data = self.system.arrays, self.system.medium.side_data[stage]
+        size = arrays.states.shape[1] - 2 * self.width
+        u = arrays.states[states, :size].reshape(-1, self.width).T
+        rate, flow = self.rest.rates(u, data.T, self.moments[stage], rows, busy)
+        arrays.explicit_rates[stage, :size], arrays.flow[1, stage] = rate.T.ravel(), flow[:, :3].T
 
     def _lanes(self) -> tuple[Array, Array, Array]:
         """Lanes that hold rows, their rows and times."""

@@ -7,6 +7,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
 from solvers.finite_volume.laws import _shipped_kernels as shipped
+from solvers.finite_volume.march.arguments import Equation
 from solvers.finite_volume.march.gradients import solve_by_gradients
 from solvers.finite_volume.march.implicit import ROUND_OFF, has_converged, relaxation
 from solvers.finite_volume.march.kernels import Array, call_from_python
@@ -53,19 +54,15 @@ class RowNewton:
         Returns whether it has converged to a mean |error|, the number of iterations, and the mean |change| in the last.
         """
         tile, layout = self.tile, self.tile.layout
-        tile.info[1], tile.info[2] = times, 1.0
-        for values, timed in zip(tile.medium[:3], tile.timed, strict=True):
-            if timed >= 0:
-                values[..., timed, :] = times[0]
+        tile.set_times(times)
         data = np.ascontiguousarray(data)
         if self._by_gradients:
             if not self._work.size:
                 self._work = np.zeros((20 + len(self.shape), layout.size))
             self._work[0], self._work[1] = to_padded(right[None], layout)[0], to_padded(guess[None], layout)[0]
-            equation = s, allowed, self._linear, self.limit, self.operator.diffusion.linear
+            equation = Equation(s, allowed, self._linear, self.limit, self.operator.diffusion.linear)
             flow[:] = 0.0
-            given = self._work, equation, data, tile.laws, tile.medium, tile.grid, flow[None]
-            converged, iterations, change = solve_by_gradients(*given)
+            converged, iterations, change = solve_by_gradients(self._work, equation, data, tile.system, flow[None])
             rate[:] = from_padded(self._work[2][None], layout)[0]
             return converged, iterations, change
         return self._eliminate(right, guess, s, data, allowed, rate, flow)
@@ -97,7 +94,7 @@ class RowNewton:
     def _neighbours(self) -> list[tuple[Array, Array]]:
         """Numbers of the cells before and behind the faces of every axis, −1 beyond a side that is not periodic."""
         if not self._numbers:
-            layout, modes = self.tile.layout, self.tile.grid[1][0]
+            layout, modes = self.tile.layout, self.tile.system.grid.modes
             number = np.full(layout.size, -1)
             number[cell_places(self.shape, 1)] = np.arange(np.prod(self.shape))
             circle = np.repeat(modes == PERIODIC, np.diff(layout.offsets))
@@ -110,15 +107,15 @@ class RowNewton:
 
     def _linearise(self, u: Array, s: float, data: Array, iteration: int) -> tuple[list[Any], Array, Array]:
         """s F/h and derivatives on the faces of every axis, the source and its derivative, at most 1/(2 s)."""
-        tile, (layout, (modes, pull), spacing) = self.tile, self.tile.grid
+        tile, medium, (layout, modes, pull, spacing) = self.tile, self.tile.system.medium, self.tile.system.grid
         x, size, d = to_padded(u[None], layout)[0], layout.size, len(self.shape)
         fill_ghosts(x, layout, modes, pull, data, 1)
-        faces, (p, _, r, weights) = [], tile.medium
+        faces: list[Any] = []
         for axis in range(d):
             apart, at = int(layout.strides[axis]), self._faces[axis]
             workspace, flux, left, right = np.zeros(2 * size), *np.zeros((3, size))
-            given = x, p[axis], s * weights[axis], workspace, flux, left, right
-            call_from_python(tile.laws[0], given, size - apart, apart)
+            given = x, medium.diffusion[axis], s * medium.weights[axis], workspace, flux, left, right
+            call_from_python(tile.system.laws.diffusion, given, size - apart, apart)
             for end in (0, 1):
                 side = 2 * axis + end
                 places = (layout.ghost if end == 0 else layout.edge)[layout.offsets[side] : layout.offsets[side + 1]]
@@ -135,7 +132,8 @@ class RowNewton:
         produced = slope = np.zeros_like(u)
         if tile.terms[2] is not None:
             values = np.zeros((2, size))
-            call_from_python(tile.laws[3], (x, r, x, x, values[0], values[1], x), size, r.shape[1])
+            given = x, medium.source, x, x, values[0], values[1], x
+            call_from_python(tile.system.laws.source, given, size, medium.source.shape[1])
             produced = from_padded(values[:1], layout)[0]
             slope = np.minimum(from_padded(values[1:], layout)[0], 0.5 / s)
         if self.errors:
@@ -164,7 +162,7 @@ class RowNewton:
         diagonal = np.append(diagonal, 0.0)
         for axis, ((_, left, right), (first, second)) in enumerate(zip(faces, self._neighbours, strict=True)):
             once = np.ones(len(first), dtype=bool)
-            if self.tile.grid[1][0][2 * axis] == PERIODIC:
+            if self.tile.system.grid.modes[2 * axis] == PERIODIC:
                 shape = [n + (other == axis) for other, n in enumerate(self.shape)]
                 np.moveaxis(once.reshape(shape), axis, 0)[-1] = False
             np.add.at(diagonal, first[once], left[once])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import inner_on_views, on_views
-from solvers.finite_volume.march.kernels import Array
+from solvers.finite_volume.march.arguments import Array, TileSystem
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 COMPILED, IN_TENSORS, ISOTROPIC = 1, 2, 3
@@ -184,7 +184,7 @@ def _reconstruct(x: Array, work: Array, layout: Layout, axis: int, modes: Array,
 
 
 @inner_on_views
-def account(
+def add_side_flows(
     flux: Array, layout: Layout, axis: int, modes: Array, data: Array, flow: Array, scale: Any, given: bool
 ) -> None:
     """Sets given fluxes, closes circles and adds what flows through the sides of an axis.
@@ -207,88 +207,105 @@ def account(
             flow[b, side] += area * total
 
 
-@on_views
-def rates(
-    x: Array,
-    rate: Array,
-    source: Array,
-    flow: Array,
-    data: Array,
-    laws: Any,
-    medium: Any,
-    grid: Any,
-    work: Array,
-    bounds: bool,
+@inner_on_views
+def _diffuse(
+    flat: Array, change: Array, flow: Array, data: Array, system: TileSystem, volume: float, bounds: bool
 ) -> None:
-    """Rates of change of rows ``(rows, size)`` with everything that goes with them, and those of the source alone.
-
-    ``flow (rows, 2d + 3)`` is what flows through the sides and comes from the source, the number of cells that signals
-    cross per time, and half a bound of the spectral radius of diffusion, if ``bounds`` ask for it.
-    ``data (rows, S)`` are those of the sides.
-    ``laws`` are diffusion, convection, slopes and source, with which of them there are; ``medium`` their parameters
-    ``(axes, k, rows·size)`` and the weights of the faces; ``grid`` layout, sides and spacings.
-    """
-    (diffusion, convection, slopes, react, has_diffusion, has_convection, has_source) = laws
-    (p, q, r, weights), (layout, sides, spacing), (rows, size) = medium, grid, x.shape
-    d, n, lines, line = layout.shape.size, x.size, layout.lines, layout.shape[layout.shape.size - 1]
-    flat, change, produced, (modes, pull), volume = x.reshape(n), rate.reshape(n), source.reshape(n), sides, 1.0
-    columns = has_diffusion == IN_TENSORS  # bounded column by column, as released data of such laws are
-    flux, left, right, scratch = work[2], work[0], work[1], work[3:5].reshape(2 * n)
+    """Adds the rates of diffusion, its flows through the sides, and half a bound of its spectral radius."""
+    laws, weights, grid, work = system.laws, system.medium.weights, system.grid, system.work
+    layout, modes, n, rows = grid.layout, grid.modes, flat.size, flow.shape[0]
+    d, flux, left, right, scratch = layout.shape.size, work[2], work[0], work[1], work[3:5].reshape(2 * n)
     for axis in range(d):
-        volume *= spacing[axis]
-    for b in range(rows):
-        for k in range(2 * d + 3):
-            flow[b, k] = 0.0
-    for i in range(layout.strides[0] if has_diffusion else n):
-        change[i] = change[n - 1 - i] = 0.0
-    fill_ghosts(flat, layout, modes, pull, data, rows)
-    for axis in range(d if has_diffusion else 0):
-        apart = layout.strides[axis]
+        apart, p = layout.strides[axis], system.medium.diffusion[axis]
         w, inside, after, signed = weights[axis], change[apart:], flux[apart:], apart if bounds else -apart
-        signed_faces = n - apart if axis == 0 or has_diffusion != ISOTROPIC else apart - n
-        given = flat.ctypes, p[axis].ctypes, w.ctypes, scratch.ctypes
-        diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, signed_faces, signed)
-        account(flux, layout, axis, modes, data, flow, (1.0 / spacing[axis], volume), has_diffusion > 0)
+        signed_faces = n - apart if axis == 0 or laws.kind != ISOTROPIC else apart - n
+        given = flat.ctypes, p.ctypes, w.ctypes, scratch.ctypes
+        laws.diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, signed_faces, signed)
+        add_side_flows(flux, layout, axis, modes, data, flow, (1.0 / grid.spacing[axis], volume), laws.kind > 0)
         for i in range(n - 2 * apart if axis == 0 else 0):
             inside[i] = flux[i] - after[i]
         for i in range(n - 2 * apart if axis > 0 else 0):
             inside[i] += flux[i] - after[i]
-        count = line + 1 if axis == d - 1 else line
         for b in range(rows if bounds else 0):
-            for side in range(2 * axis, 2 * axis + 2):
-                for e in range(layout.offsets[side], layout.offsets[side + 1]):
-                    at = b * size + (layout.ghost[e] if side % 2 == 0 else layout.edge[e])
-                    part = 0.5 if modes[side] == STATE or (columns and modes[side] == GIVEN_FLUX) else 1.0
-                    left[at], right[at] = part * left[at], part * right[at]
-                    if modes[side] == GIVEN_FLUX and side % 2 == 0:
-                        left[at] = 0.0
-                    elif modes[side] == GIVEN_FLUX:
-                        right[at] = 0.0
-            start, faces = b * size, layout.faces[axis]
-            before, behind = _largest(left[start:], faces, count), _largest(right[start:], faces, count)
-            flow[b, 2 * d + 2] += 0.5 * (before + behind) if columns else max(before, behind)
-    for b in range(rows if has_diffusion and bounds else 0):
+            flow[b, 2 * d + 2] += _largest_slope(left, right, layout, axis, modes, b, laws.kind == IN_TENSORS)
+    for b in range(rows if bounds else 0):
         stretch = 1.0
         for side in range(modes.size):
             if modes[side] == STATE:
-                stretch = max(stretch, max(abs(pull[b, side]), 1.0 - pull[b, side]))
+                stretch = max(stretch, max(abs(grid.pull[b, side]), 1.0 - grid.pull[b, side]))
         flow[b, 2 * d + 2] *= 1.0 + stretch
-    for axis in range(d if has_convection else 0):
-        apart, per = layout.strides[axis], 1.0 / spacing[axis]
-        _reconstruct(flat, work, layout, axis, modes, slopes, rows)
+
+
+@inner_on_views
+def _largest_slope(left: Array, right: Array, layout: Layout, axis: int, modes: Array, b: int, columns: bool) -> float:
+    """Largest derivative of the fluxes across an axis of a row, which it changes at the sides.
+
+    ``columns`` bounds column by column, as released data of laws in tensors are.
+    """
+    line, start, faces = layout.shape[layout.shape.size - 1], b * layout.size, layout.faces[axis]
+    count = line + 1 if axis == layout.shape.size - 1 else line
+    for side in range(2 * axis, 2 * axis + 2):
+        for e in range(layout.offsets[side], layout.offsets[side + 1]):
+            at = start + (layout.ghost[e] if side % 2 == 0 else layout.edge[e])
+            part = 0.5 if modes[side] == STATE or (columns and modes[side] == GIVEN_FLUX) else 1.0
+            left[at], right[at] = part * left[at], part * right[at]
+            if modes[side] == GIVEN_FLUX and side % 2 == 0:
+                left[at] = 0.0
+            elif modes[side] == GIVEN_FLUX:
+                right[at] = 0.0
+    before, behind = _largest(left[start:], faces, count), _largest(right[start:], faces, count)
+    return 0.5 * (before + behind) if columns else max(before, behind)
+
+
+@inner_on_views
+def _convect(flat: Array, change: Array, flow: Array, data: Array, system: TileSystem, volume: float) -> None:
+    """Adds the rates of convection, its flows through the sides and the speed of signals, in cells per time."""
+    laws, grid, work = system.laws, system.grid, system.work
+    layout, modes, n, rows = grid.layout, grid.modes, flat.size, flow.shape[0]
+    d, size, line = layout.shape.size, layout.size, layout.shape[layout.shape.size - 1]
+    flux, left, right = work[2], work[0], work[1]
+    for axis in range(d):
+        apart, per, q = layout.strides[axis], 1.0 / grid.spacing[axis], system.medium.convection[axis]
+        _reconstruct(flat, work, layout, axis, modes, laws.slopes, rows)
         inside, after = change[apart:], flux[apart:]
-        given = left.ctypes, right.ctypes, flat.ctypes, flat[apart:].ctypes, q[axis].ctypes
-        convection(*given, flux.ctypes, work[3].ctypes, n - apart, apart)
-        account(flux, layout, axis, modes, data, flow, (1.0, volume * per), has_diffusion == 0)
+        given = left.ctypes, right.ctypes, flat.ctypes, flat[apart:].ctypes, q.ctypes
+        laws.convection(*given, flux.ctypes, work[3].ctypes, n - apart, apart)
+        add_side_flows(flux, layout, axis, modes, data, flow, (1.0, volume * per), laws.kind == 0)
         for i in range(n - 2 * apart):
             inside[i] -= (after[i] - flux[i]) * per
         count = line + 1 if axis == d - 1 else line
         for b in range(rows):
             flow[b, 2 * d + 1] += _largest(work[3, b * size : (b + 1) * size], layout.faces[axis], count) * per
-    if has_source:
+
+
+@on_views
+def rates(x: Array, rate: Array, source: Array, flow: Array, data: Array, system: TileSystem, bounds: bool) -> None:
+    """Rates of change of rows ``(rows, size)`` with everything that goes with them, and those of the source alone.
+
+    ``flow (rows, 2d + 3)`` is what flows through the sides and comes from the source, the number of cells that signals
+    cross per time, and half a bound of the spectral radius of diffusion, if ``bounds`` ask for it.
+    ``data (rows, S)`` are those of the sides.
+    """
+    laws, grid, r, n, (rows, size) = system.laws, system.grid, system.medium.source, x.size, x.shape
+    layout, flat, change, produced, volume = grid.layout, x.reshape(n), rate.reshape(n), source.reshape(n), 1.0
+    d = layout.shape.size
+    for axis in range(d):
+        volume *= grid.spacing[axis]
+    for b in range(rows):
+        for k in range(2 * d + 3):
+            flow[b, k] = 0.0
+    for i in range(layout.strides[0] if laws.kind else n):
+        change[i] = change[n - 1 - i] = 0.0
+    fill_ghosts(flat, layout, grid.modes, grid.pull, data, rows)
+    if laws.kind:
+        _diffuse(flat, change, flow, data, system, volume, bounds)
+    if laws.convects:
+        _convect(flat, change, flow, data, system, volume)
+    if laws.reacts:
         none = flat.ctypes
-        react(none, r.ctypes, none, none, produced.ctypes, work[0].ctypes, none, n, r.shape[1])
+        laws.source(none, r.ctypes, none, none, produced.ctypes, system.work[0].ctypes, none, n, r.shape[1])
         for i in range(n):
             change[i] += produced[i]
         for b in range(rows):
-            flow[b, 2 * d] = volume * sum_cells(produced[b * size : (b + 1) * size], lines, line)
+            cells = produced[b * size : (b + 1) * size]
+            flow[b, 2 * d] = volume * sum_cells(cells, layout.lines, layout.shape[d - 1])

@@ -13,30 +13,14 @@ import numpy as np
 
 from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import timing
-from solvers.finite_volume.march.control import (
-    FRESH,
-    LENGTH,
-    LIVE,
-    LONGEST,
-    PROPOSAL,
-    RUNNING,
-    STEPS,
-    TIME,
-    VERDICT,
-    WORST,
-)
+from solvers.finite_volume.march.arguments import Array, Lanes, RowArrays, System, SystemScheme
 from solvers.finite_volume.march.explicit import weights
-from solvers.finite_volume.march.kernels import Array, Kernel, carray
+from solvers.finite_volume.march.kernels import Kernel, carray
 from solvers.finite_volume.march.rates import layout_of
 
 PADS = 2
 CIRCLE, OPEN, GIVEN, WALL = range(4)
 """Kinds of sides."""
-
-SPEED, PLACE = c.SUM, c.RESIDUAL
-"""Numbers of a row besides those of ``control``: cells that the fastest signal crosses per time, and the first cell
-that is not admissible, −1 if all are."""
 
 _THIN, _HALVINGS, _MOST = 1e-8, 8, 0.5
 
@@ -157,31 +141,32 @@ HLL_FLUX, MOVE_TO_AVERAGES = Kernel(_hll), Kernel(_move_to_averages)
 
 
 @inner_on_views
-def _law_fluxes(x: Array, p: Array, laws: Any, work: Any, axis: int, apart: int, limits: bool) -> None:
+def _law_fluxes(x: Array, system: System, axis: int, apart: int) -> None:
     """Fluxes through the faces of an axis; ends of cells move to the average until they are admissible.
 
     Since the average of both ends is that of the cell, HLL keeps the averages admissible in steps that no wave takes
     through more than half a cell, if the admissible states are convex.
     """
-    law, move, hll = laws
-    half, ends, found, flux, scratch, options = work[1], work[2], work[3], work[4], work[5], work[8]
+    laws, p, scratch, limits = system.laws, system.parameters, system.scratch, system.laws.reconstructs
+    half, ends, found, flux = scratch.half, scratch.ends, scratch.waves, scratch.flux
+    rest, options = scratch.rest, scratch.options
     components, n = x.shape
-    none = scratch.ctypes
+    none = rest.ctypes
     for k in range(components):
         v, slope, below, above = x[k], half[k], ends[k], ends[k, n:]
         for i in range(n):
             below[i] = v[i] - slope[i]
             above[i] = v[i] + slope[i]
     for attempt in range(_HALVINGS + 2):
-        law(ends.ctypes, p.ctypes, none, none, found.ctypes, none, none, 2 * n, axis)
+        laws.waves(ends.ctypes, p.ctypes, none, none, found.ctypes, none, none, 2 * n, axis)
         waves, missing = found[components + 1], 0
         for i in range(2 * n if limits and attempt <= _HALVINGS else 0):
             missing += 1 if waves[i] != waves[i] else 0
         if missing == 0:
             break
         options[2] = 0.5 if attempt < _HALVINGS else 0.0
-        move(x.ctypes, options.ctypes, found.ctypes, none, ends.ctypes, none, none, n, apart)
-    hll(ends.ctypes, options.ctypes, found.ctypes, none, flux.ctypes, none, none, n, apart)
+        laws.move(x.ctypes, options.ctypes, found.ctypes, none, ends.ctypes, none, none, n, apart)
+    laws.hll(ends.ctypes, options.ctypes, found.ctypes, none, flux.ctypes, none, none, n, apart)
 
 
 @inner_on_views
@@ -205,53 +190,39 @@ def _add_through_sides(flux: Array, flow: Array, layout: Any, axis: int, area: f
 
 
 @merged
-def _rates(
-    x: Array, rate: Array, flow: Array, L: Array, data: Array, laws: Any, medium: Any, grid: Any, work: Any, first: bool
-) -> None:
-    """Rates of change of rows ``(c, rows, size)``, and what flows through their sides and comes from the bottom.
+def _rates(arrays: RowArrays, system: System, stage: int) -> None:
+    """Rates of change of rows in a stage, and what flows through their sides and comes from the bottom.
 
-    ``flow`` is ``(rows, 2d + 1, c)``; the number of cells that signals cross per time goes to ``L``. ``first`` is
-    whether these are the states at the start of a step.
+    The number of cells that signals cross per time goes to the lanes.
     """
-    law, mirror, slopes, primitives, faces, move, hll, limits, bottom = laws
-    (p, ground), (layout, ghosts, kinds, spacing) = medium, grid
-    half, flux, scratch, near, thin = work[1], work[4], work[5], work[6], work[7]
+    laws, p, layout, spacing = system.laws, system.parameters, system.grid.layout, system.grid.spacing
+    x, rate, flow, scratch = arrays.states[stage], arrays.rate, arrays.flow[0], system.scratch
+    half, flux, rest, ghosts = scratch.half, scratch.flux, scratch.rest, system.grid.ghosts
     components, rows, size = x.shape
-    n, d, lines, line = rows * size, layout.shape.size, layout.lines, layout.shape[layout.shape.size - 1]
-    flat, change, none, volume = x.reshape(components, n), rate.reshape(components, n), scratch.ctypes, 1.0
+    n, d, bottom = rows * size, layout.shape.size, laws.bottom
+    flat, change, none, volume = x.reshape(components, n), rate.reshape(components, n), rest.ctypes, 1.0
     for axis in range(d):
         volume *= spacing[axis]
-    _fill_ghosts(x, data, ghosts, kinds, mirror, p, near)
-    for b in range(rows):
-        L[SPEED, b], top, mine, start = 0.0, 0.0, thin[0, b * size : (b + 1) * size], thin[1, b * size : (b + 1) * size]
-        for k in range(components):
-            flow[b, 2 * d, k] = 0.0
-            mine_rate = rate[k, b]
-            for i in range(size):
-                mine_rate[i] = 0.0
-        if bottom:
-            for k in range(lines.size):
-                for i in range(lines[k], lines[k] + line):
-                    top = max(top, x[0, b, i])
-            for i in range(size):
-                mine[i] = _THIN * top
-                start[i] = mine[i] if first else start[i]
+    _fill_ghosts(x, arrays.side_data[stage], ghosts, system.grid.kinds, laws.mirror, p, scratch.near)
+    _clear_rates(arrays, system, stage)
     if bottom:
-        primitives(flat.ctypes, p.ctypes, ground.ctypes, thin.ctypes, work[0].ctypes, none, none, n, components)
-    v = work[0] if bottom else flat
+        ground, thin, variables = system.ground.ctypes, scratch.thin.ctypes, scratch.variables.ctypes
+        laws.primitives(flat.ctypes, p.ctypes, ground, thin, variables, none, none, n, components)
+    v = scratch.variables if bottom else flat
     for axis in range(d):
         apart, per = layout.strides[axis], 1.0 / spacing[axis]
-        for k in range(v.shape[0] if limits else 0):
+        for k in range(v.shape[0] if laws.reconstructs else 0):
             row = v[k].ctypes
-            slopes(row, row, row, row, half[k, apart:].ctypes, row, row, n - 2 * apart, apart)
+            laws.slopes(row, row, row, row, half[k, apart:].ctypes, row, row, n - 2 * apart, apart)
             for b in range(rows):
                 for e in range(ghosts.outer_ends[axis], ghosts.outer_ends[axis + 1]):
                     half[k, b * size + ghosts.outer[e]] = 0.0
         if bottom:
             p[3] = axis
-            faces(v.ctypes, p.ctypes, half.ctypes, thin.ctypes, flux.ctypes, scratch[3].ctypes, none, n - apart, apart)
+            given = v.ctypes, p.ctypes, half.ctypes, scratch.thin.ctypes
+            laws.faces(*given, flux.ctypes, rest[3].ctypes, none, n - apart, apart)
         else:
-            _law_fluxes(flat, p, (law, move, hll), work, axis, apart, limits)
+            _law_fluxes(flat, system, axis, apart)
         _add_through_sides(flux, flow, layout, axis, volume * per, bottom)
         for k in range(components):
             along = bottom and k == axis + 1
@@ -263,127 +234,159 @@ def _rates(
             else:
                 for i in range(n - 2 * apart):
                     r[i] += (before[i] - after[i]) * per
-        for b in range(rows):
-            largest, force, speed = 0.0, 0.0, scratch[3, b * size : (b + 1) * size]
-            for k in range(layout.faces.shape[1]):
-                at = layout.faces[axis, k]
-                for i in range(at, at + (line + 1 if axis == d - 1 else line) if at >= 0 else 0):
-                    largest = speed[i] if speed[i] > largest else largest
-            L[SPEED, b] += largest / spacing[axis]
-            if bottom:
-                for k in range(lines.size):
-                    for i in range(b * size + lines[k], b * size + lines[k] + line):
-                        force += flux[components + 1, i] - flux[components + 3, i]
-                flow[b, 2 * d, axis + 1] = volume * per * force
+        _note_speed(arrays, system, axis, volume * per)
 
 
 @inner_on_views
-def _count(L: Array, target: float) -> tuple[int, bool]:
+def _clear_rates(arrays: RowArrays, system: System, stage: int) -> None:
+    """Sets rates, sources and speeds to zero, and depths that count as thin to a part of the deepest."""
+    x, thin, layout, components = arrays.states[stage], system.scratch.thin, system.grid.layout, arrays.states.shape[1]
+    size, line = layout.size, layout.shape[layout.shape.size - 1]
+    for b in range(arrays.lanes.size):
+        arrays.lanes[b].speed, top = 0.0, 0.0
+        mine, start = thin[0, b * size : (b + 1) * size], thin[1, b * size : (b + 1) * size]
+        for k in range(components):
+            arrays.flow[0, b, arrays.flow.shape[2] - 1, k] = 0.0
+            rate = arrays.rate[k, b]
+            for i in range(size):
+                rate[i] = 0.0
+        if system.laws.bottom:
+            for k in range(layout.lines.size):
+                for i in range(layout.lines[k], layout.lines[k] + line):
+                    top = max(top, x[0, b, i])
+            for i in range(size):
+                mine[i] = _THIN * top
+                start[i] = mine[i] if stage == 0 else start[i]
+
+
+@inner_on_views
+def _note_speed(arrays: RowArrays, system: System, axis: int, area: float) -> None:
+    """Adds the speed of the fastest signal along an axis, in cells per time, and the force of the bottom."""
+    layout, flux, components = system.grid.layout, system.scratch.flux, arrays.states.shape[1]
+    d, size, line = layout.shape.size, layout.size, layout.shape[layout.shape.size - 1]
+    for b in range(arrays.lanes.size):
+        largest, force, speed = 0.0, 0.0, system.scratch.rest[3, b * size : (b + 1) * size]
+        for k in range(layout.faces.shape[1]):
+            at = layout.faces[axis, k]
+            for i in range(at, at + (line + 1 if axis == d - 1 else line) if at >= 0 else 0):
+                largest = speed[i] if speed[i] > largest else largest
+        arrays.lanes[b].speed += largest / system.grid.spacing[axis]
+        if system.laws.bottom:
+            for k in range(layout.lines.size):
+                for i in range(b * size + layout.lines[k], b * size + layout.lines[k] + line):
+                    force += flux[components + 1, i] - flux[components + 3, i]
+            arrays.flow[0, b, 2 * d, axis + 1] = area * force
+
+
+@inner_on_views
+def _count(lanes: Lanes, target: float) -> tuple[int, bool]:
     """Marks the rows that are under way; how many there are, and whether states at the start of any are unknown."""
     live, fresh = 0, False
-    for b in range(L.shape[1]):
-        on = L[TIME, b] < target and L[VERDICT, b] == RUNNING
-        L[LIVE, b], live = 1.0 if on else 0.0, live + (1 if on else 0)
-        fresh = fresh or L[FRESH, b] > 0.0
+    for b in range(lanes.size):
+        lane = lanes[b]
+        on = lane.time < target and lane.verdict == c.RUNNING
+        lane.live, live = 1.0 if on else 0.0, live + (1 if on else 0)
+        fresh = fresh or lane.fresh > 0.0
     return live, fresh
 
 
 @inner_on_views
-def _choose(L: Array, target: float, courant: float, longest: float) -> None:
+def _choose(lanes: Lanes, scheme: SystemScheme) -> None:
     """Lengths of the next steps, 0 for rows that are not under way."""
-    for b in range(L.shape[1]):
-        bound = min(min(L[PROPOSAL, b], L[LONGEST, b]), longest)
-        if L[SPEED, b] > 0.0:
-            bound = min(bound, courant / L[SPEED, b])
-        L[LENGTH, b] = c.avoid_tiny_last_step(bound, target - L[TIME, b]) if L[LIVE, b] > 0.0 else 0.0
-        L[WORST, b], L[PLACE, b] = 0.0, -1.0
+    for b in range(lanes.size):
+        lane = lanes[b]
+        bound = min(min(lane.proposal, lane.longest), scheme.longest)
+        if lane.speed > 0.0:
+            bound = min(bound, scheme.courant / lane.speed)
+        lane.length = c.avoid_tiny_last_step(bound, scheme.target - lane.time) if lane.live > 0.0 else 0.0
+        lane.worst, lane.place = 0.0, -1.0
 
 
 @inner_on_views
-def _judge(X: Array, F: Array, L: Array, sides: Any, total: Array, b: int, target: float, smallest: float) -> None:
+def _accept_or_reject(arrays: RowArrays, b: int, scheme: SystemScheme) -> None:
     """Moves a row to the end of its step, or halves the step where a state is not admissible or a signal too fast."""
-    length, (data, sampled) = L[LENGTH, b], sides
-    if L[PLACE, b] >= 0.0 or not length * L[WORST, b] <= _MOST:
-        L[PROPOSAL, b] = 0.5 * length
-        L[VERDICT, b] = RUNNING if length > smallest else c.STEP_UNDERFLOW
+    states, data, sampled, total = arrays.states, arrays.side_data, arrays.sampled, arrays.total
+    lane, length = arrays.lanes[b], arrays.lanes[b].length
+    if lane.place >= 0.0 or not length * lane.worst <= _MOST:
+        lane.proposal = 0.5 * length
+        lane.verdict = c.RUNNING if length > scheme.smallest else c.STEP_UNDERFLOW
         return
-    for k in range(X.shape[1]):
-        start, end = X[0, k, b], X[3, k, b]
+    for k in range(states.shape[1]):
+        start, end = states[0, k, b], states[3, k, b]
         for i in range(start.size):
             start[i] = end[i]
         for side in range(total.shape[1]):
-            total[b, side, k] += length * F[1, b, side, k]
+            total[b, side, k] += length * arrays.flow[1, b, side, k]
         for e in range(sampled.shape[2]):
             sampled[b, k, e] += length * ((data[0, b, k, e] + data[1, b, k, e]) / 6.0 + data[2, b, k, e] * (2.0 / 3.0))
             data[0, b, k, e] = data[1, b, k, e]
-    L[FRESH, b] = 1.0 if L[c.BEFORE_END, b] > 0.0 else 0.0
-    L[TIME, b] = target if length == target - L[TIME, b] else L[TIME, b] + length
-    L[PROPOSAL, b], L[STEPS, b] = 2.0 * L[PROPOSAL, b], L[STEPS, b] + 1.0
+    lane.fresh = 1.0 if lane.before_end > 0.0 else 0.0
+    lane.time = scheme.target if length == scheme.target - lane.time else lane.time + length
+    lane.proposal, lane.steps = 2.0 * lane.proposal, lane.steps + 1.0
 
 
 @on_views
-def advance(
-    X: Array, rate: Array, F: Array, L: Array, sides: Any, total: Array, system: Any, scheme: Any, budget: int
-) -> int:
+def advance(arrays: RowArrays, system: System, scheme: SystemScheme, budget: int) -> int:
     """Takes steps of the rows of a tile, at most a budget of them; returns how many rows are under way.
 
-    It ends when at most half of the rows are. States X ``(4, c, rows, size)`` are those at the start and after the
-    stages, flows F ``(2, rows, 2d + 1, c)`` those of a stage and their mean over the step. ``sides`` are the states
-    given at the sides at the stages ``(3, rows, c, S)``, and their time integrals ``(rows, c, S)`` where they change;
-    then the system's function ``sample`` writes those at the start of rows that are fresh, and, when lengths are known,
-    those at the end and in the middle of the steps.
+    It ends when at most half of the rows are.
     """
-    (laws, check, sample, medium, grid, work, good, limits), (target, courant, longest, smallest) = system, scheme
-    components, rows, size, data, changes = X.shape[1], X.shape[2], X.shape[3], sides[0], sides[1].shape[2] > 0
-    n, layout, p, none = rows * size, grid[0], medium[0], total.ctypes
-    line, live = layout.shape[layout.shape.size - 1], 0
+    X, lanes, changes, layout = arrays.states, arrays.lanes, arrays.sampled.shape[2] > 0, system.grid.layout
+    rows, size, p, scratch = X.shape[2], X.shape[3], system.parameters, system.scratch
+    n, none, line, live = rows * size, arrays.total.ctypes, layout.shape[layout.shape.size - 1], 0
     for part in range(3 * budget):
         stage = part % 3
         if stage == 0:
-            timing.look_ahead(L, limits)
-            live, fresh = _count(L, target)
+            c.look_ahead(lanes, system.limits)
+            live, fresh = _count(lanes, scheme.target)
             if 2 * live <= rows:
                 return live
             if changes and fresh:
-                sample(none, none, none, none, none, none, none, 0, 0)
-        _rates(X[stage], rate, F[0], L, data[stage], laws, medium, grid, work, stage == 0)
+                system.write_side_data(none, none, none, none, none, none, none, 0, 0)
+        _rates(arrays, system, stage)
         if stage == 0:
-            _choose(L, target, courant, longest)
-            timing.keep_off_end(L, limits)
+            _choose(lanes, scheme)
+            c.keep_off_end(lanes, system.limits)
             if changes:
-                sample(none, none, none, none, none, none, none, 1, 0)
-        own = weights(1.0, stage + 1, 3.0)[0]
-        share = 2.0 / 3.0 if stage == 2 else 1.0 / 6.0
+                system.write_side_data(none, none, none, none, none, none, none, 1, 0)
         for b in range(rows):
-            length, kept = L[LENGTH, b], 1.0 - own
-            L[WORST, b] = max(L[WORST, b], L[SPEED, b])
-            for k in range(components):
-                start, now, r, new = X[0, k, b], X[stage, k, b], rate[k, b], X[stage + 1, k, b]
-                for i in range(size):
-                    new[i] = kept * start[i] + own * (now[i] + length * r[i])
-                for side in range(total.shape[1]):
-                    F[1, b, side, k] = (F[1, b, side, k] if stage > 0 else 0.0) + share * F[0, b, side, k]
-        check(X[stage + 1].ctypes, p.ctypes, work[7][1].ctypes, none, good.ctypes, none, none, n, n)
+            _combine(arrays, b, stage)
+        check, thin = system.laws.check, scratch.thin[1].ctypes
+        check(X[stage + 1].ctypes, p.ctypes, thin, none, scratch.good.ctypes, none, none, n, n)
         for b in range(rows):
             wrong = 0
             for k in range(layout.lines.size):
                 for i in range(b * size + layout.lines[k], b * size + layout.lines[k] + line):
-                    wrong += 1 if good[i] != 1.0 else 0
+                    wrong += 1 if scratch.good[i] != 1.0 else 0
             if wrong > 0:
-                _keep_start(X, L, good, layout, b, stage)
-            if stage == 2 and L[LIVE, b] > 0.0:
-                _judge(X, F, L, sides, total, b, target, smallest)
+                _keep_start(arrays, scratch.good, layout, b, stage)
+            if stage == 2 and lanes[b].live > 0.0:
+                _accept_or_reject(arrays, b, scheme)
     return live
 
 
 @inner_on_views
-def _keep_start(X: Array, L: Array, good: Array, layout: Any, b: int, stage: int) -> None:
+def _combine(arrays: RowArrays, b: int, stage: int) -> None:
+    """The states of a row after a stage, and the mean flows so far."""
+    states, flow, lane, own = arrays.states, arrays.flow, arrays.lanes[b], weights(1.0, stage + 1, 3.0)[0]
+    length, kept, part = lane.length, 1.0 - own, 2.0 / 3.0 if stage == 2 else 1.0 / 6.0
+    lane.worst = max(lane.worst, lane.speed)
+    for k in range(states.shape[1]):
+        start, now, rate, new = states[0, k, b], states[stage, k, b], arrays.rate[k, b], states[stage + 1, k, b]
+        for i in range(new.size):
+            new[i] = kept * start[i] + own * (now[i] + length * rate[i])
+        for side in range(flow.shape[2]):
+            flow[1, b, side, k] = (flow[1, b, side, k] if stage > 0 else 0.0) + part * flow[0, b, side, k]
+
+
+@inner_on_views
+def _keep_start(arrays: RowArrays, good: Array, layout: Any, b: int, stage: int) -> None:
     """Notes the first cell whose state is not admissible; the row goes on from the start of the step in its place."""
-    line, size = layout.shape[layout.shape.size - 1], layout.size
+    states, lane, line, size = arrays.states, arrays.lanes[b], layout.shape[layout.shape.size - 1], layout.size
     for k in range(layout.lines.size):
         for i in range(line):
-            if good[b * size + layout.lines[k] + i] != 1.0 and L[PLACE, b] < 0.0:
-                L[PLACE, b] = k * line + i
-    for k in range(X.shape[1]):
+            if good[b * size + layout.lines[k] + i] != 1.0 and lane.place < 0.0:
+                lane.place = k * line + i
+    for k in range(states.shape[1]):
         for i in range(size):
-            X[stage + 1, k, b, i] = X[0, k, b, i]
+            states[stage + 1, k, b, i] = states[0, k, b, i]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from solvers.finite_volume.laws._rows import cached_rows
+from solvers.finite_volume.march.arguments import TileGrid, TileLaws, TileMedium, TileSystem, Timed
 from solvers.finite_volume.march.kernels import NOTHING, Array, Callback, call_from_python, numbers_at
 from solvers.finite_volume.march.rates import (
     COMPILED,
@@ -75,6 +76,7 @@ class Tile:
         terms: Diffusion, convection and source, each or None.
 
     Attributes:
+        system: What the compiled steps take.
         differentiates: Whether a source in tensors gives its derivative, too.
         errors: What a term in tensors has raised.
     """
@@ -87,20 +89,23 @@ class Tile:
         self.shape, d = tuple(operator.grid.shape), operator.grid.dimension
         self.layout: Layout = layout_of(self.shape, self.pads)
         self.info, size = np.zeros((3, width)), self.layout.size
-        self.work, self.pull = np.zeros((5, width * size)), np.zeros((width, 2 * d))
         self._laws = tuple(term and (term.compiled_law or self._callback(kind)) for kind, term in enumerate(terms))
         kernels = [law.kernel.pointer if law else NOTHING.pointer for law in self._laws]
         slopes = NOTHING.pointer if convection is None or self.pads == 1 else convection.reconstruction.kernel.pointer
-        diffusion = 0 if terms[0] is None else _kind_of(terms[0].compiled_law)
-        self.laws = (kernels[0], kernels[1], slopes, kernels[2], diffusion, *(term is not None for term in terms[1:]))
-        self.medium: Any = (
-            *(np.zeros((d, 0, width * size)),) * 2,
-            np.zeros((0, width * size)),
-            np.zeros((d, width * size)),
+        kind = 0 if terms[0] is None else _kind_of(terms[0].compiled_law)
+        nothing = np.zeros((d, 0, width * size))
+        self.system = TileSystem(
+            laws=TileLaws(kernels[0], kernels[1], slopes, kernels[2], kind, *(term is not None for term in terms[1:])),
+            medium=TileMedium(nothing, nothing, np.zeros((0, width * size)), np.zeros((d, width * size))),
+            grid=TileGrid(
+                self.layout,
+                np.asarray(operator.sides.modes),
+                np.zeros((width, 2 * d)),
+                np.asarray(operator.grid.spacing, dtype=float),
+            ),
+            work=np.zeros((5, width * size)),
+            timed=Timed(*(law.timed if law else -1 for law in self._laws)),
         )
-        self.timed = tuple(law.timed if law else -1 for law in self._laws)
-        spacing = np.asarray(operator.grid.spacing, dtype=float)
-        self.grid = self.layout, (np.asarray(operator.sides.modes), self.pull), spacing
         self._arrays = np.zeros((3, width, size))
         self._flow = np.zeros((width, 2 * d + 3))
 
@@ -114,9 +119,9 @@ class Tile:
         """Puts rows of the operator, as many as the tile has, into it."""
         if len(rows) == len(self._rows) and (rows == self._rows).all():
             return
-        self._rows, self.info[0], self.pull[:] = rows, rows, self.operator.sides.pull[rows]
+        self._rows, self.info[0], self.system.grid.pull[:] = rows, rows, self.operator.sides.pull[rows]
         diffusion: Any = self.terms[0]
-        d, size, medium = len(self.shape), self.layout.size, list(self.medium)
+        d, size, medium = len(self.shape), self.layout.size, list(self.system.medium)
         for kind, law in enumerate(self._laws):
             if law is None:
                 continue
@@ -129,26 +134,24 @@ class Tile:
             values = rows_of(diffusion.face_weights[axis], rows)  # type: ignore[union-attr]
             at = face_places(self.shape, self.pads, axis)
             medium[3][axis].reshape(self.width, size)[:, at] = values
-        self.medium = tuple(medium)
-
-    @property
-    def system(self) -> Any:
-        """All that ``advance`` takes of the tile."""
-        return self.laws, self.medium, self.grid, self.work, self.timed
+        self.system = self.system._replace(medium=TileMedium(*medium))
 
     def rates(self, u: Array, data: Array, times: Array, marks: Array | None = None) -> tuple[Array, Array, Array]:
         """Rates ``(rows, cells)``, flow ``(rows, 2d + 3)`` and rates of the source of cells ``(rows, cells)``."""
         x, rate, source = self._arrays
         x[:] = to_padded(u, self.layout)
-        self.info[1], self.info[2] = times, 1.0 if marks is None else marks
-        for values, timed in zip(self.medium[:3], self.timed, strict=True):
-            if timed >= 0:
-                values[..., timed, :] = np.repeat(times, self.layout.size)
-        given = self._flow, np.ascontiguousarray(data), self.laws, self.medium, self.grid, self.work
-        rates(x, rate, source, *given, True)
+        self.set_times(times, marks)
+        rates(x, rate, source, self._flow, np.ascontiguousarray(data), self.system, True)
         if self.errors:
             raise self.errors.pop()
         return from_padded(rate, self.layout), self._flow.copy(), from_padded(source, self.layout)
+
+    def set_times(self, times: Array, marks: Array | None = None) -> None:
+        """Sets the times of the rows ``(rows,)``, for laws in tensors of the marked ones."""
+        self.info[1], self.info[2] = times, 1.0 if marks is None else marks
+        for values, timed in zip(self.system.medium, self.system.timed, strict=False):
+            if timed >= 0:
+                values[..., timed, :] = np.repeat(times, self.layout.size)
 
     def _marked(self) -> tuple[Array, Array, Array]:
         """Places in the tile, rows and times of the marked rows."""
@@ -245,21 +248,19 @@ def side_factors(modes: Sequence[int], axis: int) -> tuple[float, float]:
 def euler_rate(tile: Tile, u: Array, data: Array, times: Array) -> Array:
     """Half a bound of the spectral radius of diffusion ``(rows,)`` by Gershgorin's circles, without compiled steps."""
     tile.enter(np.arange(len(u)))
-    layout, (modes, pull), x = tile.layout, tile.grid[1], to_padded(u, tile.layout)
-    tile.info[1], tile.info[2], rows, n = times, 1.0, len(u), x.size
-    if tile.timed[0] >= 0:
-        tile.medium[0][:, tile.timed[0]] = np.repeat(times, layout.size)
+    tile.set_times(times)
+    (layout, modes, pull, _), medium, x = tile.system.grid, tile.system.medium, to_padded(u, tile.layout)
+    rows, n = len(u), x.size
     for side, mode in enumerate(modes):
         part = slice(layout.offsets[side], layout.offsets[side + 1])
         ghost, edge = layout.ghost[part], layout.edge[part]
         beyond = data[:, part] + pull[:, side : side + 1] * x[:, edge] if mode == STATE else x[:, edge]
         x[:, ghost] = x[:, layout.opposite[part]] if mode == PERIODIC else beyond
-    sizes, (p, _, _, weights) = [], tile.medium
+    sizes: list[Array] = []
     for axis, apart in enumerate(layout.strides.tolist()):
         flux, left, right = np.zeros((3, n))
-        call_from_python(
-            tile.laws[0], (x, p[axis], weights[axis], np.zeros(2 * n), flux, left, right), n - apart, apart
-        )
+        given = x, medium.diffusion[axis], medium.weights[axis], np.zeros(2 * n), flux, left, right
+        call_from_python(tile.system.laws.diffusion, given, n - apart, apart)
         faces = np.arange(rows)[:, None] * layout.size + face_places(tile.shape, tile.pads, axis)
         shape = (rows, *(m + (other == axis) for other, m in enumerate(tile.shape)))
         sizes.append(np.maximum(left, right)[faces].reshape(shape))

@@ -109,13 +109,8 @@ def _eliminate(goal: Array, base: Array, u: Array, faces: Any, out: Any, count: 
     """
     (flux, left, right), (delta, pivot, _) = faces, out
     r, b, x, f, below = goal[width:], base[width:], u[width:], flux[width:], left[width:]
-    f_after, left_after, above, after, pivot_after = (
-        f[width:],
-        below[width:],
-        right[width:],
-        delta[width:],
-        pivot[width:],
-    )
+    f_after, left_after, above = f[width:], below[width:], right[width:]
+    after, pivot_after = delta[width:], pivot[width:]
     if width == 1:
         change, inverse = delta[0], pivot[0]
         for i in range(count):

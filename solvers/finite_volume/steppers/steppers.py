@@ -1,6 +1,6 @@
 """Time steppers: explicit ones, and implicit ones for diffusion and stiff sources, which take all else explicitly.
 
-A step changes cells and account by the same combination of rates, so the total balances to round-off with every
+A step changes cells and budget by the same combination of rates, so the total balances to round-off with every
 stepper, whatever the tolerance of its Newton iteration. Every row has a separate time and step.
 """
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
-from solvers.finite_volume.march import control, implicit, plan
+from solvers.finite_volume.march import implicit, plan
+from solvers.finite_volume.march.arguments import LANE, ImplicitScheme, Outputs, StepControl
 from solvers.finite_volume.march.lines import NEWTON_TOLERANCE, LineStages
 from solvers.finite_volume.march.newton import RowNewton
 from solvers.finite_volume.march.tiles import Tile
@@ -72,29 +73,30 @@ def _solve_row_in_space(term: DiffusionTerm, stage: Stage, row: int, iterations:
 
 def _solve_row(term: DiffusionTerm, stage: Stage, row: int, iterations: int) -> Any:
     """One step of the implicit Euler method, whose only stage this is."""
-    one, two = np.array([0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 1.0]])
+    one, two, n = np.array([0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 1.0]]), stage.right.shape[1]
     tableau = Tableau(implicit=two, explicit=two, weights=one, nodes=one, error=one, middle=0)
-    lines = LineStages(operator_of(term).take(np.array([row])), tableau, 1, False, stage.right[row : row + 1])
-    lines.settings = *lines.settings[:3], iterations, lines.settings[4]
-    options = 0.0, stage.allowed[row] / NEWTON_TOLERANCE
-    shape = two, two, one, one, 0, 2
-    scheme = shape, (1.0, np.inf, 0, (0.0, 1.0), options), np.array([1.0]), lines.settings, lines.operator.sides.limits
-    out = (
-        np.zeros((1, 1, len(stage.right[row]))),
-        np.zeros((1, 1, 3)),
-        np.zeros((1, 9)),
-        np.zeros((1, 3)),
-        np.zeros((1, 2)),
+    operator, start = operator_of(term).take(np.array([row])), np.zeros(1, LANE)
+    start["proposal"], start["longest"] = 1.0, np.inf
+    lines = LineStages(operator, tableau, 1, False, stage.right[row : row + 1], start)
+    control = StepControl(np.inf, 0.0, 1.0, 0.0, stage.allowed[row] / NEWTON_TOLERANCE)
+    given = operator.sides.limits, np.asarray(term.sides.modes), float(term.grid.spacing[0])
+    scheme = ImplicitScheme(tableau, 2, control, np.array([1.0]), *given, NEWTON_TOLERANCE, iterations)
+    out = Outputs(
+        values=np.zeros((1, 1, n)),
+        budget=np.zeros((1, 1, 3)),
+        finished=np.zeros(1, LANE),
+        total=np.zeros((1, 3)),
+        sampled=np.zeros((1, 2)),
+        course=np.zeros((3, n)),
+        balance=np.zeros((3, 3)),
     )
-    out = *out, np.zeros((3, len(stage.right[row]))), np.zeros((3, 3))
-    given = lines.arrays, lines.medium, lines.rows, scheme, lines.laws, out
-    implicit.advance(*given, lines.part(0, 0), 0, 1)
-    n = stage.right.shape[1]
-    lines.S[plan.LENGTHS], lines.L[control.LENGTH], lines.L[control.FRESH] = stage.s[row], stage.s[row], 0.0
-    lines.S[plan.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / stage.s[row]
-    lines.medium[4][:], lines.moments[:] = stage.data[row][:, None], stage.t[row]
-    implicit.advance(*given, lines.part(1, 2), 0, 0)
+    implicit.advance(lines.system, scheme, out, lines.part(0, 0), 0, 1)
+    arrays = lines.system.arrays
+    lane, length = arrays.lanes[0], stage.s[row]
+    arrays.states[plan.LENGTHS], lane["length"], lane["fresh"] = length, length, 0.0
+    arrays.states[plan.SLOPE, :n] = (stage.guess[row] - stage.right[row]) / length
+    lines.system.medium.side_data[:], lines.moments[:] = stage.data[row][:, None], stage.t[row]
+    implicit.advance(lines.system, scheme, out, lines.part(1, 2), 0, 0)
     assert not lines.errors
-    L = lines.L[:, 0]
-    found = L[control.CONVERGED] > 0.0, int(L[control.EVALUATIONS]), L[control.RESIDUAL]
-    return lines.S[plan.END, :n].copy(), lines.R[1, :n].copy(), lines.flow[0, 1, :, 0].copy(), *found
+    found = lane["converged"] > 0.0, int(lane["evaluations"]), lane["residual"]
+    return arrays.states[plan.END, :n].copy(), arrays.rates[1, :n].copy(), arrays.flow[0, 1, :, 0].copy(), *found

@@ -169,7 +169,7 @@ def test_speed_bounds_the_states_between_neighbours_and_at_faces(seed, law):
 @pytest.mark.parametrize("law", [Advection(torch.tensor([1.0, -0.4])), Burgers()], ids=repr)
 @pytest.mark.parametrize("reconstruction", [Constant(), MUSCL()], ids=repr)
 def test_compiled_steps_combine_rates(law, reconstruction):
-    """Oracle: the three stages by ``rate``; the total changes by the account."""
+    """Oracle: the three stages by ``rate``; the total changes by the budget."""
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 5))
     sides = [(Dirichlet(lambda t: math.sin(9.0 * t)), Outflow()), PAIRS[0]]
     term = make_term(law, grid, sides, 2, reconstruction)
@@ -182,11 +182,11 @@ def test_compiled_steps_combine_rates(law, reconstruction):
     middle = 0.75 * u + 0.25 * (u + h * first[0] + h * second[0])
     third = rate_at(term, middle, data[2], time)
     course = drive(Operator(grid, term.sides, None, term, None), SSPRK3(courant=1.0), u, np.array([0.1 + h]), 0.1)
-    end, account = course.values[:, 0], course.account[:, 0, :-1]
+    end, budget = course.values[:, 0], course.budget[:, 0, :-1]
     assert course.steps.tolist() == [1, 1]
     np.testing.assert_allclose(end, u + h / 6.0 * (first[0] + second[0] + 4.0 * third[0]), rtol=0, atol=1e-14)
-    np.testing.assert_allclose(account, h / 6.0 * (first[1] + second[1] + 4.0 * third[1]), rtol=1e-13, atol=1e-15)
-    net = account[:, 0] - account[:, 1] + account[:, 2] - account[:, 3]
+    np.testing.assert_allclose(budget, h / 6.0 * (first[1] + second[1] + 4.0 * third[1]), rtol=1e-13, atol=1e-15)
+    net = budget[:, 0] - budget[:, 1] + budget[:, 2] - budget[:, 3]
     np.testing.assert_allclose((end - u).sum(-1) / 40, net, rtol=0, atol=1e-14)
 
 
