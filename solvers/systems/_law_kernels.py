@@ -132,7 +132,7 @@ def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
     states = u.movedim(1, 0).reshape(u.shape[1], -1).contiguous().numpy()
     good, parameters = np.zeros(states.shape[1]), np.array([*functions.parameters, 0.0])
     functions = replace(functions, parameters=(0.0,) * len(functions.parameters))
-    check = pointwise.check_kernel(functions, u.shape[1]).pointer
+    check = pointwise.check_kernel(functions, u.shape[1]).address
     call_from_python(check, (states, parameters, states, states, good, states, states), good.size, good.size)
     return torch.from_numpy(good == 1.0).reshape(u.shape[0], *u.shape[2:])
 

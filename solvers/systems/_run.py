@@ -194,7 +194,7 @@ class _Tile:
             grid=SystemGrid(self.layout, ghosts, np.array(kinds), np.asarray(setting.grid.spacing, dtype=float)),
             scratch=scratch,
             limits=sides.limits,
-            write_side_data=self._write.pointer,
+            write_side_data=self._write.address,
         )
 
     def enter(self, rows: Array, given: tuple[Array, ...], bottom: Array | None) -> None:
@@ -230,16 +230,16 @@ class _Tile:
 def _laws_of(setting: Setting, kernels: LawKernels) -> SystemLaws:
     """The kernels in the order of the compiled steps."""
     bottom, limits = kernels.primitives is not None, isinstance(setting.reconstruction, MUSCL)
-    nothing, fluxes = NOTHING.pointer, kernels.fluxes.pointer
+    nothing, fluxes = NOTHING.address, kernels.fluxes.address
     return SystemLaws(
         waves=nothing if bottom else fluxes,
-        mirror=kernels.mirror.pointer,
-        slopes=setting.reconstruction.kernel.pointer if limits else nothing,
-        primitives=(kernels.primitives or NOTHING).pointer,
+        mirror=kernels.mirror.address,
+        slopes=setting.reconstruction.kernel.address if limits else nothing,
+        primitives=(kernels.primitives or NOTHING).address,
         faces=fluxes if bottom else nothing,
-        move=nothing if bottom else march.MOVE_TO_AVERAGES.pointer,
-        hll=nothing if bottom else march.HLL_FLUX.pointer,
-        check=kernels.check.pointer,
+        move=nothing if bottom else march.MOVE_TO_AVERAGES.address,
+        hll=nothing if bottom else march.HLL_FLUX.address,
+        check=kernels.check.address,
         reconstructs=limits,
         bottom=bottom,
     )

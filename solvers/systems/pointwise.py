@@ -121,7 +121,7 @@ def law_kernel(name: str, lines: list[str], functions: dict[str, Any], number: i
     exec(compile(source, __file__, "exec"), names)
     kernel = Kernel(names[label], cache=ours)
     try:
-        _ = kernel.pointer
+        _ = kernel.address
     except NumbaError as error:
         which = " or ".join(each.__name__ for each in given.values())
         reason = str(error).strip().splitlines()

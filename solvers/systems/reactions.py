@@ -145,7 +145,7 @@ class _Entry:
         nothing = np.empty((0, prod(grid.shape))), lambda *_: (np.zeros((2 * self.d, 0)), sides.fixed)
         self.states, self.diffuse = diffusion_steps(Operator(grid, sides, term, None, None)) if term else nothing
         self.between = self.states if len(self.moving) == c else np.empty((c, prod(grid.shape)))
-        self.kernel = reaction_kernel(law.reaction, c, len(law.parameters)).pointer
+        self.kernel = reaction_kernel(law.reaction, c, len(law.parameters)).address
         self.numbers = np.array([0.0, *map(float, law.parameters)])
 
     def check(self, u: Array, number: int) -> None:

@@ -235,11 +235,12 @@ class TileGrid(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """Rows of time among the parameters of the terms, −1 for none."""
+    """Rows of time among the parameters of the terms, −1 for none, and whether a term uses the time at all."""
 
     diffusion: int
     convection: int
     source: int
+    used: bool
 
 
 class TileSystem(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 
 from solvers._compiled import inner_on_views, on_views
 from solvers.finite_volume.march.arguments import Array, Lanes, StepControl
+from solvers.finite_volume.march.kernels import function_at
 from solvers.finite_volume.sides._panels import Limits
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -101,9 +102,10 @@ def move_to_end(lane: Any, finish: float, end: float) -> None:
 def look_ahead(lanes: Lanes, limits: Limits) -> None:
     """Longest steps of the lanes by events; where something jumps at their start, rates are evaluated anew."""
     given = limits.panels.ctypes, limits.rows.ctypes, limits.numbers.ctypes, 1, limits.panels.shape[1]
+    search = function_at(limits.search)
     for j in range(lanes.size):
         lane, here = lanes[j], lanes[j:]
-        limits.search(here.time.ctypes, here.row.ctypes, here.longest.ctypes, here.after_start.ctypes, *given)
+        search(here.time.ctypes, here.row.ctypes, here.longest.ctypes, here.after_start.ctypes, *given)
         lane.fresh = 1.0 if lane.after_start > 0.0 else lane.fresh
 
 
@@ -111,11 +113,12 @@ def look_ahead(lanes: Lanes, limits: Limits) -> None:
 def keep_off_end(lanes: Lanes, limits: Limits) -> None:
     """Keeps times off the ends of the steps where something jumps there."""
     given = limits.panels.ctypes, limits.rows.ctypes, limits.numbers.ctypes, 1, limits.panels.shape[1]
+    search = function_at(limits.search)
     for j in range(lanes.size):
         lane, here = lanes[j], lanes[j:]
         end = here.before_end.ctypes
         lane.before_end = lane.time + lane.length if limits.panels.shape[1] > 0 and lane.row >= 0.0 else 0.0
-        limits.search(end, here.row.ctypes, here.change.ctypes, end, *given)
+        search(end, here.row.ctypes, here.change.ctypes, end, *given)
 
 
 @on_views

@@ -115,6 +115,8 @@ class _March:
         self.start = np.zeros(1, LANE)
         self.start["time"], self.start["proposal"] = begin, (end - begin) * stepper.first_fraction
         self.start["longest"], self.start["fresh"] = inf, 1.0
+        self.start["low"] = self.start["seen_low"] = inf
+        self.start["high"] = self.start["seen_high"] = -inf
         if times[0] == start:
             self.out.values[:, 0], self.start["cursor"] = initial, 1
 
@@ -159,7 +161,7 @@ def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     lanes, sides, out, begin = solver.system.arrays.lanes, operator.sides, march.out, march.control.start
     given = march.control, march.times, sides.limits, np.asarray(sides.modes), float(operator.grid.spacing[0])
     scheme = ImplicitScheme(tableau, stepper.order, *given, lines.NEWTON_TOLERANCE, lines.NEWTON_ITERATIONS)
-    nothing = StageRange(0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.pointer, False)
+    nothing = StageRange(0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.address, False)
     following, busy = implicit.advance(solver.system, scheme, out, nothing, 0, 1)
     while busy:
         rows = np.maximum(lanes["row"], 0.0).astype(np.int64)
@@ -194,7 +196,7 @@ class _ExplicitTile:
 
     def __init__(self, march: _March, stepper: Any, terms: Any, width: int) -> None:
         operator, courant = march.operator, float(stepper.courant)
-        self.march, self.tile, self.sides = march, Tile(operator, width, terms), operator.sides
+        self.march, self.tile, self.sides, self.first = march, Tile(operator, width, terms), operator.sides, -1
         d, size = operator.grid.dimension, self.tile.layout.size
         cells, flow = np.zeros((explicit.ARRAYS, width, size)), np.zeros((5, width, 2 * d + 3))
         self.arrays = ExplicitArrays(cells, flow, np.zeros(width, LANE), self.tile.info)
@@ -206,17 +208,17 @@ class _ExplicitTile:
         """Puts the rows from ``first`` on, as many as the tile has, at their start."""
         march, lanes, out = self.march, self.arrays.lanes, self.march.out
         part = slice(first, first + len(lanes))
-        self.rows = np.arange(part.start, part.stop)
+        if first != self.first:
+            self.first, self.rows = first, np.arange(part.start, part.stop)
+            rows = {name: getattr(out, name)[part] for name in ("values", "budget", "finished", "total", "sampled")}
+            self.out = out._replace(**rows)
         self.arrays.cells[explicit.BASE] = to_padded(march.initial[part], self.tile.layout)
         self.tile.enter(self.rows)
         self.data = np.repeat(self.sides.fixed[part][None], _STAGES if self.changes else 1, axis=0)
         self.moments = np.zeros(self.data.shape[:2])
         lanes[:], self.arrays.flow[:] = march.start, 0.0
         lanes["row"], lanes["source_size"] = self.rows, self.sides.sizes[part]
-        lanes["low"], lanes["high"], lanes["seen_low"], lanes["seen_high"] = inf, -inf, inf, -inf
-        out.total[part] = 0.0
-        rows = {name: getattr(out, name)[part] for name in ("values", "budget", "finished", "total", "sampled")}
-        self.out = out._replace(**rows)
+        self.out.total[:] = 0.0
 
     def run(self) -> None:
         """Takes steps until all rows are at the end or have failed."""
@@ -226,7 +228,7 @@ class _ExplicitTile:
                 more = max(2 * len(self.data), -live) - len(self.data)
                 self.data = np.concatenate((self.data, np.repeat(self.data[:1], more, axis=0)))
                 self.moments = np.zeros(self.data.shape[:2])
-            data = StageData(self.data, self.moments, self._write.pointer, self.changes, self.sides.limits)
+            data = StageData(self.data, self.moments, self._write.address, self.changes, self.sides.limits)
             live = explicit.advance(self.arrays, self.tile.system, data, self.scheme, self.out, _BUDGET)
             if self.tile.errors:
                 raise self.tile.errors[0]

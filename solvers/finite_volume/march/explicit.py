@@ -22,6 +22,7 @@ from solvers.finite_volume.march.arguments import (
     TileGrid,
     TileSystem,
 )
+from solvers.finite_volume.march.kernels import function_at
 from solvers.finite_volume.march.rates import Layout, rates
 from solvers.finite_volume.sides._side_data import STATE
 
@@ -123,7 +124,8 @@ def advance(
                 on = fresh if k == 0 else k < lane.stages if k < most else keeps and lane.live > 0.0
                 info[2, b], some = 1.0 if on else 0.0, some or on
             if some and (k < most or k == 0 or keeps):
-                _set_times(arrays, system, inf if k == most and k > 0 else float(k), courant)
+                if system.timed.used:
+                    _set_times(arrays, system, inf if k == most and k > 0 else float(k), courant)
                 bounds = courant > 0.0 or k == 0 or k == most
                 states, given = cells[BASE if k == 0 else 1 + k % 2], data[min(k, final)]
                 rates(states, rate, source, flow, given, system, bounds)
@@ -163,7 +165,7 @@ def _write_side_data(arrays: ExplicitArrays, sides: StageData, scheme: ExplicitS
             fraction = node(scheme.courant, int(min(float(k), stages)), stages)
             sides.moments[k, b] = min(max(c.moment(lane, fraction), control.start), control.end)
     if some:
-        sides.write(none, none, none, none, none, none, none, first, after)
+        function_at(sides.write)(none, none, none, none, none, none, none, first, after)
 
 
 @merged

@@ -10,6 +10,7 @@ import numpy as np
 from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march.arguments import Array, Equation, TileSystem
 from solvers.finite_volume.march.implicit import ROUND_OFF, UNDAMPED, has_converged, relaxation, side_slope
+from solvers.finite_volume.march.kernels import function_at
 from solvers.finite_volume.march.rates import ISOTROPIC, Layout, add_side_flows, fill_ghosts, sum_cells
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
@@ -88,7 +89,8 @@ def _linearise(W: Array, s: float, data: Array, system: TileSystem, flow: Array,
     u, rate, k, diagonal, inverse, gap, size = W[STATES], W[RATE], W[K], W[DIAGONAL], W[INVERSE], W[GAP], W.shape[1]
     workspace, left, right, ones = W[WORKSPACE : WORKSPACE + 2].reshape(2 * size), W[Y], W[Z], W[ONES]
     line = layout.shape[layout.shape.size - 1]
-    d, ghost, edge, offsets, law = layout.shape.size, layout.ghost, layout.edge, layout.offsets, laws.diffusion
+    d, ghost, edge, offsets = layout.shape.size, layout.ghost, layout.edge, layout.offsets
+    law = function_at(laws.diffusion)
     fill_ghosts(u, layout, modes, pull, data, pull.shape[0])  # a bare 1 is a literal: it would be compiled again
     for i in range(size):
         rate[i], diagonal[i], inverse[i], ones[i] = 0.0, 1.0, 0.0, 1.0
@@ -120,8 +122,8 @@ def _linearise(W: Array, s: float, data: Array, system: TileSystem, flow: Array,
                 diagonal[edge[e]] += weight * gap[e]
                 inverse[edge[e]] -= 0.5 * w[at]
     if laws.reacts:
-        source, slope = W[SOURCE], W[BY_STATE]
-        laws.source(u.ctypes, r.ctypes, u.ctypes, u.ctypes, source.ctypes, slope.ctypes, u.ctypes, size, r.shape[1])
+        source, slope, none, react = W[SOURCE], W[BY_STATE], u.ctypes, function_at(laws.source)
+        react(none, r.ctypes, none, none, source.ctypes, slope.ctypes, none, size, r.shape[1])
         for i in range(size):
             slope[i] = min(slope[i], 0.5 / s)
             rate[i] += source[i]

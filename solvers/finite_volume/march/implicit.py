@@ -19,6 +19,7 @@ from solvers.finite_volume.march.arguments import (
     StageRange,
     StepControl,
 )
+from solvers.finite_volume.march.kernels import function_at
 from solvers.finite_volume.march.plan import END, LENGTHS, MIDDLE, NOW, SLOPE, plan
 from solvers.finite_volume.march.tridiagonal import solve, spread, sum_lanes, sum_magnitudes
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
@@ -48,7 +49,7 @@ def advance(
         if busy and solves and steps > 0:
             c.set_moments(lanes, scheme.tableau.nodes, scheme.control, part.moments)
             if part.changes:
-                part.write_side_data(none, none, none, none, none, none, none, part.first, part.after)
+                function_at(part.write_side_data)(none, none, none, none, none, none, none, part.first, part.after)
         if busy and solves:
             _solve_stages(system, scheme, part)
         if steps == 0:
@@ -207,7 +208,7 @@ def _linearise(system: LineSystem, scheme: ImplicitScheme, stage: int, factor: f
             x[j] = pull[0, j] * x[width + j] + (data[0, j] if modes[0] == STATE else 0.0)
             x[faces + j] = pull[1, j] * x[size + j] + (data[1, j] if modes[1] == STATE else 0.0)
     weight = scratch[WEIGHT].ctypes
-    laws.law(x.ctypes, p.ctypes, weight, work.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, width)
+    function_at(laws.law)(x.ctypes, p.ctypes, weight, work.ctypes, flux.ctypes, left.ctypes, right.ctypes, faces, width)
     for j in range(0 if periodic else width):
         at, scale = size + j, factor * lanes[j].length / scheme.spacing
         if modes[0] == GIVEN_FLUX:
@@ -221,7 +222,7 @@ def _linearise(system: LineSystem, scheme: ImplicitScheme, stage: int, factor: f
         left[j] = right[at] = 0.0
     if laws.reacts:
         u, s, slope, none = x[width:].ctypes, scratch[SOURCE].ctypes, scratch[BY_STATE].ctypes, x.ctypes
-        laws.source(u, q.ctypes, none, none, s, slope, none, size, q.shape[1])
+        function_at(laws.source)(u, q.ctypes, none, none, s, slope, none, size, q.shape[1])
 
 
 @merged

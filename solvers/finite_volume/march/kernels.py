@@ -1,7 +1,7 @@
 """Functions of one signature that compiled steps call: laws and sources, compiled or in Python.
 
-Compiled steps see a law as a pointer of one type, so that they are compiled once for all laws. All arrays are flat, and
-neighbours along an axis are a fixed distance ``apart``:
+Compiled steps see a law as the address of a function of one type, so that they are compiled once for all laws. All
+arrays are flat, and neighbours along an axis are a fixed distance ``apart``:
 
 * laws with diffusion: (u, p, w, workspace, flux, left, right, faces, apart): at the faces between u[i] and
   u[i + apart] the flux, weighted by w, and its derivative by the state before and minus that by the state behind, both
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 from numba.np.numpy_support import carray as carray
 
 from solvers._compiled import c_function
@@ -51,10 +52,10 @@ class Kernel:
         self._function, self._cache = function, cache
 
     @cached_property
-    def pointer(self) -> Any:
-        """The function for compiled steps."""
+    def address(self) -> int:
+        """Where the function is."""
         self._compiled = c_function(KERNEL, self._function, cache=self._cache)
-        return self._compiled.ctypes
+        return self._compiled.address
 
 
 class Callback:
@@ -74,12 +75,25 @@ class Callback:
                 errors.append(raised)
 
         self._kept = _ADDRESSES(guarded)
-        self.pointer = ctypes.cast(self._kept, _FUNCTION)
+        self.address: int = ctypes.cast(self._kept, ctypes.c_void_p).value  # type: ignore[assignment]
 
 
-def call_from_python(pointer: Any, arrays: Any, count: int, apart: int) -> None:
+def _function_at(_context: Any, address: Any) -> Any:
+    """The kernel at an address, in compiled code, which takes numbers from Python sooner than functions of ctypes."""
+    function = types.ExternalFunctionPointer(KERNEL, None)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return function(address), code
+
+
+function_at: Any = intrinsic(_function_at)
+
+
+def call_from_python(address: int, arrays: Any, count: int, apart: int) -> None:
     """Calls a kernel with seven contiguous arrays and two integers."""
-    pointer(*(array.ctypes.data_as(_POINTER) for array in arrays), count, apart)
+    _FUNCTION(address)(*(array.ctypes.data_as(_POINTER) for array in arrays), count, apart)
 
 
 def zeros(*shape: int) -> Array:

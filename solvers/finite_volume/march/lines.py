@@ -93,7 +93,7 @@ class LineStages:
             source = operator.source.compiled_law or self._callback(self._react)
         self._kept = law, source
         linear = diffusion.linear and not reacts
-        laws = ImplicitLaws(law.kernel.pointer, source.kernel.pointer, reacts, linear, law.timed, source.timed)
+        laws = ImplicitLaws(law.kernel.address, source.kernel.address, reacts, linear, law.timed, source.timed)
         everyone = np.arange(count)
         faces = rows_of(law.parameters[0], everyone)
         if faces.shape[2] > 1:
@@ -134,7 +134,7 @@ class LineStages:
     def part(self, first: int, after: int) -> StageRange:
         """What ``advance`` takes to solve stages."""
         changes = not self.operator.sides.constant
-        return StageRange(first, after, self.moments, self.info, self._write.pointer, changes)
+        return StageRange(first, after, self.moments, self.info, self._write.address, changes)
 
     def _take_stages(self, scheme: ImplicitScheme, rows: Array, out: Outputs) -> None:
         """Takes a trial step with explicit rates at its stages."""
@@ -146,9 +146,8 @@ class LineStages:
         self._rest(0, NOW, rows, busy)
         c.shorten(self.operator.sides, lanes, self.rest.speed, busy)
         self._sample(scheme.control, stages)
-        implicit.advance(*given, self.part(0, 1), 0, 0)
         for stage in range(1, stages):
-            implicit.advance(*given, self.part(stage, stage + 1), 0, 0)
+            implicit.advance(*given, self.part(stage if stage > 1 else 0, stage + 1), 0, 0)
             self._rest(stage, END, rows, busy)
         lengths = states[LENGTHS]
         states[END] += lengths * np.tensordot(tableau.weights - tableau.explicit[-1], arrays.explicit_rates, 1)

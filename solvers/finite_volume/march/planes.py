@@ -45,7 +45,7 @@ class PlaneStages:
         )
         given = nothing, nothing, np.zeros((count, 1)), sides.pull, sides.fixed, sides.sizes
         medium = LaneMedium(none, none, np.zeros(0), np.zeros((2 * d, 1)), np.zeros((stages, entries, 1)))
-        laws = ImplicitLaws(NOTHING.pointer, NOTHING.pointer, False, False, -1, -1)
+        laws = ImplicitLaws(NOTHING.address, NOTHING.address, False, False, -1, -1)
         self.system = LineSystem(arrays, medium, RowMedium(start, initial, *given), laws)
 
     def prepare(self, scheme: ImplicitScheme, rows: Array, _: Any) -> tuple[StageRange, int]:
@@ -55,8 +55,8 @@ class PlaneStages:
         busy, fresh = arrays.lanes["row"] >= 0.0, lane["fresh"] > 0.0 or self.rest is not None
         states, rates, extra = arrays.states[:, :n], arrays.rates[:, :n], arrays.explicit_rates[:, :n]
         now, data, flow = states[NOW], self.system.medium.side_data, arrays.flow
-        self._sample(scheme.control, rows, 1)
         if self.rest:
+            self._sample(scheme.control, rows, 1)
             self._rest(0, now, rows, busy)
             c.shorten(sides, arrays.lanes, self.rest.speed, busy)
         self._sample(scheme.control, rows, len(tableau.nodes))
@@ -81,7 +81,7 @@ class PlaneStages:
             states[END] += length * ((tableau.weights - tableau.explicit[-1]) @ extra)
             total = rates + extra
         lane["error"] = length * np.abs(tableau.error @ total).sum() / n
-        return StageRange(0, 0, self.moments, np.zeros((3, 1)), NOTHING.pointer, False), 1
+        return StageRange(0, 0, self.moments, np.zeros((3, 1)), NOTHING.address, False), 1
 
     def _solve_stage(self, stage: int, right: Array, rate: Array, flow: Array) -> None:
         """Writes the state, the rate and the flow of a stage, unless one before has failed."""

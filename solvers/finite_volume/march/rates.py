@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import inner_on_views, on_views
+from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march.arguments import Array, TileSystem
+from solvers.finite_volume.march.kernels import function_at
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 COMPILED, IN_TENSORS, ISOTROPIC = 1, 2, 3
@@ -167,7 +168,7 @@ def _reconstruct(x: Array, work: Array, layout: Layout, axis: int, modes: Array,
         for e in range(offsets[first], offsets[last + 1]):
             kept[b * ghost.size + e] = x[b * layout.size + ghost[e]]
     _extend(x, layout, axis, modes, rows)
-    slopes(x.ctypes, x.ctypes, x.ctypes, x.ctypes, half[apart:].ctypes, x.ctypes, x.ctypes, count, apart)
+    function_at(slopes)(x.ctypes, x.ctypes, x.ctypes, x.ctypes, half[apart:].ctypes, x.ctypes, x.ctypes, count, apart)
     after, half_after = x[apart:], half[apart:]
     for i in range(x.size - apart):
         before[i] = x[i] + half[i]
@@ -207,7 +208,7 @@ def add_side_flows(
             flow[b, side] += area * total
 
 
-@inner_on_views
+@merged
 def _diffuse(
     flat: Array, change: Array, flow: Array, data: Array, system: TileSystem, volume: float, bounds: bool
 ) -> None:
@@ -220,7 +221,7 @@ def _diffuse(
         w, inside, after, signed = weights[axis], change[apart:], flux[apart:], apart if bounds else -apart
         signed_faces = n - apart if axis == 0 or laws.kind != ISOTROPIC else apart - n
         given = flat.ctypes, p.ctypes, w.ctypes, scratch.ctypes
-        laws.diffusion(*given, flux.ctypes, left.ctypes, right.ctypes, signed_faces, signed)
+        function_at(laws.diffusion)(*given, flux.ctypes, left.ctypes, right.ctypes, signed_faces, signed)
         add_side_flows(flux, layout, axis, modes, data, flow, (1.0 / grid.spacing[axis], volume), laws.kind > 0)
         for i in range(n - 2 * apart if axis == 0 else 0):
             inside[i] = flux[i] - after[i]
@@ -236,7 +237,7 @@ def _diffuse(
         flow[b, 2 * d + 2] *= 1.0 + stretch
 
 
-@inner_on_views
+@merged
 def _largest_slope(left: Array, right: Array, layout: Layout, axis: int, modes: Array, b: int, columns: bool) -> float:
     """Largest derivative of the fluxes across an axis of a row, which it changes at the sides.
 
@@ -257,7 +258,7 @@ def _largest_slope(left: Array, right: Array, layout: Layout, axis: int, modes: 
     return 0.5 * (before + behind) if columns else max(before, behind)
 
 
-@inner_on_views
+@merged
 def _convect(flat: Array, change: Array, flow: Array, data: Array, system: TileSystem, volume: float) -> None:
     """Adds the rates of convection, its flows through the sides and the speed of signals, in cells per time."""
     laws, grid, work = system.laws, system.grid, system.work
@@ -269,7 +270,7 @@ def _convect(flat: Array, change: Array, flow: Array, data: Array, system: TileS
         _reconstruct(flat, work, layout, axis, modes, laws.slopes, rows)
         inside, after = change[apart:], flux[apart:]
         given = left.ctypes, right.ctypes, flat.ctypes, flat[apart:].ctypes, q.ctypes
-        laws.convection(*given, flux.ctypes, work[3].ctypes, n - apart, apart)
+        function_at(laws.convection)(*given, flux.ctypes, work[3].ctypes, n - apart, apart)
         add_side_flows(flux, layout, axis, modes, data, flow, (1.0, volume * per), laws.kind == 0)
         for i in range(n - 2 * apart):
             inside[i] -= (after[i] - flux[i]) * per
@@ -302,8 +303,8 @@ def rates(x: Array, rate: Array, source: Array, flow: Array, data: Array, system
     if laws.convects:
         _convect(flat, change, flow, data, system, volume)
     if laws.reacts:
-        none = flat.ctypes
-        laws.source(none, r.ctypes, none, none, produced.ctypes, system.work[0].ctypes, none, n, r.shape[1])
+        none, react = flat.ctypes, function_at(laws.source)
+        react(none, r.ctypes, none, none, produced.ctypes, system.work[0].ctypes, none, n, r.shape[1])
         for i in range(n):
             change[i] += produced[i]
         for b in range(rows):

@@ -15,7 +15,7 @@ from solvers._compiled import inner_on_views, merged, on_views
 from solvers.finite_volume.march import control as c
 from solvers.finite_volume.march.arguments import Array, Lanes, RowArrays, System, SystemScheme
 from solvers.finite_volume.march.explicit import weights
-from solvers.finite_volume.march.kernels import Kernel, carray
+from solvers.finite_volume.march.kernels import Kernel, carray, function_at
 from solvers.finite_volume.march.rates import layout_of
 
 PADS = 2
@@ -92,7 +92,7 @@ def _fill_ghosts(x: Array, data: Array, ghosts: Ghosts, kinds: Array, mirror: An
         if kind != WALL:
             continue
         none = near.ctypes
-        mirror(none, p.ctypes, none, none, image.ctypes, none, none, rows * count, side // 2)
+        function_at(mirror)(none, p.ctypes, none, none, image.ctypes, none, none, rows * count, side // 2)
         for k in range(components):
             for b in range(rows):
                 row, mine = x[k, b], image[(k * rows + b) * count :]
@@ -158,15 +158,15 @@ def _law_fluxes(x: Array, system: System, axis: int, apart: int) -> None:
             below[i] = v[i] - slope[i]
             above[i] = v[i] + slope[i]
     for attempt in range(_HALVINGS + 2):
-        laws.waves(ends.ctypes, p.ctypes, none, none, found.ctypes, none, none, 2 * n, axis)
+        function_at(laws.waves)(ends.ctypes, p.ctypes, none, none, found.ctypes, none, none, 2 * n, axis)
         waves, missing = found[components + 1], 0
         for i in range(2 * n if limits and attempt <= _HALVINGS else 0):
             missing += 1 if waves[i] != waves[i] else 0
         if missing == 0:
             break
         options[2] = 0.5 if attempt < _HALVINGS else 0.0
-        laws.move(x.ctypes, options.ctypes, found.ctypes, none, ends.ctypes, none, none, n, apart)
-    laws.hll(ends.ctypes, options.ctypes, found.ctypes, none, flux.ctypes, none, none, n, apart)
+        function_at(laws.move)(x.ctypes, options.ctypes, found.ctypes, none, ends.ctypes, none, none, n, apart)
+    function_at(laws.hll)(ends.ctypes, options.ctypes, found.ctypes, none, flux.ctypes, none, none, n, apart)
 
 
 @inner_on_views
@@ -207,20 +207,20 @@ def _rates(arrays: RowArrays, system: System, stage: int) -> None:
     _clear_rates(arrays, system, stage)
     if bottom:
         ground, thin, variables = system.ground.ctypes, scratch.thin.ctypes, scratch.variables.ctypes
-        laws.primitives(flat.ctypes, p.ctypes, ground, thin, variables, none, none, n, components)
+        function_at(laws.primitives)(flat.ctypes, p.ctypes, ground, thin, variables, none, none, n, components)
     v = scratch.variables if bottom else flat
     for axis in range(d):
         apart, per = layout.strides[axis], 1.0 / spacing[axis]
         for k in range(v.shape[0] if laws.reconstructs else 0):
             row = v[k].ctypes
-            laws.slopes(row, row, row, row, half[k, apart:].ctypes, row, row, n - 2 * apart, apart)
+            function_at(laws.slopes)(row, row, row, row, half[k, apart:].ctypes, row, row, n - 2 * apart, apart)
             for b in range(rows):
                 for e in range(ghosts.outer_ends[axis], ghosts.outer_ends[axis + 1]):
                     half[k, b * size + ghosts.outer[e]] = 0.0
         if bottom:
             p[3] = axis
             given = v.ctypes, p.ctypes, half.ctypes, scratch.thin.ctypes
-            laws.faces(*given, flux.ctypes, rest[3].ctypes, none, n - apart, apart)
+            function_at(laws.faces)(*given, flux.ctypes, rest[3].ctypes, none, n - apart, apart)
         else:
             _law_fluxes(flat, system, axis, apart)
         _add_through_sides(flux, flow, layout, axis, volume * per, bottom)
@@ -342,16 +342,16 @@ def advance(arrays: RowArrays, system: System, scheme: SystemScheme, budget: int
             if 2 * live <= rows:
                 return live
             if changes and fresh:
-                system.write_side_data(none, none, none, none, none, none, none, 0, 0)
+                function_at(system.write_side_data)(none, none, none, none, none, none, none, 0, 0)
         _rates(arrays, system, stage)
         if stage == 0:
             _choose(lanes, scheme)
             c.keep_off_end(lanes, system.limits)
             if changes:
-                system.write_side_data(none, none, none, none, none, none, none, 1, 0)
+                function_at(system.write_side_data)(none, none, none, none, none, none, none, 1, 0)
         for b in range(rows):
             _combine(arrays, b, stage)
-        check, thin = system.laws.check, scratch.thin[1].ctypes
+        check, thin = function_at(system.laws.check), scratch.thin[1].ctypes
         check(X[stage + 1].ctypes, p.ctypes, thin, none, scratch.good.ctypes, none, none, n, n)
         for b in range(rows):
             wrong = 0

@@ -90,10 +90,11 @@ class Tile:
         self.layout: Layout = layout_of(self.shape, self.pads)
         self.info, size = np.zeros((3, width)), self.layout.size
         self._laws = tuple(term and (term.compiled_law or self._callback(kind)) for kind, term in enumerate(terms))
-        kernels = [law.kernel.pointer if law else NOTHING.pointer for law in self._laws]
-        slopes = NOTHING.pointer if convection is None or self.pads == 1 else convection.reconstruction.kernel.pointer
+        kernels = [law.kernel.address if law else NOTHING.address for law in self._laws]
+        slopes = NOTHING.address if convection is None or self.pads == 1 else convection.reconstruction.kernel.address
         kind = 0 if terms[0] is None else _kind_of(terms[0].compiled_law)
         nothing = np.zeros((d, 0, width * size))
+        used = any(law and (law.timed >= 0 or isinstance(law.kernel, Callback)) for law in self._laws)
         self.system = TileSystem(
             laws=TileLaws(kernels[0], kernels[1], slopes, kernels[2], kind, *(term is not None for term in terms[1:])),
             medium=TileMedium(nothing, nothing, np.zeros((0, width * size)), np.zeros((d, width * size))),
@@ -104,7 +105,7 @@ class Tile:
                 np.asarray(operator.grid.spacing, dtype=float),
             ),
             work=np.zeros((5, width * size)),
-            timed=Timed(*(law.timed if law else -1 for law in self._laws)),
+            timed=Timed(*(law.timed if law else -1 for law in self._laws), used=used),
         )
         self._arrays = np.zeros((3, width, size))
         self._flow = np.zeros((width, 2 * d + 3))
@@ -148,8 +149,10 @@ class Tile:
 
     def set_times(self, times: Array, marks: Array | None = None) -> None:
         """Sets the times of the rows ``(rows,)``, for laws in tensors of the marked ones."""
+        if not self.system.timed.used:
+            return
         self.info[1], self.info[2] = times, 1.0 if marks is None else marks
-        for values, timed in zip(self.system.medium, self.system.timed, strict=False):
+        for values, timed in zip(self.system.medium[:3], self.system.timed[:3], strict=True):
             if timed >= 0:
                 values[..., timed, :] = np.repeat(times, self.layout.size)
 

@@ -63,11 +63,11 @@ class Limits(NamedTuple):
     def of(cls, panels: Panels | None, rows: Array, part: float = 1.0) -> "Limits":
         """Those of rows of a scan, or of none."""
         if panels is None:
-            return cls(NOTHING.pointer, np.zeros((3, 0)), np.zeros((4, 0)), np.zeros(5))
+            return cls(NOTHING.address, np.zeros((3, 0)), np.zeros((4, 0)), np.zeros(5))
         ends = panels.first[rows], panels.first[rows + 1]
         numbers = np.array([len(rows), part, panels.margin, *panels.span])
         entries = np.array([*ends, *panels.jumps_at_ends[rows].T], dtype=float)
-        return cls(_SEARCH.pointer, np.array([panels.low, panels.high, panels.passing]), entries, numbers)
+        return cls(_SEARCH.address, np.array([panels.low, panels.high, panels.passing]), entries, numbers)
 
     def at(self, times: Array, rows: Array) -> tuple[Array, Array]:
         """Longest steps from times of rows ``(k,)``, and by how much times must keep off these, where data jump."""
