@@ -70,14 +70,14 @@ def setting_of(
     Files of 0.4 have networks that are not periodic on axes without walls, and say so in their conditions.
     """
     given, closed = (Setting.of(grid, conditions, law, content["interval"], of) for of in ((), content["sides"]))
-    kinds = kinds_of(given.conditions)
-    stated = content.get("conditions", kinds)  # files of 0.3 do not say
-    if stated not in (kinds, kinds_of(closed.conditions)):
+    kinds = [kinds_of(each.conditions) for each in (closed, given)]
+    fitted = content.get("conditions", kinds[1])  # files of 0.3 do not say
+    if fitted not in kinds:
         raise DataFileError(
-            f"'{path}' holds an emulator with the conditions {stated}, not {kinds}; load it with those that it was "
+            f"'{path}' holds an emulator with the conditions {fitted}, not {kinds[1]}; load it with those that it was "
             "fitted with."
         )
-    setting = closed if stated == kinds_of(closed.conditions) else given
+    setting = (closed, given)[kinds.index(fitted)]
     _check_stated(path, content, setting)
     return setting
 
