@@ -95,7 +95,7 @@ def report(out: Path, file: Path, json: bool) -> None:
         say_once(f"The folder '{out}' {empty}: the page shows released results alone.")
     if left_out:
         texts = ", ".join(map(str, left_out))
-        say_once(f"Left out, since the version that made them stored no description: {texts}. Run them again.")
+        say_once(f"Left out, since a release before 0.5 made them: {texts}. Run them again.")
     if json:
         _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names, "runs": runs})
     else:

@@ -18,13 +18,14 @@ from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
 from experiments.options import CATALOGUE
 from experiments.plots import save
-from experiments.records.description import FILE, Description
+from experiments.records.description import Description
 from experiments.records.overview import draw_overview
-from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
-from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
+from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of
+from experiments.records.release import ROOT, released_results, released_weights
+from experiments.records.run import Run, open_run
 from experiments.records.scores import SCORES
-from experiments.records.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
-from experiments.records.store import Run, as_json, scores_file, scores_frame
+from experiments.records.storage import cached_arrays, checksum, writable_folder, write_bytes
+from experiments.records.store import as_json, scores_file, scores_frame
 from experiments.records.table import format_score, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, training_entries
@@ -160,45 +161,50 @@ def _finish(
     context: RunContext,
     jobs: Sequence[Job],
     weights: dict[str, tuple[Path, ...]],
-    results: ReleasedResults | None,
+    results: Run | None,
 ) -> Report:
-    """Scores all jobs that have weights, stores records and scores, writes tables and figures."""
+    """Scores all jobs that have weights, stores the scores, writes tables and figures."""
     cases = list({job.case.key: job.case for job in jobs}.values())
     jobs = [job for job in jobs if job.key in weights]
-    stored_run = run_of(experiment, context, jobs, weights)
-    folder = stored_run.open()
+    config = config_of(experiment, context, jobs, weights)
+    folder, made = open_run(context.options.out, experiment.name, config)
     arrays = _score_all(experiment, context, jobs, weights, folder)
-    computed = _records(experiment, cases, jobs, arrays)
+    scores = experiment.compared(_scores(jobs, arrays))
+    computed = records_of(scores, experiment.name, experiment.over)
     verdict = "" if results is None else _other_functions(experiment, context.options, results)
     records = _beside(experiment, cases, computed, results, verdict)
     cases = [case for case in cases if (records["case"] == case.key).any()]
-    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     redrawn = {job.method.key for job in jobs if experiment.redraws(job.method)}
     if results is not None and not verdict:
         verdict = _verdict(records, scores, redrawn, results, folder) + _note(records, results, context.options)
     means = over_seeds(records)
     description = describe(experiment, cases, means, None if results is None else results.description)
-    write_json(folder / FILE, description.as_json())
     files = write_tables(folder, means, description)
     drawn = _draw(experiment, context, jobs, arrays, folder)
     own, general = experiment.overview(cases, means), draw_overview(description, means, scores)
     figures = own or ({} if general is None else {"overview": general})
     overview = [file for name, figure in figures.items() for file in save(figure, folder / name)]
     drawn = [*overview, *drawn] if own or experiment.overview_leads else [*drawn, *overview]
-    metrics = {
-        "preset": context.options.preset,
-        "seed": context.options.seed,
-        "data_version": experiment.data_version,
-        "title": description.title,
-        "verdict": verdict,
-        "figures": [file.name for file in drawn if file.suffix == ".png"],
-        "trainings": training_entries(
-            ({"case": job.case.key, "method": job.method.key, "seed": job.seed, "training": training.key}, path)
-            for job in jobs
-            for training, path in zip(job.trainings, weights[job.key], strict=True)
-        ),
-    }
-    stored_run.finish(computed, scores, metrics)
+    trainings = training_entries(
+        ({"case": job.case.key, "method": job.method.key, "seed": job.seed, "training": training.key}, path)
+        for job in jobs
+        for training, path in zip(job.trainings, weights[job.key], strict=True)
+    )
+    finished = Run(
+        experiment=experiment.name,
+        preset=context.options.preset,
+        seed=context.options.seed,
+        data_version=experiment.data_version,
+        trained_version=experiment.data_version if results is None else results.trained_version,
+        environment=made,
+        config=config,
+        verdict=verdict,
+        figures=[file.name for file in drawn if file.suffix == ".png"],
+        description=description,
+        trainings=pd.DataFrame(trainings),
+        scores=scores,
+    )
+    finished.write(folder)
     return Report(
         experiment=experiment,
         description=description,
@@ -209,17 +215,17 @@ def _finish(
     )
 
 
-def run_of(
+def config_of(
     experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]
-) -> Run:
-    """A run as it is stored, by everything that decides its result."""
+) -> dict[str, Any]:
+    """Everything that decides the result of a run."""
     decisive = {
         job.key: [checksum(path) for path in weights[job.key]]
         if context.released
         else [training.hash for training in job.trainings]
         for job in jobs
     }
-    config = {
+    return {
         "experiment": experiment.name,
         "preset": context.options.preset,
         "seed": context.options.seed,
@@ -228,7 +234,6 @@ def run_of(
         "cases": {job.case.key: as_json(job.case.config) for job in jobs},
         "weights": decisive,
     }
-    return Run(experiment.name, config, context.options.out)
 
 
 def _score_all(
@@ -250,9 +255,14 @@ def _score_all(
     return arrays
 
 
+def _scores(jobs: Iterable[Job], arrays: dict[str, Arrays]) -> pd.DataFrame:
+    """Scores per function of jobs."""
+    return scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
+
+
 def _case_done(experiment: Experiment, case: Any, jobs: Sequence[Job], arrays: dict[str, Arrays]) -> str:
     """One line: the main score of the methods that matter."""
-    means = over_seeds(_records(experiment, [], jobs, arrays))
+    means = over_seeds(records_of(_scores(jobs, arrays), experiment.name, experiment.over))
     methods, scores = experiment.headline(case, means)
     labels = {job.method.key: job.method.label for job in jobs}
     values = means[means["score"].isin(scores[:1])].set_index("method")["mean"]
@@ -260,29 +270,14 @@ def _case_done(experiment: Experiment, case: Any, jobs: Sequence[Job], arrays: d
     return f"{case.label} done. {SCORES[scores[0]].title}: {', '.join(parts)}" if parts else f"{case.label} done."
 
 
-def _records(
-    experiment: Experiment, cases: Sequence[Any], jobs: Sequence[Job], arrays: dict[str, Arrays]
-) -> pd.DataFrame:
-    """Records per seed of everything that was scored, and what compares methods."""
-    computed = []
-    for job in jobs:
-        key = {"experiment": experiment.name, "case": job.case.key, "method": job.method.key, "seed": job.seed}
-        computed += records_of_functions(arrays[job.key], key)
-    if experiment.over is not Over.FUNCTIONS:
-        computed = [replace(record, standard_error=None) for record in computed]
-    frame = as_frame(computed)
-    compared = [record for case in cases for record in experiment.compare(case, frame[frame["case"] == case.key])]
-    return as_frame([*computed, *compared])
-
-
-def _other_functions(experiment: Experiment, options: RunOptions, results: ReleasedResults) -> str:
+def _other_functions(experiment: Experiment, options: RunOptions, results: Run) -> str:
     """Note of the verdict where the test functions are not those of the release; empty where they are."""
     if options.seed != results.seed or options.data is not None:
         given = f"--seed {results.seed}" + (" without --data" if options.data is not None else "")
         reason = f"its test functions are those of {given}."
-    elif experiment.data_version != results.scored_version:
+    elif experiment.data_version != results.data_version:
         reason = (
-            f"it was scored on data version {results.scored_version}, this library makes version "
+            f"it was scored on data version {results.data_version}, this library makes version "
             f"{experiment.data_version}; python -m experiments run {experiment.name} trains on it."
         )
     else:
@@ -290,21 +285,17 @@ def _other_functions(experiment: Experiment, options: RunOptions, results: Relea
     return f"Not compared with the release, and none of its rows copied: {reason}"
 
 
-def _verdict(
-    records: pd.DataFrame, scores: pd.DataFrame, redrawn: Collection[str], results: ReleasedResults, folder: Path
-) -> str:
+def _verdict(records: pd.DataFrame, scores: pd.DataFrame, redrawn: Collection[str], results: Run, folder: Path) -> str:
     """Whether the released scores came out again; differences go to a file."""
     computed = records[records["source"] == Source.COMPUTED]
     verdict = compare(computed, results.records, results.scores, redrawn, scores)
     if len(verdict.different):
         write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
-    older = (
-        f", trained on version {results.trained_version}" if results.trained_version != results.scored_version else ""
-    )
-    return f"{verdict} Data version {results.scored_version}{older}."
+    older = f", trained on version {results.trained_version}" if results.trained_version != results.data_version else ""
+    return f"{verdict} Data version {results.data_version}{older}."
 
 
-def _note(records: pd.DataFrame, results: ReleasedResults, options: RunOptions) -> str:
+def _note(records: pd.DataFrame, results: Run, options: RunOptions) -> str:
     """Which rows could not be scored."""
     computed, copied = (records[records["source"] == source] for source in (Source.COMPUTED, Source.RELEASED))
     scored = pd.MultiIndex.from_frame(computed[["case", "method"]])
@@ -317,7 +308,7 @@ def _note(records: pd.DataFrame, results: ReleasedResults, options: RunOptions) 
 
 
 def _beside(
-    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: ReleasedResults | None, other: str
+    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: Run | None, other: str
 ) -> pd.DataFrame:
     """Records of the table: what was computed, released rows that were not, and the papers' of cases with such rows.
 

@@ -227,9 +227,9 @@ class Experiment(ABC):
         """
         raise NotImplementedError(f"{self.name} has no trainings.")
 
-    def compare(self, case: Any, records: pd.DataFrame) -> Sequence[Record]:
-        """Further records per seed that compare methods of a case with each other."""
-        return ()
+    def compared(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Scores per function of all cases with further scores that compare methods with each other."""
+        return scores
 
     def redraws(self, method: Any) -> bool:
         """Whether rounding decides what a method draws, so that its draws are others on another processor.

@@ -4,21 +4,20 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import tyro
 
 from experiments import registry
 from experiments.cli import Options, Seeds, answered, parsed
-from experiments.driver import Job, describe, plan, run_of, trained_files
+from experiments.driver import Job, config_of, describe, plan, trained_files
 from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, unknown_name
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
-from experiments.records.record import over_seeds
-from experiments.records.release import ROOT, ReleasedResults, manifest, released_results, write_release
-from experiments.records.storage import read_object
-from experiments.records.store import read_records, read_scores
+from experiments.records.record import over_seeds, records_of
+from experiments.records.release import ROOT, released_names, released_results, write_release
+from experiments.records.run import Run, folder_of, is_finished, read_run
 from experiments.records.weights import read_notes
 from experiments.report import documents
 from experiments.report.picture import keep_figure, redraw
@@ -53,7 +52,7 @@ def documents_command() -> None:
 
 def figures_command(names: Names = ()) -> None:
     """Draws overviews of released records anew; all without names."""
-    for name in names or manifest()["experiments"]:
+    for name in names or released_names():
         results, entry = released(name), registry.experiment(name)
         assert results is not None
         cases = entry.cases(RunContext(options=RunOptions(preset=results.preset)))  # type: ignore[arg-type]
@@ -108,65 +107,63 @@ def release(
 
 def _finished(
     experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path
-) -> tuple[ReleasedResults, dict[str, Path], Path]:
-    """The results of finished runs, the files of weights of the first one by their released names, and its folder."""
-    frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
-    jobs: Sequence[Job] = ()
-    for seed in seeds:
-        chosen_options = replace(options, seed=seed, methods=())
-        context = RunContext(options=chosen_options, training_seed=seed)
-        jobs = plan(experiment, context)
-        folder = run_of(experiment, context, jobs, trained_files(jobs, context)).folder
-        if not (folder / "metrics.json").exists():
-            command = f"run {experiment.name} --preset {options.preset} --seed {seed} --out {options.out}"
-            raise DataFileError(
-                f"'{options.out}' holds no finished run of {experiment.name} by this code, preset {options.preset}; "
-                f"python -m experiments {command} makes it or goes on with it."
-            )
-        content = read_object(folder / "metrics.json")
-        frames.append(read_records(folder / "records.csv"))
-        scores.append(read_scores(folder / "scores.csv.gz"))
-        if seed == seeds[0]:
-            metrics, first = content, folder
-            weights = {
-                training.release: training.weights(options.out)
-                for job in jobs
-                if not options.methods or job.method.key in options.methods
-                for training in job.trainings
-                if training.release is not None
-            }
+) -> tuple[Run, dict[str, Path], Path]:
+    """What is released of finished runs, the files of weights of the first one by their released names, its folder."""
+    runs = [_finished_run(experiment, replace(options, seed=seed, methods=())) for seed in seeds]
+    first, folder, jobs = runs[0]
+    weights = {
+        training.release: training.weights(options.out)
+        for job in jobs
+        if not options.methods or job.method.key in options.methods
+        for training in job.trainings
+        if training.release is not None
+    }
     now = experiment.data_version
     trained_version = min((read_notes(file).get("data_version", now) for file in weights.values()), default=now)
-    trainings, released_files = [pd.DataFrame(metrics["trainings"])], set(weights)
+    scores, trainings = [run.scores for run, *_ in runs], [first.trainings]
+    files, environment = set(weights), first.environment
     before = _that_stay(experiment, jobs, options, root)
     if before is not None:
-        frames.append(before.records)
         scores.append(before.scores)
     if before is not None and options.cases:
         trainings.insert(0, before.trainings)
-        metrics["environment"] = before.environment  # that of most rows; trainings have their own
-        released_files |= {*before.weights}
+        environment = before.environment  # that of most rows; trainings have their own
+        files |= {*before.weights}
         trained_version = min(trained_version, before.trained_version)
-    records = pd.concat(frames, ignore_index=True)
+    every_score = pd.concat(scores, ignore_index=True)
+    records = records_of(every_score, experiment.name, experiment.over)
     every = experiment.cases(RunContext(options=replace(options, seed=seeds[0]), training_seed=seeds[0]))
     cases = [case for case in every if (records["case"] == case.key).any()]
-    results = ReleasedResults(
-        experiment=experiment.name,
-        preset=options.preset,
-        seed=seeds[0],
+    released_now = replace(
+        first,
         trained_version=trained_version,
-        scored_version=now,
-        records=records,
-        scores=pd.concat(scores, ignore_index=True),
-        trainings=pd.concat(trainings, ignore_index=True),
-        weights=sorted(released_files),
-        environment=metrics["environment"],
+        environment=environment,
+        config={},
+        figures=(),
+        weights=sorted(files),
         description=describe(experiment, cases, over_seeds(records), None if before is None else before.description),
+        trainings=pd.concat(trainings, ignore_index=True),
+        scores=every_score,
     )
-    return results, weights, first
+    return released_now, weights, folder
 
 
-def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions, root: Path) -> ReleasedResults | None:
+def _finished_run(experiment: Experiment, options: RunOptions) -> tuple[Run, Path, Sequence[Job]]:
+    """A finished run with these options, its folder and its jobs; raises DataFileError if there is none."""
+    context = RunContext(options=options, training_seed=options.seed)
+    jobs = plan(experiment, context)
+    config = config_of(experiment, context, jobs, trained_files(jobs, context))
+    folder = folder_of(options.out, experiment.name, config)
+    if not is_finished(folder):
+        command = f"run {experiment.name} --preset {options.preset} --seed {options.seed} --out {options.out}"
+        raise DataFileError(
+            f"'{options.out}' holds no finished run of {experiment.name} by this code, preset {options.preset}; "
+            f"python -m experiments {command} makes it or goes on with it."
+        )
+    return read_run(folder), folder, jobs
+
+
+def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions, root: Path) -> Run | None:
     """Released results of methods that the experiment has no more, rivals still, if the data are the same.
 
     Also those of the other cases if the options choose some.
@@ -175,10 +172,10 @@ def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions,
         before = released_results(experiment.name, root)
     except NotReleasedError:
         return None
-    if before.scored_version != experiment.data_version:
+    if before.data_version != experiment.data_version:
         if options.cases:
             raise DataFileError(
-                f"The other cases of {experiment.name} were scored on data version {before.scored_version}, "
+                f"The other cases of {experiment.name} were scored on data version {before.data_version}, "
                 f"{', '.join(options.cases)} on {experiment.data_version}; run and release all of them together."
             )
         return None
@@ -188,7 +185,7 @@ def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions,
         other = ~frame["case"].isin(released_now) & bool(options.cases)
         return frame[other | ~frame["method"].isin(methods)]
 
-    frames = {name: staying(getattr(before, name)) for name in ("records", "scores", "trainings")}
+    frames = {name: staying(getattr(before, name)) for name in ("scores", "trainings")}
     return replace(before, **frames)
 
 

@@ -6,7 +6,6 @@ end_to_end   training through the update, against the update after training (Utk
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -120,19 +119,32 @@ class CombinedExperiment(Experiment):
             return score_truth(case, context.options.seed)
         return score_method(case, method, weights, context.options.seed)
 
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:
-        """The CRPS of training through the update over that of the update after training, of equal seeds."""
-        table = records[records["score"] == "CRPS"].pivot_table(index="seed", columns="method", values="mean")
-        both = table.reindex(columns=[AFTER, IN_TRAINING]).dropna()
-        return [self._ratio(case, int(seed), trained / after) for seed, after, trained in both.itertuples()]
+    def compared(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Adds the CRPS of training through the update over that of the update after training, of equal seeds."""
+        crps = scores.pivot_table(index=["case", "seed"], columns="method", values="CRPS")
+        if not {AFTER, IN_TRAINING} <= set(crps):
+            return scores
+        ratios = (crps[IN_TRAINING] / crps[AFTER]).rename("ratio")
+        first = (scores["method"] == IN_TRAINING) & (scores["function"] == 0)
+        return scores.join(ratios, on=["case", "seed"]).assign(ratio=lambda frame: frame["ratio"].where(first))
 
     def published(self, case: Case) -> list[Record]:
         """The ratio of Utkarsh et al., on the training range of their problems."""
         paper = published("probharde2e").get(case.problem.name)
         if not paper or case.number or IN_TRAINING not in [method.key for method in self.rows]:
             return []
-        ratio = self._ratio(case, None, paper["in_training"] / paper["after"])
-        return [replace(ratio, source=Source.PUBLISHED, note="Utkarsh et al. 2025, on their set-up")]
+        record = Record(
+            experiment=self.name,
+            case=case.key,
+            method=IN_TRAINING,
+            seed=None,
+            score="ratio",
+            mean=paper["in_training"] / paper["after"],
+            standard_error=None,
+            source=Source.PUBLISHED,
+            note="Utkarsh et al. 2025, on their set-up",
+        )
+        return [record]
 
     @override
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -145,10 +157,6 @@ class CombinedExperiment(Experiment):
         if case.number > 1 or not main:
             return {}
         return {"profile": profiles(case, main, stored, case.parameters(context.options.seed)[:1])}
-
-    def _ratio(self, case: Case, seed: int | None, value: float) -> Record:
-        ratio = partial(Record, experiment=self.name, case=case.key, method=IN_TRAINING, score="ratio")
-        return ratio(seed=seed, mean=value, standard_error=None)
 
 
 def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: Tensor) -> Figure:

@@ -5,17 +5,11 @@ code of the experiment.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.errors import DataFileError
 from experiments.records.record import Over, Record, Source, as_frame
-from experiments.records.storage import read_object
-
-FILE = "description.json"
-"""Its name in the folder of a run and of released results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +41,21 @@ class Description:
     papers: Sequence[Record] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The content of ``description.json``."""
+        """Its content as JSON can hold it."""
         papers = [asdict(record) | {"source": record.source.value} for record in self.papers]
         return asdict(self) | {"over": self.over.value, "papers": papers}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Description":
+        """Reads what ``as_json`` gave; raises KeyError, TypeError or ValueError for anything else."""
+        papers = [Record(**{**record, "source": Source(record["source"])}) for record in content["papers"]]
+        present = {entry.name: content[entry.name] for entry in fields(cls)}
+        return cls(**present | {"over": Over(content["over"]), "papers": papers})
 
     @property
     def published(self) -> pd.DataFrame:
         """The papers' numbers as a table of records."""
         return as_frame(self.papers)
-
-
-def read_description(folder: Path) -> Description:
-    """Reads ``description.json``."""
-    content = read_object(folder / FILE)
-    try:
-        papers = [Record(**{**record, "source": Source(record["source"])}) for record in content["papers"]]
-        present = {entry.name: content[entry.name] for entry in fields(Description)}
-        return Description(**present | {"over": Over(content["over"]), "papers": papers})
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataFileError(f"'{folder / FILE}' describes no results ({error!r}); run the experiment again.") from error
 
 
 def title(name: str) -> str:

@@ -89,19 +89,25 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float |
     return float(values.mean()), deviation / math.sqrt(len(values))
 
 
-def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:
-    """The records of one method on one case and seed.
+def records_of(scores: pd.DataFrame, experiment: str, over: Over) -> pd.DataFrame:
+    """The records of all methods, cases and seeds from their scores per function.
 
-    Arrays that are no scores are left out, and scores that are NaN for all functions.
+    Scores that are NaN for all functions have none. Standard errors are those over functions; where tables are over
+    seeds or groups a single seed has none.
     """
-    records = []
-    for name, values in per_function(arrays).items():
-        mean, error = mean_and_error(values)
-        if SCORES[name].reduction is Reduction.MAXIMUM:
-            mean, error = float(np.nanmax(values)), None
-        if not math.isnan(mean):
-            records.append(Record(**key, score=name, mean=mean, standard_error=error))  # type: ignore[arg-type]
-    return records
+    rows = list[Record]()
+    present = [name for name in SCORES if name in scores]
+    for (case, method, seed), block in scores.groupby(["case", "method", "seed"], sort=False):
+        for name in present:
+            values = block[name].to_numpy(float)
+            mean, error = mean_and_error(values)
+            if SCORES[name].reduction is Reduction.MAXIMUM and not math.isnan(mean):
+                mean, error = float(np.nanmax(values)), None
+            if not math.isnan(mean):
+                error = error if over is Over.FUNCTIONS else None
+                key = {"experiment": experiment, "case": case, "method": method, "seed": seed}
+                rows.append(Record(**key, score=name, mean=mean, standard_error=error))
+    return as_frame(rows)
 
 
 def per_function(arrays: Mapping[str, np.ndarray]) -> Arrays:

@@ -1,56 +1,29 @@
 """The release: results and weights that come with the library, and the manifest that names every file of them.
 
-    manifest.json    data versions; SHA-256 of every file of weights; preset, seed and machine of every experiment
-    results/NAME/    records.csv (means), scores.csv.gz (per function and seed), trainings.json, description.json
+    manifest.json    data versions; SHA-256 of every file of weights
+    results/NAME/    run.json and scores.csv.gz, as in the folder of a run; over_seeds.csv: means over seeds whose
+                     scores per function were not stored
     weights/         safetensors, as ``load_pretrained`` and ``load_operator`` read them
 
 ``python -m experiments.maintain release NAME`` puts a finished run here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from experiments.errors import DataFileError, NotReleasedError
-from experiments.records.description import FILE, Description, read_description
+from experiments.options import CATALOGUE
+from experiments.records.run import FILE, Run, read_run
 from experiments.records.storage import checksum, read_object, write_bytes, write_json
-from experiments.records.store import read_records, read_scores, write_records, write_scores
 
 ROOT = Path(str(resources.files("experiments")))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleasedResults:
-    """The results of one experiment that come with the library.
-
-    Args:
-        trained_version: Version of the data that its networks were trained on.
-        scored_version: Version of the data that its records were scored on, which ``reproduce`` compares on.
-        scores: Scores per function and seed of the seed that is shown, and of others where they were stored.
-        trainings: Case, method, seed, seconds, steps and processor of every training.
-        weights: Released files of weights, below ``experiments/weights``.
-    """
-
-    experiment: str
-    preset: str
-    seed: int
-    trained_version: int
-    scored_version: int
-    records: pd.DataFrame
-    scores: pd.DataFrame
-    trainings: pd.DataFrame
-    weights: list[str]
-    environment: dict[str, Any]
-    description: Description
-
-
 def manifest(root: Path = ROOT) -> dict[str, Any]:
-    """The manifest: ``data_versions``, ``weights`` (SHA-256 by file) and ``experiments``.
+    """The manifest: ``data_versions`` and ``weights`` (SHA-256 by file).
 
     Args:
         root: Folder of the release, here and below.
@@ -64,7 +37,7 @@ def manifest(root: Path = ROOT) -> dict[str, Any]:
 @cache
 def _read_manifest(path: Path) -> dict[str, Any]:
     content = read_object(path)
-    missing = {"data_versions", "weights", "experiments"} - content.keys()
+    missing = {"data_versions", "weights"} - content.keys()
     if missing:
         raise DataFileError(f"'{path}' lacks {', '.join(sorted(missing))}; restore it from the repository.")
     return content
@@ -75,29 +48,27 @@ def data_version(family: str) -> int:
     return int(manifest()["data_versions"].get(family, 0))
 
 
-def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
+def released_names(root: Path = ROOT) -> list[str]:
+    """Experiments with released results, in the order of the catalogue, others last."""
+    order = list(CATALOGUE)
+    found = [file.parent.name for file in root.glob(f"results/*/{FILE}")]
+    return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def released_results(experiment: str, root: Path = ROOT) -> Run:
     """The released results of an experiment.
 
     Raises:
         NotReleasedError: If there are none.
         DataFileError: If a file is damaged.
     """
-    entries = manifest(root)["experiments"]
-    if experiment not in entries:
-        raise NotReleasedError(
-            f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
-            f"python -m experiments run {experiment} --preset laptop makes them."
-        )
     folder = root / "results" / experiment
-    trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False)
-    return ReleasedResults(
-        experiment=experiment,
-        records=read_records(folder / "records.csv"),
-        scores=read_scores(folder / "scores.csv.gz"),
-        trainings=trainings,
-        description=read_description(folder),
-        **entries[experiment],
-    )
+    if not (folder / FILE).is_file():
+        raise NotReleasedError(
+            f"There are no released results of '{experiment}' (there are of {', '.join(released_names(root)) or 'none'}"
+            f"); python -m experiments run {experiment} --preset laptop makes them."
+        )
+    return read_run(folder)
 
 
 def released_weights(name: str, root: Path = ROOT) -> Path:
@@ -119,8 +90,8 @@ def released_weights(name: str, root: Path = ROOT) -> Path:
     return path
 
 
-def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]], root: Path = ROOT) -> list[Path]:
-    """Puts results and weights where they are released from, and enters them in the manifest.
+def write_release(released: Sequence[tuple[Run, Mapping[str, Path]]], root: Path = ROOT) -> list[Path]:
+    """Puts runs and weights where they are released from, and enters the weights in the manifest.
 
     Files of weights are given by their path below ``experiments/weights``. Returns the files that were written.
 
@@ -131,33 +102,26 @@ def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]]
     content, sums = manifest(root), dict[str, str]()
     for _, weights in released:
         sums |= {file: checksum(path) for file, path in weights.items()}
-    _check_shared([results.experiment for results, _ in released], sums, content)
-    files, keys = list[Path](), ("preset", "seed", "trained_version", "scored_version", "weights", "environment")
-    for results, weights in released:
-        folder = root / "results" / results.experiment
-        folder.mkdir(parents=True, exist_ok=True)
-        write_records(folder / "records.csv", results.records)
-        write_scores(folder / "scores.csv.gz", results.scores)
-        write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
-        write_json(folder / FILE, results.description.as_json())
+    _check_shared([run.experiment for run, _ in released], sums, root)
+    files = list[Path]()
+    for run, weights in released:
         for file, path in weights.items():
             target = root / "weights" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(target, path.read_bytes())
-        content["experiments"][results.experiment] = {key: getattr(results, key) for key in keys}
-        files += [folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json", FILE)]
-    content["weights"].update(sums)
-    write_json(root / "manifest.json", content)
+        files += run.write(root / "results" / run.experiment)
+    write_json(root / "manifest.json", content | {"weights": content["weights"] | sums})
     _read_manifest.cache_clear()
     return [*files, root / "manifest.json"]
 
 
-def _check_shared(together: Sequence[str], sums: Mapping[str, str], content: Mapping[str, Any]) -> None:
+def _check_shared(together: Sequence[str], sums: Mapping[str, str], root: Path) -> None:
     """Refuses weights that would replace a file of an experiment that is not released with them."""
-    for other, entry in content["experiments"].items():
-        before = {file: content["weights"][file] for file in entry["weights"]}
-        changed = [file for file, old in before.items() if sums.get(file, old) != old]
-        if other not in together and changed:
+    before = manifest(root)["weights"]
+    for other in (name for name in released_names(root) if name not in together):
+        used = read_object(root / "results" / other / FILE)["weights"]
+        changed = [file for file in used if sums.get(file, before[file]) != before[file]]
+        if changed:
             names = " ".join([*together, other])
             raise DataFileError(
                 f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "

@@ -1,4 +1,4 @@
-"""Stored runs: ``results/<experiment>/<config hash>/`` with config, environment, metrics, records and scores."""
+"""Config hashes, tables of scores as files, and the machine that they were made on."""
 
 import dataclasses
 import gzip
@@ -10,7 +10,6 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -22,42 +21,13 @@ import torch
 
 from experiments.errors import DataFileError
 from experiments.records.record import COLUMNS, Arrays, Source, per_function
-from experiments.records.storage import read_object, writable_folder, write_bytes, write_json
+from experiments.records.storage import write_bytes
 
 PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "scikit-learn", "gpytorch", "linear_operator", "numba")
 OPTIONAL = ("iterative-ensemble-smoother",)
 """Packages whose versions are stored where they are installed."""
 SCORE_KEY = ["case", "method", "seed", "function"]
 """Columns that distinguish rows of scores per function."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """The folder of one run, by what decides its result."""
-
-    experiment: str
-    config: dict[str, Any]
-    out: Path
-
-    @property
-    def folder(self) -> Path:
-        """``out/experiment/<config hash>``."""
-        return self.out / self.experiment / config_hash(self.config)
-
-    def open(self) -> Path:
-        """Creates the folder with config and environment; an interrupted run keeps those of its first start."""
-        folder = writable_folder(self.folder)
-        write_json(folder / "config.json", self.config)
-        if not (folder / "environment.json").exists():
-            write_json(folder / "environment.json", environment())
-        return folder
-
-    def finish(self, records: pd.DataFrame, scores: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
-        """Stores what the run computed; ``metrics.json``, the last file, says that it is whole."""
-        write_records(self.folder / "records.csv", records)
-        write_scores(self.folder / "scores.csv.gz", scores)
-        made = read_object(self.folder / "environment.json")
-        write_json(self.folder / "metrics.json", {"experiment": self.experiment, **metrics, "environment": made})
 
 
 def as_json(value: Any) -> Any:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from experiments.records.paired import EQUAL, LOSES, WINS, Difference, paired_difference, verdicts
 from experiments.records.record import TRUTH, mean_and_error
-from experiments.records.release import manifest, released_results
+from experiments.records.release import released_names, released_results
 from experiments.report.results import Results
 from experiments.report.tables import markdown, results_of, score_of
 
@@ -266,7 +266,7 @@ def every_case() -> pd.DataFrame:
     """All cases of every family: verdicts against the strongest rival, median ratio of errors."""
     grouped: dict[str, list[Row]] = {}
     for name, family in FAMILIES.items():
-        if name in manifest()["experiments"]:
+        if name in released_names():
             grouped.setdefault(family.label, []).extend(Row("", name, case) for case in _cases(name))
     lines = []
     for label, rows in grouped.items():

@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.records.description import Description, title
-from experiments.records.release import manifest
+from experiments.records.release import released_names
 from experiments.records.storage import writable_folder, write_bytes
 from experiments.records.table import legend, wide
 from experiments.report import comparisons
@@ -37,8 +37,8 @@ COMPARED = {
 def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
     """Writes the page.
 
-    Returns what it shows, released results and stored runs, and the runs that it leaves out, since the version that
-    made them stored no description.
+    Returns what it shows, released results and stored runs, and the runs that it leaves out, since a release before 0.5
+    made them.
 
     Raises:
         OutputFolderError: If the file cannot be written.
@@ -48,7 +48,7 @@ def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
     (runs, left_out), families = newest_runs(out), dict[str, list[Results]]()
     of_runs = {results.name: results for results in map(of_run, runs)}
     leading = [row.experiment for row in (*comparisons.LAWS, *comparisons.OPERATORS)]
-    for name in sorted(manifest()["experiments"], key=lambda name: (*leading, name).index(name)):
+    for name in sorted(released_names(), key=lambda name: (*leading, name).index(name)):
         results = released(name)
         if results is not None:
             both = [results, *filter(None, [of_runs.pop(name, None)])]

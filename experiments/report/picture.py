@@ -12,6 +12,7 @@ from PIL import Image
 from experiments.errors import DataFileError
 from experiments.plots import WIDTH, resolution
 from experiments.records.overview import draw_overview
+from experiments.records.run import FILE
 from experiments.records.storage import read_object, write_bytes
 from experiments.report.results import Results
 
@@ -51,7 +52,7 @@ def redraw(results: Results, *figures: Figure, folder: Path = FOLDER) -> Path:
 
 
 def _first_figure(run: Path) -> Path | None:
-    names = read_object(run / "metrics.json").get("figures", [])
+    names = read_object(run / FILE).get("figures", [])
     return run / names[0] if names else None
 
 

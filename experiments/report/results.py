@@ -1,25 +1,26 @@
 """An experiment on the page and in documents: its results, and the few rows that matter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from experiments.errors import NotReleasedError
-from experiments.records.description import FILE, Description, read_description
+from experiments.records.description import Description
 from experiments.records.paired import LOSES, WINS, against
 from experiments.records.record import TRUTH, Over, over_seeds
 from experiments.records.release import released_results
+from experiments.records.run import FILE, Run, is_finished, read_run
 from experiments.records.scores import SCORES, Better
-from experiments.records.storage import read_object
-from experiments.records.store import read_records, read_scores
 from experiments.records.table import format_score, numbers
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""
+BEFORE = "metrics.json"
+"""File of a finished run up to release 0.4."""
 _MARKS = {WINS: "better", LOSES: "worse"}
 
 
@@ -88,23 +89,21 @@ def released(name: str) -> Results | None:
     if stored.description.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
         scores = scores[scores["seed"] == stored.seed]
-    notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
-    return assemble(stored.description, notes, records, scores, stored.trainings)
+    return assemble(replace(stored, scores=scores), records)
 
 
 def of_run(folder: Path) -> Results:
     """The results in the folder of a finished run."""
-    metrics = read_object(folder / "metrics.json")
-    notes = {**metrics["environment"], **metrics}
-    records, scores = read_records(folder / "records.csv"), read_scores(folder / "scores.csv.gz")
-    return assemble(read_description(folder), notes, records, scores, pd.DataFrame(metrics["trainings"]), folder)
+    run = read_run(folder)
+    return assemble(run, run.records, folder)
 
 
 def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
-    """The newest finished run or reproduction of every experiment; and those of a version without descriptions."""
+    """The newest finished run or reproduction of every experiment; and those of a version with other files."""
     newest: dict[Path, Path] = {}
-    for metrics in sorted(out.glob("*/*/metrics.json"), key=lambda file: file.parent.stat().st_mtime):
-        newest[metrics.parents[1]] = metrics.parent
+    for file in sorted(out.glob("*/*/*.json"), key=lambda file: file.parent.stat().st_mtime):
+        if file.name == BEFORE or (file.name == FILE and is_finished(file.parent)):
+            newest[file.parents[1]] = file.parent
     runs = [newest[folder] for folder in sorted(newest)]
     return [run for run in runs if (run / FILE).is_file()], [run for run in runs if not (run / FILE).is_file()]
 
@@ -166,28 +165,18 @@ def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, said: Mapp
     return cells
 
 
-def assemble(
-    described: Description,
-    notes: Mapping[str, Any],
-    records: pd.DataFrame,
-    scores: pd.DataFrame,
-    trainings: pd.DataFrame,
-    run: Path | None = None,
-) -> Results:
-    """Results with the papers' numbers beside them.
-
-    ``notes`` has the preset, and perhaps date, machine and revision.
-    """
-    both = pd.concat([part for part in (records, described.published) if len(part)], ignore_index=True)
-    machine = notes.get("machine", {}).get("processor")
-    origin = (f"preset {notes['preset']}", notes.get("date", "")[:10], machine, notes.get("revision"))
+def assemble(run: Run, records: pd.DataFrame, folder: Path | None = None) -> Results:
+    """Results with the papers' numbers beside them."""
+    both = pd.concat([part for part in (records, run.description.published) if len(part)], ignore_index=True)
+    made = run.environment
+    origin = (f"preset {run.preset}", made.get("date", "")[:10], made.get("machine", {}).get("processor"))
     return Results(
-        description=described,
+        description=run.description,
         records=over_seeds(both),
-        scores=scores,
-        trainings=trainings,
-        preset=notes["preset"],
-        origin=", ".join(str(part) for part in origin if part),
-        run=run,
-        verdict=notes.get("verdict", ""),
+        scores=run.scores,
+        trainings=run.trainings,
+        preset=run.preset,
+        origin=", ".join(str(part) for part in (*origin, made.get("revision")) if part),
+        run=folder,
+        verdict=run.verdict,
     )

@@ -36,7 +36,7 @@ def library(tmp_path: Path) -> Path:
     """The folder of an empty release."""
     root = tmp_path / "library"
     root.mkdir()
-    (root / "manifest.json").write_text(json.dumps({"data_versions": {}, "weights": {}, "experiments": {}}))
+    (root / "manifest.json").write_text(json.dumps({"data_versions": {}, "weights": {}}))
     return root
 
 

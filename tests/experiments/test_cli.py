@@ -189,7 +189,7 @@ def test_run_prints_few_rows_the_papers_numbers_and_one_folder(stub: Stub, tmp_p
     assert "0.25" in printed.out, "the paper's"
     assert "truth" not in printed.out
     folder = Path(lines[-1].split(": ", 1)[1])
-    assert {"config.json", "records.csv", "table.md"} <= {file.name for file in folder.iterdir()}
+    assert {"run.json", "scores.csv.gz", "table.md"} <= {file.name for file in folder.iterdir()}
     assert "Training 1 of 1: stub, seed 0" in printed.err
     assert "truth" in command(f"run {stub.name} --all --out", tmp_path).out
 

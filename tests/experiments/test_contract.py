@@ -15,9 +15,10 @@ from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.maintain import release
 from experiments.options import CATALOGUE
 from experiments.records.record import KEY, Source
-from experiments.records.release import manifest, released_results
+from experiments.records.release import manifest, released_names, released_results
+from experiments.records.run import read_run
 from experiments.records.scores import SCORES, Reduction
-from experiments.records.store import as_json, read_records, read_scores, write_records
+from experiments.records.store import SCORE_KEY, as_json, read_scores, write_scores
 from experiments.registry import experiment
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
@@ -37,7 +38,7 @@ PARTLY = {*gpme.EXPERIMENTS, *open_rollouts.EXPERIMENTS, *observations.EXPERIMEN
 """Experiments without a row for the truth or without its files, of which not all networks are released."""
 TRAINED = [name for name in EXPERIMENTS if name not in {*PARTLY, "generate_gpme"}]
 """Those that have weights and make their data; what the others promise is tested with their family."""
-RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"]]
+RELEASED = [name for name in EXPERIMENTS if name in released_names()]
 
 
 def test_the_method_that_others_are_compared_with_is_one_of_the_rows() -> None:
@@ -97,10 +98,11 @@ def test_a_run_stores_what_it_shows_goes_on_and_makes_damaged_files_again(
     experiment = tiny(name)
     options = two_methods(experiment, tmp_path)
     first = driver.run(experiment, options)
-    check_means(read_records(first.folder / "records.csv"), read_scores(first.folder / "scores.csv.gz"))
+    stored = read_run(first.folder)
+    check_means(stored.records, stored.scores)
     assert set(first.records[first.records["source"] == Source.COMPUTED]["method"]) == set(options.methods)
     files = {file.name for file in first.folder.iterdir()}
-    assert {"config.json", "environment.json", "metrics.json", "table.md", "table.csv"} <= files
+    assert {"run.json", "scores.csv.gz", "table.md", "table.csv"} <= files
     assert all(file.is_file() for file in first.files)
     kept = {file: file.stat().st_mtime_ns for file in (*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("*.h5"))}
     again = driver.run(experiment, options)
@@ -125,8 +127,6 @@ def check_means(records: Any, scores: Any) -> None:
     means, largest = groups.mean(), groups.max()
     checked = 0
     for record in records[records["seed"].notna()].itertuples():
-        if record.score == "ratio":
-            continue
         reduced = largest if SCORES[record.score].reduction is Reduction.MAXIMUM else means
         expected = reduced.loc[(record.case, record.method, record.seed), record.score]
         assert record.mean == pytest.approx(expected, rel=1e-12, abs=1e-300), record
@@ -138,7 +138,7 @@ def check_means(records: Any, scores: Any) -> None:
 def test_released_means_are_those_of_the_released_scores_per_function(name: str) -> None:
     results = released_results(name)
     check_means(results.records, results.scores)
-    assert results.trained_version <= results.scored_version <= EXPERIMENTS[name].data_version
+    assert results.trained_version <= results.data_version <= EXPERIMENTS[name].data_version
 
 
 @pytest.mark.parametrize("name", slow_but([name for name in TRAINED if name in RELEASED], ONE_OF_A_KIND))
@@ -152,7 +152,7 @@ def test_released_weights_give_the_released_scores(name: str, tmp_path: Path) ->
     if not files <= manifest()["weights"].keys():
         assert report.verdict.startswith("Nothing to compare"), report.verdict
         return
-    if released_results(name).scored_version < experiment.data_version:
+    if released_results(name).data_version < experiment.data_version:
         assert report.verdict.startswith("Not compared with the release"), report.verdict
     else:
         assert report.verdict.startswith("Reproduced"), report.verdict
@@ -183,9 +183,10 @@ def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) 
     both = report.records[report.records["source"] == Source.COMPUTED].merge(ran.records, on=KEY)
     assert len(both) > 10
     assert (both["mean_x"] == both["mean_y"]).all()
-    records = library / "results" / "end_to_end" / "records.csv"
-    frame = read_records(records)
-    write_records(records, frame.assign(mean=1.1 * frame["mean"] + 1.0))
+    scores = library / "results" / "end_to_end" / "scores.csv.gz"
+    frame = read_scores(scores)
+    changed = frame.columns.difference(SCORE_KEY)
+    write_scores(scores, frame.assign(**(1.1 * frame[changed] + 1.0)))
     other = driver.reproduce(experiment, again, library)
     assert other.verdict.startswith("NOT reproduced")
     assert len(pd.read_csv(other.folder / "verdict.csv")) > 3

@@ -9,11 +9,11 @@ from experiments import boundary, combined, conservation, generation, gpme, obse
 from experiments.boundary import open_rollouts
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
-from experiments.records.release import manifest, released_results
+from experiments.records.release import released_names, released_results
 from experiments.registry import BENCHMARKS, benchmark, experiment
 from tests.documents import ROOT
 
-RELEASED = [name for name in CATALOGUE if name in manifest()["experiments"] and name not in observations.EXPERIMENTS]
+RELEASED = [name for name in CATALOGUE if name in released_names() and name not in observations.EXPERIMENTS]
 """Those with trainings."""
 
 

@@ -218,11 +218,11 @@ HEADER, RECORD = ",".join(COLUMNS), "stokes,multi,fno,0,relative_l2,0.5,,compute
     ],
 )
 def test_records_of_another_form_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "records.csv"
+    path = tmp_path / "over_seeds.csv"
     path.write_text(f"{HEADER}\n{RECORD}\n")
     assert read_records(path)["mean"].tolist() == [0.5]
     path.write_text(content, errors="surrogateescape")
-    with pytest.raises(DataFileError, match=rf"(?s)records\.csv'.*{message}.*delete it and run again"):
+    with pytest.raises(DataFileError, match=rf"(?s)over_seeds\.csv'.*{message}.*delete it and run again"):
         read_records(path)
 
 
@@ -235,7 +235,7 @@ def test_damaged_scores_are_refused_or_read(tmp_path_factory: pytest.TempPathFac
     attempt(lambda: read_scores(path))
 
 
-@pytest.mark.parametrize("content", [[], None, 3, {}, {"weights": {}, "experiments": {}}])
+@pytest.mark.parametrize("content", [[], None, 3, {}, {"weights": {}}])
 def test_manifests_of_another_form_are_refused(tmp_path: Path, content: Any) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(DataFileError, match=r"manifest\.json' (lacks data_versions|must hold a JSON object)"):

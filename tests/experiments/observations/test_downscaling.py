@@ -19,7 +19,8 @@ from experiments.observations import downscaling
 from experiments.observations.downscaling import METHODS, Fit, Sizes, Years, forecast
 from experiments.observations.downscaling_experiment import score_forecast
 from experiments.observations.temperature import read_series, temperature
-from experiments.records.store import read_records, read_scores
+from experiments.records.run import read_run
+from experiments.records.store import read_scores
 from tests.experiments.observations.tiny import FEW, series, tiny_downscaling
 
 BY_KEY = {method.key: method for method in METHODS}
@@ -119,7 +120,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOptions, driver.Re
 
 def test_a_run_has_exact_block_means_and_a_figure(ran: tuple[RunOptions, driver.Report]) -> None:
     folder = ran[1].folder
-    records = read_records(folder / "records.csv").set_index(["method", "score"])["mean"]
+    records = read_run(folder).records.set_index(["method", "score"])["mean"]
     assert all(records[key, "block_error"] < 1e-12 for key in CONSTRAINED)
     assert records["bilinear", "block_error"] > 1e-6
     assert records["update-shrunk", "RMSE"] < records["bilinear", "RMSE"]

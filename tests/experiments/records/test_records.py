@@ -23,9 +23,18 @@ from experiments.records.record import (
     as_frame,
     mean_and_error,
     over_seeds,
-    records_of_functions,
+    records_of,
 )
-from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
+from experiments.records.release import (
+    ROOT,
+    manifest,
+    released_names,
+    released_results,
+    released_weights,
+    write_release,
+)
+from experiments.records.run import FILE, Run
+from experiments.records.storage import read_object
 from experiments.records.table import as_markdown, json_rows, numbers, wide
 from experiments.report.terminal import print_report
 from tests.experiments.stub import Entry, Stub
@@ -57,12 +66,13 @@ def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
 def test_scores_of_functions_become_records_in_the_order_of_tables() -> None:
     arrays = {"shown": np.ones((2, 3)), "boundary": np.array([1.0, 3.0]), "validation": np.array(0.5)}
     arrays |= {"shock": np.array([math.nan, math.nan]), "MSE": np.array([1.0, 2.0, math.nan])}
-    records = records_of_functions(arrays, KEY)
-    assert [(entry.score, entry.mean, entry.standard_error) for entry in records] == [
-        ("MSE", 1.5, pytest.approx(0.5)),
-        ("validation", 0.5, None),
-        ("boundary", 3.0, None),  # the largest
-    ]
+    scores = store.scores_frame([("u=0.6", "anp", 0, arrays)])
+    records = records_of(scores, "stefan", Over.FUNCTIONS)
+    assert records[["experiment", "case", "method", "seed"]].drop_duplicates().to_dict("records") == [KEY]
+    assert records["score"].tolist() == ["MSE", "validation", "boundary"]
+    assert records["mean"].tolist() == [1.5, 0.5, 3.0], "of the last the largest"
+    assert records["standard_error"].tolist() == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
+    assert records_of(scores, "stefan", Over.SEEDS)["standard_error"].isna().all()
 
 
 def test_means_over_seeds_keep_single_records_and_the_papers() -> None:
@@ -94,8 +104,8 @@ def test_scores_and_records_come_back_with_all_digits_and_equal_bytes(tmp_path: 
     assert path.read_bytes()[4:8] == bytes(4), "no time in the header of gzip"
     pd.testing.assert_frame_equal(store.read_scores(path), scores, check_exact=True)
     records = as_frame([record(1 / 3, case="1", standard_error=1e-300), record(math.inf, seed=None, note="None, NA")])
-    store.write_records(tmp_path / "records.csv", records)
-    pd.testing.assert_frame_equal(store.read_records(tmp_path / "records.csv"), records, check_exact=True)
+    store.write_records(tmp_path / "over_seeds.csv", records)
+    pd.testing.assert_frame_equal(store.read_records(tmp_path / "over_seeds.csv"), records, check_exact=True)
 
 
 def test_damaged_and_missing_scores_are_named(tmp_path: Path) -> None:
@@ -109,14 +119,14 @@ def test_damaged_and_missing_scores_are_named(tmp_path: Path) -> None:
         store.read_scores(tmp_path / "nothing.csv.gz")
 
 
-def results(name: str, weights: list[str]) -> ReleasedResults:
-    return ReleasedResults(
+def results(name: str, weights: list[str]) -> Run:
+    return Run(
         experiment=name,
         preset="laptop",
         seed=3,
         trained_version=1,
-        scored_version=2,
-        records=as_frame([record(0.1, experiment=name)]),
+        data_version=2,
+        config={},
         scores=store.scores_frame([("u=0.6", "anp", 0, {"MSE": np.array([0.1])})]),
         trainings=pd.DataFrame([{"case": "u=0.6", "method": "anp", "seed": 0, "training": "anp", "seconds": 1.5}]),
         weights=weights,
@@ -133,9 +143,8 @@ def test_a_release_is_read_as_it_was_written(library: Path, tmp_path: Path) -> N
     assert all(path.is_file() for path in files)
     read = released_results("stefan", library)
     assert (read.preset, read.seed, read.weights) == ("laptop", 3, written.weights)
-    assert (read.trained_version, read.scored_version) == (1, 2)
+    assert (read.trained_version, read.data_version) == (1, 2)
     assert read.description.as_json() == json.loads(json.dumps(written.description.as_json()))
-    pd.testing.assert_frame_equal(read.records, written.records)
     pd.testing.assert_frame_equal(read.scores, written.scores)
     assert read.trainings.to_dict("records") == written.trainings.to_dict("records")
     assert released_weights("nets/anp.safetensors", library).read_bytes() == b"weights"
@@ -156,12 +165,12 @@ def test_a_file_that_another_experiment_uses_is_not_replaced(library: Path, tmp_
     message = r"'shared' differs from the file .* the results of stefan are from; .*: release other stefan\.$"
     with pytest.raises(DataFileError, match=message):
         write_release([(other, {"shared": new})], library)
-    assert "other" not in manifest(library)["experiments"]
+    assert released_names(library) == ["stefan"]
     assert released_weights("shared", library).read_bytes() == b"old"
     write_release([(other, {"shared": old}), (third, {})], library)
     write_release([(other, {"shared": new}), (stefan, {"shared": new})], library)
     assert released_weights("shared", library).read_bytes() == b"new"
-    assert set(manifest(library)["experiments"]) == {"stefan", "other", "third"}
+    assert released_names(library) == ["stefan", "other", "third"], "those of the catalogue first"
 
 
 def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_taken(
@@ -195,7 +204,7 @@ def test_what_is_not_released_is_said_with_what_is(library: Path) -> None:
 
 def test_every_released_file_is_that_of_the_manifest() -> None:
     content = manifest()
-    used = {file for entry in content["experiments"].values() for file in entry["weights"]}
+    used = {file for name in released_names() for file in read_object(ROOT / "results" / name / FILE)["weights"]}
     assert used <= set(content["weights"])
     for file in content["weights"]:
         assert released_weights(file).is_file()
@@ -256,21 +265,17 @@ def test_methods_that_left_stay_rivals_in_the_next_release(library: Path, tmp_pa
     driver.run(entry, options)
     release([entry], options, seeds=(0,), root=library)
     before = released_results("stub", library)
-    both = {
-        name: pd.concat([frame, frame[frame["method"] == "trained"].assign(method="gone")])
-        for name, frame in (("records", before.records), ("scores", before.scores))
-    }
+    gone = before.scores[before.scores["method"] == "trained"].assign(method="gone")
     described = replace(
         before.description,
         methods={**before.description.methods, "gone": "Gone"},
         information={"gone": "the field"},
         baselines=["gone"],
     )
-    write_release([(replace(before, **both, description=described), {})], library)
+    write_release([(replace(before, scores=pd.concat([before.scores, gone]), description=described), {})], library)
     release([entry], options, seeds=(0,), root=library)
     after = released_results("stub", library)
-    assert (after.records["method"] == "gone").sum() == (both["records"]["method"] == "gone").sum() > 0
-    assert (after.scores["method"] == "gone").any()
+    assert (after.scores["method"] == "gone").sum() == len(gone) > 0
     assert after.description.methods["gone"] == "Gone (0.3)"
     assert after.description.information == {"gone": "the field"}
     assert list(after.description.baselines) == ["gone"]
@@ -290,11 +295,11 @@ def test_a_release_of_some_cases_leaves_the_others(library: Path, tmp_path: Path
     release([entry], replace(some, methods=("truth",)), seeds=(0,), root=library)
     after = released_results("stub", library)
 
-    def of_first(results: ReleasedResults, name: str) -> pd.DataFrame:
+    def of_first(results: Run, name: str) -> pd.DataFrame:
         frame = getattr(results, name)
         return frame[frame["case"] == "m=1"].reset_index(drop=True)
 
-    for name in ("records", "scores", "trainings"):
+    for name in ("scores", "trainings"):
         pd.testing.assert_frame_equal(of_first(after, name), of_first(before, name))
         assert len(getattr(after, name)) == len(getattr(before, name))
     assert (after.description, after.weights) == (before.description, before.weights)

@@ -6,7 +6,8 @@ import pytest
 
 from experiments.generation.methods import METHODS
 from experiments.records.record import Record, as_frame
-from experiments.records.release import ReleasedResults, released_results
+from experiments.records.release import released_results
+from experiments.records.run import Run
 from experiments.records.verdict import Agreement, Verdict, compare
 from tests.experiments.records.test_records import record
 
@@ -91,7 +92,7 @@ def test_a_score_that_is_twice_as_large_is_different(seen: tuple[str, str, str, 
     assert not _recomputed(released_results(key[0]), *key[1:], 2 * mean).reproduced  # type: ignore[arg-type]
 
 
-def _recomputed(results: ReleasedResults, case: str, method: str, seed: int, score: str, mean: float) -> Verdict:
+def _recomputed(results: Run, case: str, method: str, seed: int, score: str, mean: float) -> Verdict:
     computed = Record(
         experiment=results.experiment, case=case, method=method, seed=seed, score=score, mean=mean, standard_error=None
     )

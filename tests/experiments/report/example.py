@@ -10,6 +10,7 @@ from experiments.driver import describe
 from experiments.experiment import Experiment
 from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, over_seeds
+from experiments.records.run import Run
 from experiments.report.results import Results, assemble
 from tests.experiments.stub import Entry
 
@@ -109,5 +110,21 @@ TRAININGS = pd.DataFrame(
 def results(experiment: Example | None = None, run: Path | None = None) -> Results:
     """Results of the example, as the release or a stored run has them."""
     entry = experiment or Example()
-    notes = {"preset": "laptop", "seed": 0, "date": "2026-01-02T03:04:05Z", "revision": "abc"}
-    return assemble(entry.described(), notes, entry.records(), entry.scores(), TRAININGS, run)
+    return assemble(stored(entry), entry.records(), run)
+
+
+def stored(entry: Example, **changes: Any) -> Run:
+    """The example as a run stores it."""
+    run = Run(
+        experiment=entry.name,
+        preset="laptop",
+        seed=0,
+        data_version=1,
+        trained_version=1,
+        environment={"date": "2026-01-02T03:04:05Z", "revision": "abc"},
+        config={},
+        description=entry.described(),
+        trainings=TRAININGS,
+        scores=entry.scores(),
+    )
+    return replace(run, **changes)

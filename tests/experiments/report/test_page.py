@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,10 @@ import pytest
 from PIL import Image
 
 from experiments.errors import DataFileError
-from experiments.records.description import FILE
-from experiments.records.storage import write_json
-from experiments.records.store import write_records, write_scores
+from experiments.records.run import FILE
 from experiments.report import comparisons, page, picture
 from experiments.report.results import newest_runs, of_run, released
-from tests.experiments.report.example import Example, results
+from tests.experiments.report.example import Example, results, stored
 
 
 def draw(path: Path, width: int = 1800, seed: int = 0) -> None:
@@ -31,12 +30,8 @@ def run_with_figure(out: Path, preset: str = "laptop", key: str = "abc", verdict
     folder = out / "example" / key
     folder.mkdir(parents=True)
     draw(folder / "profile-a.png")
-    metrics = {"preset": preset, "seed": 0, "verdict": verdict, "trainings": []}
-    metrics |= {"figures": ["profile-a.png", "other.png"], "environment": {"date": "2026-01-02T00:00:00Z"}}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    write_records(folder / "records.csv", Example().records())
-    write_scores(folder / "scores.csv.gz", Example().scores())
-    write_json(folder / FILE, Example().described().as_json())
+    figures, made = ["profile-a.png", "other.png"], {"date": "2026-01-02T00:00:00Z"}
+    stored(Example(), preset=preset, verdict=verdict, figures=figures, environment=made).write(folder)
     return folder
 
 
@@ -69,14 +64,14 @@ def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeyp
     picture.keep_figure("example", run, picture.FOLDER)
     assert widths(page.render({"examples": [results()]})) == [lead, picture.WIDTH]
     assert widths(page.render({"examples": [results(run=run)]})) == [lead, picture.WIDTH]
-    (run / "metrics.json").write_text("{}")
+    (run / FILE).write_text("{}")
     assert widths(page.render({"examples": [results(run=run)]})) == [lead]
 
 
 @pytest.fixture
 def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment, with released results, is all there is."""
-    monkeypatch.setattr(page, "manifest", lambda: {"experiments": {"example": {}}})
+    monkeypatch.setattr(page, "released_names", lambda: ["example"])
     monkeypatch.setattr(page, "released", lambda name: results(Example(name=name)))
 
 
@@ -103,24 +98,26 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
 
 @pytest.mark.long
 @pytest.mark.usefixtures("only_the_example")
-def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_description_named(
+def test_runs_of_experiments_that_are_not_here_are_shown_and_those_of_older_releases_named(
     tmp_path: Path, command: Callable
 ) -> None:
     """A page needs no code of an experiment, only what its run stored."""
     run, file = run_with_figure(tmp_path), tmp_path / "report.html"
     mine = run.parents[1] / "mine" / "abc"
     shutil.copytree(run, mine)
-    write_json(mine / FILE, Example(name="mine").described().as_json() | {"family": "", "summary": "my own"})
+    own = Example(name="mine")
+    stored(own, description=replace(own.described(), family="", summary="my own")).write(mine)
     old = shutil.copytree(run, run.parents[1] / "old" / "abc", ignore=shutil.ignore_patterns(FILE))
+    (old / "metrics.json").write_text("{}")
     shown, left_out = page.write_report(tmp_path, file)
     assert [(results.name, results.run) for results in shown] == [("example", None), ("example", run), ("mine", mine)]
     assert left_out == [old]
     html = file.read_text(encoding="utf-8")
-    assert f"Left out, since the version that made them stored no description: {old}. Run them again." in html
+    assert f"Left out, since a release before 0.5 made them: {old}. Run them again." in html
     assert re.findall("<h2>(.*)</h2>", html)[len(page.COMPARED) :] == ["Examples", "Further experiments"]
     assert "<p>My own.</p>" in html
     printed = command("report", "--out", tmp_path, "--file", file)
-    assert f"stored no description: {old}. Run them again." in printed.err
+    assert f"a release before 0.5 made them: {old}. Run them again." in printed.err
 
 
 @pytest.mark.usefixtures("only_the_example")
@@ -145,7 +142,7 @@ def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     assert newest_runs(tmp_path) == ([folder], [])
     old = tmp_path / "another" / "of_0_1"
     old.mkdir(parents=True)
-    (old / "metrics.json").write_text("{}")  # version 0.1 wrote table.json beside it
+    (old / "metrics.json").write_text("{}")  # as releases up to 0.4 wrote it
     assert newest_runs(tmp_path) == ([folder], [old])
     shown = of_run(folder)
     assert shown.run == folder
@@ -162,7 +159,7 @@ def test_a_released_figure_has_the_width_of_the_page(tmp_path: Path) -> None:
     for file in (kept, drawn):
         with Image.open(file) as shown:
             assert shown.width == picture.WIDTH
-    (folder / "metrics.json").write_text("{}")
+    (folder / FILE).write_text("{}")
     assert picture.keep_figure("example", folder, tmp_path) == []
 
 

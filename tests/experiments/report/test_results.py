@@ -14,7 +14,7 @@ from experiments.records.description import Description, title
 from experiments.records.overview import LIMIT, draw_overview
 from experiments.records.paired import EQUAL, WINS, against
 from experiments.records.record import Record, as_frame
-from experiments.records.release import manifest
+from experiments.records.release import released_names
 from experiments.records.scores import SCORES
 from experiments.records.table import wide
 from experiments.report import tables
@@ -198,7 +198,7 @@ def test_headings_are_names_in_words() -> None:
     assert {name: title(name) for name in headings} == headings
 
 
-@pytest.mark.parametrize("name", manifest()["experiments"])
+@pytest.mark.parametrize("name", released_names())
 def test_a_headline_fits_one_screen_of_80_columns_and_every_number_is_printed_whole(name: str) -> None:
     """Names of rows wrap, numbers and words of headings do not."""
     results, printed = released(name), io.StringIO()
