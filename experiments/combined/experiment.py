@@ -121,9 +121,9 @@ class CombinedExperiment(Experiment):
 
     def compared(self, scores: pd.DataFrame) -> pd.DataFrame:
         """Adds the CRPS of training through the update over that of the update after training, of equal seeds."""
-        crps = scores.pivot_table(index=["case", "seed"], columns="method", values="CRPS")
-        if not {AFTER, IN_TRAINING} <= set(crps):
+        if not {AFTER, IN_TRAINING} <= set(scores["method"]):
             return scores
+        crps = scores.pivot_table(index=["case", "seed"], columns="method", values="CRPS")
         ratios = (crps[IN_TRAINING] / crps[AFTER]).rename("ratio")
         first = (scores["method"] == IN_TRAINING) & (scores["function"] == 0)
         return scores.join(ratios, on=["case", "seed"]).assign(ratio=lambda frame: frame["ratio"].where(first))
