@@ -24,6 +24,7 @@ from solvers.finite_volume.steppers.steppers import ESDIRK4 as ESDIRK4
 from solvers.finite_volume.steppers.steppers import RKL2 as RKL2
 from solvers.finite_volume.steppers.steppers import SSPRK3 as SSPRK3
 from solvers.finite_volume.steppers.steppers import TRBDF2 as TRBDF2
+from solvers.finite_volume.steppers.steppers import LeastCost as LeastCost
 from solvers.grids import CellGrid as CellGrid
 from solvers.grids import NodeGrid as NodeGrid
 from solvers.random_fields import GaussianField as GaussianField

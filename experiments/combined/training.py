@@ -21,7 +21,7 @@ from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.distributed import first_before_others, launched
-from solvers import TRBDF2, CellGrid
+from solvers import TRBDF2, CellGrid, LeastCost
 from solvers.problems.sampling import even_parameters, solve_problem
 
 Batch = tuple[Inputs, Tensor, Tensor]
@@ -106,7 +106,7 @@ def field_samples(problem: FieldProblem, count: int, folder: Path) -> tuple[Tens
 
     def build() -> Arrays:
         cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))
-        parts, steps = parameter.split(16), None if problem.tolerance is None else TRBDF2(problem.tolerance)
+        parts, steps = parameter.split(16), LeastCost() if problem.tolerance is None else TRBDF2(problem.tolerance)
         solutions = [solve_problem(problem.problem, cells, part, problem.output_times, stepper=steps) for part in parts]
         fields = [problem.restricted(values, part) for values, part in zip(solutions, parts, strict=True)]
         return {"fields": torch.cat(fields).numpy()}

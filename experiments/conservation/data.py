@@ -16,7 +16,7 @@ from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from probconserv.surrogates.surrogate import Context
-from solvers import CellGrid
+from solvers import CellGrid, LeastCost
 from solvers.problems import Problem, sampling
 
 Stream = Callable[[Generator, int], sampling.FunctionBatch]
@@ -58,7 +58,7 @@ def training_bank(problem: Problem, config: BankConfig, folder: Path, data_versi
 
     def solve_group(part: Tensor) -> Tensor:
         with one_thread():
-            return sampling.solve_problem(problem, grid, part, times)[..., kept].float()
+            return sampling.solve_problem(problem, grid, part, times, stepper=LeastCost())[..., kept].float()
 
     def build() -> Tensor:
         groups = parameter.split(GROUP)
@@ -76,7 +76,7 @@ def case_bank(case: Case) -> sampling.SolutionBank:
     parameters = torch.tensor(problem.test_parameters, dtype=torch.float64)
     times = torch.linspace(0.0, problem.final_time, steps + 1, dtype=torch.float64)[1:]
     grid, config = CellGrid(*problem.domain, cells), {"cells": cells, "output_times": steps}
-    solve = partial(sampling.solve_problem, problem, grid, parameters, times)
+    solve = partial(sampling.solve_problem, problem, grid, parameters, times, stepper=LeastCost())
     values = _stored(problem, config, case.data_folder, case.data_version, solve)
     chosen = parameters == case.parameter
     return sampling.SolutionBank(parameters[chosen], times, grid.points, values[chosen])

@@ -24,7 +24,7 @@ from experiments.generation.posterior import Seen
 from experiments.generation.problem import GenerationProblem
 from experiments.generation.studies import StepsStudy
 from probconserv import NonlinearLaw
-from solvers import CellGrid, Diffusion, Logistic, Neumann, solve
+from solvers import CellGrid, Diffusion, LeastCost, Logistic, Neumann, solve
 from solvers.problems import exact
 
 
@@ -75,7 +75,7 @@ def _reaction_diffusion(t: Tensor, x: Tensor, phase: Tensor, inflow: Tensor) -> 
     u = 0.4 + 0.3 * torch.cos(2 * torch.pi * (x - phase))[:, 0]
     sides = (Neumann(flux=inflow[:, 0, 0]), Neumann(flux=0.0))
     times, grid = t.flatten(), CellGrid(0.0, 1.0, len(x))
-    solution = solve(Diffusion(DIFFUSIVITY), grid, sides, u, times[1:], source=Logistic(RATE))
+    solution = solve(Diffusion(DIFFUSIVITY), grid, sides, u, times[1:], source=Logistic(RATE), stepper=LeastCost())
     return torch.cat([u[:, None], solution.values], dim=1)
 
 

@@ -21,7 +21,7 @@ from experiments.errors import require_at_least
 from experiments.records.release import data_version
 from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
-from solvers import CellGrid, Diffusion, Field, GaussianField, Matern, Neumann, Source, solve
+from solvers import CellGrid, Diffusion, Field, GaussianField, LeastCost, Matern, Neumann, Source, solve
 from solvers.finite_volume.laws.coefficients import FaceValue, align
 from solvers.random_fields import log_normal
 
@@ -172,7 +172,8 @@ class Plume(Member):
         z = random.values(random.draw(count, generator=generator), self.grid)
         z = z / random.variance(self.grid).mean().sqrt()
         law = Diffusion(Field(log_normal(self.roughness * z, 0.1)))
-        solution = solve(law, self.grid, walls, 0.0, times=self.times, source=Emission(Field(emitted)))
+        source = Emission(Field(emitted))
+        solution = solve(law, self.grid, walls, 0.0, times=self.times, source=source, stepper=LeastCost())
         return Functions(solution.values, rate.sum(dim=1) * self.times[self.wanted])
 
 

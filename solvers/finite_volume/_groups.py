@@ -29,9 +29,10 @@ from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.march.drive import Trajectory, drive
 from solvers.finite_volume.march.kernels import Array
-from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, TRBDF2, Stepper
+from solvers.finite_volume.steppers.steppers import RKL2, SSPRK3, TRBDF2, LeastCost, Stepper
 
 _CELLS_PER_GROUP = 16_000
+_TRBDF2, _RKL2, _SSPRK3 = TRBDF2(1e-4), RKL2(1e-4), SSPRK3(courant=0.5, tolerance=1e-4)
 _STEPS, _STEPS_OF_RKL2, _STEPS_PER_RATE = 50.0, 70.0, 0.2
 _EVALUATION = 6.0
 _EVALUATION_IN_SPACE = 12.0
@@ -51,9 +52,10 @@ class Plan:
     groups: tuple[tuple[Stepper, Array], ...]
 
 
-def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
+def plan_groups(operator: Operator, u: Array, stepper: Stepper | LeastCost) -> Plan:
     """The given stepper for all rows ``(rows, cells)``, or the one with the lowest estimated cost for each."""
-    estimates = {stepper: np.zeros(len(u))} if stepper is not None else candidates(operator, u)
+    chosen = isinstance(stepper, LeastCost)
+    estimates = candidates(operator, u) if chosen else {stepper: np.zeros(len(u))}
     best = np.argmin(np.stack(list(estimates.values())), 0)
     used = np.unique(best)
     steppers = tuple(list(estimates)[k] for k in used)
@@ -62,7 +64,7 @@ def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
         for each, rows in ((each, np.flatnonzero(best == k)) for each, k in zip(steppers, used, strict=True))
         for part in make_groups(len(rows), u.shape[1], operator.divisible)
     ]
-    return Plan(steppers, np.searchsorted(used, best), {} if stepper is not None else estimates, tuple(groups))
+    return Plan(steppers, np.searchsorted(used, best), estimates if chosen else {}, tuple(groups))
 
 
 def make_groups(rows: int, cells: int, divisible: bool) -> list[Array]:
@@ -99,10 +101,10 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
     span = operator.sides.end - operator.sides.start
     terms = sum(term is not None for term in (operator.diffusion, operator.convection, operator.source))
     evaluation = _EVALUATION if operator.grid.dimension == 1 else _EVALUATION_IN_SPACE
-    explicit = 3.0 * terms * evaluation * span * (speed + euler) / SSPRK3.courant
+    explicit = 3.0 * terms * evaluation * span * (speed + euler) / _SSPRK3.courant
     if operator.diffusion is None:
-        return {SSPRK3(): explicit}
-    steps = np.maximum(_STEPS, span * speed / SSPRK3.courant)
+        return {_SSPRK3: explicit}
+    steps = np.maximum(_STEPS, span * speed / _SSPRK3.courant)
     if operator.grid.dimension == 1:
         linear = isinstance(operator.diffusion.law.law, Diffusion)
         solves = _TRBDF2_STEP + _NEWTON_ITERATION * (1.0 if linear else 2.0)
@@ -111,7 +113,7 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
         solves = _TRBDF2_STEP_IN_SPACE + _CONJUGATE_GRADIENTS * np.sqrt(1.0 + stable)
     implicit = steps * (solves + 3.0 * (terms - 1) * evaluation)
     if operator.convection is not None:
-        return {TRBDF2(): implicit, SSPRK3(): explicit}
+        return {_TRBDF2: implicit, _SSPRK3: explicit}
     steps, start = np.full(len(u), _STEPS_OF_RKL2), np.full(len(u), operator.sides.start)
     stiff = np.zeros(len(u), dtype=bool)
     if operator.source is not None:
@@ -122,7 +124,7 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
     stages = 0.5 * np.sqrt(9.0 + 16.0 * span / steps * euler)
     stabilised = steps * (_RKL2_STEP + stages * (_RKL2_STAGE + (terms - 1) * evaluation))
     always = stiff & (operator.grid.dimension == 1)
-    return {TRBDF2(): implicit, RKL2(): np.where(always, np.inf, stabilised)}
+    return {_TRBDF2: implicit, _RKL2: np.where(always, np.inf, stabilised)}
 
 
 def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:

@@ -20,11 +20,11 @@ from solvers.finite_volume.convection.schemes import NumericalFlux, Reconstructi
 from solvers.finite_volume.diffusion.face_means import FaceMean
 from solvers.finite_volume.laws.laws import Source
 from solvers.finite_volume.laws.scalar import ScalarLaw
-from solvers.finite_volume.steppers.steppers import Stepper
+from solvers.finite_volume.steppers.steppers import LeastCost, Stepper
 from solvers.grids import CellGrid
 
 _KINDS = {
-    "stepper": (Stepper, "TRBDF2(), ESDIRK4(), RKL2() or SSPRK3()"),
+    "stepper": (Stepper, "TRBDF2(), ESDIRK4(), RKL2(), SSPRK3() or LeastCost()"),
     "face_mean": (FaceMean, "IntegralMean() or ArithmeticMean()"),
     "flux": (NumericalFlux, "Godunov() or Rusanov()"),
     "reconstruction": (Reconstruction, "MUSCL() or Constant()"),
@@ -39,8 +39,8 @@ class Work:
     Attributes:
         steppers: The steppers used.
         choice: Index into ``steppers`` ``(*batch,)``.
-        estimates: Estimated nanoseconds per cell of every stepper that could be chosen ``(*batch,)``; empty if the
-            stepper was given.
+        estimates: Estimated nanoseconds per cell of every stepper that ``LeastCost`` could choose ``(*batch,)``; empty
+            if another stepper was given.
         steps: Accepted steps ``(*batch,)``.
         rejected: Rejected steps ``(*batch,)``.
         evaluations: Evaluations of the rates, Newton iterations included ``(*batch,)``.
@@ -115,9 +115,9 @@ class SolveOptions(TypedDict, total=False):
         source: s(u, x, t), a ``Source`` or a function of u ``(*batch, *space)``, the grid's points and times that
             broadcast to u, returning the shape of u.
         start: Time of the initial field, 0 by default.
-        stepper: Time stepper. By default the one with the lowest estimated cost for every batch entry, among those
-            that suit the law: ``TRBDF2()`` and ``RKL2()`` for diffusion, ``SSPRK3()`` for convection, ``TRBDF2()`` and
-            ``SSPRK3()`` for both together. ``Solution.work`` tells which.
+        stepper: Time stepper, ``LeastCost()`` by default, which chooses one for every batch entry: ``TRBDF2()`` or
+            ``RKL2()`` for diffusion, ``SSPRK3()`` for convection, ``TRBDF2()`` or ``SSPRK3()`` for both together.
+            ``Solution.work`` tells which.
         face_mean: Laws with diffusion: mean of the conductivity at faces, ``IntegralMean()`` by default.
         flux: Laws with convection: numerical flux, ``Godunov()`` by default.
         reconstruction: Laws with convection: states at faces, ``MUSCL()`` by default.
@@ -132,7 +132,7 @@ class SolveOptions(TypedDict, total=False):
 
     source: Source | Callable[..., Tensor] | None
     start: float
-    stepper: Stepper | None
+    stepper: Stepper | LeastCost | None
     face_mean: FaceMean
     flux: NumericalFlux
     reconstruction: Reconstruction
@@ -185,7 +185,7 @@ def solve(
     operator = build_operator(law, grid, u, conditions, given)
     batch, rows = tuple(u.shape[: u.ndim - grid.dimension]), u.reshape(-1, prod(grid.shape)).numpy()
     check_laws(operator, rows)
-    plan = plan_groups(operator, rows, options.get("stepper"))
+    plan = plan_groups(operator, rows, options.get("stepper") or LeastCost())
     course = integrate(operator, plan, rows, (start, *output.tolist()), bool(options.get("progress", False)))
     estimate = None
     if options.get("estimate_error"):
@@ -245,13 +245,14 @@ def _check_options(law: Law, grid: CellGrid, options: SolveOptions) -> None:
         )
     for name, (kind, examples) in _KINDS.items():
         given = options.get(name)
-        if name in options and not isinstance(given, kind) and not (name == "stepper" and given is None):
+        chosen = name == "stepper" and isinstance(given, LeastCost | None)
+        if name in options and not isinstance(given, kind) and not chosen:
             raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {given!r}.")
     start = options.get("start", 0.0)
     if not isinstance(start, Real) or not isfinite(start):
         raise InvalidArgumentError(f"start must be a finite number, got {start!r}.")
     stepper = options.get("stepper")
-    if stepper is not None and not stepper.suits(convects, diffuses):
+    if isinstance(stepper, Stepper) and not stepper.suits(convects, diffuses):
         raise InvalidArgumentError(
             f"{type(stepper).__name__} does not suit {type(law).__name__}: "
             f"{'a convective law needs SSPRK3' if not diffuses else 'with convection take TRBDF2 or SSPRK3'}, got "

@@ -26,6 +26,7 @@ from solvers import (
     Dirichlet,
     Field,
     GaussianField,
+    LeastCost,
     Matern,
     Neumann,
     NodeGrid,
@@ -205,7 +206,7 @@ class Heat(OpenSystem):
         law = ScalarLaw(conductivity=_conductivity, parameters=parameters)
         if self.growth:
             law = replace(law, source=_growth, parameters={**parameters, "rate": self.growth})
-        solution = solve(law, self.cells, conditions, start, times=times[1:])
+        solution = solve(law, self.cells, conditions, start, times=times[1:], stepper=LeastCost())
         data = [signal(times[:, None]).mT for signal in gradients]
         at_times = (Neumann(gradient=data[0]), Neumann(gradient=data[1]))
         fields = restrict(torch.cat([start[:, None], solution.values], dim=1), (at_times,), self.intervals)
@@ -241,7 +242,12 @@ class ViscousBurgers(OpenSystem):
         start = random + ends[0] * (1 - x) + ends[1] * x
         conditions = (Dirichlet(values[0]), Dirichlet(values[1]))
         solution = solve(
-            ConvectionDiffusion(Burgers(), Diffusion(self.viscosity)), self.cells, conditions, start, times=times[1:]
+            ConvectionDiffusion(Burgers(), Diffusion(self.viscosity)),
+            self.cells,
+            conditions,
+            start,
+            times=times[1:],
+            stepper=LeastCost(),
         )
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = restrict(averages, ((Dirichlet(data[0]), Dirichlet(data[1])),), self.intervals)
@@ -269,7 +275,7 @@ class RobinRod(OpenSystem):
         data = [signal(times[:, None]).mT for signal in outside]
         conditions = tuple(replace(side, value=v) for side, v in zip(self.conditions[0], outside, strict=True))
         law = Diffusion(Field(self.conductivity * exponent.exp()))
-        solution = solve(law, self.cells, conditions, start, times=times[1:])
+        solution = solve(law, self.cells, conditions, start, times=times[1:], stepper=LeastCost())
         averages, part = torch.cat([start[:, None], solution.values], dim=1), self.cells.spacing[0] / (3 * self.length)
         slopes = []
         for sign, inner, g in ((1, averages, data[0]), (-1, averages.flip(-1), data[1])):  # of the parabola that fits
@@ -329,7 +335,9 @@ class Plate(OpenSystem):
             profile = torch.exp(-((x - place) / self.width).square() / 2)
             heaters.append(_Heater(Signals.drawn(count, 0.3, generator), profile))
         conditions = (insulated, (Neumann(flux=heaters[0]), Neumann(flux=heaters[1])))
-        solution = solve(Diffusion(self.conductivity), self.cells, conditions, start, times=times[1:])
+        solution = solve(
+            Diffusion(self.conductivity), self.cells, conditions, start, times=times[1:], stepper=LeastCost()
+        )
         averages = torch.cat([start[:, None], solution.values], dim=1)
         n, r = self.intervals, self.refinement
         fields = averages.unflatten(-1, (n, r)).mean(dim=-1).unflatten(-2, (n, r)).mean(dim=-2)

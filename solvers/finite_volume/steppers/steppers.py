@@ -258,3 +258,12 @@ class ESDIRK4(ImplicitStepper):
         ),
         middle=BY_RATES,
     )
+
+
+@dataclass(frozen=True)
+class LeastCost:
+    """For every batch entry, the stepper of least estimated cost among those that suit the law.
+
+    These are ``TRBDF2(1e-4)`` and ``RKL2(1e-4)`` for diffusion, ``SSPRK3()`` for convection, ``TRBDF2(1e-4)`` and
+    ``SSPRK3()`` for both together.
+    """

@@ -17,6 +17,7 @@ from solvers.data_files.field_set import FieldSet
 from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
 from solvers.finite_volume.laws.laws import Burgers, ConvectionDiffusion, Diffusion, Logistic, Transport
 from solvers.finite_volume.solve import solve
+from solvers.finite_volume.steppers.steppers import LeastCost
 from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.problems.operator_problems.problem import (
     LEVEL,
@@ -78,7 +79,8 @@ class ViscousBurgers(OperatorProblem):
         cells, left, right = self.cells(refinement), draws["left"], draws["right"]
         law = ConvectionDiffusion(Burgers(), Diffusion(self.viscosity))
         initial = field_values(_WAVES, draws["initial"], cells)
-        solution = solve(law, cells, (Dirichlet(left), Dirichlet(right)), initial, self.recipe.times)
+        sides, times = (Dirichlet(left), Dirichlet(right)), self.recipe.times
+        solution = solve(law, cells, sides, initial, times, stepper=LeastCost())
         ends = (Dirichlet(left[:, None]), Dirichlet(right[:, None]))
         later = restrict(solution.values, (ends,), self.recipe.intervals)
         start = field_values(_WAVES, draws["initial"], self.nodes)[:, None]
@@ -133,6 +135,7 @@ class ReactionDiffusion(OperatorProblem):
             _population(draws, cells),
             self.recipe.times,
             source=Logistic(self.rate),
+            stepper=LeastCost(),
         )
         ends = (Dirichlet(left[:, None]), Neumann(gradient=right[:, None]))
         later = restrict(solution.values, (ends,), self.recipe.intervals)
@@ -279,6 +282,7 @@ class AdvectionDiffusion(OperatorProblem):
             ((Dirichlet(left), Dirichlet(right)), insulated),
             field_values(_HEAT, draws["initial"], cells),
             self.recipe.times,
+            stepper=LeastCost(),
         )
         left, right = (_wall(draws[name], self.nodes) for name in ("left", "right"))
         walls = (Dirichlet(left[:, None]), Dirichlet(right[:, None]))

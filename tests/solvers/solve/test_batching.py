@@ -4,7 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import CellGrid, Diffusion, Dirichlet, Logistic, Neumann, Periodic, PorousMedium, Robin, solve
+from solvers import (
+    RKL2,
+    SSPRK3,
+    TRBDF2,
+    Burgers,
+    CellGrid,
+    ConvectionDiffusion,
+    Diffusion,
+    Dirichlet,
+    LeastCost,
+    Logistic,
+    Neumann,
+    Periodic,
+    PorousMedium,
+    Robin,
+    solve,
+)
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume import _groups
 from tests.solvers.laws.users import Averaged, Plain
@@ -93,6 +109,26 @@ def test_rows_with_other_steppers_come_back_in_their_order(groups):
         one = solve(Diffusion(float(factor[row])), grid, (Dirichlet(float(VALUE[row])), Dirichlet(0.0)), 0.0, [0.5])
         assert torch.equal(result.values[row], one.values)
     assert len(groups) == 10
+
+
+@pytest.mark.parametrize(
+    ("law", "steppers"),
+    [
+        (Diffusion(torch.tensor([1e-4, 1e4], dtype=torch.float64)), [RKL2(1e-4), TRBDF2(1e-4)]),
+        (Burgers(), [SSPRK3(courant=0.5, tolerance=1e-4)] * 2),
+        (ConvectionDiffusion(Burgers(), Diffusion(1e-6)), [SSPRK3(courant=0.5, tolerance=1e-4)] * 2),
+        (ConvectionDiffusion(Burgers(), Diffusion(1.0)), [TRBDF2(1e-4)] * 2),
+    ],
+)
+def test_least_cost_gives_every_entry_a_stepper_with_stated_tolerances(law, steppers):
+    """The entries' values are those of the stepper when it is passed for the whole batch, bit for bit."""
+    grid = CellGrid(0.0, 1.0, 200)
+    initial = 1.5 + torch.sin(2 * torch.pi * grid.points).expand(2, -1)
+    chosen = solve(law, grid, (Periodic(), Periodic()), initial, [0.05], stepper=LeastCost())
+    assert [chosen.work.steppers[k] for k in chosen.work.choice] == steppers
+    for entry, stepper in enumerate(steppers):
+        passed = solve(law, grid, (Periodic(), Periodic()), initial, [0.05], stepper=stepper)
+        assert torch.equal(chosen.values[entry], passed.values[entry])
 
 
 def test_errors_of_threads_come_through(monkeypatch, groups):  # noqa: ARG001 - cuts the batch into groups

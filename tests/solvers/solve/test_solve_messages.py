@@ -22,6 +22,7 @@ from solvers import (
     DiffusiveLaw,
     Dirichlet,
     Field,
+    LeastCost,
     Logistic,
     Neumann,
     NodeGrid,
@@ -152,8 +153,9 @@ def test_sources_and_breakpoints(build, message):
     [
         (
             attempt(stepper="rkl2"),
-            r"stepper must be a Stepper, such as TRBDF2\(\), ESDIRK4\(\), RKL2\(\) or SSPRK3\(\), got 'rkl2'",
+            r"stepper must be a Stepper, such as TRBDF2\(\), .* SSPRK3\(\) or LeastCost\(\), got 'rkl2'",
         ),
+        (attempt(stepper=LeastCost), "stepper must be a Stepper, .* got <class"),
         (attempt(stepper=RKL2), "stepper must be a Stepper, .* got <class"),
         (attempt(Burgers(), (Dirichlet(1.0), Outflow()), stepper=TRBDF2()), "TRBDF2 does not suit Burgers: .*SSPRK3"),
         (attempt(Burgers(), ROUND, stepper=RKL2()), "RKL2 does not suit Burgers: a convective law needs SSPRK3"),
