@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "baselines", "from_0_3_to_0_4")]
+    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "baselines", "from_0_4_to_0_5")]
     return [*single, *sorted(GUIDES.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
 
 

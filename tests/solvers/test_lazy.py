@@ -128,7 +128,7 @@ def test_errors_of_an_import_reach_the_user(package: str) -> None:
 @pytest.mark.parametrize(("old", "new"), [("less_known", "less_known"), ("former", "good")])
 def test_renamed_names_are_imported_with_a_deprecation(package: str, old: str, new: str) -> None:
     module = importlib.import_module(package)
-    text = f"{package}.{old} is {new} of {package}.good since release 0.4; the old name goes with 0.5."
+    text = f"{package}.{old} is {new} of {package}.good since release 0.5; the old name goes with 0.6."
     with pytest.warns(DeprecationWarning, match=text) as caught:
         assert getattr(module, old) == 1
     assert caught[0].filename == __file__
@@ -149,7 +149,7 @@ def test_a_package_gives_names_of_modules_below_it_only(monkeypatch: pytest.Monk
 
 def test_removed_names_say_what_to_use_instead(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_lazy.REMOVED, "lazy_example.left", "Use good.")
-    with pytest.raises(ImportError, match=r"left left the library with release 0.4: Use good. Release 0.3 has it."):
+    with pytest.raises(ImportError, match=r"left left the library with release 0.5: Use good. Release 0.4 has it."):
         exec(f"from {package} import left")
 
 
