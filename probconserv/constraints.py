@@ -6,7 +6,6 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 """
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -220,12 +219,6 @@ def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"])
             f"{tuple(fields.shape)} and {tuple(law.b.shape)}."
         )
     return missed.square().flatten(0, -2).mean(dim=0)
-
-
-def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
-    """The ``integral`` of release 0.3 for several fields; deprecated, it goes with 0.5."""
-    warnings.warn("Write integral(domain, totals, dim=-1).", DeprecationWarning, stacklevel=2)
-    return integral(domain, totals, dim=-1)
 
 
 def boundary_value(

@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from probconserv._linalg.values import as_tensor
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
-from probconserv.training.former import Converted, accepts_former
 from probconserv.training.progress import ProgressHook
 from solvers.grids import Grid
 from solvers.recording import are_readable
@@ -47,15 +45,6 @@ class _Side(NamedTuple):
     before: Tensor
     after: Tensor
     flux: Tensor
-
-
-def _of_release_3(
-    *, walls: Any = None, fields: Any = None, passed: Any = None, steps: int = 4000, seed: int = 0, **rest: Any
-) -> Converted:
-    if passed is None:
-        return None
-    config = replace(CONFIG, steps=steps, seed=seed, validate_every=max(1, steps // 20))
-    return {"training": (fields, walls, passed), "config": config, "progress": False, **rest}
 
 
 class FluxModel(nn.Module):
@@ -157,7 +146,6 @@ class FluxModel(nn.Module):
                 "model on such fields and data."
             )
 
-    @accepts_former("fields walls passed", lambda given: _of_release_3(**given))
     def fit(
         self,
         training: Trajectories,

@@ -61,7 +61,6 @@ from probconserv.surrogates.weights import (
 from probconserv.training import Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.distributed import launched, wait_for_all
-from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.progress import ProgressHook
 
 _BEYOND = 0.1  # of the length of a range, by which points may lie outside of it
@@ -168,7 +167,6 @@ class ANP(Surrogate):
         components = FieldGaussian(mean.to(dtype), DiagLinearOperator(scale.double().square().to(dtype)))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
 
-    @accepts_former("dataset training folder options progress", data_then_config)
     def fit(
         self,
         training: Sampler,
@@ -206,8 +204,7 @@ class ANP(Surrogate):
             TrainingInterruptedError: If the training was interrupted.
         """
         options = options or FitOptions()
-        validation = options.validation if validation is None else validation
-        options = replace(options, validation=None, tempering_unit=options.tempering_unit or self.config.value_scale)
+        options = replace(options, tempering_unit=options.tempering_unit or self.config.value_scale)
         if not callable(training):
             raise InvalidArgumentError(
                 "training must be a FunctionSet or a function (generator, count) → functions, got "

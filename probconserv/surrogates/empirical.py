@@ -32,7 +32,6 @@ from probconserv.surrogates._empirical_posterior import (
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, read_weights, stored_config, write_weights
-from probconserv.training.former import Converted, accepts_former
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 _EFFECTIVE = (None, 60, 200, 600)
@@ -95,7 +94,6 @@ class EmpiricalGP(Surrogate):
         self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
         self._basis = None if rank is None else leading(self.functions, rank)
 
-    @accepts_former("context query values bandwidths", lambda given: _of_release_3(**given))
     def fit(
         self,
         *,
@@ -213,10 +211,6 @@ class EmpiricalGP(Surrogate):
         factor = interpolated(basis.to(values.device), index, weights).mT
         left = values.var(dim=1) - factor.square().sum(dim=0)
         return Points(values, mean, factor, left.clamp_min(0.0))
-
-
-def _of_release_3(*, query: Query | None = None, context: Any = None, values: Any = None, **rest: Any) -> Converted:
-    return None if query is None else {"validation": (context, query, values), **rest}
 
 
 def _posteriors(task: Task, bandwidths: Sequence[float], effective: float | None) -> Iterator[Posterior]:

@@ -1,6 +1,5 @@
 """Ensembles: the spread of several models as a low-rank covariance."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -35,7 +34,6 @@ class Ensemble(Surrogate):
         own_variance: Whether the variances that the members predict are added; members must then return predictions.
         noise_variance: Variance added at every point.
         shrinkage: How far the correlations are shrunk, λ in [0, 1] or "auto"; see ``from_samples``.
-        correlated: Deprecated, until 0.5: False is ``shrinkage=1.0``.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class Ensemble(Surrogate):
         members: Sequence[nn.Module],
         own_variance: bool = False,
         noise_variance: float = 0.0,
-        correlated: bool | None = None,
         *,
         shrinkage: float | Literal["auto"] | None = None,
     ) -> None:
@@ -52,14 +49,6 @@ class Ensemble(Surrogate):
             raise InvalidArgumentError(f"An ensemble needs at least two members, got {len(members)}.")
         if not noise_variance >= 0:
             raise InvalidArgumentError(f"noise_variance must not be negative, got {noise_variance}.")
-        if correlated is not None:
-            warnings.warn(
-                "correlated of Ensemble is replaced by shrinkage and will be removed in 0.5; give shrinkage=1.0 for "
-                "correlated=False, and nothing for correlated=True.",
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            shrinkage = shrinkage if correlated or shrinkage is not None else 1.0
         check_shrinkage(shrinkage)
         self.members = nn.ModuleList(members)
         self.own_variance = own_variance

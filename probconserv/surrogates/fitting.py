@@ -5,7 +5,6 @@ conditioned before it is scored, as in Hansen et al. 2023, with noise variance Ï
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -138,7 +137,6 @@ class FitOptions:
         tempering_fraction: Fraction of the steps after which it is 0.
         tempering_unit: The unit of ``TrainingPrediction.loss``, in that of the field. By default it is the
             ``value_scale`` of the network, so that data in another unit train the same network.
-        validation: The validation of ``ANP.fit``, which takes it since release 0.4; deprecated.
         validation_functions: Number of functions of a validation set that the network is scored on.
         patience: Number of validations without a better ``NLL`` after which the training stops; the weights are then
             those of the best validation. None trains to the end and keeps the last weights.
@@ -153,7 +151,6 @@ class FitOptions:
     tempering: float = 0.5
     tempering_fraction: float = 0.7
     tempering_unit: float | None = None
-    validation: FunctionSet | Scores | None = None
     validation_functions: int = 100
     patience: int | None = None
     law: LearntLaw | None = None
@@ -176,9 +173,6 @@ class FitOptions:
                 f"tempering_unit must be positive and finite, as the typical size of the field, got "
                 f"{self.tempering_unit}."
             )
-        if self.validation is not None:
-            text = "Pass validation to ANP.fit since release 0.4; that of FitOptions goes with 0.5."
-            warnings.warn(text, DeprecationWarning, stacklevel=3)
 
     @property
     def decisive(self) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArg
 from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, check_tensors, read_weights, stored_config, write_weights
-from probconserv.training.former import accepts_former
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,6 @@ class GPSurrogate(Surrogate):
             raise InvalidArgumentError("This Gaussian process is not fitted; call fit(context) before.")
         return self._context
 
-    @accepts_former("", lambda given: {"training": given["context"]} if "context" in given else None)
     def fit(self, training: Context) -> Self:
         """Fits the process to observations ``(*batch, n, d)`` with n ≥ 2, once; a second call starts again.
 

@@ -1,6 +1,5 @@
 """``solve_steady``: a batch of solutions of ∇·(k ∇u) + s = 0 with mixed sides, and their values at nodes."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -66,7 +65,6 @@ def solve_steady(
     source: Coefficient = 0.0,
     *,
     solver: LinearSolver | None = None,
-    source_adds: bool | None = None,
 ) -> SteadySolution:
     """Solves ∇·(k ∇u) + s = 0 for a whole batch in one call.
 
@@ -95,7 +93,6 @@ def solve_steady(
             such as ``scipy.sparse.linalg.spsolve`` or ``ConjugateGradients(tolerance=1e-6)``. A is symmetric and
             positive definite. By default elimination, and ``ConjugateGradients()`` beyond a million cells in a plane
             and 5,000 in space.
-        source_adds: Without effect; scripts for 0.3 passed True to say that they know the sign of ``source``.
 
     Returns:
         The solution with its fluxes.
@@ -106,9 +103,6 @@ def solve_steady(
         SolverDivergedError: If a linear system could not be solved to round-off or the solver's tolerance.
     """
     _check_kinds(grid, solver)
-    if source_adds is not None:
-        text = "source_adds has no effect since release 0.4, where a source adds as in solve; it goes with 0.5."
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
     conditions = per_axis(boundary, grid.dimension)
     k = evaluate_coefficient(conductivity, grid.points, grid, "conductivity")
     check_positive(k, "conductivity")

@@ -57,17 +57,15 @@ def trained_flux(**changed) -> FluxModel:
     return model
 
 
-def test_the_call_of_release_3_fits_the_same_flux_model(tmp_path: Path):
+def test_a_resumed_training_fits_the_same_flux_model(tmp_path: Path):
     fields, data = normal(20, STEPS + 1, 1, 17), normal(20, STEPS + 1, 1)
     trajectories = fields, [(data, data)], [(data[:, 1:], data[:, 1:])]
     models = []
-    for _ in range(3):
+    for _ in range(2):
         torch.manual_seed(0)
         models.append(FluxModel(GRID, width=8))
     config = TrainingConfig(steps=6, peak_rate=3e-3, weight_decay=1e-4, precision="32-true", seed=3, validate_every=1)
     models[0].fit(trajectories, times=EQUAL, config=config, progress=False)
-    with pytest.warns(DeprecationWarning, match="FluxModel.fit takes training, config, progress, times since"):
-        models[1].fit(*trajectories, times=EQUAL, steps=6, seed=3)
 
     def stop(step: int, *_: float) -> None:
         if step == 4:
@@ -75,17 +73,16 @@ def test_the_call_of_release_3_fits_the_same_flux_model(tmp_path: Path):
 
     resumed = replace(config, checkpoint_every=3)
     with pytest.raises(RuntimeError):
-        models[2].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=stop)
-    models[2].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+        models[1].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=stop)
+    models[1].fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
     for name, value in models[0].state_dict().items():
         assert torch.equal(models[1].state_dict()[name], value)
-        assert torch.equal(models[2].state_dict()[name], value)
     with pytest.raises(DataFileError, match="belongs to another training"):
-        models[2].fit((fields + 1, *trajectories[1:]), times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+        models[1].fit((fields + 1, *trajectories[1:]), times=EQUAL, config=resumed, folder=tmp_path, progress=False)
     with pytest.raises(DataFileError, match=r"data\.times is "):
-        models[2].fit(trajectories, times=2 * EQUAL, config=resumed, folder=tmp_path, progress=False)
+        models[1].fit(trajectories, times=2 * EQUAL, config=resumed, folder=tmp_path, progress=False)
     with pytest.raises(DataFileError, match=r"data\.validation is None there"):
-        models[2].fit(trajectories, trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
+        models[1].fit(trajectories, trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)
     other = FluxModel(NodeGrid(0.0, 3.0, 17), width=8)
     with pytest.raises(DataFileError, match=r"network\.model\.grid\.high is "):
         other.fit(trajectories, times=EQUAL, config=resumed, folder=tmp_path, progress=False)

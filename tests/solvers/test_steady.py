@@ -271,15 +271,12 @@ def test_a_steady_solution_is_the_late_solution_of_solve_with_the_same_source():
     assert steady.imbalance.abs() < 1e-12
 
 
-def test_a_source_adds_and_the_argument_that_said_so_in_release_0_3_is_deprecated():
+def test_a_source_adds():
     """u = s x (1 − x)/2 between walls of 0 has an excess of s h²/8 in finite volumes."""
     zero, h = (Dirichlet(0.0), Dirichlet(0.0)), LINE.spacing[0]
     heated = solve_steady(1.0, LINE, zero, 2.0)
     x = LINE.points
     torch.testing.assert_close(heated.values, x * (1 - x) + h**2 / 4, rtol=1e-13, atol=0)
-    with pytest.warns(DeprecationWarning, match="source_adds has no effect since release 0.4") as caught:
-        assert torch.equal(solve_steady(1.0, LINE, zero, 2.0, source_adds=True).values, heated.values)
-    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("rows", [3, 5])

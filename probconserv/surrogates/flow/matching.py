@@ -37,7 +37,6 @@ from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_co
 from probconserv.surrogates.weights import stored_config
 from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
-from probconserv.training.former import accepts_former, data_then_config
 from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
 
@@ -77,7 +76,6 @@ class FlowMatching(Surrogate):
         self.draws, self.seed = draws, seed
         self.options = options or SamplingOptions()
 
-    @accepts_former("fields training folder", data_then_config)
     def fit(
         self,
         training: Float[Tensor, "count ..."],

@@ -374,18 +374,3 @@ def test_the_layer_takes_a_nonlinear_law():
     law = NonlinearLaw(residual_function=energy(7.0), points=6)
     layer = ProbConserv(lambda mean: Normal(mean, torch.full_like(mean, 0.3)), law)
     assert float(law.residual(layer(mean).mode).abs().max()) <= 1e-9
-
-
-def test_functions_of_the_last_release_give_the_same():
-    mean, scale = field(0, 6, (2, 3)), field(1, 6, (2, 3))
-    value = 6 + torch.arange(6.0).double().reshape(2, 3)
-    with pytest.warns(DeprecationWarning, match="condition_nonlinear of probconserv.nonlinear.deprecated"):
-        from probconserv import condition_nonlinear
-    with pytest.warns(DeprecationWarning, match="nonlinear_mode"):
-        from probconserv import nonlinear_mode
-    old, new = (
-        condition_nonlinear(Normal(mean, scale), energy(value)),
-        under(Normal(mean.flatten(0, 1), scale.flatten(0, 1)), energy(value.flatten())),
-    )
-    assert torch.allclose(old.mean.flatten(0, 1), new.mean, rtol=0, atol=1e-12)
-    assert torch.equal(nonlinear_mode(Normal(mean, scale), energy(value)).field, old.search.field)

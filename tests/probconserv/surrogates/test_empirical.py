@@ -243,8 +243,7 @@ def test_the_bandwidth_of_the_smallest_error_is_taken():
     _, context = together(truths, 6)
     query = Query(at_time(0.4, 11).points.expand(12, -1, -1))
     process = EmpiricalGP(functions, (TIMES, PLACES), 0.1)
-    with pytest.warns(DeprecationWarning, match="EmpiricalGP.fit takes validation, bandwidths since"):
-        process.fit(context, query, truths[:, 2], (0.3,))  # type: ignore[call-arg]
+    process.fit(validation=(context, query, truths[:, 2]), bandwidths=(0.3,))
     assert process.bandwidth == 0.3
     assert process.fit(validation=(context, query, truths[:, 2])) is process
     errors = {}

@@ -182,8 +182,7 @@ class TestFit:
 
     def test_a_second_fit_starts_again(self, context: Context, query: Query) -> None:
         other = Context(context.points, 1.0 - context.values)
-        with pytest.warns(DeprecationWarning, match="GPSurrogate.fit takes training since"):
-            twice = GPSurrogate(GPConfig(steps=5)).fit(other).fit(context=context)  # type: ignore[call-arg]
+        twice = GPSurrogate(GPConfig(steps=5)).fit(other).fit(context)
         expected = GPSurrogate(GPConfig(steps=5)).predict(context, query).mean
         assert torch.equal(twice.predict(context, query).mean, expected)
 

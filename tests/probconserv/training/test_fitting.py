@@ -222,20 +222,6 @@ def test_validation_without_the_followed_score_is_refused(tmp_path: Path) -> Non
         )
 
 
-def test_the_call_of_release_3_fits_the_same_weights(tmp_path: Path) -> None:
-    options, new, old = FitOptions(batch=3), network(), network()
-    new.fit(waves(), config=TRAINING, options=options, progress=False)
-    with pytest.warns(DeprecationWarning, match=r"ANP.fit takes training, config, folder, options, progress") as caught:
-        old.fit(waves(), TRAINING, tmp_path, options, progress=False)  # type: ignore[call-arg]
-    assert caught[0].filename == __file__
-    assert_equal(weights_of(old), weights_of(new))
-    with pytest.warns(DeprecationWarning, match="Pass validation to ANP.fit"):
-        options = FitOptions(batch=3, validation=waves(seed=1))
-    with pytest.warns(DeprecationWarning, match="ANP.fit takes training, config"):
-        fit = network().fit(dataset=waves(), training=TRAINING, folder=tmp_path / "b", options=options, progress=False)  # type: ignore[call-arg]
-    assert "NLL" in fit.state.history[-1]
-
-
 @pytest.mark.parametrize("unit", [2.0**-30, 2.0**-2, 2.0**30])
 def test_the_same_data_in_another_unit_train_the_same_network(unit: float) -> None:
     """Bit for bit where the unit is a power of two, by which fields and scales are multiplied without rounding."""

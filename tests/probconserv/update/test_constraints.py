@@ -20,7 +20,7 @@ from probconserv import (
     integral,
     local_conservation,
 )
-from probconserv.constraints import boundary_gradient, second_difference_variance, smoothness, stacked_integrals
+from probconserv.constraints import boundary_gradient, second_difference_variance, smoothness
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
@@ -185,8 +185,7 @@ def test_arrays_serve_as_tensors():
     assert law.rows.dtype == law.b.dtype == law.noise.dtype == torch.float64
     assert torch.equal(law.residual(points[::-1]), torch.tensor([1.5]).double())
     assert boundary_value(points, np.ones(3), side="first").b.shape == (3, 1)
-    with pytest.warns(DeprecationWarning, match=r"Write integral\(domain, totals, dim=-1\)"):
-        assert stacked_integrals(points, np.ones(2)).points == 10
+    assert integral(points, np.ones(2), dim=-1).points == 10
     s = second_difference_variance(np.ones(5, dtype=np.float32))
     assert s.dtype == torch.float32
     assert torch.equal(smoothness(s.numpy()).noise, s.double())

@@ -304,12 +304,8 @@ def test_the_members_that_explain_a_law_are_asked_about_the_next_one():
     assert torch.allclose(both.prior.lazy_covariance_matrix.to_dense(), torch.diag_embed(fields[:-1].var(dim=0)))
 
 
-def test_correlated_of_an_ensemble_is_deprecated():
+def test_the_shrinkage_of_an_ensemble_is_checked():
     models = [Fixed(field) for field in FEW_FIELDS]
-    with pytest.warns(DeprecationWarning, match="give shrinkage=1.0 for correlated=False"):
-        assert Ensemble(models, correlated=False).shrinkage == 1.0
-    with pytest.warns(DeprecationWarning, match="will be removed in 0.5"):
-        assert Ensemble(models, correlated=True).shrinkage is None
     with pytest.raises(InvalidArgumentError, match=r"must lie in \[0, 1\] or be \"auto\", got 2"):
         Ensemble(models, shrinkage=2)
 
