@@ -147,6 +147,14 @@ class Mixture(Drawable):
         """Number of points ``(n,)``."""
         return self.components.mode.shape[-1:]
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """The widest bounds of the components, which broadcast to ``(*batch, n)``; None without bounds."""
+        if not isinstance(self.components, Projected | Truncated):
+            return None
+        (lower, upper), axes = self.components.bounds, self.components.mode.ndim
+        return lower.amin(dim=0) if lower.ndim == axes else lower, upper.amax(dim=0) if upper.ndim == axes else upper
+
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws a component for every field, then the field; differentiable in the components, not in the weights."""
         sample_shape, n = torch.Size(sample_shape), self.event_shape[0]

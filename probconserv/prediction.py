@@ -62,7 +62,21 @@ class Drawable(ABC):
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper bounds that all draws meet, which broadcast to the mean; None without bounds."""
+        return None
+
     def confidence_region(self) -> tuple[Tensor, Tensor]:
-        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
+        """Two standard deviations below and above the mean, ``(*batch, n)`` each, within the bounds of the fields."""
         width = 2 * self.stddev
-        return self.mean - width, self.mean + width
+        return within_bounds(self, self.mean - width, self.mean + width)
+
+
+def within_bounds(prediction: object, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of a band, ``(*batch, n)`` each, no lower and no higher than the bounds of the prediction."""
+    bounds = prediction.bounds if isinstance(prediction, Drawable) else None
+    if bounds is None:
+        return lower, upper
+    least, most = (bound.to(lower) for bound in bounds)
+    return torch.maximum(lower, least), torch.minimum(upper, most)

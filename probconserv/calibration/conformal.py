@@ -12,10 +12,7 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import deviation_of
 from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities.projected import Projected
-from probconserv.inequalities.truncated import Truncated
-from probconserv.mixture import Mixture
-from probconserv.prediction import Prediction
+from probconserv.prediction import Prediction, within_bounds
 
 _FLOOR = 1e-3  # of the root mean square of the deviations
 _ROUNDING = 1e-9  # of a rank, so that 0.9·200 is 180
@@ -45,12 +42,7 @@ class ConformalBand:
     def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
         """Lower and upper end of the band, within the bounds of the prediction."""
         width = self.factor * deviation_of(prediction).clamp_min(self.floor).to(prediction.mean.dtype)
-        lower, upper = prediction.mean - width, prediction.mean + width
-        parts = prediction.components if isinstance(prediction, Mixture) else prediction
-        if isinstance(parts, Projected | Truncated):
-            least, most = (bound.to(lower) for bound in (parts.constraint.lower, parts.constraint.upper))
-            lower, upper = torch.maximum(lower, least), torch.minimum(upper, most)
-        return lower, upper
+        return within_bounds(prediction, prediction.mean - width, prediction.mean + width)
 
 
 def fit_band(

@@ -126,6 +126,15 @@ class FieldPrediction(Drawable):
         """Most probable field ``(*batch, channels, *space)``, where the prediction has one."""
         return self.layout.unflatten(self.points.mode)
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper bounds ``(*batch, channels, *space)``; None without bounds."""
+        bounds = self.points.bounds if isinstance(self.points, Drawable) else None
+        if bounds is None:
+            return None
+        lower, upper = (self.layout.unflatten(bound.expand(self.points.mean.shape)) for bound in bounds)
+        return lower, upper
+
     def with_draws(self, draws: int, seed: int = 0) -> "FieldPrediction":
         """The same prediction with mean and variance from other draws, where they are those of draws."""
         points = with_draws(self.points, draws, seed)

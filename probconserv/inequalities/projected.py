@@ -98,6 +98,11 @@ class Projected(Drawable):
         return False
 
     @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the values, ±∞ where there is none; they broadcast to ``(*batch, n)``."""
+        return self.constraint.lower, self.constraint.upper
+
+    @property
     def mode(self) -> Tensor:
         """The conditioned mean, projected, or the field of ``search`` ``(*batch, n)``."""
         if self.search is not None:

@@ -75,6 +75,11 @@ class Truncated(Drawable):
         return self.prior.event_shape
 
     @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the values, ±∞ where there is none; they broadcast to ``(*batch, n)``."""
+        return self.constraint.lower, self.constraint.upper
+
+    @property
     def mode(self) -> Tensor:
         """Most probable field ``(*batch, n)``, differentiable; that of ``Projected`` if Σ is diagonal."""
         return most_probable(self.prior, self.constraint).to(self.prior.mean.dtype)
