@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
@@ -41,8 +41,12 @@ class ProbConserv(Surrogate):
         validate: Whether values are checked; see ``condition``.
 
     Raises:
-        InvalidArgumentError: If a constraint given as a value depends on an ``nn.Parameter``.
+        InvalidArgumentError: If a constraint given as a value depends on an ``nn.Parameter``, or is in the place of the
+            surrogate.
     """
+
+    if TYPE_CHECKING:
+        __call__: Callable[..., Prediction]
 
     surrogate: nn.Module
 
@@ -57,6 +61,11 @@ class ProbConserv(Surrogate):
         validate: bool = True,
     ) -> None:
         super().__init__()
+        if isinstance(surrogate, AnyLaw) or not callable(surrogate):
+            raise InvalidArgumentError(
+                "surrogate must be a Surrogate or a module that predicts, and comes before the constraint; got "
+                f"{type(surrogate).__name__}, then {type(constraint).__name__}."
+            )
         self.surrogate = surrogate
         self.layout = layout
         self.draws = draws

@@ -249,3 +249,9 @@ def test_output_that_cannot_be_halved_is_refused(shape: tuple[int, ...]) -> None
 def test_units_that_are_no_size_are_refused(unit: float) -> None:
     with pytest.raises(InvalidArgumentError, match="unit must be positive and finite"):
         GaussianOperator(nn.Identity(), unit)
+
+
+@pytest.mark.parametrize("law", [integral(NodeGrid(0.0, 1.0, 11), 1.0), NonNegative()])
+def test_a_constraint_in_the_place_of_the_surrogate_is_refused(law) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"comes before the constraint; got {type(law).__name__}, then Con"):
+        ProbConserv(law, Constant())

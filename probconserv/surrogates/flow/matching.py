@@ -68,6 +68,11 @@ class FlowMatching(Surrogate):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(latent, Latent):
+            raise InvalidArgumentError(
+                f"latent must be a Latent, as KarhunenLoeve, and comes before velocity; got {type(latent).__name__}, "
+                f"then {type(velocity).__name__}."
+            )
         if draws < 2:
             raise InvalidArgumentError(f"draws must be at least 2, got {draws}.")
         self.latent: Latent = latent

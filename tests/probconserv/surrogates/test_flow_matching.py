@@ -430,3 +430,9 @@ def test_draws_are_taken_anew_at_most_five_times() -> None:
         seen, offset = told(*(10.0 * 0.8**k for k in range(6)))
     assert len(seen) == 6
     assert offset == pytest.approx(10.0 * 0.8**5)
+
+
+def test_latent_and_velocity_in_the_other_order_are_refused() -> None:
+    flow = small(two_groups(20))
+    with pytest.raises(InvalidArgumentError, match=r"comes before velocity; got ResidualVelocity, then KarhunenLoeve"):
+        FlowMatching(flow.velocity, flow.latent)  # type: ignore[arg-type]
