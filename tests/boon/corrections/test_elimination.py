@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from boon import BOON, FNO, Elimination, FNOConfig, boundary_error
-from boon.corrections import elimination
+from boon import BOON, FNO, Elimination, FNOConfig
+from boon.corrections import pivots
 from boon.corrections.elimination import eliminate
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import SpectralConvolution, convolve, fourier_basis
@@ -173,7 +173,7 @@ def test_derivatives_in_field_values_and_weights():
 def test_training_needs_no_name_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch):
     older = ModuleType("torch")
     older.__dict__.update(vars(torch), compiler=SimpleNamespace(is_compiling=torch.compiler.is_compiling))  # of 2.6
-    monkeypatch.setattr(elimination, "torch", older)
+    monkeypatch.setattr(pivots, "torch", older)
     operator = untrained(2, pair=(Dirichlet(), Robin(1.0, 0.4871)))
     operator(torch.ones(1, 1, 11), [(0.0, 0.0)]).sum().backward()
 
@@ -213,15 +213,6 @@ def test_a_training_warns_of_small_pivots_once():
                     weight[0] = -(1.98 + 0.001 * step) * weight[1:].real.sum(0)
             operator(a).sum().backward()
     assert [each.category for each in caught] == [RuntimeWarning]
-
-
-def test_more_than_one_axis_is_refused_but_for_circles():
-    circle, config = (Periodic(), Periodic()), FNOConfig(width=4, modes=(3, 3), depth=1)
-    for others in (None, circle, WALLS[1]):
-        with pytest.raises(InvalidArgumentError, match="is for fields with one axis, got conditions for 2 axes"):
-            BOON(FNO(config), [WALLS[0], others], correction=Elimination())
-    operator, a = BOON(FNO(config), [circle, None], correction=Elimination()), torch.randn(2, 1, 9, 8)
-    assert boundary_error(operator(a), operator.discretise(a)).maximum == 0.0
 
 
 def test_the_form_of_older_versions_is_not_unpickled_as_this_one():
