@@ -14,9 +14,7 @@ ALL = "all"
 """The word that ``run`` and ``reproduce`` take for all experiments."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, code by hand, SciPy and copying",
-    "solver": "first calls; reference solutions at equal error beside LSODA and a bare loop",
-    "boon": "a training step of a corrected operator against the plain one",
-    "surrogates": "fields from few observations against a search among the functions",
+    "solver": "reference solutions at equal error beside LSODA and a bare loop",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.benchmarks.boon import PLAIN
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.records.storage import writable_folder, write_bytes
 from experiments.report.documents import fill
@@ -43,34 +42,17 @@ def between_marks(page: Path, name: str, content: str) -> str:
 
 
 def timed(result: Mapping[str, Any]) -> str:
-    """Seconds of every case but first calls and of its baseline, their ratio, and what else was measured of all.
+    """Seconds of every case and of its baseline, their ratio, and what else was measured of all.
 
     ``--json`` has the rest.
     """
-    cases = [case for case in result["cases"] if "functions" not in case]
+    cases = result["cases"]
     everywhere = [key for key in cases[0] if all(key in case for case in cases) and key not in _TIMED]
     rows = []
     for case in cases:
         ours, theirs, ratio = _seconds(case["seconds"]), _seconds(case["baseline_seconds"]), f"{case['ratio']:.3g}"
         rows.append([case["case"], ours, case["baseline"], theirs, ratio, *(_plain(case[key]) for key in everywhere)])
     table = pd.DataFrame(rows, columns=["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere])
-    return "\n\n".join([_machine(result), markdown(table)])
-
-
-def stepped(result: Mapping[str, Any]) -> str:
-    """Training steps over those of the baseline, a column for every size; the seconds of both plain operators below."""
-    shapes = list(dict.fromkeys(case["case"].rsplit(": ", 1)[0] for case in result["cases"]))
-    rows: dict[str, dict[str, str]] = {}
-    for case in result["cases"]:
-        size, name = case["case"].rsplit(": ", 1)
-        if case["baseline"] == PLAIN:
-            rows.setdefault(name, {})[size] = f"{1 / case['ratio']:.2f}"
-            continue
-        rows.setdefault("plain FNO, seconds", {})[size] = f"{case['seconds']:.3g}"
-        rows.setdefault(f"{case['baseline']}, seconds", {})[size] = f"{case['baseline_seconds']:.3g}"
-        rows.setdefault("plain FNO over it", {})[size] = f"{1 / case['ratio']:.2f}"
-    lines = [[name, *(row.get(size, "not defined") for size in shapes)] for name, row in rows.items()]
-    table = pd.DataFrame(lines, columns=["", *shapes])
     return "\n\n".join([_machine(result), markdown(table)])
 
 
@@ -86,8 +68,5 @@ def _plain(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    **dict.fromkeys(("update", "solver", "surrogates"), timed),
-    "boon": stepped,
-}
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = dict.fromkeys(("update", "solver"), timed)
 """Functions that make the table of a benchmark."""

@@ -1,14 +1,14 @@
-"""Cost of reference solutions: first calls, then ours at equal error beside scipy's LSODA and a bare loop, on one core.
+"""Cost of reference solutions: ours at equal error beside scipy's LSODA and a bare loop, on one core.
 
 Every method takes the fastest of its settings whose L1 error against the exact cell averages is within 10 % of a
-target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation,
-which ``first_calls`` measures.
+target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation.
 """
 
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 from scipy.integrate import odeint
 
 from experiments.benchmarks.baselines import CELLS, SYSTEMS, rkl2_loop
-from experiments.benchmarks.first_calls import compilers, first_calls
 from experiments.benchmarks.measure import compared, report
 from experiments.benchmarks.shocks import pairs
 from experiments.errors import LibraryError
@@ -70,7 +69,7 @@ Ladder = Iterable[Attempt]
 def run(
     functions: int = 256, looped: int = 16, planes: tuple[int, ...] = SIDES, limit: float = LIMIT
 ) -> dict[str, Any]:
-    """Compares first calls with second ones, single functions, a batch in one call beside others one after another,
+    """Compares single functions, a batch in one call beside others one after another,
     shocks with a bare loop, and Barenblatt's solution.
 
     Args:
@@ -79,14 +78,15 @@ def run(
         planes: Cells an axis in two dimensions.
         limit: Seconds per function at which no more accurate settings of a method are tried.
     """
-    entries = first_calls()
+    entries: list[dict[str, Any]] = []
     for case in cases():
         batch = case.spread(functions)
         entries.append(_beside_lsoda(f"{case.name}, one function", case, case, limit))
         some = batch.every(functions // looped)
         entries.append(_beside_lsoda(f"{case.name}, one of {functions} in a call", batch, some, limit))
     entries += [_beside_loop(*pair) for pair in pairs()]
-    return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)], compilers())
+    compilers = ", ".join(f"{name} {metadata.version(name)}" for name in ("numba", "llvmlite"))
+    return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)], compilers)
 
 
 def fastest(

@@ -101,8 +101,7 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for case in result["cases"]:
-        compiled = f", {case['functions']} functions compiled" if "functions" in case else ""
-        name = Text(case["case"]).append(f"\n  against {case['baseline']}{compiled}", style="dim")
+        name = Text(case["case"]).append(f"\n  against {case['baseline']}", style="dim")
         table.add_row(name, *(f"{case[key]:.3g}" for key in keys))
     out.print(table)
     out.print("Seconds; the ratio is the baseline's over ours. Errors and memory, where measured: --json")

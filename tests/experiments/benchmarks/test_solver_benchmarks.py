@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from experiments.benchmarks import baselines, documents, first_calls, measure, solver
+from experiments.benchmarks import baselines, solver
 from experiments.benchmarks.shocks import pairs
 from experiments.benchmarks.solver import Attempt, Case, Measured, cases, fastest, solution
 from experiments.errors import LibraryError
-from experiments.report.terminal import print_benchmark
 from solvers import TRBDF2
 from solvers.problems.conservation import BURGERS, DIFFUSION
 
@@ -118,10 +117,8 @@ def test_a_case_has_the_times_and_errors_of_both_and_our_setting() -> None:
 
 def test_the_benchmark_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver, "cases", lambda: [cases()[4]])
-    monkeypatch.setattr(solver, "first_calls", lambda: [measure.compared("first call", 1.0, "b", 1.0, functions=1)])
     result = solver.run(functions=2, looped=1, planes=(8,), limit=1e-9)
     assert [(case["case"], case["baseline"]) for case in result["cases"]] == [
-        ("first call", "b"),
         ("diffusion k = 1, one function", "LSODA"),
         ("diffusion k = 1, one of 2 in a call", "LSODA"),
         ("Burgers on a circle, 200 cells", "bare loop"),
@@ -130,23 +127,3 @@ def test_the_benchmark_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert all(case["ratio"] > 0 for case in result["cases"])
     assert f"numba {importlib.metadata.version('numba')}, llvmlite" in result["machine"]
-
-
-def test_first_calls_are_printed_and_are_not_in_the_document(capsys: pytest.CaptureFixture[str]) -> None:
-    first = measure.compared("first call: x", 4.0, "the second call", 0.002, functions=43)
-    result = measure.report("solver", [first, measure.compared("y", 1.0, "LSODA", 2.0, setting="RKL2(1)")])
-    text = documents.TABLES["solver"](result)
-    assert "first call" not in text
-    assert "| y | 1 s | LSODA | 2 s | 2 | RKL2(1) |" in text
-    print_benchmark(result)
-    assert "against the second call, 43 functions compiled" in capsys.readouterr().out
-
-
-@pytest.mark.long
-def test_functions_of_a_first_call_are_counted_in_a_process_without_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function of its own is compiled once, and compiled again where it is made again."""
-    kinds = {"one": "numba.njit(lambda x: x + 1)(1.0)", "none": "CellGrid(0.0, 1.0, 8)"}
-    monkeypatch.setattr(first_calls, "KINDS", kinds)
-    one, none = first_calls.first_calls()
-    assert (one["case"], one["functions"], none["functions"]) == ("first call: one", 1, 0)
-    assert one["seconds"] > none["seconds"] >= 0.0
