@@ -36,7 +36,7 @@ Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearConstraint:
     """The k linear statements G u = b + ε with independent ε_i ~ N(0, σ_i²); σ² = 0 makes a row exact.
 
@@ -85,6 +85,13 @@ class LinearConstraint:
         refuse_missing(self.b, "b of the constraint holds")
         if not bool((rows.norms() > 0 if isinstance(rows, Rows) else self.rows.any(dim=-1)).all()):
             raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
+
+    def __repr__(self) -> str:
+        rows, points = self.b.shape[-1], self.G.shape[-1]
+        noise = torch.as_tensor(self.noise_variance)
+        kind = "" if not are_readable(noise) else "noisy " if bool(noise.any()) else "exact "
+        what = f"{rows} {kind}row{'s' * (rows > 1)} on {points} values"
+        return f"LinearConstraint({what}, batch_shape={tuple(self.batch_shape)})"
 
     @cached
     def rows(self) -> Tensor:

@@ -113,6 +113,10 @@ class Mixture(Drawable):
             raise AttributeError(f"A Mixture has no {name}: {_OF_ONE_GAUSSIAN[name]}")
         raise AttributeError(f"'Mixture' object has no attribute '{name}'")
 
+    def __repr__(self) -> str:
+        components = f"{len(self.weights)} × {type(self.components).__name__}"
+        return f"Mixture({components}, batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)})"
+
     @property
     def field_weights(self) -> Tensor:
         """Weights ``(components, *batch)``, with axes of length 1 where they are the same for all fields."""

@@ -111,6 +111,9 @@ class FieldPrediction(Drawable):
         self.points: Any = points
         self.layout = layout
 
+    def __repr__(self) -> str:
+        return f"FieldPrediction({self.points!r}, {self.layout!r})"
+
     @property
     def mean(self) -> Float[Tensor, "..."]:
         """Mean ``(*batch, channels, *space)``."""

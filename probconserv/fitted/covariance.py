@@ -16,7 +16,7 @@ from probconserv.fitted._student import warn_of_few, widening
 from solvers.recording import are_readable
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FittedCovariance:
     """A covariance fitted to residuals.
 
@@ -31,6 +31,12 @@ class FittedCovariance:
     shrinkage: Float[Tensor, "*batch"]
     bias: Float[Tensor, "*batch n"]
     samples: int
+
+    def __repr__(self) -> str:
+        low, high = float(self.shrinkage.min()), float(self.shrinkage.max())
+        shrinkage = f"{low:.3g}" if low == high else f"between {low:.3g} and {high:.3g}"
+        shape = tuple(self.covariance.shape)
+        return f"FittedCovariance(covariance={shape}, shrinkage={shrinkage}, samples={self.samples})"
 
     def around(self, mean: Float[Tensor, "*batch n"], *, level: float | None = None) -> MultivariateNormal:
         """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean.

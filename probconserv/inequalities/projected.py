@@ -97,6 +97,9 @@ class Projected(Drawable):
         """Whether mean and variance are exact: never, they are those of draws."""
         return False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)})"
+
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of the values, ±∞ where there is none; they broadcast to ``(*batch, n)``."""

@@ -159,6 +159,14 @@ class EmpiricalGP(Surrogate):
         given = self.functions if context is None else context.values
         return combine(posteriors, query.points.shape[:-2], floating(given).dtype)
 
+    def extra_repr(self) -> str:
+        """The functions and the settings, in the line that a module prints."""
+        shape = tuple(map(len, self.axes))
+        rest = "".join(
+            f", {name}={getattr(self, name)}" for name in ("effective", "rank") if getattr(self, name) is not None
+        )
+        return f"{self.functions.shape[1]} functions on {shape}, bandwidth={self.bandwidth}{rest}"
+
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes functions, points and settings as one safetensors file, with notes; see ``ANP.save``."""
         config = {name: getattr(self, name) for name in ("bandwidth", "effective", "rank", "mixture", "problem")}

@@ -82,6 +82,11 @@ class GPSurrogate(Surrogate):
         self.process = None
         self._context: Context | None = None
 
+    def extra_repr(self) -> str:
+        """The kernel, and the context of the fit, in the line that a module prints."""
+        fitted = "not fitted" if self._context is None else f"fitted to {tuple(self._context.values.shape)} values"
+        return f"smoothness={self.config.smoothness}, {fitted}"
+
     @property
     def context(self) -> Context:
         """The context of the fit."""

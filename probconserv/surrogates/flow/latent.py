@@ -31,6 +31,10 @@ class Latent(nn.Module, ABC):
         super().__init__()
         self.shape, self.state_shape = tuple(shape), tuple(state_shape)
 
+    def extra_repr(self) -> str:
+        """Shapes of a field and of its coordinates, in the line that a module prints."""
+        return f"shape={self.shape}, state_shape={self.state_shape}"
+
     @property
     def points(self) -> int:
         """Number n of values of a field."""
