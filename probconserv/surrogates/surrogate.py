@@ -16,7 +16,7 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """Observed values of one function per batch entry; NumPy arrays are stored as tensors, whole numbers as float64.
 
@@ -80,7 +80,7 @@ class Context:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
     """Points at which a prediction is requested; a NumPy array is stored as a tensor, whole numbers as float64.
 

@@ -65,3 +65,11 @@ def test_training_functions_may_be_whole_numbers(tmp_path) -> None:
     training = TrainingConfig(steps=2, precision="32-true")
     network().float().fit(functions, config=training, folder=tmp_path / "anp", progress=False)
     flow().fit(COUNTS, config=training, folder=tmp_path / "flow", progress=False)
+
+
+def test_contexts_and_queries_compare_without_comparing_their_values() -> None:
+    one, other = (Context(GRID, COUNTS[0].flatten()) for _ in range(2))
+    assert one != other
+    assert one == one
+    assert Query(GRID) != Query(GRID)
+    assert len({one, other}) == 2
