@@ -42,8 +42,8 @@ def eliminate_all_sides(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes:
     """
     sides = _sides(tuple(bases), tuple(axes))
     inverse = _inverse(_kernel_at_sides(weight, bases, sides), x.dtype)
-    inside = _along_axes([basis.analysis for basis in bases], _without_sides(x, bases, axes))
-    seen = _along_axes([each.mT for each in sides.readings], _apply(inside, weight, bases).double())
+    inside = _apply(_along_axes(sides.interior, x), weight, bases)
+    seen = _along_axes([each.mT for each in sides.readings], inside.double())
     change = seen.flatten(2).index_select(2, sides.products) @ inverse.mT
     whole = torch.zeros_like(seen.flatten(2)).index_copy(2, sides.products, change).view(seen.shape)
     coefficients = _along_axes([basis.analysis for basis in bases], x) - _along_axes(sides.sources, whole).to(x.dtype)
@@ -57,11 +57,13 @@ class _Sides:
     Args:
         sources: For every axis an orthonormal basis ``(r, d)`` of the coefficients, those of its ends first.
         readings: The same for the values.
+        interior: For every axis the analysis ``(r, n)`` of fields that are 0 on the sides.
         products: The ρ products that have a vector of the ends of an axis with sides, as flattened indices.
     """
 
     sources: tuple[Tensor, ...]
     readings: tuple[Tensor, ...]
+    interior: tuple[Tensor, ...]
     products: Tensor
 
 
@@ -70,6 +72,7 @@ def _sides(bases: tuple[Basis, ...], axes: tuple[int, ...]) -> _Sides:
     return _Sides(
         sources=tuple(_ends_first(basis.analysis, basis) for basis in bases),
         readings=tuple(_ends_first(basis.synthesis.mT, basis) for basis in bases),
+        interior=tuple(_interior(basis) if axis in axes else basis.analysis for axis, basis in enumerate(bases)),
         products=_side_products(bases, axes),
     )
 
@@ -79,6 +82,13 @@ def _ends_first(columns: Tensor, basis: Basis) -> Tensor:
     first, last = basis.margin, columns.shape[1] - 1 - basis.margin
     others = [node for node in range(columns.shape[1]) if node not in (first, last)]
     return torch.linalg.qr(columns.detach().double()[:, [first, last, *others]]).Q
+
+
+def _interior(basis: Basis) -> Tensor:
+    """The analysis of an axis without its ends."""
+    inside = torch.ones_like(basis.analysis)
+    inside[:, [basis.margin, inside.shape[1] - 1 - basis.margin]] = 0.0
+    return basis.analysis * inside
 
 
 def _side_products(bases: Sequence[Basis], axes: Sequence[int]) -> Tensor:
@@ -93,8 +103,8 @@ def _kernel_at_sides(weight: Tensor, bases: Sequence[Basis], sides: _Sides) -> T
     """S ``(ρ, ρ)``, float64."""
     sizes = [each.shape[1] for each in sides.sources]
     units = torch.eye(prod(sizes), dtype=torch.float64, device=weight.device).index_select(0, sides.products)
-    scalar = weight[..., :1].sum(dim=-2, keepdim=True).to(torch.complex128)
-    image = _apply(_along_axes(sides.sources, units.view(-1, 1, *sizes)), scalar, bases)
+    scalar = weight[..., 0].sum(dim=-1).to(torch.complex128)
+    image = to_coefficients(to_modes(_along_axes(sides.sources, units.view(-1, 1, *sizes)), bases) * scalar, bases)
     return _along_axes([each.mT for each in sides.readings], image).flatten(1).index_select(1, sides.products).mT
 
 
@@ -111,14 +121,6 @@ def _inverse(schur: Tensor, dtype: torch.dtype) -> Tensor:
         ),
         "The kernel of a layer between its sides, which elimination inverts, is nearly singular",
     )
-
-
-def _without_sides(x: Tensor, bases: Sequence[Basis], axes: Sequence[int]) -> Tensor:
-    """x with zeros on all sides."""
-    for axis in axes:
-        for node in (bases[axis].margin, x.shape[2 + axis] - 1 - bases[axis].margin):
-            x = x.select_scatter(torch.zeros_like(x.select(2 + axis, node)), 2 + axis, node)
-    return x
 
 
 def _along_axes(matrices: Sequence[Tensor], x: Tensor) -> Tensor:
