@@ -35,10 +35,6 @@ from boon.corrections.pivots import checked
 from boon.errors import InvalidArgumentError
 from boon.spectral import Basis, Convolution, analyse, convolve, multiply, synthesise
 
-_SMALLEST = 0.05
-"""Least size of a pivot relative to the sum of its terms in size. Random kernels above it multiply features by 28 at
-most, those below it by up to 1e5. Trained layers are above 0.1, untrained ones of neuraloperator at 0.02."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Elimination(Correction):
@@ -132,15 +128,17 @@ def eliminate(x: Tensor, weight: Tensor, bases: Sequence[Basis], axes: Sequence[
 
 
 def _checked(pivot: Tensor, terms: Tensor) -> Tensor:
-    """A pivot that is large enough beside its terms."""
+    """A pivot that has half of its digits: the terms have errors of ε times their size, so √ε of it is the least."""
+    smallest = torch.finfo(terms.dtype).eps ** 0.5
     return checked(
         pivot,
-        ~(pivot.abs() > _SMALLEST * terms),
+        ~(pivot.abs() > smallest * terms),
         lambda: (
             f"A pivot of this layer is {float(pivot.detach()):.2g}, its terms in size add up to "
-            f"{float(terms.detach()):.2g}, and elimination divides by no less than {_SMALLEST:g} of that"
+            f"{float(terms.detach()):.2g}, and elimination in {terms.dtype} divides by no less than {smallest:.2g} "
+            "of that"
         ),
-        f"A pivot of a layer, by which elimination divides, is below {_SMALLEST:g} of its terms in size",
+        f"A pivot of a layer, by which elimination divides, is below {smallest:.2g} of its terms in size",
     )
 
 

@@ -80,7 +80,7 @@ def test_200_random_kernels_are_those_of_the_paper_and_neither_end_sees_the_inte
         except SingularKernelError:
             continue
         expected = by_the_paper(kernel)
-        # 130 nodes, pivots of a twentieth of their terms or more: some thousand times eps = 2e-16.
+        # 130 nodes: some thousand times eps = 2e-16. A small pivot magnifies rounding and the largest entry alike.
         assert np.abs(matrix - expected).max() <= 1e-12 * np.abs(expected).max()
         assert beyond_the_diagonal(matrix, 0) <= 1e-12
         assert beyond_the_diagonal(matrix, -1) <= 1e-12
@@ -186,13 +186,13 @@ def test_a_small_pivot_is_refused_warned_of_in_training_and_gives_nan_where_a_gr
     with torch.no_grad():
         for layer in operator.operator.modules():
             if isinstance(layer, SpectralConvolution):
-                layer.weight[0] = -1.98 * layer.weight[1:].real.sum(0)
-    message = r"its terms in size add up to .* divides by no less than 0\.05"
+                layer.weight[0] = -1.9999 * layer.weight[1:].real.sum(0)
+    message = r"its terms in size add up to .* divides by no less than 0\.00035"
     with torch.no_grad():
         with pytest.raises(SingularKernelError, match=message):
             operator(a)
         assert bool(torch.compile(operator, fullgraph=True, backend="eager")(a)[..., 1:-1].isnan().all())
-    with pytest.warns(RuntimeWarning, match=r"below 0\.05 of its terms in size.*In the first steps of a training"):
+    with pytest.warns(RuntimeWarning, match=r"below 0\.00035 of its terms in size.*In the first steps of a training"):
         u = operator(a)
     u.sum().backward()
     assert bool(u.isfinite().all())
@@ -210,7 +210,7 @@ def test_a_training_warns_of_small_pivots_once():
         for step in range(5):
             with torch.no_grad():
                 for weight in kernels:
-                    weight[0] = -(1.98 + 0.001 * step) * weight[1:].real.sum(0)
+                    weight[0] = -(1.9999 + 0.00001 * step) * weight[1:].real.sum(0)
             operator(a).sum().backward()
     assert [each.category for each in caught] == [RuntimeWarning]
 
