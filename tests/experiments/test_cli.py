@@ -138,7 +138,7 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
         ("run stefan --train-only --trainings nobody", "There is no training 'nobody' here. Available: anp, softc,"),
         ("run stefan --trainings anp", "--trainings says which networks --train-only trains; add --train-only."),
         ("run stefan --slurm partition=long", "--slurm: only for a cluster; add --cluster slurm."),
-        ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
+        ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver."),
     ],
 )
 def test_wrong_inputs_are_one_line_that_names_what_there_is(
