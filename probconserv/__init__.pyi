@@ -15,6 +15,7 @@ from probconserv.inequalities.inequality import NonNegative as NonNegative
 from probconserv.layer import ProbConserv as ProbConserv
 from probconserv.mixture import Mixture as Mixture
 from probconserv.nonlinear.law import NonlinearLaw as NonlinearLaw
+from probconserv.prior import gaussian as gaussian
 from probconserv.rollout.rollout import Rollout as Rollout
 from probconserv.surrogates.anp import ANP as ANP
 from probconserv.surrogates.empirical import EmpiricalGP as EmpiricalGP

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
 from linear_operator.operators import (
@@ -17,8 +18,9 @@ from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MixtureSameFamily, Normal
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import floating
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import from_samples
@@ -33,6 +35,53 @@ Gaussian = TorchMultivariateNormal | Normal
 Statement = LinearConstraint | JoinedConstraint
 Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Tensor
 """Priors that ``condition`` takes."""
+
+
+def gaussian(mean: Any, std: Any) -> MultivariateNormal:
+    """A Gaussian with independent values, from numbers as people have them; 0 as standard deviation is certain.
+
+        u ~ N(μ, diag s²)
+
+    Args:
+        mean: μ ``(*batch, n)``: a tensor, an array of NumPy or JAX, a series or frame of pandas, or a list. The result
+            has its precision and device; whole numbers are read as float64.
+        std: Standard deviations s, in the unit of the mean: one number, or values that broadcast to the mean.
+
+    Returns:
+        The prediction, for ``condition`` and every other function that takes one.
+
+    Raises:
+        InvalidArgumentError: If they hold no numbers, are not finite or do not fit, or an s is negative.
+    """
+    centre, deviation = floating(_numbers("mean", mean)), _numbers("std", std)
+    try:
+        deviation = deviation.to(centre.device, torch.float64).expand(centre.shape)
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"std must be one number or broadcast to the mean {tuple(centre.shape)}, got {tuple(deviation.shape)}."
+        ) from error
+    if not centre.ndim:
+        raise InvalidArgumentError("mean must be (*batch, n), got one number; give a list of it for one point.")
+    if are_readable(centre, deviation):
+        refuse_missing(centre, "mean holds")
+        refuse_missing(deviation, "std holds")
+    return _of_normal(Normal(centre, deviation, validate_args=False), validate=True)
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    """What people have as a tensor in its precision; a list in float64."""
+    if not isinstance(values, Tensor) and not hasattr(values, "to_numpy") and not np.ma.isMaskedArray(values):
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{name} must be rows of equal length, got {type(values).__name__}.") from error
+    try:
+        return as_tensor(values, dtype=None)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{name} must hold numbers, got {type(values).__name__} of {getattr(values, 'dtype', 'other values')}; "
+            "choose the columns of numbers, and fill or drop what is missing."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,87 @@
+"""A Gaussian from what people have: arrays, series, frames, lists, tensors; certain values; what is refused."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.distributions import Normal
+
+from probconserv import LinearConstraint, NonNegative, condition, gaussian
+from probconserv.errors import InvalidArgumentError
+
+MEAN, STD = [1.0, 2.0, 4.0], [0.5, 0.0, 1.0]
+LAW = LinearConstraint(torch.ones(1, 3), torch.tensor([8.0]))
+
+
+class Labelled:
+    """An array that is known by ``__array__`` alone, as those of JAX are."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series, Labelled, torch.DoubleTensor, np.ma.array])
+def test_every_container_gives_the_same_update(kind: Any) -> None:
+    posterior = condition(gaussian(kind(MEAN), kind(STD)), LAW)
+    gain = torch.tensor([0.25, 0.0, 1.0], dtype=torch.float64) / 1.25  # s² / Σ s², total 7 moved to 8
+    assert posterior.mean.dtype == torch.float64
+    assert torch.allclose(posterior.mean, torch.tensor(MEAN).double() + gain, rtol=4 * torch.finfo(torch.float64).eps)
+    assert float(posterior.mean[1]) == 2.0
+
+
+def test_certain_values_stay_under_bounds_and_in_draws() -> None:
+    posterior = condition(gaussian(MEAN, STD), LAW & NonNegative())
+    draws = posterior.sample((20,), generator=torch.Generator().manual_seed(0))
+    assert bool((draws[:, 1] == 2.0).all())
+    assert float(posterior.variance[1]) == 0.0
+
+
+def test_batches_precision_and_one_deviation_are_those_of_a_normal() -> None:
+    mean = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    for std in (0.5, np.full(3, 0.5), torch.full((2, 1), 0.5)):
+        given, wanted = condition(gaussian(mean, std), LAW), condition(Normal(mean, torch.full((2, 3), 0.5)), LAW)
+        assert given.mean.dtype == torch.float32
+        assert torch.equal(given.mean, wanted.mean)
+        assert torch.equal(given.variance, wanted.variance)
+    frame = pd.DataFrame([[0, 1, 2], [3, 4, 5]])
+    assert torch.equal(condition(gaussian(frame, 0.5), LAW).mean, condition(gaussian(mean.double(), 0.5), LAW).mean)
+
+
+def test_small_deviations_of_single_precision_do_not_underflow() -> None:
+    mean = np.ones(3, dtype=np.float32)
+    moved = condition(gaussian(mean, np.full(3, 1e-30, dtype=np.float32)), LAW).mean
+    assert torch.allclose(moved, torch.full((3,), 8 / 3), rtol=2 * torch.finfo(torch.float32).eps)
+
+
+def test_derivatives_reach_mean_and_deviation() -> None:
+    mean, std = torch.tensor(MEAN, requires_grad=True), torch.tensor(STD, requires_grad=True)
+    condition(gaussian(mean, std), LAW).mean[0].backward()
+    assert mean.grad is not None
+    assert std.grad is not None
+    assert float(std.grad[2]) != 0.0
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (MEAN, [0.5, -0.5, 1.0], "must not be negative, got a smallest entry of -0.5"),
+        (MEAN, [0.5, 0.5], r"std must be one number or broadcast to the mean \(3,\), got \(2,\)"),
+        (MEAN, [[0.5] * 3] * 2, r"std must be one number or broadcast to the mean \(3,\), got \(2, 3\)"),
+        ([1.0, float("nan"), 2.0], STD, "mean holds 1 NaN or infinite entries"),
+        (MEAN, [1.0, float("inf"), 2.0], "std holds 1 NaN or infinite entries"),
+        (1.0, 1.0, r"mean must be \(\*batch, n\), got one number"),
+        (["a", "b", "c"], STD, "mean must hold numbers"),
+        (pd.Series([1.0, None, "x"]), STD, "mean must hold numbers, got Series of object"),
+        ([[1.0], [1.0, 2.0]], STD, "mean must be rows of equal length, got list"),
+        (np.ones(3, dtype=complex), STD, "complex"),
+        (np.ma.masked_invalid([1.0, float("nan"), 2.0]), STD, "masked entries"),
+    ],
+)
+def test_invalid_arguments_raise_with_reason(mean: Any, std: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        gaussian(mean, std)
