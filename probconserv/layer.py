@@ -11,6 +11,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.fields.prediction import FieldLayout, FieldPrediction, check_axes, points_of
 from probconserv.fitted.members import from_samples
 from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.projected import check_draws
 from probconserv.mixture import with_draws
 from probconserv.nonlinear.law import AnyLaw, NonlinearLaw
 from probconserv.prediction import Prediction
@@ -42,7 +43,7 @@ class ProbConserv(Surrogate):
 
     Raises:
         InvalidArgumentError: If a constraint given as a value depends on an ``nn.Parameter``, or is in the place of the
-            surrogate.
+            surrogate, or if there are fewer than two draws.
     """
 
     if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class ProbConserv(Surrogate):
                 "surrogate must be a Surrogate or a module that predicts, and comes before the constraint; got "
                 f"{type(surrogate).__name__}, then {type(constraint).__name__}."
             )
+        check_draws(draws)
         self.surrogate = surrogate
         self.layout = layout
         self.draws = draws

@@ -66,7 +66,7 @@ class Projected(Drawable):
         seed: int = 0,
         search: NonlinearMode | None = None,
     ) -> None:
-        _check_draws(draws)
+        check_draws(draws)
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             raise InvalidArgumentError(
                 "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
@@ -137,7 +137,7 @@ class Projected(Drawable):
 
     def with_draws(self, draws: int, seed: int = 0) -> "Projected":
         """The same prediction with mean and variance from another set of draws."""
-        _check_draws(draws)
+        check_draws(draws)
         other = copy(self)
         other.draws, other.seed, other._moments = draws, seed, None
         return other
@@ -196,7 +196,8 @@ class Projected(Drawable):
         return self._feasible.is_tracked and not cached.requires_grad
 
 
-def _check_draws(draws: int) -> None:
+def check_draws(draws: int) -> None:
+    """Raises InvalidArgumentError for fewer draws than mean and variance need."""
     if draws < 2:
         raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
 

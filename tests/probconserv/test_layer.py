@@ -255,3 +255,10 @@ def test_units_that_are_no_size_are_refused(unit: float) -> None:
 def test_a_constraint_in_the_place_of_the_surrogate_is_refused(law) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"comes before the constraint; got {type(law).__name__}, then Con"):
         ProbConserv(law, Constant())
+
+
+@pytest.mark.parametrize("law", [integral(NodeGrid(0.0, 1.0, 11), 1.0), NonNegative()])
+@pytest.mark.parametrize("draws", [-3, 1])
+def test_numbers_of_draws_are_checked_when_the_layer_is_built(law, draws: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"draws.*got {draws}"):
+        ProbConserv(Constant(), law, draws=draws)
