@@ -122,6 +122,7 @@ def test_the_result_is_printed_before_the_document_is_written(
     monkeypatch.setitem(documents.TABLES, "update", fail)
     printed = command(*words)
     assert "a case" in printed.out
+    assert "against by hand" in printed.out
     assert (printed.status, printed.err) == (2, "error: the disk is full.\n")
     assert runs == ["update", "update"]
 
