@@ -105,7 +105,7 @@ def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
         if file.name == BEFORE or (file.name == FILE and is_finished(file.parent)):
             newest[file.parents[1]] = file.parent
     runs = [newest[folder] for folder in sorted(newest)]
-    return [run for run in runs if (run / FILE).is_file()], [run for run in runs if not (run / FILE).is_file()]
+    return [run for run in runs if is_finished(run)], [run for run in runs if not is_finished(run)]
 
 
 def headline(

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.errors import DataFileError
-from experiments.records.run import FILE
+from experiments.records.run import FILE, open_run
 from experiments.report import comparisons, page, picture
 from experiments.report.results import newest_runs, of_run, released
 from tests.experiments.report.example import Example, results, stored
@@ -144,6 +144,9 @@ def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     old.mkdir(parents=True)
     (old / "metrics.json").write_text("{}")  # as releases up to 0.4 wrote it
     assert newest_runs(tmp_path) == ([folder], [old])
+    open_run(tmp_path, "another", {})[0].replace(old.parent / "again")
+    (old.parent / "again" / FILE).replace(old / FILE)
+    assert newest_runs(tmp_path) == ([folder], [old]), "begun again, not finished"
     shown = of_run(folder)
     assert shown.run == folder
     assert shown.origin == "preset laptop, 2026-01-02"
