@@ -37,6 +37,7 @@ PATTERNS = (
     "docs/results/*.md",
     "experiments/report/figures/*.png",
     "experiments/results/**/*.csv",
+    "experiments/results/**/*.csv.gz",
 )
 
 
