@@ -15,7 +15,6 @@ import torch
 import solvers
 from solvers._compiled import cache_folder
 from solvers.errors import InvalidArgumentError, OutputFolderError
-from solvers.problems.cavity import solve_cavity
 from solvers.problems.reactions import gray_scott
 
 
@@ -70,7 +69,6 @@ KINDS: dict[str, Callable[[], object]] = {
     "reactions": lambda: solvers.solve_system(
         gray_scott(), _cells(2), ((solvers.Neumann(flux=0.0),) * 2,) * 2, torch.full((2, 8, 8), 0.5), [1.0]
     ),
-    "cavity": lambda: solve_cavity(1.0, 5, [0.01]),
 }
 """Set-ups to compile, by name."""
 

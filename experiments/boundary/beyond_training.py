@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from experiments.boundary.cases import BoundaryCase, BoundarySizes
 from experiments.boundary.disturbance import DISTURBANCES
+from experiments.boundary.equations.problem import Uniform
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.methods import CHANNELS, DEFAULT, RESIDUAL, WITHOUT_SCHUR_CHANNELS, Method, methods
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import ClosedFormSource, Source
 from experiments.experiment import Preset
-from solvers.problems.boundary_samples import Uniform
 
 PROBLEM = "heat_independent"
 OUTSIDE = ((1.0, 2.0), (2.0, 3.0))

@@ -1,8 +1,9 @@
-"""The problems of the boundary-condition experiments: what of a case is not in ``solvers`` stands in its row here.
+"""The problems of the boundary-condition experiments: all of a case but its equation stands in its row here.
 
 A row of ``PROBLEMS`` says what is given at the sides, and by preset the cases: their source of samples, output times,
 sizes of samples, network and training, the methods that are compared (``methods.py`` says what each of them is), and
-the settings that were chosen for some on the validation set. Equations and inputs are in ``solvers.problems``.
+the settings that were chosen for some on the validation set. Equations and random inputs are in ``equations`` and in
+``solvers.problems.operator_problems``.
 
 ``smoke`` takes seconds. On problems of the papers ``laptop`` takes on one core a minute or two a training, five to ten
 on the square; ``paper`` has the samples, nodes, widths, modes, batches and numbers of steps of Saad et al. 2023. Hard
@@ -16,6 +17,8 @@ from functools import partial
 from typing import Any
 
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes, Setting, Versions, trained
+from experiments.boundary.equations import standard as closed
+from experiments.boundary.equations.problem import BoundaryProblem
 from experiments.boundary.methods import (
     BETWEEN_WALLS,
     CHANNELS,
@@ -39,8 +42,6 @@ from experiments.boundary.methods import (
 from experiments.boundary.samples import CellSource, ClosedFormSource, RecipeSource
 from experiments.experiment import Preset
 from solvers import Dirichlet, Neumann
-from solvers.problems import boundary_problems as closed
-from solvers.problems.boundary_samples import BoundaryProblem
 from solvers.problems.operator_problems import OPERATOR_PROBLEMS
 
 

@@ -13,13 +13,13 @@ from jaxtyping import Float
 from joblib import Parallel, delayed
 from torch import Generator, Tensor
 
+from experiments.boundary.equations.problem import BoundaryProblem
 from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.records.storage import Arrays, cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from solvers import Dirichlet, Neumann
 from solvers.conditions import AxisConditions
-from solvers.problems.boundary_samples import BoundaryProblem
 from solvers.problems.operator_problems.problem import OperatorProblem, Split
 from solvers.problems.operator_problems.samples import operator_samples
 

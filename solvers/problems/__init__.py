@@ -1,4 +1,4 @@
-"""Test problems: closed forms, conservation and boundary problems, and samples of their solutions."""
+"""Test problems: closed forms, conservation problems, problems for operators, and samples of their solutions."""
 
 from solvers._lazy import lazy_names
 

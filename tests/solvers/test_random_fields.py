@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from solvers import CellGrid, Dirichlet, GaussianField, Matern, Neumann, NodeGrid, Periodic, Robin
 from solvers.errors import InvalidArgumentError
-from solvers.problems.spectral import evaluate, random_field
 from solvers.random_fields import log_normal, two_phase
 
 FIXED, FREE, RING = Dirichlet(0.0), Neumann(gradient=0.0), Periodic()
@@ -42,16 +41,6 @@ def test_exponential_covariance_with_free_and_periodic_ends():
     assert float(ring[0, 0]) == pytest.approx(cosh(tau) / (2 * tau * sinh(tau)))
     torch.testing.assert_close(line((FREE, FREE), inverse_length=tau).covariance(LINE, LINE), free, rtol=0, atol=tail)
     torch.testing.assert_close(line((RING, RING), inverse_length=tau).covariance(LINE, LINE), ring, rtol=0, atol=tail)
-
-
-def test_the_field_of_li_and_others_has_the_covariance_of_the_fourier_solver():
-    """N(0, 625(−Δ + 25 I)⁻²) on the unit circle, by the Fourier coefficients that the Burgers problem uses."""
-    grid, modes = NodeGrid(0.0, 1.0, 9), 6
-    spectrum = Matern(amplitude=25.0, inverse_length=5.0, smoothness=2.0)
-    field = GaussianField(low=0.0, high=1.0, spectrum=spectrum, boundary=(RING, RING), modes=modes)
-    units = torch.eye(2 * (modes + 1), dtype=torch.float64).reshape(-1, 2, modes + 1)  # η₀ has no effect
-    columns = evaluate(random_field(units), grid.points)
-    torch.testing.assert_close(field.covariance(grid, grid), columns.mT @ columns, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("boundary", [(FIXED, FIXED), (FREE, FREE), (RING, RING), (FREE, FIXED), (FIXED, FREE)])

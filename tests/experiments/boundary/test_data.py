@@ -10,6 +10,8 @@ import torch
 from experiments.boundary import STUDIES
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
+from experiments.boundary.equations.problem import BoundaryProblem, Uniform
+from experiments.boundary.equations.standard import BOUNDARY_PROBLEMS, stokes
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import ClosedFormSource, DataStore, SampleConfig
@@ -17,8 +19,6 @@ from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.registry import experiment
 from solvers import Dirichlet
-from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
-from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 from tests.experiments.boundary.tiny import SIZES, one
 
 CONFIG = SampleConfig(samples=3, nodes=9, times=2, seed=4)

@@ -13,11 +13,10 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from solvers.conditions import Dirichlet, Neumann, Periodic
-from solvers.errors import InvalidArgumentError
-from solvers.grids import NodeGrid
-from solvers.problems import exact_boundary as exact
-from solvers.problems.boundary_samples import (
+from experiments.boundary.equations import exact
+from experiments.boundary.equations.cavity import solve_cavity
+from experiments.boundary.equations.exact import Harmonics
+from experiments.boundary.equations.problem import (
     BoundaryProblem,
     Fields,
     Normal,
@@ -26,9 +25,10 @@ from solvers.problems.boundary_samples import (
     SidePairs,
     Uniform,
 )
-from solvers.problems.cavity import solve_cavity
-from solvers.problems.exact_boundary import Harmonics
-from solvers.problems.spectral import evaluate, random_field, solve_periodic_burgers
+from experiments.boundary.equations.spectral import evaluate, random_field, solve_periodic_burgers
+from solvers.conditions import Dirichlet, Neumann, Periodic
+from solvers.errors import InvalidArgumentError
+from solvers.grids import NodeGrid
 
 _FLOWS_TOGETHER = 50  # memory: 26 times of 99 × 99 nodes, twice
 _FIELD_MODES = 128

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from experiments.boundary.equations.spectral import SpectralResolution, evaluate, random_field, solve_periodic_burgers
+from solvers import GaussianField, Matern, NodeGrid, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.problems.spectral import SpectralResolution, evaluate, random_field, solve_periodic_burgers
 from tests.strategies import seeds
 
 NU = 0.1
@@ -177,3 +178,13 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
 def test_wrong_resolutions_are_named(points: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="even number of at least 8 points"):
         SpectralResolution(points=points)
+
+
+def test_the_random_field_has_the_covariance_of_li_and_others():
+    """N(0, 625(−Δ + 25 I)⁻²) on the unit circle: the random field of ``solvers`` as the oracle."""
+    grid, modes = NodeGrid(0.0, 1.0, 9), 6
+    spectrum = Matern(amplitude=25.0, inverse_length=5.0, smoothness=2.0)
+    field = GaussianField(low=0.0, high=1.0, spectrum=spectrum, boundary=(Periodic(), Periodic()), modes=modes)
+    units = torch.eye(2 * (modes + 1), dtype=torch.float64).reshape(-1, 2, modes + 1)  # η₀ has no effect
+    columns = evaluate(random_field(units), grid.points)
+    torch.testing.assert_close(field.covariance(grid, grid), columns.mT @ columns, rtol=1e-12, atol=1e-13)

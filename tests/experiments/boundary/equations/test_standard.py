@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
-from solvers.errors import InvalidArgumentError
-from solvers.problems import exact_boundary
-from solvers.problems.boundary_problems import (
+from experiments.boundary.equations import exact
+from experiments.boundary.equations.cavity import solve_cavity
+from experiments.boundary.equations.problem import BoundaryProblem, BoundarySamples, Uniform
+from experiments.boundary.equations.standard import (
     BOUNDARY_PROBLEMS,
     burgers_dirichlet,
     cavity,
@@ -19,8 +19,8 @@ from solvers.problems.boundary_problems import (
     stokes,
     wave_neumann,
 )
-from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples, Uniform
-from solvers.problems.cavity import solve_cavity
+from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
+from solvers.errors import InvalidArgumentError
 from solvers.stencils import one_sided_gradient
 from tests.strategies import seeds
 
@@ -145,11 +145,11 @@ def test_output_times_never_include_the_start() -> None:
 def test_values_are_those_of_the_references() -> None:
     times = [0.1, 0.4]
     s = stokes(0.005).evaluate({"frequency": torch.tensor([3.2], dtype=torch.float64)}, 9, times)
-    one = exact_boundary.stokes(0.4, 3 / 8, 3.2, 0.005).item()
+    one = exact.stokes(0.4, 3 / 8, 3.2, 0.005).item()
     assert s.output[0, 1, 3].item() == pytest.approx(one, rel=1e-13)  # exp and sin of arguments up to 10
     left, right = torch.tensor([1.2], dtype=torch.float64), torch.tensor([-0.3], dtype=torch.float64)
     s = burgers_dirichlet(0.1).evaluate({"left": left, "right": right}, 9, times)
-    assert s.output[0, 0, 8].item() == pytest.approx(exact_boundary.burgers_wave(0.1, 1.0, 1.2, -0.3, 0.1).item())
+    assert s.output[0, 0, 8].item() == pytest.approx(exact.burgers_wave(0.1, 1.0, 1.2, -0.3, 0.1).item())
     s = wave_neumann().evaluate({"amplitude": torch.tensor([3.5], dtype=torch.float64)}, 9, times)
     x = torch.tensor(torch.pi / 8, dtype=torch.float64)
     expected = 3.5 * torch.cos(x) * torch.cos(2 * x) * torch.cos(torch.pi * 2**0.5 * torch.tensor(0.4).double())

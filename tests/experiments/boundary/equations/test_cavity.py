@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from experiments.boundary.equations import cavity
+from experiments.boundary.equations.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.problems import cavity
-from solvers.problems.cavity import solve_cavity
 
-GHIA = json.loads((Path(__file__).parents[3] / "experiments" / "reference" / "ghia1982.json").read_text("utf-8"))
+GHIA = json.loads((Path(__file__).parents[4] / "experiments" / "reference" / "ghia1982.json").read_text("utf-8"))
 MISPRINTS = {("v_on_horizontal_centreline", "Re400", 0.9063)}
 
 
