@@ -33,7 +33,6 @@ from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
 from solvers.systems.euler import Euler as Euler
 from solvers.systems.laws import ShallowWater as ShallowWater
-from solvers.systems.laws import SystemLaw as SystemLaw
 from solvers.systems.pointwise import PointwiseLaw as PointwiseLaw
 from solvers.systems.reactions import ReactionDiffusion as ReactionDiffusion
 from solvers.systems.solve import solve_system as solve_system

@@ -19,7 +19,9 @@ RENAMED: dict[str, str] = {}
 Until 0.6 every package above the module gives them, too, with a deprecation.
 """
 
-REMOVED: dict[str, str] = {}
+REMOVED: dict[str, str] = {
+    "solvers.SystemLaw": "Derive from PointwiseLaw, and give flux and eigenvalues as functions of numbers.",
+}
 """Public names that only release 0.4 has, there and in the packages above, and what to use instead."""
 
 

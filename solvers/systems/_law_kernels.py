@@ -1,6 +1,6 @@
-"""A law as kernels: compiled where it is shallow water or functions of numbers, callbacks where it is tensors.
+"""A law as compiled kernels: shallow water's, or those made of functions of numbers.
 
-A law of a user's own is checked once per solution: shapes, and the eigenvalues against the derivative of the flux.
+A law of a user's own is checked once per solution: results, and the eigenvalues against the derivative of the flux.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.schemes import Rusanov
-from solvers.finite_volume.march.kernels import NOTHING, Callback, call_from_python, numbers_at
+from solvers.finite_volume.march.kernels import NOTHING, call_from_python
 from solvers.systems import _shallow, pointwise
 from solvers.systems.euler import Euler
-from solvers.systems.laws import HLLC, ShallowWater, SystemFlux, SystemLaw
+from solvers.systems.laws import HLLC, ShallowWater, SystemFlux
 from solvers.systems.pointwise import PointwiseLaw
 
-Law = SystemLaw | PointwiseLaw
+Law = ShallowWater | PointwiseLaw
 
-_SAMPLES, _SAMPLES_IN_PYTHON = 64, 16
+_SAMPLES = 16
 _TOLERANCE = 1e-3
 
 
@@ -37,7 +37,6 @@ class LawKernels:
         check: Whether states are admissible.
         primitives: Variables of shallow water that are reconstructed; None for other laws.
         parameters: The law's parameters.
-        errors: What a kernel in Python has raised; None where all are compiled.
     """
 
     fluxes: Any
@@ -45,7 +44,6 @@ class LawKernels:
     check: Any
     primitives: Any = None
     parameters: np.ndarray
-    errors: list[BaseException] | None = None
 
 
 def law_kernels(law: Law, flux: SystemFlux, components: int, dimension: int, walls: bool) -> LawKernels:
@@ -59,9 +57,7 @@ def law_kernels(law: Law, flux: SystemFlux, components: int, dimension: int, wal
         raise InvalidArgumentError(f"HLLC() is for ShallowWater only, got {law!r}; use HLL().")
     if isinstance(law, ShallowWater):
         return _of_water(law, flux, components)
-    if isinstance(law, PointwiseLaw):
-        return _of_points(law, components, dimension, walls)
-    return _of_tensors(law, components)
+    return _of_points(law, components, dimension, walls)
 
 
 def _of_water(law: ShallowWater, flux: SystemFlux, components: int) -> LawKernels:
@@ -93,40 +89,9 @@ def _of_points(law: PointwiseLaw, components: int, dimension: int, walls: bool) 
     )
 
 
-def _of_tensors(law: SystemLaw, components: int) -> LawKernels:
-    errors: list[BaseException] = []
-
-    def states(address: int, count: int) -> Tensor:
-        return torch.from_numpy(numbers_at(address, components, count).copy())[None]
-
-    def fluxes(u: int, _p: int, _b: int, _c: int, out: int, _e: int, _f: int, count: int, axis: int) -> None:
-        given, found = states(u, count), numbers_at(out, components + 2, count)
-        good = law.admissible(given)
-        if not bool(good.all()) and bool(good.any()):
-            given = torch.where(good[:, None], given, given[:, :, int(good[0].int().argmax()), None])
-        waves = law.eigenvalues(given, axis)
-        found[:components] = law.flux(given, axis)[0].numpy()
-        found[components:] = torch.where(good, torch.stack([waves.amin(1), waves.amax(1)]), nan)[:, 0].numpy()
-
-    def mirror(u: int, _p: int, _b: int, _c: int, out: int, _e: int, _f: int, count: int, axis: int) -> None:
-        numbers_at(out, components, count)[:] = law.reflect(states(u, count), axis)[0].numpy()
-
-    def check(u: int, _p: int, _b: int, _c: int, good: int, _e: int, _f: int, count: int, _axis: int) -> None:
-        given = states(u, count)
-        numbers_at(good, count)[:] = (law.admissible(given) & torch.isfinite(given).all(1))[0].numpy()
-
-    return LawKernels(
-        fluxes=Callback(fluxes, errors),
-        mirror=Callback(mirror, errors),
-        check=Callback(check, errors),
-        parameters=np.zeros(1),
-        errors=errors,
-    )
-
-
 def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
     """Whether states ``(entries, c, *points)`` are admissible ``(entries, *points)``."""
-    if isinstance(law, SystemLaw):
+    if isinstance(law, ShallowWater):
         return law.admissible(u)
     functions = law.functions(dimension)
     states = u.movedim(1, 0).reshape(u.shape[1], -1).contiguous().numpy()
@@ -140,19 +105,14 @@ def admissible(law: Law, u: Tensor, dimension: int) -> Tensor:
 def check_law(law: Law, states: Tensor, dimension: int) -> None:
     """Raises an error for a law of a user's own whose functions are not those of a hyperbolic system.
 
-    They are called for some of the states ``(n, c)``. It is an error if a result has the wrong shape, the flux cannot
-    be differentiated, or ∂f/∂u has complex eigenvalues or one outside the range of those that the law gives.
+    They are called for some of the states ``(n, c)``. It is an error if a result has the wrong shape, or ∂f/∂u has
+    complex eigenvalues or one outside the range of those that the law gives.
     """
     if isinstance(law, ShallowWater | Euler):
         return
-    samples = _SAMPLES if isinstance(law, SystemLaw) else _SAMPLES_IN_PYTHON
-    states = states[torch.linspace(0, len(states) - 1, min(samples, len(states))).long()]
+    states = states[torch.linspace(0, len(states) - 1, min(_SAMPLES, len(states))).long()]
     for axis in range(dimension):
-        if isinstance(law, PointwiseLaw):
-            given, jacobian = _at_points(law, states, axis, dimension)
-        else:
-            _check_shapes(law, states, axis, dimension)
-            given, jacobian = law.eigenvalues(states, axis), _jacobian(law, states, axis)
+        given, jacobian = _at_points(law, states, axis, dimension)
         keep = torch.isfinite(given).all(1) & torch.isfinite(jacobian).flatten(1).all(1)
         keep &= admissible(law, states, dimension)
         _check_eigenvalues(type(law).__name__, states[keep], axis, given[keep], jacobian[keep])
@@ -213,47 +173,3 @@ def _at_points(law: PointwiseLaw, states: Tensor, axis: int, dimension: int) -> 
             jacobian[:, :, k] = flux if side == 0 else (jacobian[:, :, k] - flux) / (2.0 * step[:, None])
     rows = [row if len(row) == longest else [nan] * longest for row in given]
     return torch.tensor(rows, dtype=torch.float64), jacobian
-
-
-def _check_shapes(law: SystemLaw, states: Tensor, axis: int, dimension: int) -> None:
-    """Calls the methods with as many points as no array of a law has by chance."""
-    n, c = states.shape
-    points = (n + 3, *[2] * (dimension - 1))
-    u = states[:, :, None].expand(n, c, n + 3).reshape(n, c, n + 3, *[1] * (dimension - 1)).expand(n, c, *points)
-    u = u.contiguous()
-    for method, arguments, wanted in (
-        ("flux", (axis,), (n, c, *points)),
-        ("eigenvalues", (axis,), (n, None, *points)),
-        ("admissible", (), (n, *points)),
-    ):
-        try:
-            result = getattr(law, method)(u.clone(), *arguments)
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        except (RuntimeError, IndexError) as error:
-            result, got = None, f"{type(error).__name__}: {error}"
-        fits = isinstance(result, Tensor) and len(got) == len(wanted)
-        if not (fits and all(b is None or a == b for a, b in zip(got, wanted, strict=True))):
-            shown = str(wanted).replace("None", "k")
-            raise InvalidArgumentError(
-                f"{type(law).__name__}.{method} must return a tensor of shape {shown} for states (entries, c, *points) "
-                f"= {tuple(u.shape)}, got {got}; parameters are numbers, and u.unbind(1) gives the components."
-            )
-
-
-def _jacobian(law: SystemLaw, states: Tensor, axis: int) -> Tensor:
-    """∂f/∂u of some states ``(n, c, c)`` by automatic differentiation."""
-    with torch.enable_grad():
-        variable = states.clone().requires_grad_()
-        flux = law.flux(variable, axis)
-        if not flux.requires_grad:
-            raise InvalidArgumentError(
-                f"{type(law).__name__}.flux does not depend on u by torch operations, so that its eigenvalues cannot "
-                "be checked; compute it from u without NumPy and detach."
-            )
-        rows = [
-            torch.autograd.grad(flux[:, k].sum(), variable, retain_graph=True, allow_unused=True)[0]
-            if flux[:, k].requires_grad
-            else None
-            for k in range(states.shape[1])
-        ]
-    return torch.stack([torch.zeros_like(states) if row is None else row for row in rows], dim=1)

@@ -96,8 +96,7 @@ class Run:
         self.sampled = np.zeros((*self.sides.fixed.shape[:2], self.sides.fixed.shape[2] if changes else 0))
         self._lanes = np.zeros(entries, LANE)
         self._lanes["time"], self._lanes["proposal"] = setting.span[0], inf
-        width = min(_TILE, entries) if changes else 1
-        self._width = width if kernels.errors is None else entries
+        self._width = min(_TILE, entries) if changes else 1
         self._bottom = _bottom_of(setting, bottom)
         self._kernels, self._tiles = kernels, {}
 
@@ -129,7 +128,7 @@ class Run:
         )
         tile.enter(rows, (self.u[rows], self._lanes[rows], self.total[rows], self.sampled[rows]), self._bottom)
         march.advance(tile.arrays, tile.system, scheme, _BUDGET)
-        for error in (self._kernels.errors or []) + tile.errors:
+        for error in tile.errors:
             raise error
         lanes = tile.arrays.lanes
         for place in np.flatnonzero(lanes["verdict"] != c.RUNNING)[:1]:

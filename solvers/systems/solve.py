@@ -16,8 +16,7 @@ from solvers.grids import CellGrid
 from solvers.systems._law_kernels import Law, admissible, check_law
 from solvers.systems._run import Run, Setting
 from solvers.systems.boundary import Side, make_sides
-from solvers.systems.laws import HLL, ShallowWater, SystemFlux, SystemLaw
-from solvers.systems.pointwise import PointwiseLaw
+from solvers.systems.laws import HLL, ShallowWater, SystemFlux
 from solvers.systems.reactions import ReactionDiffusion, solve_reactions
 from solvers.systems.solution import SystemSolution, as_field, totals_of
 
@@ -73,9 +72,9 @@ def solve_system(
     Every batch entry takes its own steps, so that its result is the same alone and in any batch.
 
     Args:
-        law: The law: ``ShallowWater(gravity)``, ``Euler``, an instance of your subclass of ``PointwiseLaw`` or
-            ``SystemLaw``; or a ``ReactionDiffusion``, with the conditions of ``solve`` and the options ``start``,
-            ``tolerance``, ``largest_step`` and ``breakpoints``.
+        law: The law: ``ShallowWater(gravity)``, ``Euler``, an instance of your subclass of ``PointwiseLaw``; or a
+            ``ReactionDiffusion``, with the conditions of ``solve`` and the options ``start``, ``tolerance``,
+            ``largest_step`` and ``breakpoints``.
         grid: Cells of the domain.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis: ``Reflecting()``,
             ``Periodic()``, ``Outflow()`` or ``Dirichlet(state)`` with a state ``(c,)`` or one that broadcasts to
@@ -146,9 +145,10 @@ def _integrate(run: Run, u: Tensor, times: Tensor, options: SystemOptions) -> Sy
 
 def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
     """Raises an error for an argument of the wrong type or an option that is unknown."""
-    if not isinstance(law, SystemLaw | PointwiseLaw):
+    if not isinstance(law, Law):
         raise InvalidArgumentError(
-            f"law must derive from SystemLaw or PointwiseLaw, got {law!r}; for one unknown use solve."
+            f"law must be ShallowWater(), Euler(), a ReactionDiffusion or derive from PointwiseLaw, got {law!r}; for "
+            "one unknown use solve."
         )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")

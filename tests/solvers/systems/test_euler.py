@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import CellGrid, Euler, Outflow, Periodic, PointwiseLaw, Reflecting, Rusanov, SystemLaw, solve_system
+from solvers import CellGrid, Euler, Outflow, Periodic, PointwiseLaw, Reflecting, Rusanov, solve_system
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume.convection.schemes import Constant
 from solvers.systems import _law_kernels
@@ -144,7 +144,7 @@ def test_the_functions_of_euler_agree_with_each_other():
             assert true[:, [0, -1]].numpy() == pytest.approx(given.numpy(), abs=1e-7)
 
 
-# A law of a user's own: two waves, as numbers and as tensors.
+# A law of a user's own: two waves.
 
 
 def wave_flux(u, axis, speed):  # noqa: ARG001 - one axis only
@@ -176,35 +176,35 @@ class Waves(PointwiseLaw):
         )
 
 
-class TensorWaves(SystemLaw):
-    def components(self, dimension):  # noqa: ARG002 - one axis only
-        return ("p", "q")
-
-    def flux(self, u, axis):  # noqa: ARG002 - one axis only
-        return 2.0 * u.flip(1)
-
-    def eigenvalues(self, u, axis):  # noqa: ARG002 - one axis only
-        return torch.stack([-2.0 + 0.0 * u[:, 0], 2.0 + 0.0 * u[:, 0]], dim=1)
-
-    def reflect(self, u, axis):  # noqa: ARG002 - one axis only
-        return torch.stack([u[:, 0], -u[:, 1]], dim=1)
-
-
 def start(n):
     grid = CellGrid(0.0, 1.0, n)
     p = torch.exp(-(((grid.points - 0.4) / 0.1) ** 2))
     return grid, torch.stack([torch.stack([p, 0.3 * p]), torch.stack([p, 0.0 * p])])
 
 
-@pytest.mark.parametrize("options", [{}, {"flux": Rusanov(), "reconstruction": Constant()}])
-def test_numbers_and_tensors_give_the_same_result(options):
-    grid, initial = start(50)
-    mirror = lambda u, axis, speed: (u[0], -u[1])  # noqa: ARG005, E731 - one signature for all laws
-    ours = solve_system(Waves(reflect=mirror), grid, (Reflecting(), Outflow()), initial, [0.1, 0.3], **options)
-    theirs = solve_system(TensorWaves(), grid, (Reflecting(), Outflow()), initial, [0.1, 0.3], **options)
-    assert (ours.values - theirs.values).abs().max() < 1e-14
-    assert torch.equal(ours.steps, theirs.steps)
-    assert ours.imbalance.abs().max() < 1e-14
+def mirror(u, axis, speed):  # noqa: ARG001 - one signature for all laws
+    return u[0], -u[1]
+
+
+@pytest.mark.parametrize(("options", "order"), [({}, 2.0), ({"flux": Rusanov(), "reconstruction": Constant()}, 1.0)])
+def test_a_law_of_numbers_converges_to_its_exact_solution_at_a_wall(options, order):
+    """d'Alembert: (p + q)/2 moves by +2t, (p − q)/2 by −2t; the wall at 0 mirrors p evenly and q oddly."""
+
+    def wave(x, width=0.1):
+        return torch.exp(-(((x - 0.4) / width) ** 2))
+
+    errors, time = [], 0.3
+    for n in (200, 400, 800, 1600):
+        grid = CellGrid(0.0, 1.0, n)
+        x = grid.faces[0][:-1, None] + (torch.arange(16, dtype=torch.float64) + 0.5) / 16 * grid.spacing[0]
+        initial = torch.stack([wave(x).mean(1), torch.zeros(n, dtype=torch.float64)])
+        result = solve_system(Waves(reflect=mirror), grid, (Reflecting(), Outflow()), initial, [time], **options)
+        right = 0.5 * (wave(x - 2.0 * time) + wave(2.0 * time - x))
+        left = 0.5 * wave(x + 2.0 * time)
+        exact = torch.stack([(right + left).mean(1), (right - left).mean(1)])
+        errors.append(float((result.values[0] - exact).abs().mean()))
+        assert result.imbalance.abs().max() < 1e-14
+    assert -np.polyfit(np.arange(4), np.log2(errors), 1)[0] == pytest.approx(order, abs=0.2), errors
 
 
 def raises(u, axis, speed):  # noqa: ARG001 - one signature for all laws
@@ -222,6 +222,7 @@ def raises(u, axis, speed):  # noqa: ARG001 - one signature for all laws
         ({"eigenvalues": lambda u, axis, speed: 1.0}, "must return a tuple of one or more numbers"),  # noqa: ARG005
         ({"eigenvalues": lambda u, axis, speed: (-1.0, 1.0)}, r"eigenvalues\(u, axis=0\) must include the smallest"),  # noqa: ARG005
         ({"flux": lambda u, axis, speed: tuple(speed * x for x in (u[1], u[0]))}, "numba cannot compile"),  # noqa: ARG005
+        ({"speed": torch.ones(20)}, "must return a tuple of one or more numbers, got"),
         ({"admissible": lambda u, speed: u[0] > 0.5}, r"initial is not admissible for Waves in cell \(0,\)"),  # noqa: ARG005
     ],
 )
