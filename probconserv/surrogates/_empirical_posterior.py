@@ -12,9 +12,11 @@ C = BᵀB + D, never of C over the functions' own points.
 
 All functions count alike, v_i = 1/F, or those that are near to what is seen count more:
 
-    v_i ∝ exp(−½ λ Σ_j (y_j − s_ij)² / var s_j),   λ such that 1/Σ v_i² = N,
+    v_i ∝ exp(−½ λ Σ_j (y_j − s_ij)² / (var s_j + σ_j²)),   λ such that 1/Σ v_i² = N,
 
-with s_ij the value of function i where y_j is seen. P and the spread of c_i are then multiplied by
+with s_ij the value of function i where y_j is seen. Right-hand sides of a law are among the y_j, with their variances
+σ²; errors of observations are taken to be small against the spread of the functions, σ_j = 0. P and the spread of c_i
+are then multiplied by
 
     g² = (1 + 1/N + r̄ᵀ S⁻¹ r̄ / (N − 1)) (N − 1) / (N − 1 − tr S⁻¹ h² H C Hᵀ),   r̄ = y − H m,
 
@@ -28,6 +30,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from probconserv.errors import InvalidArgumentError
 
@@ -53,7 +56,7 @@ class Points(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One function: values of it, the variances of their errors, and a law of it, rows ``(k, q)`` and b ``(k,)``.
+    """One function: values of it with variances of their errors, and a law of it: rows ``(k, q)``, b and σ² ``(k,)``.
 
     The law is used to weigh functions alone.
     """
@@ -62,6 +65,7 @@ class Seen(NamedTuple):
     noise: Tensor
     rows: Tensor
     totals: Tensor
+    law_noise: Tensor
 
 
 class Posterior(NamedTuple):
@@ -100,8 +104,8 @@ def localised(observed: Points, wanted: Points, seen: Seen, effective: float) ->
     differ = spread > 0
     if not bool(differ.any()):
         return observed, wanted
-    y = torch.cat([seen.y, seen.totals])
-    distance = ((s - y[:, None]).square()[differ] / spread[differ, None]).sum(dim=0)
+    y, noise = torch.cat([seen.y, seen.totals]), pad(seen.law_noise, (len(seen.y), 0))
+    distance = ((s - y[:, None]).square() / (spread + noise)[:, None])[differ].sum(dim=0)
     weights = tempered(distance, effective)
     ordered, order = weights.sort(descending=True)
     count = int((ordered.cumsum(dim=0) < 1 - _LEFT_OUT).sum()) + 1

@@ -18,8 +18,10 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.inequalities.projected import Projected
 from probconserv.mixture import Mixture
+from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.surrogates._empirical_posterior import (
     Points,
     Posterior,
@@ -32,6 +34,7 @@ from probconserv.surrogates._empirical_posterior import (
 from probconserv.surrogates._interpolation import check_axes, corners_of, interpolated
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible, check_problem
 from probconserv.surrogates.weights import Weights, read_weights, stored_config, write_weights
+from probconserv.update import as_statement, condition
 
 _BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 _EFFECTIVE = (None, 60, 200, 600)
@@ -108,7 +111,7 @@ class EmpiricalGP(Surrogate):
             validation: Observations of such functions, points of the same functions, and their true values there.
             bandwidths: Candidates.
             effective: Candidates; by default all functions alike, 60, 200 and 600, and with a ``rank`` the first alone.
-            law: A law of the validation functions, used as ``predict`` uses it.
+            law: A law of the validation functions; it takes part in the weights, and what is scored is ``weighted``.
         """
         context, query, values = validation
         values = as_tensor(values).double()
@@ -136,22 +139,35 @@ class EmpiricalGP(Surrogate):
 
     def predict(
         self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None = None
-    ) -> Mixture | MultivariateNormal:
+    ) -> Mixture | MultivariateNormal | Projected:
         """Predicts the field at the query points; see ``Surrogate.predict``.
 
         Args:
             context: Observations ``(*batch, n)``, with variances of their errors where these are known; without them
                 observations are exact, and there must be fewer of them than functions. None for the prior.
             query: Points ``(*batch, q, d)`` of the same functions.
-            law: A linear law at the query points, which takes part in the weights of the functions where ``effective``
-                is given, beside the observations. The prediction does not meet it: ``condition`` it on the law.
+            law: A linear law at the query points, inequalities, or both, on which the prediction is conditioned; do not
+                ``condition`` it again: rows with a noise_variance would count twice. Where ``effective`` is given,
+                linear rows take part in the weights of the functions, like the observations.
 
         Returns:
             A mixture, heaviest components first, whose components share one covariance ``(*batch, q, q)``, low rank
             plus diagonal; or the Gaussian with its mean and covariance. In the precision of the context's values.
 
         Raises:
-            InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
+            InvalidArgumentError: If the observations determine each other, so that they need a noise_variance, or the
+                law is nonlinear.
+            DependentConstraintsError: If a row is the same for all functions that are near, and not met.
+        """
+        prediction = self.weighted(context, query, law)
+        return prediction if law is None else condition(prediction, law)
+
+    def weighted(
+        self, context: Context | None, query: Query, law: LinearConstraint | Inequality | None = None
+    ) -> Mixture | MultivariateNormal:
+        """The prediction before the law is imposed: it takes part in the weights of the functions alone.
+
+        For ``condition`` with further options; ``predict`` has the arguments.
         """
         tasks = self._tasks(context, query, law, alike=self.effective is None)
         posteriors = [next(_posteriors(task, (self.bandwidth,), self.effective)) for task in tasks]
@@ -199,14 +215,14 @@ class EmpiricalGP(Surrogate):
             part.reshape(len(wanted), observed.shape[-2]).to(self.functions.device, torch.float64)
             for part in (y, noise)
         )
-        rows, totals = _law_of(law, batch, wanted, self.functions.device)
+        rows, totals, law_noise = _law_of(law, batch, wanted, self.functions.device)
         shared = self.at(wanted[0], self._basis) if bool((wanted == wanted[:1]).all()) else None
         split = None
         if alike and shared is not None and shared.factor is None:
             split = torch.linalg.qr(deviations(shared).mT)
         for entry in range(len(observed)):
             at, target = self.at(observed[entry], self._basis), shared or self.at(wanted[entry], self._basis)
-            yield Task(at, target, Seen(y[entry], noise[entry], rows[entry], totals[entry]), split)
+            yield Task(at, target, Seen(y[entry], noise[entry], rows[entry], totals[entry], law_noise[entry]), split)
 
     def at(self, points: Tensor, basis: Tensor | None) -> Points:
         """The functions at points ``(q, d)``, and what a basis of leading components is there."""
@@ -233,22 +249,38 @@ def _posteriors(task: Task, bandwidths: Sequence[float], effective: float | None
 
 def _law_of(
     law: LinearConstraint | Inequality | None, batch: torch.Size, wanted: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Rows ``(functions, k, q)`` and right-hand sides ``(functions, k)`` of every function; k = 0 without a law."""
-    law = law.joined().law if isinstance(law, Inequality) else law
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows ``(functions, k, q)``, b and σ² ``(functions, k)`` of every function; k = 0 without a law."""
+    law = _linear_part(law)
     count, points = wanted.shape[:2]
     if law is None:
         empty = torch.zeros(count, 0, points, dtype=torch.float64, device=device)
-        return empty, empty[..., 0]
+        return empty, empty[..., 0], empty[..., 0]
     if law.points != points:
         raise IncompatibleQueryError(f"law acts on {law.points} points, but the query has {points}; give one at those.")
     try:
-        rows, totals = law.rows.expand(*batch, *law.rows.shape[-2:]), law.b.expand(*batch, law.b.shape[-1])
+        rows = law.rows.expand(*batch, *law.rows.shape[-2:])
+        totals, noise = (part.expand(*batch, part.shape[-1]) for part in (law.b, law.noise))
     except RuntimeError as error:
         raise IncompatibleQueryError(
             f"The batch of the law, {tuple(law.batch_shape)}, is not that of the query, {tuple(batch)}."
         ) from error
-    return rows.reshape(count, -1, points).to(device), totals.reshape(count, -1).to(device)
+    rows = rows.reshape(count, -1, points).to(device)
+    totals, noise = (part.reshape(count, -1).to(device) for part in (totals, noise))
+    return rows, totals, noise
+
+
+def _linear_part(law: LinearConstraint | Inequality | None) -> LinearConstraint | None:
+    """The linear rows of a law; a nonlinear one has no weights."""
+    if law is None:
+        return None
+    stated = as_statement(law, None)
+    if isinstance(stated, NonlinearLaw):
+        raise InvalidArgumentError(
+            "law of an EmpiricalGP is linear, an inequality or both, got a NonlinearLaw; predict without it, with "
+            "mixture=False, and condition the prediction on it."
+        )
+    return stated.law if isinstance(stated, JoinedConstraint) else stated
 
 
 def _mixture(posteriors: list[Posterior], batch: torch.Size, dtype: torch.dtype) -> Mixture:

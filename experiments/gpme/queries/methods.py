@@ -108,7 +108,7 @@ def local(asked: Asked, *, informed: bool) -> Predicted:
     case, observed = asked.case, asked.observed
     bandwidth, effective = _local_settings(replace(case, laws=CHOSEN_ON, error=0.0, empty=False), informed)
     model = EmpiricalGP(case.base.functions("training", asked.seed), case.base.axes, bandwidth, effective=effective)
-    return model.predict(observed.context, observed.query, observed.law if informed else None)
+    return model.weighted(observed.context, observed.query, observed.law if informed else None)
 
 
 @lru_cache

@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from probconserv import Context, LinearConstraint, NonNegative, Query, condition, integral
+from probconserv import Bounded, Context, LinearConstraint, NonlinearLaw, NonNegative, Query, integral
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.empirical import EmpiricalGP
 from solvers import NodeGrid
+from tests.oracles import condition_densely
 from tests.probconserv.surrogates.test_empirical import (
     PLACES,
     TIMES,
@@ -22,6 +23,7 @@ from tests.probconserv.surrogates.test_empirical import (
 
 double = torch.float64
 LAW = integral(NodeGrid(0.0, 1.0, 11), 1.3)
+NOISY = integral(NodeGrid(0.0, 1.0, 11), 1.3, noise_variance=0.02)
 
 
 def at(functions, points):
@@ -44,10 +46,11 @@ def naive_weights(distance, effective):
 def naively(functions, context, query, effective, h, law=None):
     """Mean and covariance of the widened mixture (docstring of the module), with every matrix formed."""
     seen, asked, y = at(functions, context.points), at(functions, query.points), context.values.numpy()
-    s, target = seen, y
+    s, target, noise = seen, y, np.zeros(len(y))
     if law is not None:
         s, target = np.hstack([s, asked @ law.rows.numpy().T]), np.concatenate([y, law.b.numpy()])
-    near, v = naive_weights((((s - target) ** 2) / s.var(axis=0, ddof=1)).sum(axis=1), effective)
+        noise = np.concatenate([noise, law.noise.numpy()])
+    near, v = naive_weights((((s - target) ** 2) / (s.var(axis=0, ddof=1) + noise)).sum(axis=1), effective)
     joint, n = np.hstack([seen, asked])[near], len(y)
     m = v @ joint
     number = 1 / (v**2).sum()
@@ -68,7 +71,7 @@ def naively(functions, context, query, effective, h, law=None):
 
 
 @pytest.mark.parametrize("h", [0.5, 1.0])
-@pytest.mark.parametrize("law", [None, LAW])
+@pytest.mark.parametrize("law", [None, LAW, NOISY])
 @pytest.mark.parametrize("effective", [8.0, 20.0])
 def test_it_is_the_weighted_mixture_with_every_matrix_formed(effective, law, h):
     functions, truth = waves(60), waves(1, seed=1)[0]
@@ -76,10 +79,65 @@ def test_it_is_the_weighted_mixture_with_every_matrix_formed(effective, law, h):
     mean, covariance = naively(functions, context, query, effective, h, law)
     for mixture in (True, False):
         process = EmpiricalGP(functions, (TIMES, PLACES), h, effective=effective, mixture=mixture)
-        found = process.predict(context, query, law=law)
+        found = process.weighted(context, query, law)
         assert np.allclose(found.mean, mean, atol=1e-8)
         assert np.allclose(found.variance, np.diag(covariance), atol=1e-8)
     assert np.allclose(found.covariance_matrix, covariance, atol=1e-8)
+    if law is not None:  # each row is counted once, with its variance
+        given = law.rows.numpy(), law.b.numpy(), law.noise.numpy()
+        mean, covariance = condition_densely(mean, covariance, *given)
+        found = process.predict(context, query, law)
+        assert np.allclose(found.mean, mean, atol=1e-8)
+        assert np.allclose(found.covariance_matrix, covariance, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+@pytest.mark.parametrize("mixture", [True, False])
+@pytest.mark.parametrize("effective", [None, 15])
+@pytest.mark.parametrize("batch", [(), (1,), (2, 1)])
+def test_a_prediction_meets_the_law_that_it_is_given(batch, effective, mixture, dtype):
+    """To the rounding of the context's precision; bounds to the last digit, alone, too."""
+    seen, query = observed(waves(1, seed=3)[0], 4), at_time(0.3, 11)
+    context = Context(
+        seen.points.to(dtype).expand(*batch, -1, -1), seen.values.to(dtype).expand(*batch, -1), noise_variance=1e-4
+    )
+    points = Query(query.points.expand(*batch, -1, -1))
+    process = EmpiricalGP(waves(60), (TIMES, PLACES), 0.5, effective=effective, mixture=mixture)
+    bounds = Bounded(0.5, 2.0)
+    eps = 11 * 10 * torch.finfo(dtype).eps
+    for law in (LAW, LAW & bounds, bounds):
+        found = process.predict(context, points, law)
+        draws = found.sample((7,), generator=torch.Generator().manual_seed(0))
+        assert found.mean.shape == (*batch, 11)
+        assert found.mean.dtype == dtype
+        for fields in (found.mean, draws):
+            if law is not bounds:
+                assert float(LAW.residual(fields).abs().max()) < eps
+            if law is not LAW:
+                assert float(fields.min()) >= 0.5 - eps
+                assert float(fields.max()) <= 2.0 + eps
+
+
+@pytest.mark.parametrize("effective", [None, 15])
+def test_a_law_without_weight_changes_nothing(effective):
+    """A total that is far off, of so large a variance that it says nothing: d² / σ² = 1e-10 of all distances."""
+    context, query = observed(waves(1, seed=1)[0], 4), at_time(0.3, 11)
+    process = EmpiricalGP(waves(60), (TIMES, PLACES), 0.5, effective=effective)
+    without = process.predict(context, query)
+    off = integral(NodeGrid(0.0, 1.0, 11), 4.0, noise_variance=1e12)
+    found = process.predict(context, query, off)
+    assert torch.allclose(found.mean, without.mean, rtol=1e-8)
+    assert torch.allclose(found.variance, without.variance, rtol=1e-8)
+
+
+def test_nonlinear_laws_are_refused():
+    process, context, query = EmpiricalGP(waves(8), (TIMES, PLACES)), observed(waves(1)[0], 2), at_time(0.3, 11)
+    law = NonlinearLaw(residual_function=lambda u: u.square().mean(dim=-1, keepdim=True) - 1.0, points=11)
+    for stated in (law, law & NonNegative()):
+        with pytest.raises(InvalidArgumentError, match="got a NonlinearLaw; predict without it, with mixture=False"):
+            process.predict(context, query, law=stated)
+    with pytest.raises(InvalidArgumentError, match="constraint must be a LinearConstraint, an inequality"):
+        process.predict(context, query, law=1.3)
 
 
 def test_as_many_effective_functions_as_there_are_are_all_of_them_alike():
@@ -105,14 +163,14 @@ def test_without_observations_it_is_the_prior(effective):
     assert EmpiricalGP(functions, (TIMES, PLACES), 0.5).predict(None, batch).mean.shape == (3, 7)
 
 
-def test_a_law_alone_weighs_the_functions_and_is_met_after_the_update():
+def test_a_law_alone_weighs_the_functions_and_is_met():
     functions, query = waves(200), at_time(0.2, 11)
     totals = torch.trapezoid(functions[:, 1], PLACES)
     high = integral(NodeGrid(0.0, 1.0, 11), totals.max())
     process = EmpiricalGP(functions, (TIMES, PLACES), 1.0, effective=20, mixture=False)
-    prior, near = process.predict(None, query), process.predict(None, query, law=high & NonNegative())
+    prior, near = process.predict(None, query), process.weighted(None, query, high & NonNegative())
     assert float(high.residual(near.mean).abs()) < 0.5 * float(high.residual(prior.mean).abs())
-    assert float(high.residual(condition(near, high).mean).abs()) < 1e-12
+    assert float(high.residual(process.predict(None, query, high).mean).abs()) < 1e-12
 
 
 @pytest.mark.parametrize("laws", [True, False])
@@ -163,7 +221,7 @@ def test_fit_takes_the_pair_of_the_smallest_error(tmp_path):
         for bandwidth in (0.4, 0.8):
             process = EmpiricalGP(functions, (TIMES, PLACES), bandwidth, effective=effective)
             process.fit(validation=(context, query, values), bandwidths=(bandwidth,), effective=(effective,), law=law)
-            prediction = process.predict(context, query, law)
+            prediction = process.weighted(context, query, law)
             errors[effective, bandwidth] = mean_crps(values, prediction.mean, prediction.variance)
     validation = (context, query, values)
     process.fit(validation=validation, bandwidths=(0.4, 0.8), effective=(None, 10, 30), law=law)
