@@ -3,6 +3,7 @@
 from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
+from solvers.errors import MissingFileError as MissingFileError
 from solvers.errors import MissingPackageError as MissingPackageError
 
 

@@ -32,7 +32,7 @@ from boon.operator import BOON
 from boon.transforms import FourierTransform, NodeFourier
 from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin
 from solvers.grids import Grid
-from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors, write_atomically
+from solvers.tensor_files import encode_notes, encode_tensors, existing, parse_tensors, write_atomically
 
 FORMAT, OLDER, WITH_GRID = "boon-2", "boon-1", "boon-3"
 _AXES = 3
@@ -134,8 +134,9 @@ def read_notes(path: str | Path) -> dict[str, Any]:
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file of this format, which must match its checksum if it has one."""
+    path = existing(path, "file of an operator")
     try:
-        file = parse_tensors(Path(path).read_bytes())
+        file = parse_tensors(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     if file.metadata.get("format") not in (FORMAT, OLDER, WITH_GRID):

@@ -10,6 +10,7 @@ from typing import Any
 from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
+from solvers.errors import MissingFileError as MissingFileError
 from solvers.errors import MissingPackageError as MissingPackageError
 from solvers.errors import OutputFolderError as OutputFolderError
 from solvers.errors import TrainingDivergedError as TrainingDivergedError

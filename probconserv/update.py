@@ -199,13 +199,20 @@ def _reweighed(prior: Mixture, gained: Tensor) -> Tensor:
     return torch.softmax(prior.field_weights.to(gained.dtype).log() + gained, dim=0)
 
 
+@overload
 def truncate(
-    prior: Prior,
-    constraint: Inequality,
-    *,
-    keep_weights: bool = False,
-    draws: int = 500,
-    thinning: int = 1,
+    prior: Mixture, constraint: Inequality, *, keep_weights: bool = ..., draws: int = ..., thinning: int = ...
+) -> Mixture: ...
+@overload
+def truncate(
+    prior: Gaussian | Tensor | Projected, constraint: Inequality, *, draws: int = ..., thinning: int = ...
+) -> Truncated: ...
+@overload
+def truncate(
+    prior: Prior, constraint: Inequality, *, keep_weights: bool = ..., draws: int = ..., thinning: int = ...
+) -> Truncated | Mixture: ...
+def truncate(
+    prior: Prior, constraint: Inequality, *, keep_weights: bool = False, draws: int = 500, thinning: int = 1
 ) -> Truncated | Mixture:
     """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
 

@@ -7,6 +7,7 @@ needs is loaded with that solver.
 
 import ast
 import importlib
+import importlib.metadata
 import pkgutil
 import sys
 import warnings
@@ -45,6 +46,8 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     namespace = vars(sys.modules[package])
 
     def load(name: str) -> Any:
+        if name == "__version__":
+            return _version()
         if name in former and name not in modules:
             return _renamed(package, name, *former[name])
         if name in removed:  # an AttributeError would lose its text in ``from package import name``
@@ -68,6 +71,14 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
         return sorted({*namespace, *modules})
 
     return load, names, sorted(modules)
+
+
+def _version() -> str:
+    """The version that is installed."""
+    try:
+        return importlib.metadata.version("probconserv-boon")
+    except importlib.metadata.PackageNotFoundError as error:  # a checkout on the path
+        raise AttributeError("The version is that of an installed package; these files are not installed.") from error
 
 
 def renamed_names(package: str) -> dict[str, tuple[str, str]]:

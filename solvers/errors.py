@@ -16,6 +16,10 @@ class DataFileError(LibraryError, ValueError):
     """A file is missing, damaged, made for something else, or does not hold what it should."""
 
 
+class MissingFileError(DataFileError, FileNotFoundError):
+    """There is no such file."""
+
+
 class OutputFolderError(LibraryError, RuntimeError):
     """A folder cannot be written."""
 
@@ -37,4 +41,8 @@ class TrainingDivergedError(LibraryError, RuntimeError):
 
 
 class TrainingInterruptedError(LibraryError, RuntimeError):
-    """A training was interrupted; its checkpoint is kept."""
+    """A training was interrupted by Ctrl-C; its checkpoint is kept.
+
+    It is an ``Exception``: a loop over trainings with ``except Exception: continue`` would go on with the next one, so
+    let this error pass there.
+    """

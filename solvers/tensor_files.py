@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from solvers.errors import InvalidArgumentError
+from solvers.errors import InvalidArgumentError, MissingFileError
 
 _READABLE = 0o644  # temporary files are readable for their owner only
 _CHECKSUM = "checksum"
@@ -30,6 +30,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old content or the new one, never a part; see ``replacing``."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def existing(path: str | Path, what: str = "file") -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        MissingFileError: If it is not.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"There is no {what} '{path}'; check the path.")
+    return path
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
 from probconserv.rollout.trajectories import Functions, Setting, given_sides
 from probconserv.training.fingerprint import difference_between, fingerprint
 from solvers.grids import Grid
-from solvers.tensor_files import decode_tensors, encode_tensors, write_atomically
+from solvers.tensor_files import decode_tensors, encode_tensors, existing, write_atomically
 
 _FORMAT = "emulator-1"
 
@@ -45,8 +45,9 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], content: Mapping[str,
 
 def read(path: str | Path, grid: Grid) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``write`` wrote; a DataFileError if it is damaged, no emulator, or of another grid."""
+    path = existing(path, "file of an emulator")
     try:
-        tensors, metadata = decode_tensors(Path(path).read_bytes())
+        tensors, metadata = decode_tensors(path.read_bytes())
         content = json.loads(metadata["content"])
     except (OSError, LookupError, ValueError) as error:
         raise DataFileError(f"'{path}' cannot be read as an emulator ({error}); save it again.") from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from probconserv.errors import DataFileError, LibraryError
-from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors, write_atomically
+from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors, existing, write_atomically
 
 FORMAT = 1
 
@@ -54,9 +54,7 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     Raises:
         DataFileError: If the file is missing, damaged, of another format version, or of another kind.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataFileError(f"There is no file of weights '{path}'; check the path, or train the model first.")
+    path = existing(path, "file of weights")
     damaged = f"'{path}' is damaged, perhaps cut off, or not a file of weights"
     try:
         tensors, metadata = decode_tensors(path.read_bytes())

@@ -21,7 +21,7 @@ from solvers.finite_volume.solve import Solution
 from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.steady.solve import SteadySolution
 from solvers.systems.solution import SystemSolution
-from solvers.tensor_files import replacing
+from solvers.tensor_files import existing, replacing
 
 _AXES = "xyz"
 _WELL_KINDS = {"Periodic": "PERIODIC", "Outflow": "OPEN"}  # all others are walls
@@ -238,11 +238,9 @@ def load(path: str | Path) -> FieldSet:
 
     Raises:
         DataFileError: If the file is damaged or not by ``export``; the text names it.
-        OSError: If there is no such file.
+        MissingFileError: If there is no such file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+    path = existing(path)
     try:
         with h5py.File(path, "r") as file:
             text = file[_METADATA][()] if _METADATA in file else None  # pyright: ignore[reportIndexIssue]

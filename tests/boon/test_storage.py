@@ -12,7 +12,7 @@ from torch import nn
 
 from boon import BOON, FNO, ChannelBOON, Elimination, FNOConfig, MixedTransform, Part, Prescription, SmoothExtension
 from boon.corrections.without_schur import EliminationWithoutSchur
-from boon.errors import DataFileError, InvalidArgumentError
+from boon.errors import DataFileError, InvalidArgumentError, MissingFileError
 from boon.normalisation import Normalised
 from boon.storage import FORMAT, OLDER, load, read_notes, save
 from boon.transforms import NodeFourier
@@ -159,7 +159,7 @@ def test_notes_are_kept(tmp_path):
     save_file({}, tmp_path / "foreign")
     with pytest.raises(DataFileError, match="holds no operator of format boon-2"):
         read_notes(tmp_path / "foreign")
-    with pytest.raises(DataFileError, match="cannot be read as an operator"):
+    with pytest.raises(MissingFileError, match="There is no file of an operator"):
         read_notes(tmp_path / "missing")
 
 
@@ -246,7 +246,7 @@ def test_invalid_arguments_raise_with_reason(tmp_path):
         load(tmp_path / "ours", Foreign())
     with pytest.raises(InvalidArgumentError, match=r"OwnCorrection.* cannot be written to a file"):
         save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
-    with pytest.raises(DataFileError, match=r"nothing there.* cannot be read"):
+    with pytest.raises(MissingFileError, match=r"There is no file of an operator .*nothing there'; check the path"):
         load(tmp_path / "nothing there")
     path = described(tmp_path / "x", FNO(FNOConfig(width=5, modes=(3,), depth=2)))
     with pytest.raises(DataFileError, match="do not fit its configuration"):

@@ -26,7 +26,7 @@ from solvers import (
 )
 from solvers.data_files.field_set import FieldSet, collect
 from solvers.data_files.files import PDEBench, TheWell, export, load
-from solvers.errors import DataFileError, InvalidArgumentError
+from solvers.errors import DataFileError, InvalidArgumentError, MissingFileError
 
 LAYOUTS = [PDEBench, TheWell]
 
@@ -248,7 +248,7 @@ def test_files_of_others_and_missing_files_are_named(tmp_path):
         file["tensor"] = np.zeros(3)
     with pytest.raises(DataFileError, match=r"b\.h5 .*not written by export"):
         load(tmp_path / "b.h5")
-    with pytest.raises(FileNotFoundError, match=r"no file .*c\.h5"):
+    with pytest.raises(MissingFileError, match=r"no file .*c\.h5"):
         load(tmp_path / "c.h5")
 
 

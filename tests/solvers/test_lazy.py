@@ -3,6 +3,7 @@
 import ast
 import copy
 import importlib
+import importlib.metadata
 import pickle
 import subprocess
 import sys
@@ -73,6 +74,13 @@ def test_the_packages_show_few_names() -> None:
     assert sum(len(importlib.import_module(package).__all__) for package in below) <= 34
     former = [line for text in _lazy.RENAMED.values() for line in text.split("\n") if line.strip()]
     assert len(former) + len(_lazy.REMOVED) <= 60
+
+
+def test_packages_have_the_version_and_say_what_they_lack() -> None:
+    for library in ("solvers", "boon", "probconserv"):
+        module = importlib.import_module(library)
+        assert module.__version__ == importlib.metadata.version("probconserv-boon")
+        assert not hasattr(module, "NoSuchName")
 
 
 def test_public_classes_are_pickled_and_copied() -> None:

@@ -274,7 +274,7 @@ def test_weights_of_another_kind_or_version_are_refused(tmp_path: Path, change: 
 
 def test_invalid_arguments_raise_with_reason(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(DataFileError, match="There is no file of weights"):
+    with pytest.raises(FileNotFoundError, match="There is no file of weights"):
         ANP.load(path)
     network().save(path)
     with pytest.raises(DataFileError, match="holds weights for problem 'stefan', not for 'diffusion'"):
