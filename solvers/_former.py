@@ -1,0 +1,43 @@
+"""Arguments that had another name in release 0.4, which works with a deprecation until 0.6."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from solvers.errors import InvalidArgumentError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_WITHIN = ("solvers", "probconserv", "boon", "torch", "jaxtyping", "beartype")
+
+
+def renamed(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """A decorator of functions and methods: keyword arguments may be given under the names of 0.4, ``old="new"``.
+
+    Type checkers see the new names alone.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            for old in names.keys() & kwargs.keys():
+                new, name = names[old], function.__qualname__
+                if new in kwargs:
+                    raise InvalidArgumentError(f"{name} takes {new}, of which {old} is the former name; give it once.")
+                warn_of_former(f"The argument {old} of {name} is {new} since release 0.5; the old name goes with 0.6.")
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def warn_of_former(text: str) -> None:
+    """A DeprecationWarning at the line that called the library, directly or as a module of torch."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _WITHIN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, DeprecationWarning, stacklevel=level)
