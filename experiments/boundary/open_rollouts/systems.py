@@ -19,6 +19,7 @@ from experiments.records.storage import cached_arrays, writable_folder
 from experiments.records.store import as_json, config_hash
 from probconserv.rollout.trajectories import Setting
 from solvers import (
+    MUSCL,
     Burgers,
     CellGrid,
     ConvectionDiffusion,
@@ -38,6 +39,8 @@ from solvers import (
 )
 from solvers.grids import Grid
 from solvers.problems.operator_problems.problem import restrict
+from solvers.systems.laws import HLL
+from solvers.systems.solve import SystemOptions
 
 Split = Literal["training", "validation", "test"]
 STREAMS: Mapping[Split, int] = {"training": 0, "validation": 1, "test": 2}
@@ -309,7 +312,8 @@ class Channel(OpenSystem):
         start = torch.stack([depth, torch.zeros_like(depth)], dim=1)
         conditions = (_gate(Signals.drawn(count, 0.15, generator)), _gate(Signals.drawn(count, 0.15, generator)))
         step = float(times[-1] - times[0]) / 1000  # that of the data of this version
-        solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:], largest_step=step)
+        scheme = SystemOptions(flux=HLL(), reconstruction=MUSCL(), courant=0.4, largest_step=step)
+        solution = solve_system(ShallowWater(1.0), self.cells, conditions, start, times[1:], **scheme)
         averages = torch.cat([start[:, None], solution.values], dim=1)
         fields = averages.unflatten(-1, (self.intervals, self.refinement)).mean(dim=-1)
         passed = _passed(solution.boundary_flux[..., :1])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from solvers.conditions import Dirichlet, Neumann
 from solvers.data_files.field_set import FieldSet
+from solvers.finite_volume.convection.schemes import MUSCL
 from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
 from solvers.finite_volume.laws.laws import Burgers, ConvectionDiffusion, Diffusion, Logistic, Transport
 from solvers.finite_volume.solve import solve
@@ -38,7 +39,7 @@ from solvers.random_fields import log_normal, two_phase
 from solvers.steady.linear import Direct
 from solvers.steady.solve import node_values, solve_steady
 from solvers.systems.boundary import Reflecting
-from solvers.systems.laws import ShallowWater
+from solvers.systems.laws import HLL, ShallowWater
 from solvers.systems.solve import solve_system
 
 _TENTHS = tuple(n / 10 for n in range(1, 11))
@@ -350,7 +351,16 @@ class Basin(OperatorProblem):
         depth = initial_depth(draws, cells)
         still = torch.zeros_like(depth)
         initial = torch.stack([depth, still, still], dim=1)
-        solution = solve_system(ShallowWater(self.gravity), cells, _WALLS, initial, self.recipe.times)
+        solution = solve_system(
+            ShallowWater(self.gravity),
+            cells,
+            _WALLS,
+            initial,
+            self.recipe.times,
+            flux=HLL(),
+            reconstruction=MUSCL(),
+            courant=0.4,
+        )
         mirrored = {"h": (_LEVEL, _LEVEL), "hu": (_STILL, _LEVEL), "hv": (_LEVEL, _STILL)}
         depth = initial_depth(draws, self.nodes)[:, None]
         fields = {
