@@ -13,7 +13,7 @@ from experiments import driver, registry
 from experiments.benchmarks import documents
 from experiments.driver import Report
 from experiments.errors import InvalidArgumentError, MissingFilesError, MissingPackageError, NotReleasedError
-from experiments.experiment import Experiment, RunContext, RunOptions, require_device
+from experiments.experiment import RunContext, RunOptions, Table, require_device
 from experiments.jobs import Failure, minutes, require_all, run_jobs
 from experiments.options import CATALOGUE, ClusterOptions, Preset
 from experiments.records.record import Over, over_seeds
@@ -106,26 +106,26 @@ def report(out: Path, file: Path, json: bool) -> None:
 class _Work:
     """``run`` or ``reproduce`` of one experiment, to be sent to another process."""
 
-    def __init__(self, action: str, experiment: Experiment, options: RunOptions) -> None:
-        self.action, self.experiment, self.options = action, experiment, options
+    def __init__(self, action: str, table: Table, options: RunOptions) -> None:
+        self.action, self.table, self.options = action, table, options
 
     def __call__(self) -> Report | None:
         """The report; None if nothing is released, or a package or files are missing, which is said."""
         try:
-            return getattr(driver, self.action)(self.experiment, self.options)
+            return getattr(driver, self.action)(self.table, self.options)
         except NotReleasedError:
             return None
         except (MissingFilesError, MissingPackageError) as error:
-            print(f"{self.experiment.name} is left out: {error}", file=sys.stderr)
+            print(f"{self.table.name} is left out: {error}", file=sys.stderr)
             return None
 
 
-def _entries(names: Sequence[str], options: RunOptions, several: bool = False) -> list[Experiment]:
+def _entries(names: Sequence[str], options: RunOptions, several: bool = False) -> list[Table]:
     """The experiments of these names, each once; refuses options without effect on one of them."""
     every = registry.ALL in names
     if every and (options.cases or options.methods or options.data):
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
-    entries = [registry.experiment(name) for name in (CATALOGUE if every else dict.fromkeys(names))]
+    entries = [registry.table(name) for name in (CATALOGUE if every else dict.fromkeys(names))]
     for entry in () if every else entries:
         entry.refuse_idle(replace(options, workers=None) if several or len(entries) > 1 else options)
     require_device(options.device)
@@ -153,7 +153,7 @@ def _done(
 
 
 def _finish(
-    entries: Sequence[Experiment],
+    entries: Sequence[Table],
     reports: dict[str, Report],
     failures: Sequence[Failure],
     options: RunOptions,
@@ -162,7 +162,7 @@ def _finish(
     """Tables over seeds of experiments with several runs, a line for each of the others, then what failed."""
     content = []
     for entry in entries:
-        own = [report for report in reports.values() if report.experiment.name == entry.name]
+        own = [report for report in reports.values() if report.table.name == entry.name]
         if len(own) > 1:
             content.append(_over_seeds(entry, own, writable_folder(options.out / "over_seeds" / entry.name), json))
         elif own:
@@ -174,7 +174,7 @@ def _finish(
     require_all(failures)
 
 
-def _over_seeds(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
+def _over_seeds(entry: Table, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
     """Writes, and prints, the means over the seeds of several runs."""
     frame = pd.concat([_own_means(report) for report in reports], ignore_index=True)
     records = over_seeds(frame)
@@ -203,7 +203,7 @@ def _print(report: Report, preset: Preset, all: bool, json: bool) -> None:
 
 
 def _as_json(report: Report, preset: Preset) -> dict[str, Any]:
-    content = {"experiment": report.experiment.name, "preset": preset, "folder": str(report.folder)}
+    content = {"experiment": report.table.name, "preset": preset, "folder": str(report.folder)}
     rows = json_rows(report.records, report.description)
     return {**content, "verdict": report.verdict, "rows": rows}
 

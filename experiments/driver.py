@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
-from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
-from experiments.options import CATALOGUE
+from experiments.experiment import RunContext, RunOptions, Table, Training, require_device
+from experiments.options import CATALOGUE, Listed
 from experiments.plots import save
 from experiments.records.description import Description
 from experiments.records.overview import draw_overview
@@ -62,7 +62,7 @@ class Report:
         verdict: What ``reproduce`` found; empty after ``run``.
     """
 
-    experiment: Experiment
+    table: Table
     description: Description
     records: pd.DataFrame
     folder: Path
@@ -70,7 +70,7 @@ class Report:
     verdict: str = ""
 
 
-def run(experiment: Experiment, options: RunOptions) -> Report:
+def run(table: Table, options: RunOptions) -> Report:
     """Trains what is missing, scores, stores, tabulates and draws; reads what an earlier start finished.
 
     Raises:
@@ -80,12 +80,12 @@ def run(experiment: Experiment, options: RunOptions) -> Report:
         TrainingDivergedError: If a training diverged.
     """
     context = RunContext(options=options, training_seed=options.seed)
-    jobs = plan(experiment, context)
-    train_all(experiment, [training for job in jobs for training in job.trainings], context)
-    return _finish(experiment, context, jobs, trained_files(jobs, context), None)
+    jobs = plan(table, context)
+    train_all(table, [training for job in jobs for training in job.trainings], context)
+    return _finish(table, context, jobs, trained_files(jobs, context), None)
 
 
-def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) -> Report:
+def reproduce(table: Table, options: RunOptions, root: Path = ROOT) -> Report:
     """Scores the released weights and compares with the released results; other rows are copied from those.
 
     Where the test functions are not those of the release nothing is compared or copied. The preset is that of the
@@ -95,35 +95,35 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
         NotReleasedError: If there are no released results, or nothing to show for the options.
         DataFileError: If a released file is damaged.
     """
-    results = released_results(experiment.name, root)
+    results = released_results(table.name, root)
     options = replace(options, preset=results.preset)  # type: ignore[arg-type]
     context = RunContext(options=options, released=True, training_seed=results.seed, release=root)
-    jobs, weights = plan(experiment, context), dict[str, tuple[Path, ...]]()
+    jobs, weights = plan(table, context), dict[str, tuple[Path, ...]]()
     for job in jobs:
         with suppress(NotReleasedError):
             weights[job.key] = tuple(released_weights(training.release or "", root) for training in job.trainings)
-    return _finish(experiment, context, jobs, weights, results)
+    return _finish(table, context, jobs, weights, results)
 
 
-def plan(experiment: Experiment, context: RunContext) -> list[Job]:
+def plan(table: Table, context: RunContext) -> list[Job]:
     """All jobs of a run, case by case and method by method; names packages that some need and that are missing."""
-    experiment.refuse_idle(context.options)
+    table.refuse_idle(context.options)
     require_device(context.options.device)
     writable_folder(context.options.out)
-    cases = chosen("case", experiment.cases(context), context.options.cases)
-    every = {method.key: method for case in cases for method in experiment.methods(case)}
+    cases = chosen("case", table.cases(context), context.options.cases)
+    every = {method.key: method for case in cases for method in table.methods(case)}
     methods = {method.key for method in chosen("method", list(every.values()), context.options.methods)}
     jobs, lacking = [], set[str]()
     for case in cases:
-        for method in experiment.methods(case):
-            for seed in experiment.seeds(case, context) if method.key in methods else ():
-                trainings = tuple(experiment.trainings(case, method, seed, context))
+        for method in table.methods(case):
+            for seed in table.seeds(case, context) if method.key in methods else ():
+                trainings = tuple(table.trainings(case, method, seed, context))
                 missing = {training.missing for training in trainings if training.missing}
                 if missing:
                     lacking |= missing
                     break
                 jobs.append(Job(case, method, seed, trainings))
-                if not trainings and not experiment.seeded:  # and so the same for every seed
+                if not trainings and not table.seeded:  # and so the same for every seed
                     break
     for package in sorted(lacking):
         say_once(f"Methods that need the package {package} are left out: it is not installed.")
@@ -139,7 +139,7 @@ def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
     return [entry for entry in entries if not keys or entry.key in keys]
 
 
-def train_all(experiment: Experiment, trainings: Iterable[Training], context: RunContext) -> list[Path]:
+def train_all(table: Table, trainings: Iterable[Training], context: RunContext) -> list[Path]:
     """Trains what is missing or damaged, each once, with other runs of the same folder; returns all weights' files."""
     unique = {training.weights(context.options.out): training for training in trainings}
     missing = [path for path in unique if not is_whole(path)]
@@ -147,8 +147,13 @@ def train_all(experiment: Experiment, trainings: Iterable[Training], context: Ru
         if path.exists() and not is_whole(path):
             say_once(f"'{path}' is damaged; it is made again.")
         say_once(f"Training {number} of {len(missing)}: {unique[path].label}")
-        create_once(path, partial(experiment.train, unique[path], context), partial(is_whole, path))
+        create_once(path, partial(_train, table, unique[path], context), partial(is_whole, path))
     return list(unique)
+
+
+def _train(table: Table, training: Training, context: RunContext) -> None:
+    assert table.train is not None, f"{table.name} declares trainings and no train"
+    table.train(training, context)
 
 
 def trained_files(jobs: Iterable[Job], context: RunContext) -> dict[str, tuple[Path, ...]]:
@@ -157,7 +162,7 @@ def trained_files(jobs: Iterable[Job], context: RunContext) -> dict[str, tuple[P
 
 
 def _finish(
-    experiment: Experiment,
+    table: Table,
     context: RunContext,
     jobs: Sequence[Job],
     weights: dict[str, tuple[Path, ...]],
@@ -166,36 +171,36 @@ def _finish(
     """Scores all jobs that have weights, stores the scores, writes tables and figures."""
     cases = list({job.case.key: job.case for job in jobs}.values())
     jobs = [job for job in jobs if job.key in weights]
-    config = config_of(experiment, context, jobs, weights)
-    folder, made = open_run(context.options.out, experiment.name, config)
-    arrays = _score_all(experiment, context, jobs, weights, folder)
-    scores = experiment.compared(_scores(jobs, arrays))
-    computed = records_of(scores, experiment.name, experiment.over)
-    verdict = "" if results is None else _other_functions(experiment, context.options, results)
-    records = _beside(experiment, cases, computed, results, verdict)
+    config = config_of(table, context, jobs, weights)
+    folder, made = open_run(context.options.out, table.name, config)
+    arrays = _score_all(table, context, jobs, weights, folder)
+    scores = table.compared(_scores(jobs, arrays))
+    computed = records_of(scores, table.name, table.over)
+    verdict = "" if results is None else _other_functions(table, context.options, results)
+    records = _beside(table, cases, computed, results, verdict)
     cases = [case for case in cases if (records["case"] == case.key).any()]
-    redrawn = {job.method.key for job in jobs if experiment.redraws(job.method)}
+    redrawn = {job.method.key for job in jobs if table.redraws(job.method)}
     if results is not None and not verdict:
         verdict = _verdict(records, scores, redrawn, results, folder) + _note(records, results, context.options)
     means = over_seeds(records)
-    description = describe(experiment, cases, means, None if results is None else results.description)
+    description = describe(table, cases, means, None if results is None else results.description)
     files = write_tables(folder, means, description)
-    drawn = _draw(experiment, context, jobs, arrays, folder)
-    own, general = experiment.overview(cases, means), draw_overview(description, means, scores)
+    drawn = _draw(table, context, jobs, arrays, folder)
+    own, general = table.overview(cases, means), draw_overview(description, means, scores)
     figures = own or ({} if general is None else {"overview": general})
     overview = [file for name, figure in figures.items() for file in save(figure, folder / name)]
-    drawn = [*overview, *drawn] if own or experiment.overview_leads else [*drawn, *overview]
+    drawn = [*overview, *drawn] if own or table.overview_leads else [*drawn, *overview]
     trainings = training_entries(
         ({"case": job.case.key, "method": job.method.key, "seed": job.seed, "training": training.key}, path)
         for job in jobs
         for training, path in zip(job.trainings, weights[job.key], strict=True)
     )
     finished = Run(
-        experiment=experiment.name,
+        experiment=table.name,
         preset=context.options.preset,
         seed=context.options.seed,
-        data_version=experiment.data_version,
-        trained_version=experiment.data_version if results is None else results.trained_version,
+        data_version=table.data_version,
+        trained_version=table.data_version if results is None else results.trained_version,
         environment=made,
         config=config,
         verdict=verdict,
@@ -206,7 +211,7 @@ def _finish(
     )
     finished.write(folder)
     return Report(
-        experiment=experiment,
+        table=table,
         description=description,
         records=records,
         folder=folder,
@@ -216,7 +221,7 @@ def _finish(
 
 
 def config_of(
-    experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]
+    table: Table, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]
 ) -> dict[str, Any]:
     """Everything that decides the result of a run."""
     decisive = {
@@ -226,10 +231,10 @@ def config_of(
         for job in jobs
     }
     return {
-        "experiment": experiment.name,
+        "experiment": table.name,
         "preset": context.options.preset,
         "seed": context.options.seed,
-        "data_version": experiment.data_version,
+        "data_version": table.data_version,
         "scoring_version": SCORING_VERSION,
         "cases": {job.case.key: as_json(job.case.config) for job in jobs},
         "weights": decisive,
@@ -237,7 +242,7 @@ def config_of(
 
 
 def _score_all(
-    experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]], folder: Path
+    table: Table, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]], folder: Path
 ) -> dict[str, Arrays]:
     """Scores every job, or reads what an earlier start stored; says the main score of every case that is done."""
     arrays: dict[str, Arrays] = {}
@@ -245,13 +250,13 @@ def _score_all(
         for _, group in groupby(jobs, key=lambda job: job.case.key):
             of_case = list(group)
             for job in of_case:
-                stages.begin(f"{experiment.name}, {job.case.label}: {job.method.label}")
+                stages.begin(f"{table.name}, {job.case.label}: {job.method.label}")
 
                 def score(job: Job = job) -> Arrays:
-                    return experiment.score(job.case, job.method, job.seed, weights[job.key], context)
+                    return table.score(job.case, job.method, job.seed, weights[job.key], context)
 
                 arrays[job.key] = cached_arrays(scores_file(folder, job.case.key, job.method.key, job.seed), score)
-            stages.say(_case_done(experiment, of_case[0].case, of_case, arrays))
+            stages.say(_case_done(table, of_case[0].case, of_case, arrays))
     return arrays
 
 
@@ -260,25 +265,25 @@ def _scores(jobs: Iterable[Job], arrays: dict[str, Arrays]) -> pd.DataFrame:
     return scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
 
 
-def _case_done(experiment: Experiment, case: Any, jobs: Sequence[Job], arrays: dict[str, Arrays]) -> str:
+def _case_done(table: Table, case: Any, jobs: Sequence[Job], arrays: dict[str, Arrays]) -> str:
     """One line: the main score of the methods that matter."""
-    means = over_seeds(records_of(_scores(jobs, arrays), experiment.name, experiment.over))
-    methods, scores = experiment.headline(case, means)
+    means = over_seeds(records_of(_scores(jobs, arrays), table.name, table.over))
+    methods, scores = table.headline_of(case, means)
     labels = {job.method.key: job.method.label for job in jobs}
     values = means[means["score"].isin(scores[:1])].set_index("method")["mean"]
     parts = [f"{labels[key]} {format_score(values[key])}" for key in methods if key in values and key in labels]
     return f"{case.label} done. {SCORES[scores[0]].title}: {', '.join(parts)}" if parts else f"{case.label} done."
 
 
-def _other_functions(experiment: Experiment, options: RunOptions, results: Run) -> str:
+def _other_functions(table: Table, options: RunOptions, results: Run) -> str:
     """Note of the verdict where the test functions are not those of the release; empty where they are."""
     if options.seed != results.seed or options.data is not None:
         given = f"--seed {results.seed}" + (" without --data" if options.data is not None else "")
         reason = f"its test functions are those of {given}."
-    elif experiment.data_version != results.data_version:
+    elif table.data_version != results.data_version:
         reason = (
             f"it was scored on data version {results.data_version}, this library makes version "
-            f"{experiment.data_version}; python -m experiments run {experiment.name} trains on it."
+            f"{table.data_version}; python -m experiments run {table.name} trains on it."
         )
     else:
         return ""
@@ -308,7 +313,7 @@ def _note(records: pd.DataFrame, results: Run, options: RunOptions) -> str:
 
 
 def _beside(
-    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: Run | None, other: str
+    table: Table, cases: Sequence[Any], computed: pd.DataFrame, results: Run | None, other: str
 ) -> pd.DataFrame:
     """Records of the table: what was computed, released rows that were not, and the papers' of cases with such rows.
 
@@ -317,24 +322,24 @@ def _beside(
     ours = computed
     if results is not None and not other:
         copied = results.records[results.records["case"].isin([case.key for case in cases])]
-        if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
+        if table.over is Over.FUNCTIONS:  # other seeds have tables of their own
             copied = copied[copied["seed"].isna() | (copied["seed"] == results.seed)]
         rows = pd.MultiIndex.from_frame(computed[KEY])
         copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
         ours = _joined(computed, copied.assign(source=np.full(len(copied), Source.RELEASED)))
     if ours.empty:
-        command = f"python -m experiments run {experiment.name} --preset laptop"
+        command = f"python -m experiments run {table.name} --preset laptop"
         text = (
-            f"There is nothing to show of {experiment.name}: the weights of these methods are not released, or not in "
+            f"There is nothing to show of {table.name}: the weights of these methods are not released, or not in "
             f"this installation; {command} trains them. {other}"
         )
         raise NotReleasedError(text.rstrip())
     shown = [case for case in cases if (ours["case"] == case.key).any()]
-    return _joined(ours, as_frame(record for case in shown for record in experiment.published(case)))
+    return _joined(ours, as_frame(record for case in shown for record in table.published(case)))
 
 
 def describe(
-    experiment: Experiment,
+    table: Table,
     cases: Sequence[Any],
     records: pd.DataFrame,
     released: Description | None = None,
@@ -343,29 +348,28 @@ def describe(
 
     Methods that the experiment has no more come last, as they were ``released``.
     """
-    before = Description(experiment=experiment.name) if released is None else released
-    methods = {method.key: method for case in cases for method in experiment.methods(case)}
+    before = Description(experiment=table.name) if released is None else released
+    listed = CATALOGUE.get(table.name, Listed(family="", name=table.name, durations={}))
+    methods = {method.key: method for case in cases for method in table.methods(case)}
     ours = records.loc[~records["source"].isin(PAPER), "method"]
     left = [key for key in dict.fromkeys(ours) if key not in methods]
-    headlines = {case.key: experiment.headline(case, records[records["case"] == case.key]) for case in cases}
+    headlines = {case.key: table.headline_of(case, records[records["case"] == case.key]) for case in cases}
     return Description(
-        experiment=experiment.name,
-        title=experiment.title(cases),
-        summary=experiment.summary,
-        family=CATALOGUE[experiment.name].family if experiment.name in CATALOGUE else "",
-        over=experiment.over,
-        durations={str(preset): text for preset, text in experiment.durations.items()},
+        experiment=table.name,
+        title=table.title(cases),
+        summary=listed.summary,
+        family=listed.family,
+        over=table.over,
+        durations={str(preset): text for preset, text in listed.durations.items()},
         cases={case.key: case.label for case in cases},
         methods={key: method.label for key, method in methods.items()}
         | {key: _of_before(before.methods.get(key, key)) for key in left},
         information={key: method.information for key, method in methods.items() if method.information}
         | {key: before.information[key] for key in left if key in before.information},
-        baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"]
-        + [key for key in left if key in before.baselines],
         headline={case: list(methods) for case, (methods, _) in headlines.items()},
         scores=list(dict.fromkeys(score for _, scores in headlines.values() for score in scores)),
-        references={case.key: experiment.reference(case) for case in cases},
-        papers=[record for case in cases for record in experiment.published(case)],
+        references={case.key: table.reference_of(case) for case in cases},
+        papers=[record for case in cases for record in table.published(case)],
     )
 
 
@@ -381,13 +385,13 @@ def _joined(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(
-    experiment: Experiment, context: RunContext, jobs: Sequence[Job], arrays: dict[str, Arrays], folder: Path
+    table: Table, context: RunContext, jobs: Sequence[Job], arrays: dict[str, Arrays], folder: Path
 ) -> list[Path]:
     """Draws all figures into the folder of the run."""
     files = []
     for case in {job.case.key: job.case for job in jobs}.values():
         stored = {(job.method.key, job.seed): arrays[job.key] for job in jobs if job.case.key == case.key}
         with one_thread():
-            for name, figure in experiment.figures(case, stored, context).items():
+            for name, figure in table.figures(case, stored, context).items():
                 files += save(figure, folder / f"{name}-{case.key}")
     return files

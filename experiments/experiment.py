@@ -1,7 +1,6 @@
-"""An experiment: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
+"""The declaration of a table: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +10,11 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.errors import InvalidArgumentError
-from experiments.options import CATALOGUE, Durations
 from experiments.options import Data as Data
 from experiments.options import Preset as Preset
 from experiments.options import RunOptions as RunOptions
-from experiments.records.record import Arrays, Over, Record
-from experiments.records.release import ROOT, data_version
+from experiments.records.record import TRUTH, Arrays, Over, Record
+from experiments.records.release import ROOT
 from experiments.records.store import as_json, config_hash
 
 
@@ -141,123 +139,113 @@ Stored = Mapping[tuple[str, int], Arrays]
 """Results of ``score``, by key of the method and seed."""
 
 
-class Experiment(ABC):
-    """One table of results with its figures.
+def _only_seed(case: Any, context: RunContext) -> Sequence[int]:  # noqa: ARG001 - one signature
+    return (context.training_seed,)
 
-    A family is a frozen dataclass: it says what its cases and methods are and how a method is scored, and replaces what
-    else it needs of the rest, which does nothing. ``key``s name things in files; labels are for readers.
 
-    Attributes:
+def _nothing(*_: Any) -> tuple[()]:
+    return ()
+
+
+def _no_figures(*_: Any) -> dict[str, Figure]:
+    return {}
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+def _unchanged(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The declaration of one table of results: what there is to train, to score and to show.
+
+    A family builds it from its problems. How it is run, stored, compared and drawn is the driver's, and the same for
+    all tables. ``key``s name things in files; labels are for readers.
+
+    Args:
         name: Name on the command line.
-        over: What means and standard errors of the table are taken over.
+        title: From the cases: problem, sizes, what is reconstructed.
+        data_version: Version of the data; part of every config hash.
+        cases: All cases in the sizes of the preset.
+        methods: The rows of a case in their order, ``truth`` first if it is among them.
+        score: From a case, a method, a seed, the files of its trainings in their order and the context: scores per
+            function by the keys of ``SCORES``, and further arrays for the figures.
+        seeds: Repetitions of a method within a run: by default one, since other seeds are other runs.
+        trainings: Trainings of a method on a case with a seed, each before those that start from it.
+        train: Trains, or goes on from a checkpoint, and writes ``training.weights(out)``. Raises
+            TrainingInterruptedError if it was stopped before its end, TrainingDivergedError if its loss is not finite.
+        figures: Figures of a case by name, from all that was scored; methods may be missing.
+        overview: Figures of all cases together by name, from means over seeds; they come first. Without any there is
+            one of the main score of all methods.
+        overview_leads: Whether that one comes first, not the figure of a case.
+        headline: Keys of the few methods, and of the few scores, that the terminal shows of a case, from its mean
+            records; by default all methods but the truth, and ``shown``.
         shown: Keys of the scores that the terminal shows.
+        published: Numbers of papers for a case; those of a method that has a row here carry its key.
+        reference: Key of the method that tables compare the others with; by default the first that is not the truth.
+        compared: Adds scores that compare methods with each other to the scores per function of all cases.
+        redraws: Whether rounding decides what a method draws, so that its draws are others on another processor. Such
+            are draws along eigenvectors that are computed anew, which have either sign, draws by their probabilities,
+            which the last bit of a sum may move to the next entry, and iterations that amplify rounding. A method
+            with stored networks has the same draws up to rounding otherwise.
+        over: What means and standard errors of the table are taken over.
         seeded: Whether the test functions differ with the seed, so that methods without networks are scored for each.
-        overview_leads: Whether the figure of the main score of all methods stands for it, not one of a case.
+        options: Those of the options ``data``, ``files`` and ``workers`` that have an effect.
     """
 
     name: str
+    title: Callable[[Sequence[Any]], str]
+    data_version: int
+    cases: Callable[[RunContext], Sequence[Any]]
+    methods: Callable[[Any], Sequence[Any]]
+    score: Callable[[Any, Any, int, Sequence[Path], RunContext], Arrays]
+    seeds: Callable[[Any, RunContext], Sequence[int]] = _only_seed
+    trainings: Callable[[Any, Any, int, RunContext], Sequence[Training]] = _nothing
+    train: Callable[[Training, RunContext], None] | None = None
+    figures: Callable[[Any, Stored, RunContext], Mapping[str, Figure]] = _no_figures
+    overview: Callable[[Sequence[Any], pd.DataFrame], Mapping[str, Figure]] = _no_figures
+    overview_leads: bool = True
+    headline: Callable[[Any, pd.DataFrame], tuple[Sequence[str], Sequence[str]]] | None = None
+    shown: Sequence[str] = ()
+    published: Callable[[Any], Sequence[Record]] = _nothing
+    reference: Callable[[Any], str] | None = None
+    compared: Callable[[pd.DataFrame], pd.DataFrame] = _unchanged
+    redraws: Callable[[Any], bool] = _never
     over: Over = Over.FUNCTIONS
     seeded: bool = False
-    shown: Sequence[str] = ()
-    overview_leads: bool = True
+    options: Collection[str] = ()
 
-    @abstractmethod
-    def cases(self, context: RunContext) -> Sequence[Any]:
-        """All cases in the sizes of the preset."""
+    def headline_of(self, case: Any, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
+        """Keys of the methods, and of the scores, that the terminal shows of a case."""
+        return (self._rows(case), self.shown) if self.headline is None else self.headline(case, records)
 
-    @abstractmethod
-    def methods(self, case: Any) -> Sequence[Any]:
-        """The rows of a case in their order, ``truth`` first if it is among them."""
+    def reference_of(self, case: Any) -> str:
+        """Key of the method that tables compare the others of a case with."""
+        return (self._rows(case) or [TRUTH])[0] if self.reference is None else self.reference(case)
 
-    @abstractmethod
-    def score(self, case: Any, method: Any, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        """Scores per function by the keys of ``SCORES``, and further arrays for the figures.
-
-        ``weights`` are the files of ``trainings``, in their order.
-        """
-
-    @property
-    def data_version(self) -> int:
-        """Version of the data; part of every config hash."""
-        return data_version(self.name)
-
-    @property
-    def summary(self) -> str:
-        """One line that says what it shows; empty for what is not listed."""
-        return CATALOGUE[self.name].summary if self.name in CATALOGUE else ""
-
-    @property
-    def durations(self) -> Durations:
-        """How long each preset takes; empty for what is not listed."""
-        return CATALOGUE[self.name].durations if self.name in CATALOGUE else {}
-
-    def takes(self) -> Collection[str]:
-        """Those of the options ``data``, ``files`` and ``workers`` that have an effect."""
-        return ()
+    def _rows(self, case: Any) -> list[str]:
+        return [method.key for method in self.methods(case) if method.key != TRUTH]
 
     def refuse_idle(self, options: RunOptions) -> None:
         """Raises InvalidArgumentError if an option is given that has no effect here."""
         given = (name for name in ("data", "files", "workers") if getattr(options, name) is not None)
-        for option in (name for name in given if name not in self.takes()):
+        for option in (name for name in given if name not in self.options):
             raise InvalidArgumentError(f"--{option} has no effect on {self.name}; remove it.")
 
-    def title(self, cases: Sequence[Any]) -> str:
-        """Title of the table: problem, sizes, what is reconstructed."""
-        return self.name
 
-    def reference(self, case: Any) -> str:
-        """Key of the method that tables compare the others with: by default the first that is not the truth."""
-        keys = [method.key for method in self.methods(case)]
-        return next((key for key in keys if key != "truth"), keys[0])
+class Declared(Protocol):
+    """What gives a table: an entry of the ``EXPERIMENTS`` of a family."""
 
-    def seeds(self, case: Any, context: RunContext) -> Sequence[int]:
-        """Repetitions of a method within a run: by default one, since other seeds are other runs."""
-        return (context.training_seed,)
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+        ...
 
-    def trainings(self, case: Any, method: Any, seed: int, context: RunContext) -> Sequence[Training]:
-        """Trainings of a method, each before those that start from it."""
-        return ()
-
-    def train(self, training: Training, context: RunContext) -> None:
-        """Trains, or goes on from a checkpoint, and writes ``training.weights(out)``.
-
-        Raises:
-            TrainingInterruptedError: If it was stopped before its end.
-            TrainingDivergedError: If the loss is not finite.
-        """
-        raise NotImplementedError(f"{self.name} has no trainings.")
-
-    def compared(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """Scores per function of all cases with further scores that compare methods with each other."""
-        return scores
-
-    def redraws(self, method: Any) -> bool:
-        """Whether rounding decides what a method draws, so that its draws are others on another processor.
-
-        Such are draws along eigenvectors that are computed anew, which have either sign, draws by their probabilities,
-        which the last bit of a sum may move to the next entry, and iterations that amplify rounding. A method
-        with stored networks has the same draws up to rounding otherwise.
-        """
-        return False
-
-    def published(self, case: Any) -> Sequence[Record]:
-        """Numbers of papers for a case; those of a method that has a row here carry its key."""
-        return ()
-
-    def headline(self, case: Any, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """Keys of the few methods, and of the few scores, that the terminal shows of a case from its mean records.
-
-        By default all methods but the truth, and the scores of ``shown``.
-        """
-        return [method.key for method in self.methods(case) if method.key != "truth"], self.shown
-
-    def figures(self, case: Any, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
-        """Figures of a case by name, from all that was scored; methods may be missing."""
-        return {}
-
-    def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
-        """Figures of all cases together by name, from means over seeds; they come first.
-
-        Without any there is one of the main score of all methods, which comes first if ``overview_leads``.
-        """
-        return {}
+    @property
+    def table(self) -> Table:
+        """The declaration."""
+        ...

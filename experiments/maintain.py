@@ -13,7 +13,7 @@ from experiments import registry
 from experiments.cli import Options, Seeds, answered, parsed
 from experiments.driver import Job, config_of, describe, plan, trained_files
 from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, unknown_name
-from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.experiment import RunContext, RunOptions, Table
 from experiments.options import seeds_of
 from experiments.records.record import over_seeds, records_of
 from experiments.records.release import ROOT, released_names, released_results, write_release
@@ -37,7 +37,7 @@ def release_command(names: Names, options: Options, seeds: Seeds = ("0",)) -> No
         raise InvalidArgumentError("release needs the name of an experiment.")
     if options.seed:
         raise InvalidArgumentError(f"release takes --seeds, got --seed {options.seed}; write --seeds {options.seed}.")
-    files = release([registry.experiment(name) for name in names], options, seeds_of(seeds))
+    files = release([registry.table(name) for name in names], options, seeds_of(seeds))
     print("\n".join(f"File: {file}" for file in [*files, *documents.write_all(Path.cwd())]))
 
 
@@ -53,7 +53,7 @@ def documents_command() -> None:
 def figures_command(names: Names = ()) -> None:
     """Draws overviews of released records anew; all without names."""
     for name in names or released_names():
-        results, entry = released(name), registry.experiment(name)
+        results, entry = released(name), registry.table(name)
         assert results is not None
         cases = entry.cases(RunContext(options=RunOptions(preset=results.preset)))  # type: ignore[arg-type]
         own = entry.overview(cases, results.records)
@@ -85,9 +85,7 @@ def main(words: Sequence[str]) -> int:
     return answered(command)
 
 
-def release(
-    experiments: Sequence[Experiment], options: RunOptions, seeds: Sequence[int], root: Path = ROOT
-) -> list[Path]:
+def release(tables: Sequence[Table], options: RunOptions, seeds: Sequence[int], root: Path = ROOT) -> list[Path]:
     """Puts finished runs into the release; weights are those of the first seed.
 
     Experiments that share trainings are given together; ``methods`` of the options restricts whose weights are
@@ -98,18 +96,16 @@ def release(
         DataFileError: If a run is not finished, a file would replace one of another experiment, or other cases are of
             another data version; nothing is written.
     """
-    finished = [_finished(experiment, options, seeds, root) for experiment in experiments]
+    finished = [_finished(table, options, seeds, root) for table in tables]
     files = write_release([(results, weights) for results, weights, _ in finished], root)
     for results, _, folder in finished if not options.cases else ():
         files += keep_figure(results.experiment, folder, root / "report" / "figures")
     return files
 
 
-def _finished(
-    experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path
-) -> tuple[Run, dict[str, Path], Path]:
+def _finished(table: Table, options: RunOptions, seeds: Sequence[int], root: Path) -> tuple[Run, dict[str, Path], Path]:
     """What is released of finished runs, the files of weights of the first one by their released names, its folder."""
-    runs = [_finished_run(experiment, replace(options, seed=seed, methods=())) for seed in seeds]
+    runs = [_finished_run(table, replace(options, seed=seed, methods=())) for seed in seeds]
     first, folder, jobs = runs[0]
     weights = {
         training.release: training.weights(options.out)
@@ -118,11 +114,11 @@ def _finished(
         for training in job.trainings
         if training.release is not None
     }
-    now = experiment.data_version
+    now = table.data_version
     trained_version = min((read_notes(file).get("data_version", now) for file in weights.values()), default=now)
     scores, trainings = [run.scores for run, *_ in runs], [first.trainings]
     files, environment = set(weights), first.environment
-    before = _that_stay(experiment, jobs, options, root)
+    before = _that_stay(table, jobs, options, root)
     if before is not None:
         scores.append(before.scores)
     if before is not None and options.cases:
@@ -131,8 +127,8 @@ def _finished(
         files |= {*before.weights}
         trained_version = min(trained_version, before.trained_version)
     every_score = pd.concat(scores, ignore_index=True)
-    records = records_of(every_score, experiment.name, experiment.over)
-    every = experiment.cases(RunContext(options=replace(options, seed=seeds[0]), training_seed=seeds[0]))
+    records = records_of(every_score, table.name, table.over)
+    every = table.cases(RunContext(options=replace(options, seed=seeds[0]), training_seed=seeds[0]))
     cases = [case for case in every if (records["case"] == case.key).any()]
     released_now = replace(
         first,
@@ -141,42 +137,42 @@ def _finished(
         config={},
         figures=(),
         weights=sorted(files),
-        description=describe(experiment, cases, over_seeds(records), None if before is None else before.description),
+        description=describe(table, cases, over_seeds(records), None if before is None else before.description),
         trainings=pd.concat(trainings, ignore_index=True),
         scores=every_score,
     )
     return released_now, weights, folder
 
 
-def _finished_run(experiment: Experiment, options: RunOptions) -> tuple[Run, Path, Sequence[Job]]:
+def _finished_run(table: Table, options: RunOptions) -> tuple[Run, Path, Sequence[Job]]:
     """A finished run with these options, its folder and its jobs; raises DataFileError if there is none."""
     context = RunContext(options=options, training_seed=options.seed)
-    jobs = plan(experiment, context)
-    config = config_of(experiment, context, jobs, trained_files(jobs, context))
-    folder = folder_of(options.out, experiment.name, config)
+    jobs = plan(table, context)
+    config = config_of(table, context, jobs, trained_files(jobs, context))
+    folder = folder_of(options.out, table.name, config)
     if not is_finished(folder):
-        command = f"run {experiment.name} --preset {options.preset} --seed {options.seed} --out {options.out}"
+        command = f"run {table.name} --preset {options.preset} --seed {options.seed} --out {options.out}"
         raise DataFileError(
-            f"'{options.out}' holds no finished run of {experiment.name} by this code, preset {options.preset}; "
+            f"'{options.out}' holds no finished run of {table.name} by this code, preset {options.preset}; "
             f"python -m experiments {command} makes it or goes on with it."
         )
     return read_run(folder), folder, jobs
 
 
-def _that_stay(experiment: Experiment, jobs: Sequence[Job], options: RunOptions, root: Path) -> Run | None:
+def _that_stay(table: Table, jobs: Sequence[Job], options: RunOptions, root: Path) -> Run | None:
     """Released results of methods that the experiment has no more, rivals still, if the data are the same.
 
     Also those of the other cases if the options choose some.
     """
     try:
-        before = released_results(experiment.name, root)
+        before = released_results(table.name, root)
     except NotReleasedError:
         return None
-    if before.data_version != experiment.data_version:
+    if before.data_version != table.data_version:
         if options.cases:
             raise DataFileError(
-                f"The other cases of {experiment.name} were scored on data version {before.data_version}, "
-                f"{', '.join(options.cases)} on {experiment.data_version}; run and release all of them together."
+                f"The other cases of {table.name} were scored on data version {before.data_version}, "
+                f"{', '.join(options.cases)} on {table.data_version}; run and release all of them together."
             )
         return None
     released_now, methods = {job.case.key for job in jobs}, {job.method.key for job in jobs}

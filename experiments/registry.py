@@ -8,7 +8,7 @@ from experiments.errors import InvalidArgumentError, unknown_name
 from experiments.options import CATALOGUE, REGISTERED, Durations, Listed
 
 if TYPE_CHECKING:
-    from experiments.experiment import Experiment
+    from experiments.experiment import Table
 
 ALL = "all"
 """The word that ``run`` and ``reproduce`` take for all experiments."""
@@ -16,7 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, code by hand, SciPy and copying",
     "solver": "reference solutions at equal error beside LSODA and a bare loop",
 }
-_registered: dict[str, "Experiment"] = {}
+_registered: dict[str, "Table"] = {}
 
 
 def require_known(name: str) -> None:
@@ -25,14 +25,14 @@ def require_known(name: str) -> None:
         raise unknown_name("experiment", name, CATALOGUE)
 
 
-def experiment(name: str) -> "Experiment":
-    """The experiment of this name."""
+def table(name: str) -> "Table":
+    """The declaration of the experiment of this name."""
     if name in _registered:
         return _registered[name]
     require_known(name)
     module, _, group = CATALOGUE[name].home.partition(":")
     entries = getattr(importlib.import_module(f"experiments.{module}"), group).values()
-    return {entry.name: entry for entry in entries}[name]
+    return next(entry.table for entry in entries if entry.name == name)
 
 
 def families() -> dict[str, list[Listed]]:
@@ -43,25 +43,21 @@ def families() -> dict[str, list[Listed]]:
     return grouped
 
 
-def family(heading: str) -> dict[str, "Experiment"]:
-    """The experiments of a family by name."""
-    return {entry.name: experiment(entry.name) for entry in families()[heading]}
-
-
-def register(entry: "Experiment", summary: str = "", durations: Durations | None = None) -> None:
+def register(entry: "Table", summary: str = "", durations: Durations | None = None) -> None:
     """Adds an experiment to those of ``python -m experiments``, for this process.
 
-    A script that registers one and then calls ``experiments.cli.main()`` is the command line with it.
+    A script that registers one and then calls ``experiments.cli.main()`` is the command line with it. One that was
+    registered before under the same name gives way.
 
     Args:
-        entry: The experiment, for instance a ``ConservationExperiment`` of your problem.
+        entry: Its declaration, for instance ``ConservationExperiment(problem, ...).table``.
         summary: One line for ``list``.
         durations: How long each preset takes, for ``list``.
 
     Raises:
-        InvalidArgumentError: If another experiment has its name.
+        InvalidArgumentError: If an experiment of the library has its name.
     """
-    if entry.name in CATALOGUE and _registered.get(entry.name) != entry:
+    if entry.name in CATALOGUE and entry.name not in _registered:
         raise InvalidArgumentError(f"There is another experiment '{entry.name}'; choose another name.")
     _registered[entry.name] = entry
     CATALOGUE[entry.name] = Listed(family=REGISTERED, name=entry.name, summary=summary, durations=durations or {})

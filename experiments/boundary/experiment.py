@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from typing_extensions import override
 
 from experiments.boundary import methods as rows
 from experiments.boundary.baselines.architectures import EXTRA
@@ -20,7 +19,7 @@ from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.scoring import score_operator, score_truth
 from experiments.boundary.training import operator_training, store_of, train_operator
 from experiments.errors import NotReleasedError
-from experiments.experiment import Experiment, RunContext, Stored, Training
+from experiments.experiment import RunContext, Stored, Table, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version, manifest, released_weights
 
@@ -41,7 +40,7 @@ _FILES = {rows.PRESCRIPTION: "fno-output-prescription"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryExperiment(Experiment):
+class BoundaryExperiment:
     """Operators with and without boundary corrections on the versions of one problem.
 
     Args:
@@ -55,10 +54,26 @@ class BoundaryExperiment(Experiment):
     versions: Versions
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
-    over = Over.SEEDS
 
-    def takes(self) -> tuple[str, ...]:
-        return ("workers",)
+    @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.data_version,
+            cases=self.cases,
+            methods=self.methods_of,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.trainings,
+            train=train_operator,
+            figures=self.figures,
+            headline=self.headline,
+            published=self.published,
+            over=Over.SEEDS,
+            options=("workers",),
+        )
 
     @property
     def data_version(self) -> int:
@@ -77,9 +92,6 @@ class BoundaryExperiment(Experiment):
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
         return self.versions(context.options.preset)
-
-    def methods(self, case: BoundaryCase) -> Sequence[Method]:
-        return self.methods_of(case)
 
     def seeds(self, case: BoundaryCase, context: RunContext) -> Sequence[int]:
         return range(context.training_seed, context.training_seed + case.sizes.seeds)
@@ -111,12 +123,8 @@ class BoundaryExperiment(Experiment):
         versions = PROBLEMS[self.problem].cases if self.problem in PROBLEMS else self.versions
         return samples(trained) in map(samples, versions(context.options.preset))
 
-    def train(self, training: Training, context: RunContext) -> None:
-        train_operator(training, context)
-
-    @override
     def score(
-        self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
+        self, case: BoundaryCase, method: Method, _seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
         store, treatment = store_of(context, self.data_version), method.treatment
         config = case.test_data(context.options.seed)
@@ -136,8 +144,7 @@ class BoundaryExperiment(Experiment):
         source = {"score": "relative_l2", "standard_error": None, "source": Source.PUBLISHED}
         return [Record(**names, mean=mean, note=note, **source) for mean, note in quoted]
 
-    @override
-    def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
+    def headline(self, _case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
         """FNO, the best but BOON on the validation set if such a row was run, forms of elimination, the default."""
         baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
         best = baselines.sort_values("mean")["method"].head(1)
@@ -146,9 +153,8 @@ class BoundaryExperiment(Experiment):
         eliminated = rows.WITHOUT_SCHUR_CHANNELS if with_channels else rows.WITHOUT_SCHUR
         return list(dict.fromkeys((rows.FNO, *best, *published, eliminated, rows.DEFAULT))), SHOWN
 
-    @override
-    def figures(self, case: BoundaryCase, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
-        return draw_case(self.problem, case, self.methods(case), stored)
+    def figures(self, case: BoundaryCase, stored: Stored, _context: RunContext) -> Mapping[str, Figure]:
+        return draw_case(self.problem, case, self.methods_of(case), stored)
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> ConditionedOperator:

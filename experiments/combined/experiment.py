@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
-from typing_extensions import override
 
 from experiments.combined.fields import FieldProblem
 from experiments.combined.problems import (
@@ -31,14 +30,14 @@ from experiments.combined.problems import (
 )
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Preset, RunContext, Stored, Table, Training
 from experiments.plots import BAND, TRUTH, legend_below, panels
 from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version
 
 
 @dataclass(frozen=True, kw_only=True)
-class CombinedExperiment(Experiment):
+class CombinedExperiment:
     """Operators from a parameter to a field with a standard deviation, under boundary conditions, the law, or both.
 
     Args:
@@ -56,6 +55,27 @@ class CombinedExperiment(Experiment):
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
     @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.data_version,
+            cases=self.cases,
+            methods=lambda _: self.rows,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.trainings,
+            train=train_operator,
+            figures=self.figures,
+            headline=lambda *_: (self.main, ("CRPS", "MSE", "coverage90")),
+            published=self.published,
+            reference=lambda _: self.main[0],
+            compared=compared,
+            over=self.over,
+        )
+
+    @property
     def data_version(self) -> int:
         """The newest version among the problems'; a case's config has that of its problem."""
         return max(data_version(problem.name) for problem in self.problems)
@@ -71,16 +91,7 @@ class CombinedExperiment(Experiment):
         sizes = self.sizes[context.options.preset]
         return [case for problem in self.problems for case in cases_of(problem, sizes)]
 
-    @override
-    def methods(self, case: Case) -> tuple[Method, ...]:
-        return self.rows
-
-    @override
-    def reference(self, case: Case) -> str:
-        return self.main[0]
-
-    @override
-    def seeds(self, case: Case, context: RunContext) -> range:
+    def seeds(self, case: Case, _context: RunContext) -> range:
         return range(case.sizes.groups)
 
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
@@ -110,23 +121,10 @@ class CombinedExperiment(Experiment):
             for number in range(first, first + (sizes.members if method.joined else 1))
         ]
 
-    def train(self, training: Training, context: RunContext) -> None:
-        train_operator(training, context)
-
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, _seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.network is None:
             return score_truth(case, context.options.seed)
         return score_method(case, method, weights, context.options.seed)
-
-    def compared(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """Adds the CRPS of training through the update over that of the update after training, of equal seeds."""
-        if not {AFTER, IN_TRAINING} <= set(scores["method"]):
-            return scores
-        crps = scores.pivot_table(index=["case", "seed"], columns="method", values="CRPS")
-        ratios = (crps[IN_TRAINING] / crps[AFTER]).rename("ratio")
-        first = (scores["method"] == IN_TRAINING) & (scores["function"] == 0)
-        return scores.join(ratios, on=["case", "seed"]).assign(ratio=lambda frame: frame["ratio"].where(first))
 
     def published(self, case: Case) -> list[Record]:
         """The ratio of Utkarsh et al., on the training range of their problems."""
@@ -146,17 +144,22 @@ class CombinedExperiment(Experiment):
         )
         return [record]
 
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self.main, ("CRPS", "MSE", "coverage90")
-
-    @override
     def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """Profiles in range and at the nearest shift."""
-        main = [method for method in self.methods(case) if method.key in self.main and (method.key, 0) in stored]
+        main = [method for method in self.rows if method.key in self.main and (method.key, 0) in stored]
         if case.number > 1 or not main:
             return {}
         return {"profile": profiles(case, main, stored, case.parameters(context.options.seed)[:1])}
+
+
+def compared(scores: pd.DataFrame) -> pd.DataFrame:
+    """Adds the CRPS of training through the update over that of the update after training, of equal seeds."""
+    if not {AFTER, IN_TRAINING} <= set(scores["method"]):
+        return scores
+    crps = scores.pivot_table(index=["case", "seed"], columns="method", values="CRPS")
+    ratios = (crps[IN_TRAINING] / crps[AFTER]).rename("ratio")
+    first = (scores["method"] == IN_TRAINING) & (scores["function"] == 0)
+    return scores.join(ratios, on=["case", "seed"]).assign(ratio=lambda frame: frame["ratio"].where(first))
 
 
 def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: Tensor) -> Figure:

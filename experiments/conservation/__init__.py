@@ -2,7 +2,7 @@
 
 A user's problem is an experiment too:
 
-    experiment = ConservationExperiment(problem=problem, gp=GPConfig(), networks=None)
+    table = ConservationExperiment(problem=problem, gp=GPConfig(), networks=None).table
 """
 
 from experiments.conservation.calibration import STUDIES, CalibrationStudy

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal
-from typing_extensions import override
 
 from experiments import plots
 from experiments.conservation.cases import Case, Laws, Target, laws_of
@@ -33,7 +32,7 @@ from experiments.conservation.methods import (
     network,
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
-from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
+from experiments.experiment import Data, Preset, RunContext, Style, Table, Training
 from experiments.records.record import Arrays
 from experiments.records.scores import VARIANCE_FLOOR
 from experiments.records.storage import checksum
@@ -122,17 +121,26 @@ TREATMENTS: Mapping[str, tuple[Method, Treatment]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationStudy(Experiment):
+class CalibrationStudy:
     """Six treatments of a network's predictions and three rivals, at parameters in its range, below it and above it."""
 
     name: str
     base: ConservationExperiment
 
-    shown = ("MSE", "CRPS", "coverage90", "front_coverage90")
-
     @property
-    def data_version(self) -> int:
-        return self.base.data_version
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.base.data_version,
+            cases=self.cases,
+            methods=lambda _: [method for method, _ in TREATMENTS.values()],
+            score=self.score,
+            trainings=self.trainings,
+            train=self.train,
+            shown=("MSE", "CRPS", "coverage90", "front_coverage90"),
+        )
 
     def title(self, cases: Sequence[Case]) -> str:
         problem, (low, high) = cases[0].problem, cases[0].problem.training_range
@@ -142,12 +150,7 @@ class CalibrationStudy(Experiment):
     def cases(self, context: RunContext) -> list[Case]:
         return [replace(case, data="exact") for case in self.base.cases(context)]
 
-    @override
-    def methods(self, case: Case) -> list[Method]:
-        return [method for method, _ in TREATMENTS.values()]
-
-    @override
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, _case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         if method.black_box is not NETWORK:
             return []
         data: dict[str, Data] = {"anp": self.base.data, SMALL_EXTRAPOLATION: "exact"}
@@ -158,8 +161,7 @@ class CalibrationStudy(Experiment):
         if not take_released(training, context):
             self.base.train(training, context)
 
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, _seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         files = tuple((path, checksum(path)) for path in weights)
         first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
         learnt = _learnt(first, VALIDATION[context.options.preset], files) if files else None

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from typing_extensions import override
 
 from experiments.conservation import figures
 from experiments.conservation.cases import SIZES, Case, Sizes
@@ -16,7 +15,7 @@ from experiments.conservation.methods import Method, methods
 from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
 from experiments.conservation.scoring import score_method, score_truth
 from experiments.conservation.training import train_network
-from experiments.experiment import Data, Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Data, Preset, RunContext, Stored, Table, Training
 from experiments.records.record import Arrays, Record, Source, published
 from experiments.records.release import data_version
 from experiments.records.table import PAPER
@@ -33,7 +32,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConservationExperiment(Experiment):
+class ConservationExperiment:
     """Gaussian process, neural processes and their ensemble on one problem, without and with its conservation law.
 
     Nothing looks the problem up by its name, so it need not be one of the library.
@@ -49,7 +48,6 @@ class ConservationExperiment(Experiment):
 
     problem: Problem
     name: str = ""
-    overview_leads = False
     gp: GPConfig
     networks: NetworkPlan | None = NetworkPlan()  # noqa: RUF009 - a frozen value
     data: Data = "exact"
@@ -60,15 +58,28 @@ class ConservationExperiment(Experiment):
         object.__setattr__(self, "name", self.name or self.problem.name)
 
     @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.data_version,
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            trainings=self.trainings,
+            train=self.train,
+            figures=self.figures,
+            overview_leads=False,
+            headline=self.headline,
+            published=self.published,
+            reference=lambda _: "anp" if self.networks else "gp",
+            options=("data",),
+        )
+
+    @property
     def data_version(self) -> int:
         return data_version(self.name) if self.version is None else self.version
-
-    def takes(self) -> tuple[str, ...]:
-        return ("data",)
-
-    @override
-    def reference(self, case: Case) -> str:
-        return "anp" if self.networks else "gp"
 
     def title(self, cases: Sequence[Case]) -> str:
         name, functions = self.name.replace("_", " ").capitalize(), cases[0].sizes.functions
@@ -120,8 +131,7 @@ class ConservationExperiment(Experiment):
                 self.train(before, context)
         train_network(self.problem, training, weights, context)
 
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, _seed: int, weights: Sequence[Path], _context: RunContext) -> Arrays:
         if method.black_box is None:
             return score_truth(case)
         return score_method(case, method, dict(zip(with_starts(method.networks), weights, strict=True)))
@@ -137,8 +147,7 @@ class ConservationExperiment(Experiment):
                     records.append(record(method=method, score=score, mean=mean, standard_error=error))
         return records
 
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
+    def headline(self, _case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
         """The paper's four methods, or those of the Gaussian process without networks; and what needs neither."""
         ours = set(records.loc[~records["source"].isin(PAPER), "method"])
         networks, gp, rivals = (
@@ -146,7 +155,6 @@ class ConservationExperiment(Experiment):
         )
         return [*(networks or gp), *rivals], ["CE", "LL", "MSE"]
 
-    @override
     def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
         """Profiles, totals, scores over time, calibration, context and fronts."""
         seed = context.training_seed

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from typing_extensions import override
 
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Preset, RunContext, Stored, Table, Training
 from experiments.generation.cases import SIZES, Case, Condition, Sizes
 from experiments.generation.figures import draw_moments
 from experiments.generation.methods import Method, methods_of
@@ -16,6 +15,7 @@ from experiments.generation.problem import GenerationProblem
 from experiments.generation.scoring import score_method
 from experiments.generation.training import train_flow, training_of
 from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.release import data_version
 
 
 def draws_of(cases: Sequence[Case]) -> str:
@@ -24,14 +24,39 @@ def draws_of(cases: Sequence[Case]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationExperiment(Experiment):
+class GenerationExperiment:
     """Draws of a flow under laws that it was not trained for, against the exact conditional distribution."""
 
     name: str
     problem: GenerationProblem
     conditions: tuple[Condition, ...]
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
-    over: Over = Over.GROUPS
+
+    @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.data_version,
+            cases=self.cases,
+            methods=methods_of,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.trainings,
+            train=train_flow,
+            figures=draw_first,
+            headline=self.headline,
+            published=self.published,
+            reference=lambda _: "unconstrained",
+            redraws=lambda method: method.redraws,
+            over=Over.GROUPS,
+        )
+
+    @property
+    def data_version(self) -> int:
+        """Version of its data."""
+        return data_version(self.name)
 
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
@@ -45,24 +70,10 @@ class GenerationExperiment(Experiment):
         sizes = self.sizes[context.options.preset]
         return [Case(problem=self.problem, condition=condition, sizes=sizes) for condition in self.conditions]
 
-    def methods(self, case: Case) -> tuple[Method, ...]:
-        return methods_of(case)
-
-    @override
-    def redraws(self, method: Method) -> bool:
-        return method.redraws
-
-    @override
-    def reference(self, case: Case) -> str:
-        """The flow alone: training fields are given the law."""
-        return "unconstrained"
-
-    @override
-    def seeds(self, case: Case, context: RunContext) -> range:
+    def seeds(self, case: Case, _context: RunContext) -> range:
         return range(case.sizes.groups)
 
-    @override
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, _case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         """The flow of a group, the same for all cases and samplers."""
         return [] if method.drawn is not None else [self.training(seed, context)]
 
@@ -78,9 +89,6 @@ class GenerationExperiment(Experiment):
             data_version=self.data_version,
             release=None if group else f"generation/{self.problem.name}-flow-{number}.safetensors",
         )
-
-    def train(self, training: Training, context: RunContext) -> None:
-        train_flow(training, context)
 
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         return score_method(case, method, seed, list(weights), context.options.seed)
@@ -107,15 +115,15 @@ class GenerationExperiment(Experiment):
             for score, value in errors.items()
         ]
 
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def headline(self, case: Case, _records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """All rows; true draws, the sampling floor, last."""
-        truth, *samplers = (method.key for method in self.methods(case))
+        truth, *samplers = (method.key for method in methods_of(case))
         bounded = ("outside",) if self.problem.bounds is not None else ()
         return (*samplers, truth), ("mean_error", "deviation_error", "law_residual", *bounded)
 
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
-        shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}
-        methods = [method for method in self.methods(case) if method.key in shown]
-        return {"moments": draw_moments(case, methods, shown)} if methods else {}
+
+def draw_first(case: Case, stored: Stored, _: RunContext) -> dict[str, Figure]:
+    """Moments of the first group's draws."""
+    shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}
+    methods = [method for method in methods_of(case) if method.key in shown]
+    return {"moments": draw_moments(case, methods, shown)} if methods else {}

@@ -46,7 +46,7 @@ class Method:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case; None for its own choice by the law.
         evaluations: Of the velocity for a draw, where rows differ in them.
-        redraws: Whether rounding decides what is drawn, see ``Experiment.redraws``.
+        redraws: Whether rounding decides what is drawn, see ``Table.redraws``.
     """
 
     key: str

@@ -7,7 +7,7 @@ enough of them are near. Proper scores against the true fields need no such dist
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
-from typing_extensions import override
 
 from experiments import plots
-from experiments.experiment import Preset, RunContext, Stored
-from experiments.generation.cases import Case
+from experiments.experiment import Preset, RunContext, Table
+from experiments.generation.cases import Condition, Sizes
 from experiments.generation.conditioning import ManyFields, OneField
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.methods import OURS, TOLD_METHODS, Method
@@ -43,6 +42,8 @@ ENOUGH = 100.0
 _POOL_SEED, _COEFFICIENTS, _OF_PRIOR, _REFERENCES = 9, 10, 8192, 1000
 _LEAST = 1e-6  # weight of a solution, relative to the largest, that is left out
 OF_POSTERIOR = ("mean_error", "deviation_error", "frechet", "effective_size")
+SHOWN = ("energy", "CRPS", "coverage90", "mean_error", "deviation_error", "frechet", "draw_milliseconds")
+"""Scores of tables."""
 OF_FIELD = ("energy", "CRPS", "MSE", "coverage90", "outside", "draw_milliseconds")
 
 
@@ -64,31 +65,43 @@ class Posterior(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObservedExperiment(GenerationExperiment):
+class ObservedExperiment:
     """Draws of a flow under laws of many true fields, against rivals that take the same training fields."""
 
-    seeded: bool = True
-    shown = ("energy", "CRPS", "coverage90", "mean_error", "deviation_error", "frechet", "draw_milliseconds")
+    name: str
+    problem: GenerationProblem
+    conditions: tuple[Condition, ...]
+    sizes: Mapping[Preset, Sizes]
 
-    @override
-    def title(self, cases: Sequence[Case]) -> str:
+    @property
+    def table(self) -> Table:
+        """The declaration of its table: the flows of ``GenerationExperiment``, scored otherwise."""
+        flows = GenerationExperiment(name=self.name, problem=self.problem, conditions=(), sizes=self.sizes)
+        return replace(
+            flows.table,
+            title=self.title,
+            cases=self.cases,
+            methods=lambda _: TOLD_METHODS,
+            score=self.score,
+            figures=lambda *_: {},  # errors over the number of values are drawn for all cases together
+            overview=self.overview,
+            headline=headline,
+            published=lambda _: (),
+            seeded=True,
+        )
+
+    def title(self, cases: Sequence[ManyFields]) -> str:
+        """The problem, its draws and true fields."""
         case = cases[0]
-        assert isinstance(case, ManyFields)
         drawn = f"{case.draws} draws for each of {case.fields} true fields"
         return f"{self.problem.label}: {drawn}; trainings: {case.sizes.groups}"
 
-    @override
-    def cases(self, context: RunContext) -> list[ManyFields]:  # type: ignore[override]
+    def cases(self, context: RunContext) -> list[ManyFields]:
         preset = context.options.preset
         common = {"problem": self.problem, "sizes": self.sizes[preset], "fields": FIELDS[preset]}
         return [ManyFields(condition=condition, **common) for condition in self.conditions]
 
-    @override
-    def methods(self, case: Case) -> tuple[Method, ...]:
-        return TOLD_METHODS
-
-    @override
-    def score(  # type: ignore[override]
+    def score(
         self, case: ManyFields, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
         pool = solutions(self.problem, case.sizes.nodes, POOL[context.options.preset], context.data_folder)
@@ -102,20 +115,7 @@ class ObservedExperiment(GenerationExperiment):
             found = [score_field(one, method, each, weights, first) for one, each in zip(fields, known, strict=True)]
         return {name: np.array([each[name] for each in found]) for name in found[0]}
 
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """All rows that were scored; true draws, where the posterior is known, last."""
-        truth, *others = self.methods(case)
-        scored = set(records["method"])
-        return tuple(each.key for each in (*others, truth) if each.key in scored), tuple(self.shown)
-
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
-        """None: errors over the number of values are drawn for all cases together."""
-        return {}
-
-    @override
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
+    def overview(self, cases: Sequence[ManyFields], records: pd.DataFrame) -> dict[str, Figure]:
         """The energy score over that of ours, over the number of values, without and with the total."""
         means = records[records["score"] == "energy"].set_index(["method", "case"])["mean"]
         noisy = means[means.index.get_level_values("case").str.startswith("values-")]
@@ -129,7 +129,7 @@ class ObservedExperiment(GenerationExperiment):
                 for case in cases
                 if case.key.rstrip("0123456789") == prefix
             }
-            for method in self.methods(cases[0]):
+            for method in TOLD_METHODS:
                 if method.key in means and OURS in means:
                     ratio = (means[method.key] / means[OURS]).reindex(counts)
                     style = {"color": method.style.colour, "ls": method.style.dashes, "marker": "o", "ms": 3}
@@ -137,6 +137,13 @@ class ObservedExperiment(GenerationExperiment):
             panel.set(title="values" if prefix == "values-" else "values and the last total", xlabel="values")
         plots.legend_below(figure, *axes)
         return {"observations": figure}
+
+
+def headline(_: ManyFields, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All rows that were scored; true draws, where the posterior is known, last."""
+    truth, *others = TOLD_METHODS
+    scored = set(records["method"])
+    return tuple(each.key for each in (*others, truth) if each.key in scored), SHOWN
 
 
 def solutions(problem: GenerationProblem, nodes: int, count: int, folder: Path) -> Float[Tensor, "s n"]:

@@ -193,8 +193,9 @@ _RANDOM_MEDIA = (
 )
 
 
-EXPERIMENTS: Mapping[str, GenerationExperiment] = {
-    "generate_stokes": GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES),
+_OF_STOKES = GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES)
+EXPERIMENTS: Mapping[str, GenerationExperiment | ObservedExperiment] = {
+    "generate_stokes": _OF_STOKES,
     "generate_reaction_diffusion": GenerationExperiment(
         name="generate_reaction_diffusion",
         problem=REACTION_DIFFUSION,
@@ -208,6 +209,6 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         name="generate_gpme", problem=RANDOM_MEDIA, conditions=_RANDOM_MEDIA, sizes=RANDOM_SIZES
     ),
 }
-STUDY = StepsStudy(name="generate_stokes-study", flows=EXPERIMENTS["generate_stokes"], more=_POINTS)
+STUDY = StepsStudy(name="generate_stokes-study", flows=_OF_STOKES, more=_POINTS)
 """Errors over the number of evaluations, also where values with noise are seen."""
 STUDIES = {STUDY.name: STUDY}

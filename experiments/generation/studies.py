@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from typing_extensions import override
 
 from experiments import plots
-from experiments.experiment import Experiment, Preset, RunContext, Training
+from experiments.experiment import Preset, RunContext, Table, Training
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import GenerationExperiment, draws_of
 from experiments.generation.methods import METHODS, TWISTED, Method, methods_of
 from experiments.generation.scoring import errors_of, sampled, scores_of
+from experiments.generation.training import train_flow
 from experiments.records.record import Arrays, Over
 from experiments.stages import take_released
 
@@ -31,7 +31,7 @@ SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsStudy(Experiment):
+class StepsStudy:
     """All samplers with few to many evaluations of one flow, by steps of second order where a sampler has them.
 
     Args:
@@ -43,11 +43,25 @@ class StepsStudy(Experiment):
     flows: GenerationExperiment
     more: tuple[Condition, ...] = ()
 
-    over = Over.GROUPS
-
     @property
-    def data_version(self) -> int:
-        return self.flows.data_version
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.flows.data_version,
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.flows.trainings,
+            train=self.train,
+            overview=self.overview,
+            headline=self.headline,
+            reference=self.reference,
+            redraws=lambda method: method.redraws,
+            over=Over.GROUPS,
+        )
 
     def title(self, cases: Sequence[Case]) -> str:
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
@@ -60,23 +74,13 @@ class StepsStudy(Experiment):
         cases = [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
         return [*cases, *(replace(cases[0], condition=condition) for condition in self.more)]
 
-    @override
-    def redraws(self, method: Method) -> bool:
-        return method.redraws
-
-    @override
-    def seeds(self, case: Case, context: RunContext) -> range:
+    def seeds(self, _case: Case, _context: RunContext) -> range:
         return range(1)
 
-    @override
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
-        return self.flows.trainings(case, method, seed, context)
-
-    @override
     def train(self, training: Training, context: RunContext) -> None:
         """Takes the released weights of the laptop's flow, or trains one."""
         if not take_released(training, context):
-            self.flows.train(training, context)
+            train_flow(training, context)
 
     def methods(self, case: Case) -> list[Method]:
         """True draws, then every sampler of the case with every number of evaluations."""
@@ -86,12 +90,10 @@ class StepsStudy(Experiment):
     def _numbers(self, case: Case) -> list[int]:
         return [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
 
-    @override
     def reference(self, case: Case) -> str:
         """The flow alone, with about as many evaluations as the experiment takes."""
         return f"unconstrained-{min(self._numbers(case), key=lambda number: abs(number - case.sizes.steps))}"
 
-    @override
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.evaluations is None:
             return floor_of(case, context.options.seed)
@@ -100,8 +102,7 @@ class StepsStudy(Experiment):
         draws, seconds = sampled(case, method, options, weights[0], seed)
         return scores_of(draws, case, seed) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
 
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
+    def headline(self, case: Case, _records: pd.DataFrame) -> tuple[list[str], list[str]]:
         """The rows with as many evaluations as the experiment takes, true draws last."""
         truth, *samplers = self.methods(case)
         shown = [row.key for row in samplers if row.evaluations == case.sizes.steps]

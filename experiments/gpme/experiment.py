@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from typing_extensions import override
 
 from experiments import plots
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Preset, RunContext, Stored, Table, Training
 from experiments.gpme.cases import COUNTS, SIZES, Case, Sizes
 from experiments.gpme.functions import MEMBERS, Member
 from experiments.gpme.methods import METHODS, Method, drawn
 from experiments.gpme.networks import network_training, train_network
 from experiments.records.record import Arrays, Over
+from experiments.records.release import data_version
 from probconserv import scores
 
 SEEDS = (0, 1, 2)
@@ -29,11 +29,14 @@ SHOWN = 0
 BOXES = ("anp", "local")
 """Models whose fields are drawn: without the law in the upper row, with it and u ≥ 0 in the lower one."""
 DRAWS = 6
+HEADLINE = tuple(method.key for method in METHODS if method.treatment in ("", "bounded"))
+SCORED = ("CE", "MSE", "CRPS", "energy", "coverage90", "coverage90_positive")
+"""What the terminal shows."""
 REFERENCE, RATIOS = "bounded-anp", (1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomMediaExperiment(Experiment):
+class RandomMediaExperiment:
     """Random profiles in random media at several numbers of observations.
 
     Args:
@@ -46,16 +49,32 @@ class RandomMediaExperiment(Experiment):
     counts: Sequence[int] = COUNTS
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    seeded = True
-    over = Over.SEEDS
-    shown = ("CE", "MSE", "CRPS", "energy", "coverage90", "coverage90_positive")
+    @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=data_version(self.name),
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.trainings,
+            train=self.train,
+            figures=lambda case, stored, _: draw_fields(case, stored),
+            overview=draw_over_counts,
+            headline=lambda *_: (HEADLINE, SCORED),
+            reference=lambda _: "anp",
+            redraws=lambda method: method.box.redraws,
+            over=Over.SEEDS,
+            seeded=True,
+        )
 
-    @override
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
         return f"Random media: {sizes.test} functions, {sizes.training} to learn from, {sizes.draws} draws each"
 
-    @override
     def cases(self, context: RunContext) -> list[Case]:
         options, sizes = context.options, self.sizes[context.options.preset]
         fewer = replace(sizes, validation=min(IN_TWO_AXES, sizes.validation), test=min(IN_TWO_AXES, sizes.test))
@@ -71,39 +90,26 @@ class RandomMediaExperiment(Experiment):
             for count in self.counts
         ]
 
-    @override
     def methods(self, case: Case) -> tuple[Method, ...]:
         """All rows in one axis; in two a draw of a truncated Gaussian takes seconds."""
         if case.member.grid.dimension == 1:
             return METHODS
         return tuple(each for each in METHODS if each.treatment != "truncated")
 
-    @override
-    def redraws(self, method: Method) -> bool:
-        return method.box.redraws
-
-    @override
-    def reference(self, case: Case) -> str:
-        return "anp"
-
-    @override
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         return [network_training(name, case, seed, context.options.preset) for name in method.box.networks]
 
-    @override
     def seeds(self, case: Case, context: RunContext) -> Sequence[int]:
         """Three sets of data and networks for the first member, one for the others and for a trial."""
         several = case.member == self.members[0] and context.options.preset != "smoke"
         return SEEDS if several else SEEDS[:1]
 
-    @override
     def train(self, training: Training, context: RunContext) -> None:
         """Trains a neural process."""
         case = next(case for case in self.cases(context) if case.source == training.config.member)
         train_network(training, case, training.config.training.seed // 100, context)
 
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], _context: RunContext) -> Arrays:
         draws, observed, milliseconds = drawn(case, method, seed, weights)
         truth, positive = observed.truth, observed.truth > POSITIVE
         lower, upper = scores.interval_of_samples(draws, 0.9)
@@ -123,18 +129,6 @@ class RandomMediaExperiment(Experiment):
             area, true_area = ((u > PLUME).double().mean(dim=-1, keepdim=True) for u in (draws, truth))
             arrays["area_CRPS"] = scores.crps_of_samples(true_area, area)
         return {name: values.numpy() for name, values in arrays.items()}
-
-    @override
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        return [method.key for method in METHODS if method.treatment in ("", "bounded")], self.shown
-
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
-        return draw_fields(case, stored)
-
-    @override
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> Mapping[str, Figure]:
-        return draw_over_counts(cases, records)
 
 
 def draw_fields(case: Case, stored: Stored) -> dict[str, Figure]:

@@ -78,7 +78,7 @@ class BlackBox:
 
     Args:
         networks: Names of the networks that it needs.
-        redraws: Whether rounding decides what is drawn, see ``Experiment.redraws``.
+        redraws: Whether rounding decides what is drawn, see ``Table.redraws``.
     """
 
     key: str

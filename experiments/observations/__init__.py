@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from experiments.experiment import Experiment
+from experiments.experiment import Declared
 from experiments.observations.downscaling_experiment import DownscalingExperiment
 from experiments.observations.experiment import ObservationsExperiment
 
-EXPERIMENTS: Mapping[str, Experiment] = {
+EXPERIMENTS: Mapping[str, Declared] = {
     entry.name: entry for entry in (ObservationsExperiment(), DownscalingExperiment())
 }
 

@@ -10,9 +10,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from typing_extensions import override
 
-from experiments.experiment import Experiment, Preset, RunContext, Stored
+from experiments.experiment import Preset, RunContext, Stored, Table
 from experiments.observations.downscaling import (
     BARE_KEY,
     BEST,
@@ -60,7 +59,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownscalingExperiment(Experiment):
+class DownscalingExperiment:
     """Annual mean temperatures from their block means: constraint layers, the update, and a regression.
 
     Args:
@@ -74,27 +73,33 @@ class DownscalingExperiment(Experiment):
     factors: tuple[int, ...] = (4,)
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    overview_leads = False
-    shown = ("RMSE", "CRPS", "LL", "coverage90", "block_error")
+    @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=data_version(self.name),
+            cases=self.cases,
+            methods=lambda _: METHODS,
+            score=self.score,
+            seeds=self.seeds,
+            figures=self.figures,
+            overview_leads=False,
+            shown=("RMSE", "CRPS", "LL", "coverage90", "block_error"),
+        )
 
-    @override
-    def title(self, cases: Sequence[Case]) -> str:
+    def title(self, _cases: Sequence[Case]) -> str:
         return "Downscaling of annual mean temperature over North America, test years 2040–2099, in kelvins"
 
     def cases(self, context: RunContext) -> list[Case]:
         return [Case(factor=factor, sizes=self.sizes[context.options.preset]) for factor in self.factors]
 
-    @override
-    def methods(self, case: Case) -> tuple[Method, ...]:
-        return METHODS
-
-    @override
-    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:
+    def seeds(self, _case: Case, context: RunContext) -> tuple[int, ...]:
         """That of the test fields: what is fitted is fitted when it is scored, by ``reproduce`` too."""
         return (context.options.seed,)
 
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, _seed: int, _weights: Sequence[Path], _context: RunContext) -> Arrays:
         series, sizes = self.series(), case.sizes
         check_series(series, case.factor, sizes)
         truth = series[sizes.training + sizes.validation :]
@@ -109,8 +114,7 @@ class DownscalingExperiment(Experiment):
         arrays["block_error"] = over_blocks(scored["block_error"], block, "amax")
         return {name: values.numpy() for name, values in arrays.items()}
 
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext) -> dict[str, Figure]:
+    def figures(self, case: Case, stored: Stored, _context: RunContext) -> dict[str, Figure]:
         """Truth, block means, black box and update in the last year, and what the fixer and the update miss."""
         shown = {key: arrays for (key, _), arrays in stored.items()}
         return {"maps": draw_maps(case.label, shown)} if {"truth", BARE_KEY, FIXER, BEST} <= shown.keys() else {}

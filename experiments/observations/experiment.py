@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 from torch import Generator
-from typing_extensions import override
 
-from experiments.experiment import Experiment, RunContext
+from experiments.experiment import RunContext, Table
 from experiments.observations.energy import SurfaceEnergy
 from experiments.observations.methods import METHODS, Method
 from experiments.observations.parts import DRAWS, Observed, Problem, over_blocks
@@ -30,9 +29,12 @@ PROBLEMS: tuple[Problem, ...] = (
     Temperatures("temperature-e1", "temperature, K, scenario E1", scenario="E1"),
 )
 
+SHOWN = ("CRPS", "coverage90", "energy", "MSE", "CE")
+"""Scores of tables."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class ObservationsExperiment(Experiment):
+class ObservationsExperiment:
     """Laws that hold roughly, on observations: the update and what people do by hand.
 
     Args:
@@ -44,39 +46,34 @@ class ObservationsExperiment(Experiment):
     problems: Sequence[Problem] = PROBLEMS
     rows: Sequence[Method] = METHODS
 
-    shown = ("CRPS", "coverage90", "energy", "MSE", "CE")
-
     @property
-    @override
-    def data_version(self) -> int:
-        """That of the records, whatever the name."""
-        return data_version("observations")
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=data_version("observations"),
+            cases=lambda _: self.problems,
+            methods=self.methods,
+            score=self.score,
+            headline=self.headline,
+            shown=SHOWN,
+            options=("files",),
+        )
 
-    @override
-    def takes(self) -> tuple[str, ...]:
-        return ("files",)
-
-    @override
-    def title(self, cases: Sequence[Problem]) -> str:
+    def title(self, _cases: Sequence[Problem]) -> str:
         return "Observations: tests in later years or other places than what was learnt from, errors over stretches"
 
-    @override
-    def cases(self, context: RunContext) -> list[Problem]:
-        return list(self.problems)
-
-    @override
     def methods(self, case: Problem) -> list[Method]:
         rows = [row for row in self.rows if case.non_negative or not row.signed]
         return [row for row in rows if case.covariates or not row.explained]
 
-    @override
-    def headline(self, case: Problem, records: object) -> tuple[Sequence[str], Sequence[str]]:
+    def headline(self, case: Problem, _records: object) -> tuple[Sequence[str], Sequence[str]]:
         """Without and with the law, the strongest rivals, and what validation makes of the law."""
         left_out = ("ratio", "diagonal", "covariance", "fitted", "truncated")
-        return [row.key for row in self.methods(case) if row.key not in left_out], self.shown
+        return [row.key for row in self.methods(case) if row.key not in left_out], SHOWN
 
-    @override
-    def score(self, case: Problem, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Problem, method: Method, seed: int, _weights: Sequence[Path], context: RunContext) -> Arrays:
         return score(case.observed(context.options.files), method, seed)
 
 

@@ -20,7 +20,6 @@ class Description:
         family: Heading that it stands under on the page; empty for none.
         durations: How long each preset takes, and ``reproduce``.
         information: Data given to a method, by its key, where methods differ in that.
-        baselines: Keys of methods that stand for what others do.
         headline: Keys of the methods that matter, by case.
         references: Key of the method that others are compared with, by case.
     """
@@ -34,7 +33,6 @@ class Description:
     cases: Mapping[str, str] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     information: Mapping[str, str] = field(default_factory=dict)
-    baselines: Sequence[str] = ()
     headline: Mapping[str, Sequence[str]] = field(default_factory=dict)
     scores: Sequence[str] = ()
     references: Mapping[str, str] = field(default_factory=dict)

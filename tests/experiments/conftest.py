@@ -44,6 +44,6 @@ def library(tmp_path: Path) -> Path:
 def stub() -> Iterator[Stub]:
     """A registered experiment that takes milliseconds."""
     entry = Stub()
-    registry.register(entry, "takes no time", {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"})
+    registry.register(entry.table, "takes no time", {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"})
     yield entry
     forget(entry.name)

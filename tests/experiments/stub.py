@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments import registry
 from experiments.errors import DataFileError
-from experiments.experiment import Experiment, RunContext, Style, Training
+from experiments.experiment import RunContext, Style, Table, Training
 from experiments.options import CATALOGUE
 from experiments.records.record import Over, Record, Source
 from experiments.records.storage import write_bytes
@@ -37,7 +37,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stub(Experiment):
+class Stub:
     """Two cases, the truth and a trained method whose squared error is case + seed + weight.
 
     Args:
@@ -56,14 +56,22 @@ class Stub(Experiment):
     seconds: float = 0.0
     paper: float = 0.25
 
-    shown = ("CE", "MSE")
-
-    def takes(self) -> tuple[str, ...]:
-        return ("data",)
-
     @property
-    def data_version(self) -> int:
-        return self.version
+    def table(self) -> Table:
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=self.version,
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            trainings=self.trainings,
+            train=self.train,
+            published=self.published,
+            shown=("CE", "MSE"),
+            over=self.over,
+            options=("data",),
+        )
 
     def title(self, cases: Any) -> str:
         return f"Stub of {len(cases)} cases"
@@ -82,7 +90,7 @@ class Stub(Experiment):
             steps=steps, checkpoint_every=steps // 3, validate_every=500, precision="32-true", seed=seed
         )
         names = {"key": "net", "label": f"stub, seed {seed}", "release": f"{self.name}.safetensors"}
-        return [Training(config=config, data_version=self.data_version, folder=self.name, **names)]
+        return [Training(config=config, data_version=self.version, folder=self.name, **names)]
 
     def train(self, training: Training, context: RunContext) -> None:
         """Fits one number, and notes what every file of weights notes."""

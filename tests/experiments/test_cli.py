@@ -15,10 +15,9 @@ import pytest
 
 from experiments import __main__ as program
 from experiments import driver, jobs, maintain, registry
-from experiments.boundary import experiment as boundary
 from experiments.cli import COMMANDS, GROUPS, main
 from experiments.driver import Report
-from experiments.experiment import Experiment, RunOptions
+from experiments.experiment import RunOptions, Table
 from experiments.jobs import Job
 from experiments.options import CATALOGUE
 from experiments.registry import BENCHMARKS
@@ -58,7 +57,7 @@ def test_a_reproduction_with_other_scores_ends_with_status_0(
 ) -> None:
     differs = "NOT reproduced: 1 of 2 scores differ."
 
-    def reproduce(entry: Experiment, options: RunOptions) -> Report:
+    def reproduce(entry: Table, options: RunOptions) -> Report:
         return replace(driver.run(entry, options), verdict=differs)
 
     monkeypatch.setattr(driver, "reproduce", reproduce)
@@ -175,10 +174,10 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path, comman
 
 
 def test_the_name_of_another_experiment_is_refused(stub: Stub) -> None:
-    registry.register(stub)
+    registry.register(stub.table)
     with pytest.raises(registry.InvalidArgumentError, match="another experiment 'stefan'; choose another name"):
-        registry.register(replace(stub, name="stefan"))
-    assert registry.family("registered") == {stub.name: stub}
+        registry.register(replace(stub, name="stefan").table)
+    assert [entry.name for entry in registry.families()["registered"]] == [stub.name]
 
 
 def test_run_prints_few_rows_the_papers_numbers_and_one_folder(stub: Stub, tmp_path: Path, command: Callable) -> None:
@@ -231,7 +230,7 @@ def only_stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stub]]:
     """Nothing but two experiments of milliseconds; one cannot be scored with seed 1."""
     stubs = [Stub(fails=(1,)), Stub(name="other")]
     for entry in stubs:
-        registry.register(entry)
+        registry.register(entry.table)
     monkeypatch.setattr("experiments.commands.CATALOGUE", [entry.name for entry in stubs])
     monkeypatch.setattr(jobs, "_pool", HereAndNow)
     yield stubs
@@ -296,7 +295,7 @@ def test_train_only_trains_every_method_or_the_trainings_that_are_named(
     tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    monkeypatch.setattr(boundary.BoundaryExperiment, "train", lambda _, training, __: trained.append(training.label))
+    monkeypatch.setattr("experiments.boundary.experiment.train_operator", lambda each, _: trained.append(each.label))
     methods = "fno boon-without-schur boon-default"
     one = f"run burgers_dirichlet --train-only --cases single-0.02 --out {tmp_path} --methods {methods}"
     assert command(one).status == 0

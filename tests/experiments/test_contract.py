@@ -11,7 +11,7 @@ import pytest
 from experiments import boundary, combined, conservation, driver, generation, gpme, observations
 from experiments.boundary import open_rollouts
 from experiments.errors import DataFileError
-from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.experiment import RunContext, RunOptions, Table
 from experiments.maintain import release
 from experiments.options import CATALOGUE
 from experiments.records.record import KEY, Source
@@ -19,7 +19,7 @@ from experiments.records.release import manifest, released_names, released_resul
 from experiments.records.run import read_run
 from experiments.records.scores import SCORES, Reduction
 from experiments.records.store import SCORE_KEY, as_json, read_scores, write_scores
-from experiments.registry import experiment
+from experiments.registry import table
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined
@@ -29,7 +29,7 @@ from tests.experiments.marks import slow_but
 
 pytestmark = pytest.mark.long
 
-ALL = {name: experiment(name) for name in CATALOGUE}
+ALL = {name: table(name) for name in CATALOGUE}
 EXPERIMENTS = {name: entry for name, entry in ALL.items() if CATALOGUE[name].family != "studies"}
 CHEAP = {"anp-cells", "fno", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
@@ -47,31 +47,31 @@ def test_the_method_that_others_are_compared_with_is_one_of_the_rows() -> None:
     references = {}
     for name, entry in ALL.items():
         for case in entry.cases(context):
-            references[name] = entry.reference(case)
+            references[name] = entry.reference_of(case)
             assert references[name] in {method.key for method in entry.methods(case)} - {"truth"}, name
     expected = {"stefan": "anp", "stokes": "fno", "combined": "fno", "downscaling": "bilinear"}
     expected |= {"generate_stokes": "unconstrained", "advection-calibration": "anp"}
     assert {name: references[name] for name in expected} == expected
 
 
-def tiny(name: str) -> Experiment:
+def tiny(name: str) -> Table:
     """The experiment in sizes that train in milliseconds."""
     if name in combined.EXPERIMENTS:
-        return tiny_combined(name, combined.EXPERIMENTS[name].problems[0].name)
+        return tiny_combined(name, combined.EXPERIMENTS[name].problems[0].name).table
     if name in generation.EXPERIMENTS:
-        return tiny_generation(name)
+        return tiny_generation(name).table
     if name in conservation.EXPERIMENTS:
-        return tiny_conservation(name)
+        return tiny_conservation(name).table
     entry = boundary.EXPERIMENTS[name]
-    return tiny_experiment(tiny_case(entry.versions("laptop")[0]), of=entry)
+    return tiny_experiment(tiny_case(entry.versions("laptop")[0]), of=entry).table
 
 
-def two_methods(experiment: Experiment, out: Path) -> RunOptions:
+def two_methods(table: Table, out: Path) -> RunOptions:
     """One case with the truth and the first method that is trained."""
     options = RunOptions(out=out)
     context = RunContext(options=options)
-    case = experiment.cases(context)[0]
-    trained = next(entry for entry in experiment.methods(case) if experiment.trainings(case, entry, 0, context))
+    case = table.cases(context)[0]
+    trained = next(entry for entry in table.methods(case) if table.trainings(case, entry, 0, context))
     return replace(options, cases=(case.key,), methods=("truth", trained.key))
 
 

@@ -10,6 +10,7 @@ from linear_operator.operators import DiagLinearOperator
 
 import boon
 from boon import BOON, FNO, FNOConfig
+from experiments.boundary.training import train_operator
 from experiments.experiment import RunContext, RunOptions
 from probconserv import ANP, LinearConstraint, NonNegative, condition, integral
 from solvers import Dirichlet, Neumann, NodeGrid
@@ -80,10 +81,10 @@ def test_a_neural_process_trains(tmp_path: Path, precision: str, soft_penalty: f
 
 def test_operators_train(tmp_path: Path) -> None:
     case = one("heat_independent", "single-values")
-    experiment, context = tiny_experiment(case), RunContext(options=RunOptions(out=tmp_path, device=DEVICE))
-    trainings = [job for method in experiment.methods(case) for job in experiment.trainings(case, method, 0, context)]
+    table, context = tiny_experiment(case).table, RunContext(options=RunOptions(out=tmp_path, device=DEVICE))
+    trainings = [job for method in table.methods(case) for job in table.trainings(case, method, 0, context)]
     assert trainings
     for training in trainings:
-        experiment.train(training, context)
+        train_operator(training, context)
         notes = boon.read_notes(training.weights(tmp_path))
         assert notes["history"][-1]["step"] == case.sizes.training.steps

@@ -20,7 +20,7 @@ def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
     tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "require_known", lambda _: None)
-    monkeypatch.setattr(registry, "experiment", lambda _: Stub(interrupted=1))
+    monkeypatch.setattr(registry, "table", lambda _: Stub(interrupted=1).table)
     printed = command("run stub --out", tmp_path)
     assert (printed.status, printed.out) == (130, "")
     assert "stub, seed 0: interrupted after step 2 of 3" in printed.err
@@ -62,7 +62,7 @@ from experiments import registry
 from experiments.cli import main
 from tests.experiments.stub import Stub, forget
 
-registry.register(Stub(seconds=1.0))
+registry.register(Stub(seconds=1.0).table)
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from typing_extensions import override
 
 from boon import BOON, Prescription, boundary_error
 from boon.conditions.functionals import DIFFERENCES
@@ -27,8 +26,9 @@ from experiments.boundary.open_rollouts.methods import (
 from experiments.boundary.open_rollouts.networks import Sizes, train_operator
 from experiments.boundary.open_rollouts.systems import SYSTEMS, Heat, OpenSystem, RobinRod
 from experiments.boundary.scoring import NEAR, ORDER, at_walls, wall_scores
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Preset, RunContext, Stored, Table, Training
 from experiments.records.record import Arrays, Over
+from experiments.records.release import data_version
 from probconserv.rollout.trajectories import Functions
 from probconserv.training.distributed import say_once
 from solvers import Neumann
@@ -48,26 +48,43 @@ EARLY = 20
 """Step at which bands are looked at, besides the last."""
 DRAWN = ("regression", "fno", "increments", "regression-walls-response", "increments-walls-response", "emulator")
 """Rows in figures, with the uniform balance where there are no conditions."""
+SHOWN = ("open_error", "open_final", "total_drift", "wall_error")
+"""Scores of tables."""
 PANELS = {"error_by_step": "error relative to the field", "drift_by_step": "error of the total, in spreads of u"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenRolloutExperiment(Experiment):
+class OpenRolloutExperiment:
     """Open systems, operators of one step, and what the balance of the walls makes of their rollouts."""
 
     name: str = NAME
     systems: Sequence[OpenSystem] = SYSTEMS
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    over = Over.SEEDS
-    shown = ("open_error", "open_final", "total_drift", "wall_error")
+    @property
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=data_version(self.name),
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            trainings=self.trainings,
+            train=self.train,
+            figures=self.figures,
+            overview=self.overview,
+            headline=self.headline,
+            shown=SHOWN,
+            reference=lambda _: "fno",
+            over=Over.SEEDS,
+        )
 
-    @override
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
         return f"Open systems: {sizes.steps} steps of {sizes.test} functions, data of the walls given"
 
-    @override
     def cases(self, context: RunContext) -> list[Case]:
         options = context.options
         systems = self.systems
@@ -80,38 +97,27 @@ class OpenRolloutExperiment(Experiment):
             for each in group
         ]
 
-    @override
     def methods(self, case: Case) -> tuple[Method, ...]:
         return methods_of(case.system)
 
-    @override
-    def reference(self, case: Case) -> str:
-        return "fno"
-
-    @override
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, case: Case, method: Method, seed: int, _context: RunContext) -> list[Training]:
         return trainings_of(method, case, seed)
 
-    @override
     def train(self, training: Training, context: RunContext) -> None:
         case = next(case for case in self.cases(context) if case.system == training.config.system)
         train_operator(training, case.functions("training"), context)
 
-    @override
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], _context: RunContext) -> Arrays:
         budget = upper_quartile(case.functions("training"), case.system)
         return score(predicted(case, method, seed, weights), case.functions("test"), case.system, budget)
 
-    @override
-    def headline(self, case: Case, records: object) -> tuple[Sequence[str], Sequence[str]]:
+    def headline(self, case: Case, _records: object) -> tuple[Sequence[str], Sequence[str]]:
         rows = [each for each in methods_of(case.system) if each.law != "uniform" or case.system.conditions is None]
-        return [each.key for each in rows], self.shown
+        return [each.key for each in rows], SHOWN
 
-    @override
-    def figures(self, case: Case, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
+    def figures(self, case: Case, stored: Stored, _context: RunContext) -> Mapping[str, Figure]:
         return draw_over_time(case, self.methods(case), stored)
 
-    @override
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> Mapping[str, Figure]:
         return draw_dumbbells(records, {case.key: case.label for case in cases})
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from typing_extensions import override
 
 from experiments import plots
-from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
+from experiments.experiment import Preset, RunContext, Stored, Table, Training
 from experiments.gpme.cases import SIZES, Case, Sizes
 from experiments.gpme.experiment import POSITIVE, SEEDS
 from experiments.gpme.functions import MEMBERS, Member
@@ -31,11 +30,13 @@ IN_TWO_AXES = 50
 """Functions of the validation set and of the test on the square, where a prediction has a thousand points."""
 DRAWN = ("identity", "identity-search", "esmda", "network", "law-gaussian", "law-anp", OURS)
 """Lines of the figure."""
+SHOWN = ("CRPS", "energy", "Brier", "coverage90", "coverage90_positive", "law_residual")
+"""Scores of tables."""
 TICKS = {"CRPS": (0.006, 0.01, 0.02, 0.04), "Brier": (0.001, 0.003, 0.01, 0.03, 0.1)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryLawExperiment(Experiment):
+class QueryLawExperiment:
     """Random media and plumes seen at five places, under laws that are drawn with the query.
 
     Args:
@@ -48,22 +49,31 @@ class QueryLawExperiment(Experiment):
     square: Member = MEMBERS[2]
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    seeded = True
-    over = Over.SEEDS
-    shown = ("CRPS", "energy", "Brier", "coverage90", "coverage90_positive", "law_residual")
-
     @property
-    @override
-    def data_version(self) -> int:
-        """That of random media."""
-        return data_version("gpme")
+    def table(self) -> Table:
+        """The declaration of its table."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            data_version=data_version("gpme"),
+            cases=self.cases,
+            methods=self.methods,
+            score=self.score,
+            seeds=self.seeds,
+            trainings=self.trainings,
+            train=self.train,
+            figures=self.figures,
+            overview=self.overview,
+            shown=SHOWN,
+            reference=lambda _: OURS,
+            over=Over.SEEDS,
+            seeded=True,
+        )
 
-    @override
     def title(self, cases: Sequence[QueryCase]) -> str:
         sizes = cases[0].base.sizes
         return f"Laws known only with the query: {VALUES} values, {sizes.test} queries, {sizes.draws} draws each"
 
-    @override
     def cases(self, context: RunContext) -> list[QueryCase]:
         sizes = self.sizes[context.options.preset]
         few = replace(sizes, validation=min(IN_TWO_AXES, sizes.validation), test=min(IN_TWO_AXES, sizes.test))
@@ -76,24 +86,17 @@ class QueryLawExperiment(Experiment):
         cases += [QueryCase(base=line, rows=windows, laws=4, error=ERROR)]
         return cases + [QueryCase(base=square, rows=rays, laws=count) for count in (4, 16)]
 
-    @override
     def methods(self, case: QueryCase) -> list[Method]:
         """All rows; the network knows windows alone, and bounds are tried under few exact laws."""
         rows = [row for row in METHODS if case.rows is windows or "windows" not in row.networks]
         return [row for row in rows if row.imposed is not None or case.is_bounded]
 
-    @override
-    def reference(self, case: QueryCase) -> str:
-        return OURS
-
-    @override
     def seeds(self, case: QueryCase, context: RunContext) -> Sequence[int]:
         """Three sets of functions for windows of all numbers, one for their variants, on the square and for a trial."""
         several = case.rows is windows and not (case.error or case.empty) and context.options.preset != "smoke"
         return SEEDS if several else SEEDS[:1]
 
-    @override
-    def trainings(self, case: QueryCase, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, case: QueryCase, method: Method, _seed: int, context: RunContext) -> list[Training]:
         """Networks of the functions of seed 0, whatever functions are asked for."""
         preset = context.options.preset
         if method.missing:
@@ -107,7 +110,6 @@ class QueryLawExperiment(Experiment):
             for name in method.networks
         ]
 
-    @override
     def train(self, training: Training, context: RunContext) -> None:
         """Trains the network on windows; takes the released neural process, or trains it where there is none."""
         if isinstance(training.config, WindowConfig):
@@ -116,8 +118,9 @@ class QueryLawExperiment(Experiment):
             bases = (case.base for case in self.cases(context))
             train_process(training, next(base for base in bases if base.member == training.config.member), 0, context)
 
-    @override
-    def score(self, case: QueryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(
+        self, case: QueryCase, method: Method, seed: int, weights: Sequence[Path], _context: RunContext
+    ) -> Arrays:
         draws, observed, milliseconds = drawn(case, method, seed, weights)
         truth, positive = observed.truth, observed.truth > POSITIVE
         lower, upper = scores.interval_of_samples(draws, 0.9)
@@ -137,8 +140,7 @@ class QueryLawExperiment(Experiment):
             arrays |= validation_curve(weights[0])
         return {name: values.numpy() for name, values in arrays.items()}
 
-    @override
-    def figures(self, case: QueryCase, stored: Stored, context: RunContext) -> Mapping[str, Figure]:
+    def figures(self, case: QueryCase, stored: Stored, _context: RunContext) -> Mapping[str, Figure]:
         """The validation of the trained network, once."""
         if case.key != "windows-2" or ("network", 0) not in stored:
             return {}
@@ -150,7 +152,6 @@ class QueryLawExperiment(Experiment):
         plots.legend_below(figure, panel)
         return {"validation": figure}
 
-    @override
     def overview(self, cases: Sequence[QueryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
         """CRPS and Brier score over the number of windows, a line per rival."""
         own = {case.key: case.laws for case in cases if case.rows is windows and not (case.error or case.empty)}

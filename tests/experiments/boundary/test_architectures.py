@@ -69,7 +69,7 @@ def test_a_stored_operator_has_the_validation_error_that_its_file_notes(
     if not chosen.available:
         pytest.skip("needs neuraloperator")
     experiment = tiny_experiment(case, of=EXPERIMENTS[name])
-    weights = driver.train_all(experiment, experiment.trainings(case, chosen, 0, run), run)
+    weights = driver.train_all(experiment.table, experiment.trainings(case, chosen, 0, run), run)
     data = case.training_data(0)
     known = load_fields(case, data, DataStore(folder=run.data_folder, version=experiment.data_version))
     unseen = known.take(slice(len(known) - data.validation, None))
@@ -90,7 +90,7 @@ def test_a_regression_solves_a_linear_problem_and_is_the_same_for_every_seed(tmp
     )
     first, second = (experiment.trainings(case, chosen, seed, run)[0] for seed in (0, 1))
     assert first.weights(tmp_path) == second.weights(tmp_path)
-    weights = driver.train_all(experiment, [first], run)
+    weights = driver.train_all(experiment.table, [first], run)
     scores = experiment.score(case, chosen, 0, weights, run)
     assert scores["relative_l2"].max() < 3e-6
     trial = boon.read_notes(weights[0])["regression"]["trials"][0]
@@ -106,7 +106,7 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
 ) -> None:
     for module in (architectures, keys):
         monkeypatch.setattr(module, "has_neuraloperator", lambda: False)
-    jobs = driver.plan(tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), context(tmp_path))
+    jobs = driver.plan(tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]).table, context(tmp_path))
     assert keys.PACKAGE in CASE.methods
     assert keys.PACKAGE not in {job.method.key for job in jobs}
     assert keys.PCA in {job.method.key for job in jobs}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.boundary import STUDIES
+from experiments.boundary import EXPERIMENTS, STUDIES
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.equations.problem import BoundaryProblem, Uniform
@@ -17,7 +17,6 @@ from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import ClosedFormSource, DataStore, SampleConfig
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
-from experiments.registry import experiment
 from solvers import Dirichlet
 from tests.experiments.boundary.tiny import SIZES, one
 
@@ -115,7 +114,7 @@ def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, s
     return {
         training.hash: training.release
         for case in experiment.cases(context)
-        for method in experiment.methods(case)
+        for method in experiment.methods_of(case)
         for seed in experiment.seeds(case, context)
         for training in experiment.trainings(case, method, seed, context)
     }
@@ -124,8 +123,6 @@ def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, s
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
 def test_a_study_names_the_released_operators_that_it_tests(study: BoundaryExperiment, tmp_path: Path) -> None:
     context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
-    problem = experiment(study.problem)
-    assert isinstance(problem, BoundaryExperiment)
-    own, tested = released(problem, context), released(study, context)
+    own, tested = released(EXPERIMENTS[study.problem], context), released(study, context)
     assert tested == {training: own.get(training) for training in tested}
     assert len(set(tested.values()) - {None}) >= 2

@@ -48,7 +48,7 @@ def scores(report: driver.Report, score: str) -> pd.Series:
 def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     """No boundary error for values and periodic ends, ≤ 1e-6 relative for gradients (float32)."""
     case = tiny_cases(name)[-1]
-    report = driver.run(tiny_experiment(case, of=EXPERIMENTS[name]), RunOptions(out=tmp_path))
+    report = driver.run(tiny_experiment(case, of=EXPERIMENTS[name]).table, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")[case.key]
     assert list(errors.index) == [method.key for method in methods(case) if method.available]
     sides = {type(side) for each in case.source.conditions for pair in each for side in pair}
@@ -74,7 +74,7 @@ def test_scores_and_shown_fields_are_those_of_the_trained_operator(tmp_path: Pat
     case = one("cavity", "multi", time_modes=2)
     experiment, run = tiny_experiment(case, of=EXPERIMENTS["cavity"]), context(tmp_path)
     truth, *_, method = methods(case)
-    weights = driver.train_all(experiment, experiment.trainings(case, method, 0, run), run)
+    weights = driver.train_all(experiment.table, experiment.trainings(case, method, 0, run), run)
     arrays, true = experiment.score(case, method, 0, weights, run), experiment.score(case, truth, 0, (), run)
     whole = np.sqrt((arrays["over_time"] ** 2).mean(axis=1))
     assert np.allclose(whole, arrays["relative_l2"], rtol=1e-6)  # float32
@@ -90,7 +90,7 @@ def test_scores_and_shown_fields_are_those_of_the_trained_operator(tmp_path: Pat
 def test_the_validation_set_is_not_trained_on_and_weights_say_how_they_were_made(tmp_path: Path) -> None:
     experiment, run = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), context(tmp_path)
     (training,) = experiment.trainings(CASE, methods(CASE)[1], 0, run)
-    (path,) = driver.train_all(experiment, [training], run)
+    (path,) = driver.train_all(experiment.table, [training], run)
     assert path.parent.parent == tmp_path / "heat_independent" / "operators"
     fields, notes = load_fields(CASE, CASE.training_data(0), store_of(run, 1)), boon.read_notes(path)
     error = validation_error(load(path, Treatment(), CASE), fields.take(slice(6, None)), batch=1)
@@ -148,7 +148,7 @@ def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
 def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path: Path) -> None:
     cases = STUDIED[::2][:4]
     study = tiny_experiment(*cases, of=STUDIES["beyond_training"])
-    report = driver.run(study, RunOptions(out=tmp_path))
+    report = driver.run(study.table, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
     studied = [method.key for method in compared(cases[0])]
     assert studied == [keys.CHANNELS, keys.WITHOUT_SCHUR_CHANNELS, keys.RESIDUAL, keys.DEFAULT]

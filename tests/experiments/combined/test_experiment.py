@@ -13,7 +13,7 @@ from experiments.combined import EXPERIMENTS
 from experiments.combined.fields import FieldProblem
 from experiments.combined.networks import Network, build, inputs, surrogate
 from experiments.combined.problems import AFTER, BOUNDED, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
-from experiments.combined.training import FieldLoss, field_samples
+from experiments.combined.training import FieldLoss, field_samples, train_operator
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.records.record import Source
@@ -37,7 +37,7 @@ def context(out: Path, seed: int = 0) -> RunContext:
 
 
 def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_path: Path) -> None:
-    report = driver.run(tiny("combined", "stefan"), RunOptions(out=tmp_path))
+    report = driver.run(tiny("combined", "stefan").table, RunOptions(out=tmp_path))
     table = means(report)
     assert list(table.index) == [(f"stefan-{number}", group) for number in (0, 1) for group in (0, 1)]
     assert report.records["standard_error"].isna().all(), "errors are over groups"
@@ -53,7 +53,7 @@ def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_
 def test_the_truth_alone_shows_the_score_that_it_has(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = driver.run(tiny(name), RunOptions(out=tmp_path, methods=("truth",)))
+    report = driver.run(tiny(name).table, RunOptions(out=tmp_path, methods=("truth",)))
     print_report(report)
     printed = " ".join(capsys.readouterr().out.split())  # headings are as narrow as their numbers
     assert SCORES["conservation"].title in printed
@@ -62,7 +62,7 @@ def test_the_truth_alone_shows_the_score_that_it_has(
 
 
 def test_training_through_the_update_is_compared_seed_by_seed(tmp_path: Path) -> None:
-    report = driver.run(tiny("end_to_end", "stefan", "porous_medium"), RunOptions(out=tmp_path))
+    report = driver.run(tiny("end_to_end", "stefan", "porous_medium").table, RunOptions(out=tmp_path))
     table = means(report)
     expected = table["CRPS"][IN_TRAINING] / table["CRPS"][AFTER]
     assert table["ratio"][IN_TRAINING].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-12)
@@ -73,7 +73,7 @@ def test_training_through_the_update_is_compared_seed_by_seed(tmp_path: Path) ->
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_groups_and_runs_share_no_training_but_experiments_do(name: str, tmp_path: Path) -> None:
     def hashes(entry: str, method: str, seed: int, group: int) -> set[str]:
-        experiment, run = tiny(entry, "stefan"), context(tmp_path, seed)
+        experiment, run = tiny(entry, "stefan").table, context(tmp_path, seed)
         case = experiment.cases(run)[0]
         row = next(row for row in experiment.methods(case) if row.key == method)
         return {training.hash for training in experiment.trainings(case, row, group, run)}
@@ -86,7 +86,7 @@ def test_groups_and_runs_share_no_training_but_experiments_do(name: str, tmp_pat
 @pytest.mark.parametrize("network", [PLAIN, BOUNDED, THROUGH_UPDATE], ids=lambda network: network.name)
 def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network, tmp_path: Path) -> None:
     row, run = Method(key=network.name, label=network.name, network=network), context(tmp_path / "whole")
-    experiment = replace(tiny("end_to_end", "stefan", steps=40), rows=(row,))
+    experiment = replace(tiny("end_to_end", "stefan", steps=40), rows=(row,)).table
     (whole,) = driver.train_all(experiment, [driver.plan(experiment, run)[0].trainings[0]], run)
     history = [entry["crps"] for entry in boon.read_notes(whole)["history"]]
     assert history[-1] < 0.9 * history[0]
@@ -98,9 +98,9 @@ def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network,
     run = replace(context(tmp_path / "parts"), progress=stop)
     (training,) = driver.plan(experiment, run)[0].trainings
     with pytest.raises(ZeroDivisionError):
-        experiment.train(training, run)
+        train_operator(training, run)
     assert not training.weights(run.options.out).exists()
-    experiment.train(training, replace(run, progress=False))
+    train_operator(training, replace(run, progress=False))
     states = [boon.load(path).state_dict() for path in (training.weights(run.options.out), whole)]
     torch.testing.assert_close(*states, rtol=0.0, atol=0.0)
 

@@ -32,14 +32,14 @@ def test_parameters_lie_in_the_range_and_three_on_each_side_with_the_front_insid
     assert all(problem.domain[0] + 0.02 < front < problem.domain[1] - 0.02 for front in fronts)
     context = RunContext(options=RunOptions(preset="laptop"))
     chosen = STUDY.cases(context)[0]
-    both = STUDY.trainings(chosen, STUDY.methods(chosen)[0], 0, context)
+    both = STUDY.trainings(chosen, STUDY.table.methods(chosen)[0], 0, context)
     assert [each.release for each in both] == [f"advection-{end}.safetensors" for end in ("anp", "extrapolation-small")]
 
 
 @pytest.mark.long
 def test_a_run_scores_all_treatments_and_draws_the_overview(tmp_path: Path) -> None:
     entry = replace(STUDY, base=replace(tiny("advection"), problem=STUDY.base.problem))
-    report = run(entry, RunOptions(out=tmp_path, cases=("a=1", "a=7")))
+    report = run(entry.table, RunOptions(out=tmp_path, cases=("a=1", "a=7")))
     means = report.records.set_index(["score", "case", "method"])["mean"]
     exact = means["CE"].drop(["anp", "total-inverted"], level="method")
     assert exact.max() < 1e-12 < means["CE"]["a=1", "anp"]

@@ -42,7 +42,7 @@ def _quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stefan(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A run of the Stefan problem, the one with most methods."""
-    return run(tiny("stefan"), RunOptions(out=tmp_path_factory.mktemp("stefan"), cases=("u=0.5",)))
+    return run(tiny("stefan").table, RunOptions(out=tmp_path_factory.mktemp("stefan"), cases=("u=0.5",)))
 
 
 def score(report: Report, name: str) -> pd.Series:
@@ -52,7 +52,7 @@ def score(report: Report, name: str) -> pd.Series:
 
 
 def test_a_run_scores_every_method_and_draws_every_figure(stefan: Report) -> None:
-    experiment, error = tiny("stefan"), score(stefan, "CE")["u=0.5"]
+    experiment, error = tiny("stefan").table, score(stefan, "CE")["u=0.5"]
     cases = experiment.cases(RunContext(options=RunOptions()))
     chosen = next(case for case in cases if case.key == "u=0.5")
     assert error.index.tolist() == [method.key for method in experiment.methods(chosen)]
@@ -64,7 +64,7 @@ def test_a_run_scores_every_method_and_draws_every_figure(stefan: Report) -> Non
     assert drawn == FIGURES
     assert {file.name for file in stefan.files} >= {"table.md", "table.csv"}
     assert {record.method for record in experiment.published(chosen)} == {"anp", "hardc-anp", "probconserv-anp"}
-    assert tuple(experiment.headline(chosen, stefan.records)[0]) == MAIN
+    assert tuple(experiment.headline_of(chosen, stefan.records)[0]) == MAIN
 
 
 def test_methods_follow_from_the_problem_and_its_data() -> None:
@@ -91,10 +91,10 @@ def test_a_problem_of_a_user_is_trained_and_scored_without_a_registry(tmp_path: 
         sizes={"smoke": TINY},
         version=3,
     )
-    error = score(run(experiment, RunOptions(out=tmp_path, methods=("gp", "probconserv-gp", "softc-anp"))), "CE")
+    error = score(run(experiment.table, RunOptions(out=tmp_path, methods=("gp", "probconserv-gp", "softc-anp"))), "CE")
     assert error["beta=2", "probconserv-gp"] < 1e-12 < 1e-6 < error["beta=2", "gp"]
     assert {path.parent.name.rpartition("-")[0] for path in tmp_path.rglob("weights.safetensors")} == {"anp", "softc"}
-    without = score(run(replace(experiment, networks=None), RunOptions(out=tmp_path)), "CE")
+    without = score(run(replace(experiment, networks=None).table, RunOptions(out=tmp_path)), "CE")
     assert without["beta=2"].index.tolist() == UNTRAINED
 
 
@@ -106,7 +106,7 @@ def test_a_training_follows_from_its_config_seed_and_data_version(tmp_path: Path
     others.append(tiny("stefan", version=2).training("softc", 0, "exact", context))
     assert len({training.hash for training in (first, *others)}) == 4
     assert (first.release, others[0].release) == ("stefan-softc.safetensors", None)
-    (soft,) = train_all(experiment, [first], context)
+    (soft,) = train_all(experiment.table, [first], context)
     (plain,) = tmp_path.rglob("anp-*/weights.safetensors")
     start, end = ANP.load(plain).state_dict(), ANP.load(soft).state_dict()
     # Two steps of at most 2e-4 each: near the network it started from, and no copy of it.
@@ -115,7 +115,7 @@ def test_a_training_follows_from_its_config_seed_and_data_version(tmp_path: Path
 
 def test_the_seed_decides_the_test_functions(tmp_path: Path, stefan: Report) -> None:
     options = RunOptions(out=tmp_path, seed=1, methods=("gp",), cases=("u=0.5",))
-    assert score(run(tiny("stefan"), options), "MSE")["u=0.5", "gp"] != score(stefan, "MSE")["u=0.5", "gp"]
+    assert score(run(tiny("stefan").table, options), "MSE")["u=0.5", "gp"] != score(stefan, "MSE")["u=0.5", "gp"]
 
 
 @pytest.mark.parametrize(

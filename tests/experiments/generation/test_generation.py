@@ -98,7 +98,7 @@ def test_mass_by_the_trapezoidal_rule_is_near_the_closed_form() -> None:
 
 @pytest.mark.slow
 def test_bounds_hold_for_ours_alone(tmp_path) -> None:
-    records = driver.run(tiny("generate_stefan"), RunOptions(out=tmp_path)).records
+    records = driver.run(tiny("generate_stefan").table, RunOptions(out=tmp_path)).records
     worst = records[records["score"] == "outside"].groupby("method")["mean"].max()
     inside = worst.reindex(["truth", "training-fields", "gaussian", "conditioned", "conditioned-gaussian"])
     assert (inside == 0.0).all()
@@ -106,7 +106,7 @@ def test_bounds_hold_for_ours_alone(tmp_path) -> None:
 
 
 def test_every_sampler_is_scored_on_one_model_and_meets_the_law(tmp_path) -> None:
-    report = driver.run(tiny("generate_stokes"), RunOptions(out=tmp_path, cases=("boundary",)))
+    report = driver.run(tiny("generate_stokes").table, RunOptions(out=tmp_path, cases=("boundary",)))
     records = report.records[report.records["score"] == "law_residual"].set_index(["method", "seed"])["mean"]
     assert len(records) == 3 + 5 * SIZES.groups
     for method in ("training-fields", "gaussian", "eci", "pcfm", "conditioned", "conditioned-gaussian"):
@@ -155,7 +155,7 @@ def test_the_search_keeps_all_training_fields_under_a_law_that_they_meet() -> No
 
 
 def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
-    experiment = EXPERIMENTS["generate_stokes"]
+    experiment = EXPERIMENTS["generate_stokes"].table
     cases = experiment.cases(RunContext(options=RunOptions()))
     rows = [
         (record.case, record.method, record.score, record.mean) for c in cases for record in experiment.published(c)
@@ -166,7 +166,7 @@ def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
 
 
 def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> None:
-    report = driver.run(tiny("generate_stokes"), RunOptions(out=tmp_path, methods=("gaussian",)))
+    report = driver.run(tiny("generate_stokes").table, RunOptions(out=tmp_path, methods=("gaussian",)))
     rows = headline(report.description, report.records)
     assert [row.name for row in rows] == ["Gaussian"] * 2
 

@@ -121,7 +121,7 @@ def test_random_media_have_no_more_than_what_flows_in() -> None:
 def test_all_rows_are_scored_against_every_field(tmp_path: Path) -> None:
     entry = replace(EXPERIMENTS["generate_gpme"], sizes={"smoke": replace(SIZES, nodes=16, draws=8)})
     cases = ("values-2", "values-total-5", "bounds")
-    report = driver.run(entry, RunOptions(out=tmp_path, cases=cases))
+    report = driver.run(entry.table, RunOptions(out=tmp_path, cases=cases))
     energy = report.records[report.records["score"] == "energy"].groupby(["case", "method"])["mean"].mean()
     rivals = {method.key for method in TOLD_METHODS if method.key != "truth"}
     assert set(energy["values-total-5"].index) == rivals
@@ -131,5 +131,5 @@ def test_all_rows_are_scored_against_every_field(tmp_path: Path) -> None:
     assert outside[["ours", "gaussian", "smoother", "training-fields", "conditioned-gaussian"]].max() == 0.0
     assert outside["unconstrained"] > 0
     assert any(file.name == "observations.png" for file in report.files)
-    again = driver.run(entry, RunOptions(out=tmp_path, cases=cases))
+    again = driver.run(entry.table, RunOptions(out=tmp_path, cases=cases))
     assert again.records["mean"].equals(report.records["mean"])

@@ -14,7 +14,6 @@ from experiments.generation.cases import Case
 from experiments.generation.scoring import scores_of
 from experiments.generation.studies import floor_of
 from experiments.records.release import released_weights
-from experiments.registry import experiment
 from probconserv import FlowMatching
 from tests.experiments.generation.tiny import SIZES, tiny
 
@@ -25,7 +24,7 @@ STUDY = STUDIES["generate_stokes-study"]
 def test_all_samplers_are_scored_on_one_flow_with_every_number_of_evaluations(tmp_path: Path) -> None:
     flows = replace(tiny("generate_stokes"), sizes={"smoke": replace(SIZES, steps=10)})
     entry = StepsStudy(name="steps", flows=flows, more=STUDY.more[2:])
-    report = driver.run(entry, RunOptions(out=tmp_path))
+    report = driver.run(entry.table, RunOptions(out=tmp_path))
     errors = report.records[report.records["score"] == "mean_error"].set_index(["case", "method"])["mean"]
     samplers = ("unconstrained", "eci", "pcfm", "conditioned-gaussian", "conditioned", "twisted")
     for law in ("initial", "three"):
@@ -61,7 +60,7 @@ def test_the_floor_of_true_draws_falls_with_their_number() -> None:
 def test_values_with_noise_leave_the_posterior_of_the_parameters() -> None:
     """Against weights of many draws of the prior."""
     condition = STUDY.more[2]
-    case = Case(problem=experiment("generate_stokes").problem, condition=condition, sizes=replace(SIZES, nodes=24))
+    case = Case(problem=STUDY.flows.problem, condition=condition, sizes=replace(SIZES, nodes=24))
     prior = case.problem.draws(40_000, 24, seed=3)
     weights = (-0.5 * case.law.residual(prior.flatten(1)).square() / case.law.noise).sum(dim=-1).softmax(dim=0)
     mean, deviation = case.moments()

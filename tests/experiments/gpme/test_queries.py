@@ -123,7 +123,7 @@ def test_a_run_trains_the_network_scores_and_draws(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(network.STEPS, "smoke", 4)  # type: ignore[arg-type]
     experiment = QueryLawExperiment(line=LINE, square=SQUARE, sizes={"smoke": TINY})
     rows = ("none", "identity", "law-weighted", "network", "law-network", "bounded-law-network")
-    report = driver.run(experiment, RunOptions(out=tmp_path, cases=("windows-2", "windows-4"), methods=rows))
+    report = driver.run(experiment.table, RunOptions(out=tmp_path, cases=("windows-2", "windows-4"), methods=rows))
     residual = report.records[report.records["score"] == "law_residual"].set_index(["case", "method"])["mean"]
     assert (residual.drop(["none", "network"], level="method") < 1e-7).all(), "the network works in single precision"
     assert np.isfinite(report.records["mean"]).all()
@@ -135,6 +135,6 @@ def test_the_smoother_is_left_out_without_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(methods.importlib.util, "find_spec", lambda _: None)
-    jobs = driver.plan(QueryLawExperiment(), RunContext(options=RunOptions(out=tmp_path)))
+    jobs = driver.plan(QueryLawExperiment().table, RunContext(options=RunOptions(out=tmp_path)))
     assert not [job for job in jobs if "esmda" in job.method.key]
     assert "Methods that need the package iterative-ensemble-smoother are left out" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_targets_of_a_batch_are_values_of_its_functions(tmp_path: Path) -> None:
 def test_a_run_trains_scores_and_draws(tmp_path: Path) -> None:
     experiment = RandomMediaExperiment(sizes={"smoke": TINY}, members=(MEDIUM,), counts=(5, 6))
     options = RunOptions(out=tmp_path, methods=("empirical", "bounded-empirical", "bounded-gaussian"))
-    result = driver.run(experiment, options)
+    result = driver.run(experiment.table, options)
     records = result.records
     law = records[(records["score"] == "CE") & (records["method"] != "empirical")]
     assert len(law) == 4
@@ -96,7 +96,7 @@ def test_a_run_trains_scores_and_draws(tmp_path: Path) -> None:
 
 def test_all_rows_of_the_first_member_are_scored_on_the_functions_of_every_seed(tmp_path: Path) -> None:
     context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
-    jobs = driver.plan(RandomMediaExperiment(), context)
+    jobs = driver.plan(RandomMediaExperiment().table, context)
     for method in ("search", "anp"):
         assert [job.seed for job in jobs if job.case.key == "insulated-5" and job.method.key == method] == [0, 1, 2]
         assert [job.seed for job in jobs if job.case.key == "plume-5" and job.method.key == method] == [0]

@@ -115,7 +115,7 @@ def test_scores_of_a_year() -> None:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOptions, driver.Report]:
     """A run of the made-up series."""
     options = RunOptions(out=tmp_path_factory.mktemp("runs"))
-    return options, driver.run(tiny_downscaling(), options)
+    return options, driver.run(tiny_downscaling().table, options)
 
 
 def test_a_run_has_exact_block_means_and_a_figure(ran: tuple[RunOptions, driver.Report]) -> None:
@@ -140,8 +140,8 @@ def test_stored_scores_are_those_of_blocks_of_years(ran: tuple[RunOptions, drive
 
 @pytest.mark.long
 def test_a_run_is_released_and_reproduced(ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path) -> None:
-    release([tiny_downscaling()], ran[0], seeds=(0,), root=library)
-    report = driver.reproduce(tiny_downscaling(), RunOptions(out=tmp_path), library)
+    release([tiny_downscaling().table], ran[0], seeds=(0,), root=library)
+    report = driver.reproduce(tiny_downscaling().table, RunOptions(out=tmp_path), library)
     assert report.verdict.startswith("Reproduced")
 
 
@@ -157,7 +157,7 @@ def test_without_the_package_one_line_says_how_to_install_it(
     assert "[climate]" in line
     with pytest.raises(MissingPackageError, match="not installed"):
         temperature()
-    left_out = _Work("run", registry.experiment("downscaling"), RunOptions(out=tmp_path, methods=("bilinear",)))
+    left_out = _Work("run", registry.table("downscaling"), RunOptions(out=tmp_path, methods=("bilinear",)))
     assert left_out() is None
     assert "downscaling is left out: this needs" in capsys.readouterr().err
 
@@ -195,7 +195,7 @@ def test_factors_that_cut_no_blocks_and_series_without_test_years_are_refused(
         forecast(series(years), factor, FEW, BY_KEY["additive"])
     experiment = replace(tiny_downscaling(), factors=(factor,), series=lambda: series(years))
     with pytest.raises(InvalidArgumentError, match=wanted):
-        driver.run(experiment, RunOptions(out=tmp_path, methods=("truth",)))
+        driver.run(experiment.table, RunOptions(out=tmp_path, methods=("truth",)))
 
 
 def test_sizes_are_checked() -> None:

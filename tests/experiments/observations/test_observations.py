@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from experiments import driver
 from experiments.errors import DataFileError, MissingFilesError
-from experiments.experiment import RunContext, RunOptions, Style
+from experiments.experiment import RunOptions, Style
 from experiments.observations import ObservationsExperiment, traffic
 from experiments.observations.energy import FILE, SurfaceEnergy
 from experiments.observations.experiment import PROBLEMS, score
@@ -160,10 +160,10 @@ def test_a_row_of_ones_own_and_a_run(tmp_path: Path) -> None:
 
     own = Method(key="climatology", label="climatology", style=Style("k"), predict=climatology, information="")
     experiment = ObservationsExperiment(problems=(MadeUp(),), rows=(*METHODS, own))
-    report = driver.run(experiment, RunOptions(preset="smoke", out=tmp_path))
+    report = driver.run(experiment.table, RunOptions(preset="smoke", out=tmp_path))
     assert set(report.records["method"]) == {*ROWS, "climatology"} - {"covariates"}
     assert (report.folder / "overview.png").exists()
-    (case,) = experiment.cases(RunContext(options=RunOptions(preset="smoke", out=tmp_path)))
+    (case,) = experiment.problems
     assert [row.key for row in experiment.methods(case) if row.signed] == ["truncated"]
 
 

@@ -32,7 +32,7 @@ def reproduced(
 
     monkeypatch.setattr(driver, "released_weights", changed)
     options = RunOptions(cases=("initial",), methods=("eci",), out=folder)
-    return driver.reproduce(registry.experiment("generate_stefan"), options)
+    return driver.reproduce(registry.table("generate_stefan"), options)
 
 
 def test_a_file_with_the_released_weights_is_reproduced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def all_hashes() -> dict[str, str]:
     """Hashes of all cases and trainings of all experiments."""
     hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
     for name in registry.CATALOGUE:
-        entry = registry.experiment(name)
+        entry = registry.table(name)
         for case in entry.cases(context):
             hashes[f"{name}, {case.key}"] = store.config_hash(store.as_json(case.config))
             for method in entry.methods(case):

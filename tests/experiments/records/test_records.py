@@ -179,19 +179,19 @@ def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_
     file, entry, options = tmp_path / "old", Stub(), RunOptions(out=tmp_path)
     file.write_bytes(b"old")
     write_release([(results("other", ["stub.safetensors"]), {"stub.safetensors": file})], library)
-    driver.run(entry, options)
+    driver.run(entry.table, options)
     before = {path: path.read_bytes() for path in library.rglob("*") if path.is_file()}
     with pytest.raises(DataFileError, match=r"'stub.safetensors' differs .*: release stub other\."):
-        release([entry], options, seeds=(0,), root=library)
+        release([entry.table], options, seeds=(0,), root=library)
     assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
     other = replace(entry, name="other")
     with pytest.raises(
         DataFileError, match=r"holds no finished run of other .*; python -m experiments run other --preset"
     ):
-        release([entry, other], options, seeds=(0,), root=library)
+        release([entry.table, other.table], options, seeds=(0,), root=library)
     assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
-    driver.run(other, options)
-    release([entry, other], options, seeds=(0,), root=library)
+    driver.run(other.table, options)
+    release([entry.table, other.table], options, seeds=(0,), root=library)
     assert released_weights("stub.safetensors", library).read_bytes() != b"old"
 
 
@@ -247,12 +247,12 @@ def test_json_has_a_row_per_case_method_seed_and_source() -> None:
 def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library: Path, tmp_path: Path) -> None:
     options, first = RunOptions(out=tmp_path), Stub()
     second = replace(first, version=2)
-    before, after = driver.run(first, options), driver.run(second, options)
+    before, after = driver.run(first.table, options), driver.run(second.table, options)
     assert before.folder != after.folder
     assert len(list(tmp_path.glob("stub/net-*/weights.safetensors"))) == 2, "one training for each version"
-    release([first], options, seeds=(0,), root=library)
-    assert driver.reproduce(first, options, library).verdict.startswith("Reproduced: all 4 rows equal")
-    verdict = driver.reproduce(second, options, library).verdict
+    release([first.table], options, seeds=(0,), root=library)
+    assert driver.reproduce(first.table, options, library).verdict.startswith("Reproduced: all 4 rows equal")
+    verdict = driver.reproduce(second.table, options, library).verdict
     assert verdict.startswith(
         "Not compared with the release, and none of its rows copied: it was scored on data version 1, "
     )
@@ -260,39 +260,37 @@ def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library
 
 
 def test_methods_that_left_stay_rivals_in_the_next_release(library: Path, tmp_path: Path) -> None:
-    """Their records and scores, label, information and kind, as long as the data are the same."""
+    """Their records and scores, label and information, as long as the data are the same."""
     entry, options = Stub(), RunOptions(out=tmp_path)
-    driver.run(entry, options)
-    release([entry], options, seeds=(0,), root=library)
+    driver.run(entry.table, options)
+    release([entry.table], options, seeds=(0,), root=library)
     before = released_results("stub", library)
     gone = before.scores[before.scores["method"] == "trained"].assign(method="gone")
     described = replace(
         before.description,
         methods={**before.description.methods, "gone": "Gone"},
         information={"gone": "the field"},
-        baselines=["gone"],
     )
     write_release([(replace(before, scores=pd.concat([before.scores, gone]), description=described), {})], library)
-    release([entry], options, seeds=(0,), root=library)
+    release([entry.table], options, seeds=(0,), root=library)
     after = released_results("stub", library)
     assert (after.scores["method"] == "gone").sum() == len(gone) > 0
     assert after.description.methods["gone"] == "Gone (0.3)"
     assert after.description.information == {"gone": "the field"}
-    assert list(after.description.baselines) == ["gone"]
     newer = replace(entry, version=2)
-    driver.run(newer, options)
-    release([newer], options, seeds=(0,), root=library)
+    driver.run(newer.table, options)
+    release([newer.table], options, seeds=(0,), root=library)
     assert "gone" not in released_results("stub", library).description.methods
 
 
 def test_a_release_of_some_cases_leaves_the_others(library: Path, tmp_path: Path) -> None:
     entry, options = Stub(paper=0.5), RunOptions(out=tmp_path / "all")
-    driver.run(entry, options)
-    release([entry], options, seeds=(0,), root=library)
+    driver.run(entry.table, options)
+    release([entry.table], options, seeds=(0,), root=library)
     before = released_results("stub", library)
     some = RunOptions(out=tmp_path / "some", cases=("m=2",))
-    driver.run(entry, some)
-    release([entry], replace(some, methods=("truth",)), seeds=(0,), root=library)
+    driver.run(entry.table, some)
+    release([entry.table], replace(some, methods=("truth",)), seeds=(0,), root=library)
     after = released_results("stub", library)
 
     def of_first(results: Run, name: str) -> pd.DataFrame:
@@ -305,9 +303,9 @@ def test_a_release_of_some_cases_leaves_the_others(library: Path, tmp_path: Path
     assert (after.description, after.weights) == (before.description, before.weights)
     assert after.environment == before.environment
     newer = replace(entry, version=2)
-    driver.run(newer, some)
+    driver.run(newer.table, some)
     with pytest.raises(DataFileError, match=r"other cases of stub were scored on data version 1, m=2 on 2; run"):
-        release([newer], some, seeds=(0,), root=library)
+        release([newer.table], some, seeds=(0,), root=library)
 
 
 @pytest.fixture
@@ -315,8 +313,8 @@ def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
     """A stub of which two seeds are released, and the weights of the first."""
     entry, options = replace(Stub(), over=Over.SEEDS), RunOptions(out=tmp_path)
     for seed in (0, 1):
-        driver.run(entry, replace(options, seed=seed))
-    release([entry], options, seeds=(0, 1), root=library)
+        driver.run(entry.table, replace(options, seed=seed))
+    release([entry.table], options, seeds=(0, 1), root=library)
     return entry
 
 
@@ -331,10 +329,10 @@ def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
 def test_scores_on_other_test_functions_are_not_averaged_with_released_ones(
     options: dict, version: int, reason: str, of_two_seeds: Stub, library: Path, tmp_path: Path
 ) -> None:
-    same = driver.reproduce(of_two_seeds, RunOptions(out=tmp_path), library)
+    same = driver.reproduce(of_two_seeds.table, RunOptions(out=tmp_path), library)
     assert same.records[same.records["source"] == Source.RELEASED]["seed"].unique().tolist() == [1]
     entry = replace(of_two_seeds, version=version)
-    other = driver.reproduce(entry, RunOptions(out=tmp_path, **options), library)
+    other = driver.reproduce(entry.table, RunOptions(out=tmp_path, **options), library)
     assert set(other.records["source"]) == {Source.COMPUTED, Source.PUBLISHED}
     assert other.verdict.startswith(f"Not compared with the release, and none of its rows copied: {reason}")
 
@@ -344,10 +342,10 @@ def test_a_reproduction_without_any_row_says_how_to_make_them(
 ) -> None:
     (library / "weights" / "stub.safetensors").unlink()
     options = RunOptions(out=tmp_path, methods=("trained",))
-    assert Source.COMPUTED not in set(driver.reproduce(of_two_seeds, options, library).records["source"])
+    assert Source.COMPUTED not in set(driver.reproduce(of_two_seeds.table, options, library).records["source"])
     reason = "experiments run stub --preset laptop trains them. Not compared with the release, .* of --seed 0.$"
     with pytest.raises(NotReleasedError, match=f"nothing to show of stub: .* {reason}"):
-        driver.reproduce(of_two_seeds, replace(options, seed=5), library)
+        driver.reproduce(of_two_seeds.table, replace(options, seed=5), library)
 
 
 class Renamed(Stub):
@@ -360,7 +358,7 @@ class Renamed(Stub):
 def test_released_rows_of_a_method_that_is_gone_are_shown(
     of_two_seeds: Stub, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = driver.reproduce(Renamed(over=of_two_seeds.over), RunOptions(out=tmp_path), library)
+    report = driver.reproduce(Renamed(over=of_two_seeds.over).table, RunOptions(out=tmp_path), library)
     assert "2 rows are copied" in report.verdict
     table = pd.read_csv(report.folder / "table.csv")
     assert table["method"].tolist() == 2 * ["truth", "learnt", "trained"]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.driver import describe
-from experiments.experiment import Experiment
+from experiments.experiment import Table
 from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, over_seeds
 from experiments.records.run import Run
@@ -19,30 +19,28 @@ DURATIONS = {"smoke": "1 s", "laptop": "2 min", "paper": "3 min", "reproduce": "
 
 
 @dataclass(frozen=True)
-class Example(Experiment):
+class Example:
     """An experiment whose parts are given."""
 
     name: str = "example"
     cases_: tuple[Entry, ...] = (Entry("a", "a=1 <in range>"), Entry("b", "b=2"))
 
-    over = Over.SEEDS
-    summary = "an example: its cases & methods"
-    durations = DURATIONS
-
-    def cases(self, context: Any) -> tuple[Entry, ...]:  # noqa: ARG002
-        return self.cases_
-
-    def methods(self, case: Any) -> tuple[Entry, ...]:  # noqa: ARG002
-        return METHODS
-
-    def score(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+    @property
+    def table(self) -> Table:
+        return Table(
+            name=self.name,
+            title=lambda cases: f"Example of {len(cases)} cases",
+            data_version=0,
+            cases=lambda _: self.cases_,
+            methods=lambda _: METHODS,
+            score=lambda *_: {},
+            published=self.published,
+            headline=lambda *_: (["bare", "hard", "ours", "absent"], ["MSE", "LL"]),
+            over=Over.SEEDS,
+        )
 
     def published(self, case: Entry) -> list[Record]:
         return [self.record(case.key, "ours", "MSE", 0.4, None, None, Source.PUBLISHED)] if case.key == "a" else []
-
-    def headline(self, case: Any, records: Any) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        return ["bare", "hard", "ours", "absent"], ["MSE", "LL"]
 
     def record(self, case: str, method: str, score: str, mean: float, error: float | None, seed: int | None = 0,
                source: Source = Source.COMPUTED) -> Record:  # fmt: skip
@@ -51,11 +49,9 @@ class Example(Experiment):
             source=source,
         )  # fmt: skip
 
-    def title(self, cases: Any) -> str:
-        return f"Example of {len(cases)} cases"
-
     def described(self) -> Description:
-        return replace(describe(self, self.cases_, over_seeds(self.records())), family="examples")  # type: ignore[arg-type]
+        listed = {"family": "examples", "summary": "an example: its cases & methods", "durations": DURATIONS}
+        return replace(describe(self.table, self.cases_, over_seeds(self.records())), **listed)
 
     def scores(self) -> pd.DataFrame:
         """Errors of eight functions that differ far more than methods: by 0.005 without a sign of its own for one."""

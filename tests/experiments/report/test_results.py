@@ -97,7 +97,7 @@ def test_rows_of_methods_that_the_experiment_has_no_more_are_last_under_their_ke
     shown, entry = results(), Example()
     old = shown.records[shown.records["method"] == "bare"].assign(method="old")
     records = pd.concat([old, shown.records], ignore_index=True)
-    both = replace(shown, records=records, description=describe(entry, entry.cases_, records))  # type: ignore[arg-type]
+    both = replace(shown, records=records, description=describe(entry.table, entry.cases_, records))  # type: ignore[arg-type]
     assert list(both.description.methods.values()) == ["Bare", "Hard & fast", "Ours", "old (0.3)"]
     table = wide(both.records, both.description)
     assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old (0.3)"]
