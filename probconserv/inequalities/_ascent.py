@@ -20,6 +20,7 @@ _INCREASE = 0.5  # least increase of the dual in a step, of that which its large
 _CLOSE = 1e-14  # relative residual at which the last corrections take over
 _STALLED = 8  # steps without progress after which rounding is taken to hide it
 _CORRECTIONS = 3
+_SEARCHES = 20  # each leaves ε of the values before it, and ε²¹ is below the least number
 _RIDGE = 1e-12  # of a row's stiffness, for Newton steps where rows depend on each other or have no free point
 _SETTLED = 1e-6  # relative residual that the last corrections may be left with when the steps are over
 _TOLERANCE = 1e-12  # of a row's residual relative to |b| + Σ|w u|
@@ -48,13 +49,16 @@ class Ascent:
         """The nearest fields, and which rows hold with equality and, if tracked, are independent.
 
         Where the rounding of the given fields hides what a row misses, as of a total that is nearly 0, the search goes
-        on from what it found, with the rounding of that.
+        on from what it found, with the rounding of that: until the rows hold, or nothing moves any more.
         """
         u, goal, force = self.projected()
-        if not self.worst <= _TOLERANCE:
-            again = Ascent(self.region, u, goal)
-            u = again.projected()[0]
-            again.check()
+        search, before = self, self.x
+        for _ in range(_SEARCHES):
+            if search.worst <= _TOLERANCE or torch.equal(u, before):
+                break
+            search, before = Ascent(self.region, u, goal), u
+            u = search.projected()[0]
+        search.check()
         return u, self.region.independent(u, force) if tracked and self.far > 1 else force
 
     def projected(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,7 +49,7 @@ def check(seed: int, tolerance: float = 1e-12) -> None:
         assert float(distance) <= float(of_pulse) * (1 + 1e-9), seed
 
 
-@pytest.mark.parametrize("seed", [22, 26, 27, 35, 39, 345, 423, 678, 895])
+@pytest.mark.parametrize("seed", [22, 26, 27, 35, 39, 345, 423, 678, 895, 929])
 def test_windows_that_hold_nearly_nothing_are_met(seed):
     check(seed)
 
@@ -61,7 +61,7 @@ def test_of_a_thousand_feasible_programmes_none_is_refused(hundred):
         check(seed)
 
 
-@pytest.mark.parametrize("total", [0.0, 1e-300, 1e-104, 1e-20, 1e-17, 1e-15, 1e-12, 1e-6])
+@pytest.mark.parametrize("total", [0.0, 1e-300, 1e-166, 1e-104, 1e-20, 1e-17, 1e-15, 1e-12, 1e-6])
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_total_of_any_size_is_met_within_the_rounding_of_the_prediction(total, overlap):
     rows = torch.zeros(2, 30, dtype=double)
