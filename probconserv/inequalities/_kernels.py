@@ -15,7 +15,7 @@ import numpy as np
 from solvers._compiled import compiled, inner
 
 _Array = np.ndarray
-_EPS = float(np.finfo(np.float64).eps)
+_EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 _EVALUATIONS = 400  # a bracket of floating-point numbers needs far fewer: about 60 halvings, 30 expansions
 _POLISHES = 3
 
@@ -177,7 +177,7 @@ def _polish(
 ) -> float:
     """Reduces the residual of the law along −du/dλ, with a compensated sum; returns the remaining residual.
 
-    The residual is relative to |b| + Σ|w u|; ``state`` is the result of ``_search``.
+    The residual is relative to |b| + Σ|w u|, or the least normal number; ``state`` is the result of ``_search``.
     """
     target, noise = law[0], law[1]
     multiplier, rate, stretch = state
@@ -193,7 +193,7 @@ def _polish(
             total = partial
             size += abs(term)
         value = total + lost - noise * multiplier
-        remainder = abs(value) / size if size > 0.0 else 0.0
+        remainder = abs(value) / max(size, _TINY)
         if remainder <= _EPS or rate <= 0.0:
             break
         shift = value / rate

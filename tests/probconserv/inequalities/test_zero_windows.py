@@ -61,7 +61,7 @@ def test_of_a_thousand_feasible_programmes_none_is_refused(hundred):
         check(seed)
 
 
-@pytest.mark.parametrize("total", [0.0, 1e-300, 1e-166, 1e-104, 1e-20, 1e-17, 1e-15, 1e-12, 1e-6])
+@pytest.mark.parametrize("total", [0.0, 1e-323, 1e-315, 1e-300, 1e-166, 1e-104, 1e-20, 1e-17, 1e-15, 1e-12, 1e-6])
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_total_of_any_size_is_met_within_the_rounding_of_the_prediction(total, overlap):
     rows = torch.zeros(2, 30, dtype=double)
