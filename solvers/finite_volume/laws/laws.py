@@ -124,10 +124,15 @@ class PorousMedium(DiffusiveLaw):
 
     def potential(self, u: Array) -> Array:
         exponent = align(self.exponent, u)
-        return u.clip(min=0.0) ** (exponent + 1.0) / (exponent + 1.0)
+        return _positive_power(u, exponent + 1.0) / (exponent + 1.0)
 
     def conductivity(self, u: Array) -> Array:
-        return u.clip(min=0.0) ** align(self.exponent, u)
+        return _positive_power(u, align(self.exponent, u))
+
+
+def _positive_power(u: Array, exponent: Array) -> Array:
+    """uᵖ of positive states and 0 of the others, whose derivatives of all orders are 0 as well."""
+    return (u.clip(min=0.0) + (u <= 0.0)) ** exponent * (u > 0.0)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,20 @@ def test_penalty_of_fields_that_are_no_solutions_by_hand():
     assert float(plane.detach()) == pytest.approx(16.0, rel=1e-12)
 
 
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.73, 2.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_with_the_value_zero_have_the_derivatives_of_negative_ones(exponent, dtype):
+    """k = u₊ᵐ and its derivatives are 0 there, although k″ grows without bound towards 0 if m < 2."""
+    law = PorousMedium(torch.tensor([exponent], dtype=torch.float64))
+
+    def gradient(level):
+        weight = torch.ones((), dtype=dtype, requires_grad=True)
+        penalty = soft_penalty(law, lambda p: weight * (p[..., 0] + p[..., 1]).to(dtype) + level, torch.zeros(1, 4, 2))
+        return float(torch.autograd.grad(penalty, weight)[0])
+
+    assert gradient(0.0) == gradient(-1.0) == 2.0  # of the mean of u_t², which is the square of the weight
+
+
 @pytest.mark.parametrize("law", LAWS, ids=str)
 def test_penalty_trains_a_network_whatever_the_sign_of_its_output(law):
     torch.manual_seed(1)
