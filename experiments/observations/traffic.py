@@ -102,7 +102,11 @@ class TrafficAhead(Problem):
                 for number in range(COUNTED - 1):
                     ahead.append(operator(ahead[-1], seen[:, number]))
                 return torch.cat(ahead[1:], dim=1).flatten(0, 1)
-            return Rollout(operator, grid)(fields[:, 0], times, [(first, last)], seen).fields[:, 1:, 0].flatten(0, 1)
+            return (
+                Rollout(operator, grid)(fields[:, 0], times, seen, fluxes=[(first, last)])
+                .fields[:, 1:, 0]
+                .flatten(0, 1)
+            )
 
         ends = [count * (COUNTED - 1) // COUNTED for count in (VALIDATION, TEST, windows.numel())]
         parts = (ends[0], ends[1], ends[2])

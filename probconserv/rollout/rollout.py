@@ -10,7 +10,7 @@ u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -24,9 +24,11 @@ from probconserv.inequalities.inequality import Inequality
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.learned_response import LearnedResponse, ResponseOfField
 from probconserv.rollout.run import RolloutState, Run, Trajectory, totals_of
+from probconserv.rollout.sides import PerAxis, accepts_walls, sides_of_rollout
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
 from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of, warn_of_unlike_ends
+from solvers._former import warn_of_former
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -43,11 +45,11 @@ class Rollout(nn.Module):
             it has a method ``response(grid, fields=None)``, see ``boon.BOON.response``, or is a module or function that
             holds one operator with it, fields move without leaving what they meet at the walls.
         grid: Nodes or cells of the field.
-        flux: What the data of the walls are. None: fluxes. A function from the values at a wall ``(*batch, c, *face)``
-            and the data there ``(*batch, m, *face)`` to the flux along +axis ``(*batch, k, *face)``, such as −κ(u) g
-            for given gradients g: the trapezoid rule over the step, solved for the new field. A ``FluxModel`` where the
-            data are values. Or pairs (first, last), one per axis, of these. Slopes are not read off the field: those
-            of a prediction are wrong.
+        flux: How the fluxes follow from ``values`` that are given at the sides. None: ``fluxes`` are given. A function
+            from the field at a wall ``(*batch, c, *face)`` and the values there ``(*batch, m, *face)`` to the flux
+            along +axis ``(*batch, k, *face)``, such as −κ(u) g for given gradients g: the trapezoid rule over the step,
+            solved for the new field. Or a ``FluxModel``. Or pairs (first, last), one per axis, of these. Slopes are not
+            read off the field: those of a prediction are wrong.
         source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
             volume and time; by the trapezoid rule, solved for the new field.
         update: How what is missing is spread; uniformly by default, but for walls that the operator meets.
@@ -101,12 +103,14 @@ class Rollout(nn.Module):
         if "wall_response" not in state:  # of release 0.3
             self.wall_response = wall_response(self.operator, self.grid)
 
+    @accepts_walls
     def forward(
         self,
         start: Float[Tensor, "..."] | RolloutState,
         times: Float[Tensor, " t"],
-        walls: Walls,
         *inputs: Tensor,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
         breakpoints: Sequence[float] = (),
     ) -> Trajectory:
         """The fields at all times.
@@ -115,11 +119,14 @@ class Rollout(nn.Module):
             start: The field at the first time ``(*batch, c, *space)``; or a state that a call with the same times and
                 data returned, from which this one goes on.
             times: Increasing times, one step from each to the next.
-            walls: A pair (first, last) per axis, None for a periodic one. A side is a number, a function from times
-                ``(q,)`` to ``(*batch, q, k, *face)``, values at the times ``(*batch, t, k, *face)``, for which the
-                error of the trapezoid rule counts as variance, or integrals over the steps ``(*batch, t − 1, k,
-                *face)``. Where ``flux`` is a function: its data, a number, a function of time or values at the times.
             inputs: Further arguments of the operator ``(*batch, t − 1, …)``, one entry per step.
+            values: What a function ``flux`` takes at the sides: a pair (first, last) per axis, ``Periodic()`` for a
+                periodic one. A side is a number, a function from times ``(q,)`` to ``(*batch, q, m, *face)`` or values
+                at the times ``(*batch, t, m, *face)``; None where ``flux`` has no function.
+            fluxes: What passes the other sides, along +axis, per area and time; a pair per axis as above. A side is a
+                number, 0.0 where it is closed, a function from times ``(q,)`` to ``(*batch, q, k, *face)``, fluxes at
+                the times ``(*batch, t, k, *face)``, for which the error of the trapezoid rule counts as variance, or
+                integrals over the steps ``(*batch, t − 1, k, *face)``.
             breakpoints: Times of jumps and narrow features of sides that are functions of time, which are integrated
                 as by ``total_over_time``.
 
@@ -132,24 +139,47 @@ class Rollout(nn.Module):
             UserWarning: If the nodes at the two ends of a periodic axis, which are one place, start with other values.
         """
         first = self.state_of(start)
-        run = self.run(first, times, walls, breakpoints)
+        return self._along(self.run(first, times, self._sides(values, fluxes), breakpoints), first, inputs)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def between(
+        self, start: Float[Tensor, "..."], times: Float[Tensor, " t"], walls: Walls, inputs: tuple[Tensor, ...]
+    ) -> Trajectory:
+        """The fields at all times, between walls with the data of ``sides_of_rollout``."""
+        first = self.state_of(start)
+        return self._along(self.run(first, times, walls), first, inputs)
+
+    def _sides(self, values: PerAxis | None, fluxes: PerAxis | None) -> Walls:
+        flux, count = self.flux, self.grid.dimension
+        return sides_of_rollout(values, fluxes, [(flux, flux)] * count if flux is None or callable(flux) else flux)
+
+    def _along(self, run: Run, first: RolloutState, inputs: tuple[Tensor, ...]) -> Trajectory:
         states, axis = [first, *self.follow(run, first, inputs)], first.total.ndim - 1
         fields, totals, changed = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
         each_moved = [state.moved for state in states if state.moved is not None]
         moved = torch.stack(each_moved, dim=axis) if run.moves_vary else run.moved(changed)
         return Trajectory(fields, totals, moved.to(fields.dtype), states[-1])
 
-    def steps(
+    @accepts_walls
+    def iterate(
         self,
         start: Float[Tensor, "..."] | RolloutState,
         times: Float[Tensor, " t"],
-        walls: Walls,
         *inputs: Tensor,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
         breakpoints: Sequence[float] = (),
     ) -> Iterator[RolloutState]:
         """The state after every step, one by one, for long runs; arguments are those of ``forward``."""
         state = self.state_of(start)
-        return self.follow(self.run(state, times, walls, breakpoints), state, inputs)
+        return self.follow(self.run(state, times, self._sides(values, fluxes), breakpoints), state, inputs)
+
+    def steps(self, *arguments: Any, **options: Any) -> Iterator[RolloutState]:
+        """The name of ``iterate`` in release 0.4."""
+        warn_of_former("Rollout.steps is Rollout.iterate since release 0.5; the old name goes with 0.6.")
+        return self.iterate(*arguments, **options)
 
     def follow(self, run: Run, state: RolloutState, inputs: tuple[Tensor, ...]) -> Iterator[RolloutState]:
         """The states after a state of a run."""
@@ -189,12 +219,14 @@ class Rollout(nn.Module):
         still = total.new_zeros(start.shape[: 1 - axes]) if varies else None
         return RolloutState(start, total, torch.zeros_like(total), 0, moved=still)
 
+    @accepts_walls
     def diagnose(
         self,
         fields: Float[Tensor, "..."],
         times: Float[Tensor, " t"],
-        walls: Walls,
         *inputs: Tensor,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
         breakpoints: Sequence[float] = (),
     ) -> Diagnosis:
         """Whether the law helps over the steps of true trajectories, and by how much: rollouts without and with it.
@@ -202,8 +234,9 @@ class Rollout(nn.Module):
         Args:
             fields: True fields of validation functions ``(*batch, t, c, *space)``.
             times: As for ``forward``.
-            walls: As for ``forward``, of these functions.
             inputs: As for ``forward``.
+            values: As for ``forward``, of these functions.
+            fluxes: As for ``forward``, of these functions.
             breakpoints: As for ``forward``.
 
         Returns:
@@ -211,15 +244,17 @@ class Rollout(nn.Module):
         """
         with torch.no_grad():
             states = self._states(fields, times)
-            run = self.run(states[0], times, walls, breakpoints, exact=True)
+            run = self.run(states[0], times, self._sides(values, fluxes), breakpoints, exact=True)
             return diagnose(run, states, self.follow(run, states[0], inputs), self.operator, inputs)
 
+    @accepts_walls
     def fit_band(
         self,
         fields: Float[Tensor, "..."],
         times: Float[Tensor, " t"],
-        walls: Walls,
         *inputs: Tensor,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
         level: float = 0.9,
         breakpoints: Sequence[float] = (),
     ) -> RolloutBand:
@@ -231,7 +266,7 @@ class Rollout(nn.Module):
         """
         with torch.no_grad():
             states = self._states(fields, times)
-            result = self(states[0], times, walls, *inputs, breakpoints=breakpoints)
+            result = self(states[0], times, *inputs, values=values, fluxes=fluxes, breakpoints=breakpoints)
             return fit_band(states, result, level, self.bounds)
 
     def _states(self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"]) -> list[RolloutState]:

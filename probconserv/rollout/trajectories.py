@@ -321,7 +321,7 @@ def predict(operator: Callable[..., Tensor], rollout: Rollout | None, part: Func
     """Fields and totals ``(functions, t, …)`` from the starts of functions."""
     inputs, start = part.inputs, part.fields[:, 0]
     if rollout is not None:
-        made = rollout(start, part.times, part.of_law(), *inputs)
+        made = rollout.between(start, part.times, part.of_law(), inputs)
         return made.fields, made.totals
     fields = [start]
     for step in range(part.steps):

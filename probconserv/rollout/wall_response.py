@@ -36,8 +36,8 @@ class WallResponse:
         for axis in self.axes:
             if axis < len(walls) and walls[axis] is None:
                 raise InvalidArgumentError(
-                    f"walls[{axis}] is None, for a periodic axis, but the operator meets walls there; give what "
-                    "passes them, the flux or the data of flux=, and 0.0 where they are closed."
+                    f"Axis {axis} is given as periodic, but the operator meets conditions at its walls; give fluxes "
+                    "of what passes them, 0.0 where they are closed, or the values that flux= takes."
                 )
 
     def homogeneous(self, changes: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ those that are integrated over a step are per unit of area.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from probconserv._quadrature import integrate_intervals
 from probconserv.balance import passed_between
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
+from probconserv.rollout.sides import Side, side_name
 from solvers.grids import Grid, NodeGrid
 from solvers.recording import are_readable
 
-Side = Tensor | np.ndarray | float | Callable[[Tensor], Tensor]
-Walls = Sequence[tuple[Side, Side] | None]
+Walls = Sequence[tuple[Any, Any] | None]
+"""Data of both sides of every axis, None for a periodic one."""
 WallFlux = Callable[[Tensor, Tensor], Tensor] | FluxModel
 _UNLIKE = 1e-3  # of the spread of a channel; neighbours differ by more in most fields
 AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] | None
@@ -41,7 +43,7 @@ class Wall:
     data: Tensor | None = None  # at all times ``(*batch, t, m, *face)``, float64, where there is a function
 
     def __str__(self) -> str:
-        return f"the {'last' if self.last else 'first'} side of axis {self.axis}"
+        return side_name(self.axis, self.last)
 
     def values(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Values at the wall ``(*batch, c, *face)`` of a field ``(*batch, c, *space)``."""
@@ -102,7 +104,7 @@ class Wall:
                 f"channel and point of the face; got {tuple(values.shape)}."
             )
         batch, fields = values.shape[:-axes], self.shape[0]
-        if len(batch) > len(fields) or any(b not in (1, f) for b, f in zip(batch[::-1], fields[::-1], strict=False)):
+        if len(batch) > len(fields) or any(b != 1 and b != f for b, f in zip(batch[::-1], fields[::-1], strict=False)):
             raise IncompatibleQueryError(
                 f"The data of {self} have the batch axes {tuple(batch)} but the fields {tuple(fields)}; give data for "
                 "every field, or the same for all."
@@ -149,13 +151,7 @@ def exchange_of(
     flux: AllFluxes,
     breakpoints: Sequence[float],
 ) -> Exchange:
-    """Exchange through the walls between times; arguments are those of ``Rollout``, and the totals at the start."""
-    if not isinstance(walls, Sequence) or len(walls) != grid.dimension:
-        count = len(walls) if isinstance(walls, Sequence) else type(walls).__name__
-        raise InvalidArgumentError(
-            f"walls needs one pair (first, last) for each of the {grid.dimension} axes, None for a periodic one, got "
-            f"{count}; a closed wall has the flux 0.0, and [None] * {grid.dimension} is periodic in all axes."
-        )
+    """Exchange through the walls between times: data of all sides, and the totals at the start."""
     gained = totals.new_zeros(len(times) - 1, totals.shape[-1])
     errors, during, before = [], [], []
     shape = totals.shape[:-1], len(times), totals.shape[-1]
@@ -166,11 +162,6 @@ def exchange_of(
         functions = (flux, flux) if flux is None or callable(flux) else flux[axis] or (None, None)
         for last in (False, True):
             wall = Wall(axis=axis, last=last, areas=areas, shape=shape, function=functions[last])
-            if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[last] is None:
-                raise InvalidArgumentError(
-                    f"The flux through {wall} is missing: walls[{axis}] must be a pair (first, last); give the flux "
-                    "integrated over every step, its values at the times or a function of time, 0.0 for a closed wall."
-                )
             if wall.function is not None:
                 wall = replace(wall, data=wall.at_times(pair[last], times))
                 (before if isinstance(wall.function, FluxModel) else during).append(wall)

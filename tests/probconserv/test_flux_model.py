@@ -12,7 +12,7 @@ from probconserv import Rollout
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.rollout import FluxModel
 from probconserv.training import TrainingConfig
-from solvers import NodeGrid
+from solvers import NodeGrid, Periodic
 from tests.strategies import normal
 
 GRID, STEPS, FIELD = NodeGrid(0.0, 2.0, 17), 4, normal(3, 1, 17)
@@ -38,7 +38,7 @@ def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
     state = model.fit((fields, walls, passed), (fields, walls, passed), times=EQUAL, config=config, progress=False)
     assert state.history[-1]["loss"] < 0.2
     assert state.history[-1]["validation"] < 0.2
-    result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], EQUAL, walls)
+    result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], EQUAL, values=[walls[0], Periodic()])
     first, last = (model(fields[:, 0], walls[0][i][:, 0], walls[0][i][:, 1], 0, i == 1) for i in (0, 1))
     gained = ((first.double() - last.double()) * grid.axis_weights[1]).sum(dim=-1)
     torch.testing.assert_close(result.totals[:, 1] - result.totals[:, 0], gained, rtol=0, atol=1e-12)
@@ -108,27 +108,27 @@ def test_missing_numbers_are_refused_before_the_model_changes(part: int, missing
 def test_a_flux_model_belongs_to_its_step_and_range():
     model, start, data = trained_flux(), FIELD.clamp(-1, 1), torch.linspace(-1.5, 1.5, STEPS + 1)[:, None]
     rollout = Rollout(smear, GRID, flux=model)
-    states = list(rollout.steps(start, EQUAL, [(data, 0.0)]))
-    rollout(start, EQUAL.float(), [(data.float(), 0.0)])
+    states = list(rollout.iterate(start, EQUAL, values=[(data, 0.0)]))
+    rollout(start, EQUAL.float(), values=[(data.float(), 0.0)])
     for times in (EQUAL / 2, TIMES):
         with pytest.raises(InvalidArgumentError, match=r"trained on steps of 0\.1, got steps from 0\."):
-            rollout(start, times, [(data, 0.0)])
+            rollout(start, times, values=[(data, 0.0)])
     with pytest.raises(InvalidArgumentError, match=r"value 0 given at the last side of axis 0 .*-1 and 1, got -4"):
-        rollout(start, EQUAL, [(0.0, 3 * data)])
+        rollout(start, EQUAL, values=[(0.0, 3 * data)])
     with pytest.raises(InvalidArgumentError, match="channel 0 of the field between -1 and 1"):
-        rollout(4 * start, EQUAL, [(data, 0.0)])
+        rollout(4 * start, EQUAL, values=[(data, 0.0)])
     drifted = states[1]._replace(field=4 * start)  # of a run that began within the range
-    assert len(list(rollout.steps(drifted, EQUAL, [(data, 0.0)]))) == STEPS - 2
+    assert len(list(rollout.iterate(drifted, EQUAL, values=[(data, 0.0)]))) == STEPS - 2
     copied = FluxModel(GRID, width=8)
     copied.load_state_dict(model.state_dict())
     again = Rollout(smear, GRID, flux=pickle.loads(pickle.dumps(copied)))
-    assert torch.equal(again(start, EQUAL, [(data, 0.0)]).totals[:, -1], states[-1].total)
+    assert torch.equal(again(start, EQUAL, values=[(data, 0.0)]).totals[:, -1], states[-1].total)
 
 
 def test_flux_models_without_a_step_are_refused():
     model = FluxModel(GRID)
     with pytest.raises(InvalidArgumentError, match=r"not been trained; call fit"):
-        Rollout(smear, GRID, flux=model)(FIELD, TIMES, [(0.0, 0.0)])
+        Rollout(smear, GRID, flux=model)(FIELD, TIMES, values=[(0.0, 0.0)])
     for times in (TIMES, EQUAL[1:], -EQUAL):
         with pytest.raises(InvalidArgumentError, match="must be those of the fields, 5, and increase in equal steps"):
             trained_flux(times=times)

@@ -1,6 +1,8 @@
 """Rollouts meet the balance of an open system in every step, around any operator."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from probconserv.errors import (
 )
 from probconserv.rollout import FluxModel, StepUpdate, with_errors
 from probconserv.rollout.run import RolloutState
-from solvers import CellGrid, NodeGrid
+from solvers import CellGrid, NodeGrid, Periodic
 from tests.strategies import normal
 
 GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
@@ -34,7 +36,7 @@ def conductive(u: Tensor, gradient: Tensor) -> Tensor:
     return -0.3 * (1 + u**2) * gradient
 
 
-FIELD, CLOSED = normal(3, 1, 17), [(0.0, 0.0)]
+FIELD, CLOSED, CELLS17 = normal(3, 1, 17), [(0.0, 0.0)], CellGrid(0.0, 1.0, 17)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_given_fluxes_change_the_totals_in_any_number_of_axes(grid: NodeGrid | C
     faces = [grid.shape[:axis] + grid.shape[axis + 1 :] for axis in range(grid.dimension)]
     walls = [tuple(normal(3, STEPS, channels, *face, seed=side) for side in (1, 2)) for face in faces]
     field = normal(3, channels, *grid.shape)
-    result = Rollout(smear, grid)(field, TIMES, walls)
+    result = Rollout(smear, grid)(field, TIMES, fluxes=walls)
     gained = torch.zeros(3, STEPS, channels, dtype=torch.float64)
     for axis, (first, last) in enumerate(walls):
         area = torch.ones(())
@@ -72,11 +74,11 @@ def test_given_fluxes_change_the_totals_in_any_number_of_axes(grid: NodeGrid | C
 
 def test_fluxes_are_numbers_functions_of_time_or_values_at_the_times():
     waves = lambda t: torch.cos(t)[:, None]  # noqa: E731
-    totals = Rollout(smear, GRID)(FIELD, TIMES, [(waves, 0.5)]).totals
+    totals = Rollout(smear, GRID)(FIELD, TIMES, fluxes=[(waves, 0.5)]).totals
     expected = totals[:, :1] + (TIMES.sin() - 0.5 * TIMES)[:, None]
     torch.testing.assert_close(totals, expected, rtol=0, atol=1e-13)
     values = waves(TIMES)
-    totals = Rollout(smear, GRID)(FIELD, TIMES, [(values, 0.5)]).totals
+    totals = Rollout(smear, GRID)(FIELD, TIMES, fluxes=[(values, 0.5)]).totals
     trapezoids = torch.cumulative_trapezoid(values[:, 0], TIMES) - 0.5 * TIMES[1:]
     torch.testing.assert_close(totals[:, 1:] - totals[:, :1], trapezoids[:, None].expand(3, -1, 1))
 
@@ -85,7 +87,7 @@ def test_the_error_of_the_trapezoid_rule_counts_as_variance():
     times = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
     values = (4 * times**2)[:, None]  # F″ = 8, so that the rule misses Δt³/12 · 8 in every step
     update = StepUpdate(total_variance=1e-4, noise_variance=1e-5)
-    result = Rollout(smear, GRID, update=update)(FIELD, times, [(values, 0.0)])
+    result = Rollout(smear, GRID, update=update)(FIELD, times, fluxes=[(values, 0.0)])
     law = 1e-5 + (8 / 12 / 8**3) ** 2
     u, gained = FIELD[:, 0], torch.trapezoid(values[:2, 0], times[:2])
     target, predicted = u @ GRID.weights + gained, smear(FIELD)[:, 0] @ GRID.weights
@@ -101,30 +103,32 @@ def test_fluxes_of_time_are_integrated_adaptively_and_their_error_counts_as_vari
     for update in (None, StepUpdate(total_variance=1e-4)):
         rollout = Rollout(smear, GRID, update=update)
         for breakpoints, tolerance in (((), 1e-9), ([0.37], 1e-13)):
-            totals = rollout(FIELD, TIMES, [(jump, 0.0)], breakpoints=breakpoints).totals[..., 0]
+            totals = rollout(FIELD, TIMES, fluxes=[(jump, 0.0)], breakpoints=breakpoints).totals[..., 0]
             torch.testing.assert_close(totals - totals[:, :1], exact.expand(3, -1), rtol=0, atol=tolerance)
-            last = list(rollout.steps(FIELD, TIMES, [(jump, 0.0)], breakpoints=breakpoints))[-1]
+            last = list(rollout.iterate(FIELD, TIMES, fluxes=[(jump, 0.0)], breakpoints=breakpoints))[-1]
             assert torch.equal(last.total[..., 0], totals[:, -1])
     state, walls = rollout.state_of(FIELD), [(jump, 0.0)]
     assert float(rollout.run(state, TIMES, walls).exchange.noise.max()) > 0
     assert rollout.run(state, TIMES, walls, [0.37]).exchange.noise is None
-    trajectories = Rollout(smear, GRID)(FIELD, TIMES, walls, breakpoints=[0.37]).fields
-    diagnosis = Rollout(smear, GRID).diagnose(trajectories, TIMES, walls, breakpoints=[0.37])
+    trajectories = Rollout(smear, GRID)(FIELD, TIMES, fluxes=walls, breakpoints=[0.37]).fields
+    diagnosis = Rollout(smear, GRID).diagnose(trajectories, TIMES, fluxes=walls, breakpoints=[0.37])
     assert float(diagnosis.law_error) < 1e-13
-    band = rollout.fit_band(trajectories, TIMES, walls, level=0.5, breakpoints=[0.37])
+    band = rollout.fit_band(trajectories, TIMES, fluxes=walls, level=0.5, breakpoints=[0.37])
     assert float(band.totals.max()) < 1e-13
 
 
 def test_fluxes_and_sources_that_depend_on_the_field_are_solved_for_the_new_one():
     gradients = normal(3, STEPS + 1, 1)
     source = lambda u, t: t + u - u**3  # noqa: E731
-    result = Rollout(smear, GRID, flux=conductive, source=source)(FIELD, TIMES, [(gradients, 0.0)])
+    result = Rollout(smear, GRID, flux=conductive, source=source)(FIELD, TIMES, values=[(gradients, 0.0)])
     u = result.fields[:, :, 0]
     rate = conductive(u[..., 0], gradients[..., 0]) + source(u, TIMES[:, None]) @ GRID.weights
     expected = 0.5 * TIMES.diff() * (rate[:, 1:] + rate[:, :-1])
     torch.testing.assert_close((u @ GRID.weights).diff(dim=1), expected, rtol=0, atol=1e-11)
-    mixed = Rollout(smear, GRID, flux=[(conductive, None)])(FIELD, TIMES, [(gradients, 0.0)])
-    alone = Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, [(gradients, 0.0)])
+    mixed = Rollout(smear, GRID, flux=[(conductive, None)])(
+        FIELD, TIMES, values=[(gradients, None)], fluxes=[(None, 0.0)]
+    )
+    alone = Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, values=[(gradients, 0.0)])
     torch.testing.assert_close(mixed.fields, alone.fields, rtol=0, atol=1e-13)
 
 
@@ -135,7 +139,7 @@ def test_the_update_is_that_of_conditioning(kind: str):
     dense = to_linear_operator(fitted.covariance.to_dense())
     covariance = {"diagonal": variance[None], "fitted": fitted, "dense": dense}[kind]
     update = StepUpdate(covariance=covariance, fixed=fixed)
-    result = Rollout(smear, GRID, update=update)(FIELD, TIMES, [(1.0, 0.0)])
+    result = Rollout(smear, GRID, update=update)(FIELD, TIMES, fluxes=[(1.0, 0.0)])
     matrix = torch.diag(variance) if kind == "diagonal" else fitted.covariance.to_dense()
     moving = to_linear_operator((matrix * ~fixed * ~fixed[:, None]).expand(3, 17, 17))
     prior = MultivariateNormal(smear(FIELD)[:, 0], moving)
@@ -146,7 +150,7 @@ def test_the_update_is_that_of_conditioning(kind: str):
 
 def test_one_channel_may_have_a_balance_and_others_none():
     field, inputs = normal(2, 2, 17), normal(2, STEPS, 2, 17, seed=3)
-    result = Rollout(smear, GRID, conserved=(0,))(field, TIMES, CLOSED, inputs)
+    result = Rollout(smear, GRID, conserved=(0,))(field, TIMES, inputs, fluxes=CLOSED)
     assert torch.equal(result.fields[:, 1, 1], smear(field, inputs[:, 0])[:, 1])
     torch.testing.assert_close(result.fields[:, -1, 0] @ GRID.weights, field[:, 0] @ GRID.weights)
     assert result.totals.shape == (2, STEPS + 1, 1)
@@ -155,16 +159,16 @@ def test_one_channel_may_have_a_balance_and_others_none():
 def test_a_rollout_goes_on_from_a_state_to_the_last_bit():
     walls = [(normal(3, STEPS, 1), 0.0)]
     rollout = Rollout(smear, GRID)
-    whole, states = rollout(FIELD, TIMES, walls), list(rollout.steps(FIELD, TIMES, walls))
+    whole, states = rollout(FIELD, TIMES, fluxes=walls), list(rollout.iterate(FIELD, TIMES, fluxes=walls))
     assert isinstance(states[1], RolloutState)
-    rest = rollout(states[1], TIMES, walls)
+    rest = rollout(states[1], TIMES, fluxes=walls)
     assert torch.equal(rest.fields, whole.fields[:, 2:])
     assert torch.equal(rest.totals, whole.totals[:, 2:])
 
 
 def test_totals_do_not_drift_in_single_precision():
     times = torch.linspace(0.0, 1.0, 401)
-    result = Rollout(smear, GRID)(FIELD.float(), times, [(1.0, 0.0)])
+    result = Rollout(smear, GRID)(FIELD.float(), times, fluxes=[(1.0, 0.0)])
     assert result.fields.dtype == torch.float32
     totals = result.fields[:, :, 0].double() @ GRID.weights
     torch.testing.assert_close(totals, totals[:, :1] + times.double(), rtol=0, atol=3e-7)  # of one field, no sum
@@ -174,7 +178,7 @@ def test_rollouts_can_be_differentiated():
     rollout = Rollout(smear, GRID, flux=conductive, source=lambda u, t: -0.1 * t * u)
     field, gradients = FIELD[:1].clone().requires_grad_(), normal(1, 3, 1).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda u, g: (rollout(u, TIMES[:3], [(g, 0.0)]).fields, rollout(u, TIMES[:3], [(0.0, g)]).moved),
+        lambda u, g: (rollout(u, TIMES[:3], values=[(g, 0.0)]).fields, rollout(u, TIMES[:3], values=[(0.0, g)]).moved),
         (field, gradients),
     )
 
@@ -183,10 +187,10 @@ def test_rollouts_can_be_differentiated():
 def test_rollouts_are_compiled_and_exported():
     torch.manual_seed(0)
     rollout = Rollout(nn.Conv1d(1, 1, 3, padding=1).double(), GRID, flux=conductive)
-    arguments = FIELD, TIMES[:3], [(normal(3, 3, 1), normal(3, 3, 1, seed=1))]
-    expected = rollout(*arguments).fields
-    compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments).fields
-    exported = torch.export.export(rollout, arguments).module()(*arguments).fields
+    arguments, given = (FIELD, TIMES[:3]), {"values": [(normal(3, 3, 1), normal(3, 3, 1, seed=1))]}
+    expected = rollout(*arguments, **given).fields
+    compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments, **given).fields
+    exported = torch.export.export(rollout, arguments, given).module()(*arguments, **given).fields
     torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(exported, expected, rtol=0, atol=1e-11)
 
@@ -198,8 +202,9 @@ def test_a_diagnosis_says_whether_the_law_helps_over_all_steps_and_by_how_much(l
     totals = truth[:, :, 0] @ GRID.weights
     passed = totals.diff(dim=1)[..., None] + law_error
     operator = lambda u, after: after + 0.01 + 0 * u  # noqa: E731
-    given = TIMES, [(passed, 0.0)], truth[:, 1:]
-    diagnosis = Rollout(operator, GRID).diagnose(truth, *given)
+    given = TIMES, truth[:, 1:]
+    fluxes = [(passed, 0.0)]
+    diagnosis = Rollout(operator, GRID).diagnose(truth, *given, fluxes=fluxes)
     assert bool(diagnosis.helps) is helps
     summed = (sum(step**2 for step in range(1, STEPS + 1)) / STEPS) ** 0.5 * law_error
     expected = {"law_error": summed, "operator_error": 0.02, "step_error": 0.02, "field_error": 0.01}
@@ -210,9 +215,12 @@ def test_a_diagnosis_says_whether_the_law_helps_over_all_steps_and_by_how_much(l
     trust = 0.02**2 / (0.02**2 + summed**2) if helps else 0.0
     assert float(diagnosis.trust) == pytest.approx(trust, rel=1e-9)
     assert f"Over 4 steps the law {'helps' if helps else 'does harm'} in channel 0" in str(diagnosis)
-    weighed = Rollout(operator, GRID, update=diagnosis.weighed()).diagnose(truth, *given)
+    weighed = Rollout(operator, GRID, update=diagnosis.weighed()).diagnose(truth, *given, fluxes=fluxes)
     assert torch.equal(weighed.law_error, diagnosis.law_error)  # of the exact law, whatever the update
-    step = Rollout(operator, GRID, update=diagnosis.weighed())(truth[:, 0], *given).totals[:, 1, 0] - totals[:, 1]
+    step = (
+        Rollout(operator, GRID, update=diagnosis.weighed())(truth[:, 0], *given, fluxes=fluxes).totals[:, 1, 0]
+        - totals[:, 1]
+    )
     torch.testing.assert_close(step, torch.full_like(step, 0.02 + trust * (law_error - 0.02)), rtol=1e-9, atol=1e-12)
 
 
@@ -224,15 +232,15 @@ def test_a_law_whose_errors_add_up_is_found_to_do_harm_though_single_steps_speak
     wrong = sign[1:].expand(3, steps)[..., None, None]
     rollout = Rollout(lambda u, error: 0.5 * u + 0.01 * error, GRID)
     walls = [(torch.full((3, steps, 1), 0.002 * 2.0, dtype=torch.float64), 0.0)]
-    assert bool(rollout.diagnose(truth[:, :2], times[:2], [(walls[0][0][:, :1], 0.0)], wrong[:, :1]).helps)
-    diagnosis = rollout.diagnose(truth, times, walls, wrong)
+    assert bool(rollout.diagnose(truth[:, :2], times[:2], wrong[:, :1], fluxes=[(walls[0][0][:, :1], 0.0)]).helps)
+    diagnosis = rollout.diagnose(truth, times, wrong, fluxes=walls)
     assert not diagnosis.helps
     assert float(diagnosis.trust) == 0
     weighed = Rollout(rollout.operator, GRID, update=diagnosis.weighed())
     covariance = StepUpdate(covariance=torch.full((17,), 1e-4, dtype=torch.float64))
     also = Rollout(rollout.operator, GRID, update=diagnosis.weighed(covariance))
     for each in (weighed, also):
-        error = each(truth[:, 0], times, walls, wrong).fields[:, 1:].square().mean().sqrt()
+        error = each(truth[:, 0], times, wrong, fluxes=walls).fields[:, 1:].square().mean().sqrt()
         assert float(error) == pytest.approx(float(diagnosis.field_error), rel=1e-6)
 
 
@@ -243,7 +251,7 @@ def test_an_operator_that_diverges_alone_is_helped_by_a_law_that_holds_it():
         drift = (u - FIELD).mean(dim=-1, keepdim=True)
         return FIELD + 1e-3 + torch.where(drift.abs() > 1e-9, 1e300 * drift, 0.0)
 
-    diagnosis = Rollout(operator, GRID).diagnose(truth, TIMES, CLOSED)
+    diagnosis = Rollout(operator, GRID).diagnose(truth, TIMES, fluxes=CLOSED)
     assert bool(diagnosis.field_error.isinf().all())
     assert bool(diagnosis.helps)
     assert float(diagnosis.trust) == 1.0
@@ -253,9 +261,9 @@ def test_an_operator_that_diverges_alone_is_helped_by_a_law_that_holds_it():
 def test_a_law_is_not_trusted_where_the_operator_makes_no_error(law_error: float):
     truth = FIELD[:, None].expand(3, STEPS + 1, 1, 17)
     walls = [(torch.full((3, STEPS, 1), law_error), 0.0)]
-    diagnosis = Rollout(lambda u: u.clone(), GRID).diagnose(truth, TIMES, walls)
+    diagnosis = Rollout(lambda u: u.clone(), GRID).diagnose(truth, TIMES, fluxes=walls)
     assert not diagnosis.trust.any()
-    result = Rollout(lambda u: u.clone(), GRID, update=diagnosis.weighed())(FIELD, TIMES, walls)
+    result = Rollout(lambda u: u.clone(), GRID, update=diagnosis.weighed())(FIELD, TIMES, fluxes=walls)
     assert torch.equal(result.fields, truth)
 
 
@@ -263,15 +271,15 @@ def test_bands_hold_for_new_functions_at_every_time_and_point():
     errors = normal(4000, STEPS, 1, 17) * TIMES[1:, None, None]
     truth = torch.zeros(4000, STEPS + 1, 1, 17, dtype=torch.float64)
     rollout = Rollout(lambda u, error: u + error, GRID)
-    band = rollout.fit_band(truth[:400], TIMES, CLOSED, errors[:400], level=0.8)
-    new = rollout(truth[:3600, 0], TIMES, CLOSED, errors[400:])
+    band = rollout.fit_band(truth[:400], TIMES, errors[:400], fluxes=CLOSED, level=0.8)
+    new = rollout(truth[:3600, 0], TIMES, errors[400:], fluxes=CLOSED)
     lower, upper = band.ends(new)
     inside = ((lower <= 0) & (upper >= 0)).double().mean(dim=0)
     assert float((inside[1:].mean(dim=(1, 2)) - 0.8).abs().max()) < 0.02
     assert not band.fields[0].any()
     assert band.totals.shape == (STEPS + 1, 1)
     with pytest.raises(InvalidArgumentError, match="at least one batch axis"):
-        rollout.fit_band(truth[0], TIMES, CLOSED, errors[0])
+        rollout.fit_band(truth[0], TIMES, errors[0], fluxes=CLOSED)
 
 
 def test_members_with_errors_of_the_operator_are_draws_given_the_law():
@@ -280,14 +288,15 @@ def test_members_with_errors_of_the_operator_are_draws_given_the_law():
     operator = with_errors(smear, fitted.around(torch.zeros(17), level=0.9), torch.Generator().manual_seed(0))
     members = FIELD[:1].expand(20000, 1, 17)
     update = StepUpdate(covariance=fitted)
-    drawn = Rollout(operator, GRID, update=update)(members, TIMES[:2], CLOSED).fields[:, 1, 0]
+    drawn = Rollout(operator, GRID, update=update)(members, TIMES[:2], fluxes=CLOSED).fields[:, 1, 0]
     posterior = condition(prior, integral(GRID, FIELD[0, 0] @ GRID.weights))
     torch.testing.assert_close(drawn.mean(dim=0), posterior.mean, rtol=0, atol=0.03)
     torch.testing.assert_close(drawn.var(dim=0), posterior.variance, rtol=0.05, atol=1e-3)
 
 
-def roll(*, operator=smear, start=FIELD, times=TIMES, walls=CLOSED, inputs=(), grid=GRID, **options):
-    return Rollout(operator, grid, **options)(start, times, walls, *inputs)
+def roll(*, operator=smear, start=FIELD, times=TIMES, sides=CLOSED, inputs=(), grid=GRID, **options):
+    kind = "values" if "flux" in options else "fluxes"
+    return Rollout(operator, grid, **options)(start, times, *inputs, **{kind: sides})
 
 
 def state(**changed) -> RolloutState:
@@ -297,11 +306,11 @@ def state(**changed) -> RolloutState:
 CELLS, ALL = CellGrid(0.0, 1.0, 4), torch.ones(17, dtype=torch.bool)
 INVALID, UNFIT = InvalidArgumentError, IncompatibleQueryError
 WRONG = [
-    (lambda: roll(walls=[]), INVALID, "one pair .* for each of the 1 axes"),
-    (lambda: roll(walls=[(0.0, None)]), INVALID, "last side of axis 0 is miss"),
-    (lambda: roll(walls=[(normal(3, 7, 1), 0.0)]), INVALID, r"axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)"),
-    (lambda: roll(walls=[(normal(4, 4, 1), 0.0)]), UNFIT, "batch axes"),
-    (lambda: roll(walls=[(math.nan, 0.0)]), INVALID, "axis 0 hold 4 NaN"),
+    (lambda: roll(sides=[]), INVALID, "fluxes needs one pair .* for each of the 1 axes.*got 0"),
+    (lambda: roll(sides=[(0.0, None)]), INVALID, "Nothing says what passes the last side of axis 0"),
+    (lambda: roll(sides=[(normal(3, 7, 1), 0.0)]), INVALID, r"axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)"),
+    (lambda: roll(sides=[(normal(4, 4, 1), 0.0)]), UNFIT, "batch axes"),
+    (lambda: roll(sides=[(math.nan, 0.0)]), INVALID, "axis 0 hold 4 NaN"),
     (lambda: roll(start=FIELD[..., 1:]), INVALID, "channels, 17"),
     (lambda: roll(start=state(step=5)), INVALID, "after 5 steps, but the times have 4"),
     (lambda: roll(start=state(total=torch.full((3, 1), math.nan))), INVALID, "needs finite totals"),
@@ -320,19 +329,19 @@ WRONG = [
     (lambda: roll(grid=CELLS, flux=[(conductive, None)]), INVALID, "needs a NodeGrid"),
     (lambda: roll(flux=[None, None]), INVALID, "None for each of 1 axes, got 2"),
     (lambda: roll(flux=FluxModel(NodeGrid(0.0, 1.0, 17))), INVALID, "flux model was built for"),
-    (lambda: roll(flux=FluxModel(GRID), walls=[(normal(5, 2), 0.0)]), INVALID, "1 values at a point of a wall, got 2"),
+    (lambda: roll(flux=FluxModel(GRID), sides=[(normal(5, 2), 0.0)]), INVALID, "1 values at a point of a wall, got 2"),
     (lambda: roll(flux=lambda u, g: (u + g).sum(-1)), INVALID, "flux at the first side of axis 0"),
     (lambda: roll(update=StepUpdate(fixed=ALL)), DependentConstraintsError, "contradicts the walls"),
     (lambda: roll(update=StepUpdate(covariance=torch.ones(3))), INVALID, r"covariance must be \(1, 17\)"),
     (lambda: StepUpdate(total_variance=1.0, noise_variance=-1.0), INVALID, "must be finite and not negative"),
     (lambda: StepUpdate(noise_variance=0.1), INVALID, "weighed against the error of the operator"),
     (
-        lambda: Rollout(smear, GRID).diagnose(normal(6, STEPS, 1, 17), TIMES, CLOSED),
+        lambda: Rollout(smear, GRID).diagnose(normal(6, STEPS, 1, 17), TIMES, fluxes=CLOSED),
         INVALID,
         r"trajectories \(\*batch, 5, c, \*space\), at all times",
     ),
     (
-        lambda: Rollout(smear, GRID).fit_band(normal(6, STEPS + 1, 1, 17), TIMES, CLOSED, level=1.5),
+        lambda: Rollout(smear, GRID).fit_band(normal(6, STEPS + 1, 1, 17), TIMES, fluxes=CLOSED, level=1.5),
         INVALID,
         "level must lie between 0 and 1, got 1.5",
     ),
@@ -345,15 +354,72 @@ def test_invalid_arguments_raise_with_reason(call, error: type[Exception], messa
         call()
 
 
+def former(call: Callable[[], Any], words: str = "takes what is given at the sides as values=") -> Any:
+    """The result of a call of release 0.4, which warns where it is written."""
+    with pytest.warns(DeprecationWarning, match=words) as found:
+        result = call()
+    assert [each.filename for each in found] == [__file__]
+    return result
+
+
+def test_walls_of_0_4_are_fluxes_and_values_with_a_warning():
+    """Before the times or after them, by position or by name, None for a periodic axis; in all methods."""
+    gradients, inputs = normal(3, STEPS + 1, 1), normal(3, STEPS, 1, 17)
+    rollout, walls = Rollout(smear, GRID, flux=[(conductive, None)]), [(gradients, 0.5)]
+    expected = rollout(FIELD, TIMES, inputs, values=[(gradients, None)], fluxes=[(None, 0.5)]).fields
+    assert torch.equal(former(lambda: rollout(FIELD, TIMES, walls, inputs)).fields, expected)
+    assert torch.equal(former(lambda: rollout(FIELD, walls, TIMES, inputs)).fields, expected)
+    assert torch.equal(former(lambda: rollout(FIELD, TIMES, inputs, walls=walls)).fields, expected)
+    states = former(lambda: rollout.iterate(FIELD, TIMES, walls, inputs))
+    assert torch.equal(list(states)[-1].field, expected[:, -1])
+    steps = former(
+        lambda: rollout.steps(FIELD, TIMES, inputs, values=[(gradients, None)], fluxes=[(None, 0.5)]),
+        "Rollout.steps is Rollout.iterate",
+    )
+    assert torch.equal(list(steps)[-1].field, expected[:, -1])
+    plain, truth, closed = Rollout(smear, CELLS17), normal(6, STEPS + 1, 1, 17), [(0.0, 0.0)]
+    both = former(lambda: plain.diagnose(truth, TIMES, closed)), plain.diagnose(truth, TIMES, fluxes=closed)
+    assert str(both[0]) == str(both[1])
+    old = former(lambda: plain.fit_band(truth, TIMES, [None], level=0.5))
+    new = plain.fit_band(truth, TIMES, fluxes=[Periodic()], level=0.5)
+    assert torch.equal(old.fields, new.fields)
+
+
+@pytest.mark.parametrize("sides", [[Periodic()], [(Periodic(), Periodic())]])
+def test_a_periodic_axis_is_one_in_either_argument(sides: list):
+    expected = Rollout(smear, CELLS17)(FIELD, TIMES, fluxes=[(0.0, 0.0)]).fields
+    for kind in ("values", "fluxes"):
+        assert torch.equal(Rollout(smear, CELLS17)(FIELD, TIMES, **{kind: sides}).fields, expected)
+
+
+def test_values_are_not_taken_for_fluxes():
+    """Temperatures at the walls of a heat equation say nothing of the heat that passes."""
+    temperatures = FIELD[:, None, :, 0].expand(3, STEPS + 1, 1)
+    with pytest.raises(InvalidArgumentError, match=r"values\[0\]\[0\] says nothing of what passes the first side"):
+        Rollout(smear, GRID)(FIELD, TIMES, values=[(temperatures, temperatures)])
+    with pytest.raises(InvalidArgumentError, match="flux through the last side of axis 0 is computed by flux= from"):
+        Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, values=[(0.0, None)], fluxes=[(None, 0.0)])
+    with pytest.raises(InvalidArgumentError, match="Axis 0 is periodic, but has data of sides"):
+        Rollout(smear, GRID, flux=[(conductive, None)])(FIELD, TIMES, values=[Periodic()], fluxes=[(None, 0.0)])
+    with pytest.raises(InvalidArgumentError, match="iterate takes values= and fluxes= in place of the walls"):
+        Rollout(smear, GRID).iterate(FIELD, TIMES, CLOSED, fluxes=CLOSED)
+    with pytest.raises(
+        InvalidArgumentError, match=r"values\[0\] must be a pair \(first, last\), Periodic\(\), or None"
+    ):
+        Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, values=[0.0])
+    with pytest.raises(InvalidArgumentError, match="Nothing says what passes the first side of axis 0: give fluxes"):
+        Rollout(smear, GRID)(FIELD, TIMES)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_fields_on_nodes_repeat_their_first_node_along_a_periodic_axis_or_a_warning_says_so(axis: int):
     whole, grid = normal(2, 1, 6, 6), NodeGrid((0.0, 0.0), (1.0, 1.0), (6, 6))
     repeated = whole.clone()
     repeated.select(2 + axis, -1).copy_(whole.select(2 + axis, 0))
-    walls: list[tuple[float, float] | None] = [(0.0, 0.0)] * 2
-    walls[axis] = None
+    walls: list[tuple[float, float] | Periodic] = [(0.0, 0.0)] * 2
+    walls[axis] = Periodic()
     rollout = Rollout(lambda u: u, grid)
-    rollout(repeated, TIMES, walls)  # warnings are errors
+    rollout(repeated, TIMES, fluxes=walls)  # warnings are errors
     with pytest.warns(UserWarning, match=f"Axis {axis} is periodic, but its last node differs .* need a CellGrid"):
-        rollout(whole, TIMES, walls)
-    Rollout(lambda u: u, CellGrid((0.0, 0.0), (1.0, 1.0), (6, 6)))(whole, TIMES, walls)
+        rollout(whole, TIMES, fluxes=walls)
+    Rollout(lambda u: u, CellGrid((0.0, 0.0), (1.0, 1.0), (6, 6)))(whole, TIMES, fluxes=walls)

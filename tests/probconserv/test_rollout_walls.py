@@ -45,7 +45,7 @@ def setting(kind: str, dimension: int, dtype: torch.dtype) -> tuple[BOON, NodeGr
     grid = NodeGrid((0.0,) * dimension, (1.0,) * dimension, {1: 33, 2: (17, 15), 3: (11, 9, 10)}[dimension])
     network = FNO(FNOConfig(width=4, modes=(3,) * dimension, depth=1)).to(dtype)
     conditions = conditions_of(kind, dimension)
-    walls = [(0.3, 0.1), *(None if pair is ROUND else (0.0, 0.0) for pair in conditions[1:])]
+    walls = [(0.3, 0.1), *(Periodic() if pair is ROUND else (0.0, 0.0) for pair in conditions[1:])]
     return BOON(network, conditions), grid, walls
 
 
@@ -85,7 +85,7 @@ def check_rollout(kind: str, dimension: int, response: str, dtype: torch.dtype, 
     if dimension == 3:
         start[:, :, :, 0] = start[:, :, :, -1]  # a periodic axis
     with torch.no_grad():
-        for state in rollout.steps(start, times, walls):
+        for state in rollout.iterate(start, times, fluxes=walls):
             u, size = state.field, max(sizes[-1], float(state.field.abs().max()))
             assert u.dtype == dtype
             check_walls(operator, u, size)
@@ -139,7 +139,7 @@ class Plain:
 def test_modules_and_functions_around_an_operator_pass_its_response_on():
     operator, grid, walls = setting("mixed", 1, torch.float64)
     u, times = normal(2, 1, 33), torch.linspace(0.0, 1.0, 4)
-    expected = Rollout(operator, grid)(u, times, walls).fields
+    expected = Rollout(operator, grid)(u, times, fluxes=walls).fields
     compiled = torch.compile(operator, backend="eager")
     outside = [
         Wrapped(Wrapped(operator)),
@@ -152,10 +152,10 @@ def test_modules_and_functions_around_an_operator_pass_its_response_on():
         deepcopy(operator),
     ]
     for each in outside:
-        torch.testing.assert_close(Rollout(each, grid)(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+        torch.testing.assert_close(Rollout(each, grid)(u, times, fluxes=walls).fields, expected, rtol=0, atol=1e-14)
     old = Rollout(Wrapped(operator), grid)
     for copied in (pickle.loads(pickle.dumps(old)), old):
-        torch.testing.assert_close(copied(u, times, walls).fields, expected, rtol=0, atol=1e-14)
+        torch.testing.assert_close(copied(u, times, fluxes=walls).fields, expected, rtol=0, atol=1e-14)
         of_release = {name: each for name, each in vars(old).items() if name not in ("wall_response", "bounds")}
         old.__dict__.clear()
         old.__setstate__(of_release)
@@ -163,7 +163,7 @@ def test_modules_and_functions_around_an_operator_pass_its_response_on():
     one = torch.ones(1).double()
     outer = Normalised(scaled, 0 * one, one, normal(1, 33), 3 * one)  # conditions hold for the normalised field
     before = outer(u)
-    after = Rollout(outer, grid)(u, times[:2], walls).fields[:, 1]
+    after = Rollout(outer, grid)(u, times[:2], fluxes=walls).fields[:, 1]
     changed = (after - before) / 3
     assert boundary_error(changed, replace_data(scaled, changed)).relative_maximum < 1e-12
 
@@ -188,12 +188,12 @@ def test_data_that_change_from_step_to_step_are_met_in_each():
     model = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=1)).double(), [(Dirichlet(), Robin(1.0, 0.2))])
     grid, times, given = NodeGrid(0.0, 1.0, 33), torch.linspace(0.0, 1.0, 6), normal(3, 5, 2)
     rollout = Rollout(lambda u, g: model(u, [(g[:, :1], g[:, 1:])]), grid)
-    states = list(rollout.steps(normal(3, 1, 33), times, [(0.3, 0.1)], given))
+    states = list(rollout.iterate(normal(3, 1, 33), times, given, fluxes=[(0.3, 0.1)]))
     for step, state in enumerate(states):
         conditions = model.discretise(state.field, [(given[:, step, :1], given[:, step, 1:])])
         assert torch.equal(state.field[:, 0, 0], given[:, step, 0])
         assert boundary_error(state.field, conditions).relative_maximum < 1e-13
-    later = list(rollout.steps(states[2], times, [(0.3, 0.1)], given))[-1]
+    later = list(rollout.iterate(states[2], times, given, fluxes=[(0.3, 0.1)]))[-1]
     assert torch.equal(later.field, states[-1].field)
 
 
@@ -201,10 +201,10 @@ def test_channels_have_walls_of_their_own():
     operator = ChannelBOON(nn.Identity(), [[(Dirichlet(0.3), LAST)], [(Neumann(0.2), Neumann(0.1))]])
     grid, times = NodeGrid(0.0, 1.0, 33), torch.linspace(0.0, 1.0, 6)
     for update in (None, StepUpdate(covariance=normal(2, 33).square() + 0.1)):
-        u = Rollout(operator, grid, update=update)(normal(3, 2, 33), times, [(0.3, 0.1)]).fields[:, -1]
+        u = Rollout(operator, grid, update=update)(normal(3, 2, 33), times, fluxes=[(0.3, 0.1)]).fields[:, -1]
         for channel, conditions in zip(u.split(1, dim=1), operator.discretise(u), strict=True):
             assert boundary_error(channel, conditions).relative_maximum < 1e-12
-    u = Rollout(operator, grid, conserved=(1,))(normal(3, 2, 33), times[:2], [(0.3, 0.1)]).fields[:, 1]
+    u = Rollout(operator, grid, conserved=(1,))(normal(3, 2, 33), times[:2], fluxes=[(0.3, 0.1)]).fields[:, 1]
     torch.testing.assert_close(u[:, 0], operator(normal(3, 2, 33))[:, 0], rtol=0, atol=1e-15)
 
 
@@ -213,7 +213,7 @@ def test_draws_of_errors_leave_the_walls():
     errors = Normal(torch.zeros(33).double(), 0.1 + torch.rand(33).double())
     drawn = Rollout(with_errors(operator, errors, torch.Generator().manual_seed(0)), grid)
     members, times = normal(1, 1, 33).expand(50, 1, 33), torch.linspace(0.0, 1.0, 5)
-    fields = drawn(members, times, walls).fields[:, 1:].flatten(0, 1).detach()
+    fields = drawn(members, times, fluxes=walls).fields[:, 1:].flatten(0, 1).detach()
     check_walls(operator, fields, 1.0)
     assert float(fields.std(dim=0).max()) > 0.05
 
@@ -223,8 +223,10 @@ def test_gradients_pass_through_the_response():
     rollout, times = Rollout(operator, grid, flux=lambda u, g: -u * g), torch.linspace(0.0, 0.3, 4)
     given = normal(1, 4, 1).requires_grad_()
     field = normal(1, 1, 33).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u, g: rollout(u, times, [(g, 0.0)]).fields, (field, given), atol=1e-6)
-    weights = torch.autograd.grad(rollout(field, times, walls).fields.square().sum(), list(operator.parameters()))
+    assert torch.autograd.gradcheck(lambda u, g: rollout(u, times, values=[(g, 0.0)]).fields, (field, given), atol=1e-6)
+    weights = torch.autograd.grad(
+        rollout(field, times, values=walls).fields.square().sum(), list(operator.parameters())
+    )
     assert all(bool(each.isfinite().all()) and bool((each != 0).any()) for each in weights)
 
 
@@ -232,11 +234,12 @@ def test_gradients_pass_through_the_response():
 def test_rollouts_that_keep_walls_are_compiled_and_exported():
     operator, grid, _ = setting("mixed", 1, torch.float64)
     update = StepUpdate(covariance=normal(33).square() + 0.1)
-    arguments = normal(2, 1, 33), torch.linspace(0.0, 1.0, 3).double(), [(normal(2, 3, 1), normal(2, 3, 1))]
+    arguments = normal(2, 1, 33), torch.linspace(0.0, 1.0, 3).double()
+    given = {"fluxes": [(normal(2, 3, 1), normal(2, 3, 1))]}
     for rollout in (Rollout(operator, grid), Rollout(operator, grid, update=update)):
-        expected = rollout(*arguments).fields
-        compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments).fields
-        exported = torch.export.export(rollout, arguments).module()(*arguments).fields
+        expected = rollout(*arguments, **given).fields
+        compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments, **given).fields
+        exported = torch.export.export(rollout, arguments, given).module()(*arguments, **given).fields
         torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-12)
         torch.testing.assert_close(exported, expected, rtol=0, atol=1e-12)
 
@@ -251,9 +254,9 @@ def test_walls_that_are_not_protected_are_named():
         Rollout(by_sample, grid)
     update = StepUpdate(fixed=torch.arange(17) == 16)
     with pytest.raises(InvalidArgumentError, match="fixed holds values at a wall where the operator meets a slope"):
-        Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), [(0.1, 0.0)])
+        Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), fluxes=[(0.1, 0.0)])
     update = StepUpdate(fixed=torch.arange(17) == 0)
-    u = Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), [(0.1, 0.0)]).fields
+    u = Rollout(first, grid, update=update)(normal(2, 1, 17), torch.linspace(0.0, 1.0, 3), fluxes=[(0.1, 0.0)]).fields
     assert not u[:, 1:, :, 0].any()
 
 
@@ -273,5 +276,5 @@ def test_values_are_met_on_any_length():
 def test_a_balance_that_is_periodic_along_walls_is_refused():
     operator, grid, _ = setting("Dirichlet", 2, torch.float64)
     times, start = torch.linspace(0, 1, 3), torch.zeros(1, 1, *grid.shape, dtype=torch.float64)
-    with pytest.raises(InvalidArgumentError, match=r"walls\[0\] is None, for a periodic axis, but the operator meets"):
-        Rollout(operator, grid)(start, times, [None, (0.0, 0.0)])
+    with pytest.raises(InvalidArgumentError, match="Axis 0 is given as periodic, but the operator meets"):
+        Rollout(operator, grid)(start, times, fluxes=[Periodic(), (0.0, 0.0)])

@@ -139,7 +139,7 @@ def rolled(made: Rollout, given: Given) -> Answer:
     times = torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
     start = given.uniform("start", 1, N, says="start|field")
     walls = [tuple(given.normal(name, STEPS, 1, length=1, says="wall|flux|side") for name in ("first", "last"))]
-    result = made(start, times, walls)
+    result = made(start, times, fluxes=walls)
     return {"fields": Quantity(result.fields), "totals": Quantity(result.totals, 1, 1)}
 
 
