@@ -18,7 +18,15 @@ from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 from probconserv.rollout import emulator_files as files
-from probconserv.rollout.candidates import RESIDUALS, Name, band_of, best_of, fit_flux, fit_regressions, report_of
+from probconserv.rollout.candidates import (
+    RESIDUALS,
+    band_of,
+    best_of,
+    candidates_of,
+    fit_flux,
+    fit_regressions,
+    report_of,
+)
 from probconserv.rollout.data_checks import (
     Unchanged,
     places_of,
@@ -27,25 +35,26 @@ from probconserv.rollout.data_checks import (
     warn_of_missed_conditions,
 )
 from probconserv.rollout.diagnosis import RolloutBand
+from probconserv.rollout.emulator_sides import Given, unseen_parts
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.learned_response import LearnedResponse
 from probconserv.rollout.regression import ComponentRegression, Kernel
 from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.sides import PerAxis, accepts_walls
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork, StepOperator, train_steps
 from probconserv.rollout.step_update import with_errors
 from probconserv.rollout.trajectories import (
     Functions,
     Setting,
-    Walls,
-    errors_of,
+    conditions_of,
     given_sides,
     number_of,
     parts_of,
     predict,
 )
+from solvers._former import renamed
 from solvers.grids import Grid
 
-Chosen = tuple[StepOperator, Rollout | None]
 Network = nn.Module | Callable[[int, int], nn.Module]
 Bases = Network | Sequence[StepNetwork]
 _RANK = 20  # of the covariance of errors of single steps, of which draws are made
@@ -96,18 +105,21 @@ class Emulator:
     described: Mapping[str, Any]
 
     @classmethod
+    @renamed(law="balance")
+    @accepts_walls
     def fit(
         cls,
         trajectories: Float[Tensor, "functions t c *space"],
-        walls: Walls,
         times: Float[Tensor, " t"],
         grid: Grid,
         conditions: Sequence[Any] | None = None,
         *,
-        law: Mapping[str, Any] | None = None,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
+        balance: Mapping[str, Any] | None = None,
         impose: bool = False,
         media: Float[Tensor, "functions m *space"] | None = None,
-        validation: int | tuple[Any, ...] | None = None,
+        validation: int | Mapping[str, Any] | None = None,
         base: Bases | None = None,
         config: EmulatorConfig | None = None,
         level: float | None = 0.9,
@@ -124,19 +136,21 @@ class Emulator:
 
         Args:
             trajectories: True fields at the times, in equal steps.
-            walls: A pair (first, last) per axis, None for a periodic one. A side is a tensor of values at the times
-                ``(functions, t, m, *face)`` or of fluxes integrated over the steps ``(functions, t − 1, k, *face)``, a
-                number for a constant flux, or None where its condition has the value.
             times: Times of the fields.
             grid: Nodes or cells of the fields.
-            conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``walls``.
-            law: Arguments of ``Rollout``: flux, source, bounds, conserved, tolerance; an empty one where fluxes are
-                given. Without ``flux`` a ``FluxModel`` is trained for walls with conditions, from the totals. None for
-                no law.
-            impose: Whether the law holds even where rollouts are better without it; one with bounds always does.
+            conditions: What is met at the walls, as for ``boon.BOON``, whose values may be left to ``values``.
+            values: What conditions, or the flux of the balance, take at the sides: a pair (first, last) per axis,
+                ``Periodic()`` for a periodic one. A side has values at the times ``(functions, t, m, *face)``; None
+                where its condition has the value, or nothing is given.
+            fluxes: What passes other sides, along +axis; a pair per axis as above. A side has fluxes integrated over
+                the steps ``(functions, t − 1, k, *face)`` or at the times, or a number, 0.0 where it is closed.
+            balance: Arguments of ``Rollout``: flux, source, bounds, conserved, tolerance; an empty one where fluxes
+                are given. Without ``flux`` a ``FluxModel`` is trained for walls with conditions, from the totals. None
+                for no balance.
+            impose: Whether the balance holds even where rollouts are better without it; one with bounds always does.
             media: Coefficients of every function, further channels of what operators see.
-            validation: How many of the last functions choose and calibrate, two fifths by default; or further
-                trajectories, their walls, and media, perhaps with more steps.
+            validation: How many of the last functions choose and calibrate, two fifths by default; or a
+                dictionary of further ``trajectories``, ``values``, ``fluxes`` and ``media``, perhaps of more steps.
             base: In place of the FNO: a module from normalised channels, field, then data of sides (of values at both
                 ends of the step) and media, to changes or fields in units of their standard deviation; both networks
                 begin as copies of it. Or a function that makes one of the numbers of channels in and out. Or
@@ -153,19 +167,21 @@ class Emulator:
         """
         config, folder = EmulatorConfig() if config is None else config, None if folder is None else Path(folder)
         times = as_tensor(times).detach()
-        setting = Setting.of(grid, conditions, law, float(times.diff().mean()), walls)
+        given = Given.of(values, fluxes, conditions_of(grid, conditions), grid.dimension)
+        setting = Setting.of(grid, conditions, balance, float(times.diff().mean()), given.walls, given.measured)
         setting.check_times(times)
-        known = Functions(fields=trajectories, walls=walls, media=media, setting=setting, first=float(times[0]))
+        given.check(setting, len(times) - 1)
+        known = Functions(fields=trajectories, walls=given.walls, media=media, setting=setting, first=float(times[0]))
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
-        training, choice, calibration = parts_of(known, validation, level)
+        training, choice, calibration = parts_of(known, unseen_parts(validation, setting), level)
         sides = given_sides(known.walls)
         warn_of_missed_conditions(training, met(Unchanged(), setting, sides))
         regressions = [met(each, setting, sides) for each in fit_regressions(training, choice)]
         networks = _trained(training, base, config, folder, progress)
         flux = fit_flux(training, config, folder and folder / "flux", progress) if any(setting.modelled) else None
-        imposed = law is not None and (impose or law.get("bounds") is not None)
-        candidates, errors = _candidates({"regression": regressions} | networks, flux, choice, imposed)
+        imposed = balance is not None and (impose or balance.get("bounds") is not None)
+        candidates, errors = candidates_of({"regression": regressions} | networks, flux, choice, imposed)
         best = best_of(errors, imposed, choice.steps)
         operator, rollout = candidates[best]
         single = choice.single.thinned(RESIDUALS)
@@ -181,23 +197,26 @@ class Emulator:
             report=report_of(best, errors, choice.steps),
             errors={"/".join(name): float(error.mean()) for name, error in errors.items()},
             described=files.described(config, training, operator.base, flux)
-            | {"ranges": ranges_of(training, choice, calibration)},
+            | {"ranges": ranges_of(training, choice, calibration), "kinds": given.kinds},
         )
 
+    @accepts_walls
     def rollout(
         self,
         start: Float[Tensor, "functions c *space"],
-        walls: Walls,
         times: Float[Tensor, " t"],
         media: Tensor | None = None,
+        *,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
     ) -> Forecast:
-        """The fields at all times, with their bands; ``walls`` and ``media`` as for ``fit``.
+        """The fields at all times, with their bands; ``values``, ``fluxes`` and ``media`` as for ``fit``.
 
         Raises:
             InvalidArgumentError: If shapes do not match, or steps are not those of the training, or there are more
                 than in the validation, for which there is no band; ``under_law`` and ``operator`` go on.
         """
-        fields, totals = predict(self.operator, self.under_law, self._functions(start, walls, times, media))
+        fields, totals = predict(self.operator, self.under_law, self._functions(start, times, media, values, fluxes))
         if self.band is None:
             return Forecast(fields, None, None, totals)
         count, held = fields.shape[1], len(self.band.fields)
@@ -210,36 +229,43 @@ class Emulator:
         lower, upper = band.ends(fields)
         return Forecast(fields, lower, upper, totals)
 
+    @renamed(members="draws")
+    @accepts_walls
     def draw(
         self,
         start: Float[Tensor, "functions c *space"],
-        walls: Walls,
         times: Float[Tensor, " t"],
-        members: int,
+        draws: int,
         media: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "members functions t c *space"]:
+        *,
+        values: PerAxis | None = None,
+        fluxes: PerAxis | None = None,
+    ) -> Float[Tensor, "draws functions t c *space"]:
         """Rollouts with a new error in every step, of the covariance of those in single steps; all meet the law."""
-        functions = self._functions(start, walls, times, media).repeated(members)
+        functions = self._functions(start, times, media, values, fluxes).repeated(draws)
         errors = fit_covariance(self.residuals.flatten(1).double(), rank=_RANK)
         drawn = with_errors(self.operator, errors.around(torch.zeros_like(errors.bias)), generator)
         rollout = self.under_law and self.setting.rollout(drawn, self.flux, self.under_law.response)
-        return predict(drawn, rollout, functions)[0].unflatten(0, (members, len(start)))
+        return predict(drawn, rollout, functions)[0].unflatten(0, (draws, len(start)))
 
-    def _functions(self, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None) -> Functions:
-        functions = Functions.from_start(start, walls, as_tensor(times).detach(), media, self.setting)
-        fitted, given = (places_of(sides) for sides in (self.described["sides"], given_sides(functions.walls)))
-        if fitted != given:
+    def _functions(self, start: Tensor, times: Tensor, media: Tensor | None, values: Any, fluxes: Any) -> Functions:
+        given = Given.of(values, fluxes, self.setting.conditions, self.setting.grid.dimension)
+        given.check(self.setting, len(times) - 1)
+        functions = Functions.from_start(start, given.walls, as_tensor(times).detach(), media, self.setting)
+        fitted, got = (places_of(sides) for sides in (self.described["sides"], given_sides(functions.walls)))
+        if fitted != got:
             raise InvalidArgumentError(
-                f"walls must have tensors on the sides where fit had them, {fitted}, got them on {given}; give a "
-                "tensor of equal values for a constant there, and what fit had on the other sides."
+                f"Sides must have tensors where fit had them, {fitted}, got them on {got}; give a tensor of equal "
+                "values for a constant there, and what fit had on the other sides."
             )
-        functions.check_channels(self.described.get("channels", functions.channels), "start, walls and media")
+        given.compare(self.described.get("kinds"))
+        functions.check_channels(self.described.get("channels", functions.channels), "start, sides and media")
         warn_beyond(functions, self.described.get("ranges", {}))  # older files have neither
         return functions
 
     def save(self, path: str | Path) -> None:
-        """Writes everything but grid, conditions and law to a safetensors file, atomically."""
+        """Writes everything but grid, conditions and balance to a safetensors file, atomically."""
         tensors = {f"operator.{name}": each for name, each in self.operator.base.state_dict().items()}
         if self.flux is not None:
             tensors |= {f"flux.{name}": each for name, each in self.flux.state_dict().items()}
@@ -252,22 +278,23 @@ class Emulator:
         files.write(path, tensors | {"residuals": self.residuals}, content)
 
     @classmethod
+    @renamed(law="balance")
     def load(
         cls,
         path: str | Path,
         grid: Grid,
         conditions: Sequence[Any] | None = None,
         *,
-        law: Mapping[str, Any] | None = None,
+        balance: Mapping[str, Any] | None = None,
         base: Network | None = None,
     ) -> "Emulator":
-        """Reads an emulator that ``save`` wrote; grid, conditions, law and base are those of ``fit``.
+        """Reads an emulator that ``save`` wrote; grid, conditions, balance and base are those of ``fit``.
 
         Raises:
             DataFileError: If the file is damaged, no emulator, or of another grid, other conditions or another law.
         """
         tensors, content = files.read(path, grid)
-        setting = files.setting_of(path, content, grid, conditions, law)
+        setting = files.setting_of(path, content, grid, conditions, balance)
         parts = {name: files.below(tensors, name) for name in ("operator", "flux", "band")}
         if content["kernel"] is None:
             layout = content["layout"]
@@ -282,7 +309,7 @@ class Emulator:
             flux = FluxModel(grid, **content["flux"])
             flux.load_state_dict(parts["flux"])
         response = LearnedResponse(coefficients=tensors["response"]) if "response" in tensors else None
-        bounds = (law or {}).get("bounds") if content["law"] else None
+        bounds = (balance or {}).get("bounds") if content["law"] else None
         return cls(
             setting=setting,
             operator=operator,
@@ -315,38 +342,6 @@ def _trained(
         how = config if network.changes else replace(config, unrolled=1)
         train_steps(operators[network.name][0], training, how, folder and folder / network.name, progress)
     return operators
-
-
-def _candidates(
-    operators: Mapping[str, Sequence[StepOperator]], flux: FluxModel | None, choice: Functions, imposed: bool
-) -> tuple[dict[Name, Chosen], dict[Name, Tensor]]:
-    """Operators alone and under the law, by name of base and law, and the errors of their rollouts.
-
-    Of several operators of one base that with the least error, alone or under the law.
-    """
-
-    def least(tried: tuple[dict[Name, Chosen], dict[Name, Tensor]]) -> float:
-        return min(float(error.mean()) for (_, law), error in tried[1].items() if not (imposed and law == "alone"))
-
-    candidates: dict[Name, Chosen] = {}
-    errors: dict[Name, Tensor] = {}
-    for name, several in operators.items():
-        under = [_under_laws(name, operator, flux, choice) for operator in several]
-        scored = [(each, {key: errors_of(one, choice) for key, one in each.items()}) for each in under]
-        best = min(scored, key=least)
-        candidates, errors = candidates | best[0], errors | best[1]
-    return candidates, errors
-
-
-def _under_laws(name: str, operator: StepOperator, flux: FluxModel | None, choice: Functions) -> dict[Name, Chosen]:
-    """An operator alone and, where there is a law, under it by the walls' response and by one that is learnt."""
-    setting = choice.setting
-    if setting.law is None:
-        return {(name, "alone"): (operator, None)}
-    rollout = setting.rollout(operator, flux)
-    learnt = setting.rollout(operator, flux, rollout.fit_response(choice.fields, *choice.inputs))
-    laws = {"alone": None, "law": rollout, "law, learnt response": learnt}
-    return {(name, law): (operator, under) for law, under in laws.items()}
 
 
 def step_network(

@@ -36,8 +36,13 @@ def renamed(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
 
 
 def warn_of_former(text: str) -> None:
-    """A DeprecationWarning at the line that called the library, directly or as a module of torch."""
+    """A DeprecationWarning at the line that called the library."""
+    warn_at_caller(text, DeprecationWarning)
+
+
+def warn_at_caller(text: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the line that called the library, directly or as a module of torch."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _WITHIN:
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, DeprecationWarning, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)

@@ -1,6 +1,6 @@
 """What an emulator chooses from: regression and fluxes, fitted; rollouts of validation functions; and their band."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.rollout.flux_model import CONFIG, FluxModel
 from probconserv.rollout.regression import ComponentRegression
 from probconserv.rollout.rollout import Rollout
-from probconserv.rollout.step_network import EmulatorConfig
-from probconserv.rollout.trajectories import Candidate, Functions, predict
+from probconserv.rollout.step_network import EmulatorConfig, StepOperator
+from probconserv.rollout.trajectories import Candidate, Functions, errors_of, predict
 
+Chosen = tuple[StepOperator, Rollout | None]
 Name = tuple[str, str]
 """Of a candidate: its base, and "alone" or its law."""
 RESIDUALS = 200  # single steps of validation functions whose errors are looked at
@@ -51,6 +52,38 @@ def fit_flux(known: Functions, config: EmulatorConfig, folder: Path | None = Non
     return model.requires_grad_(False).eval()
 
 
+def candidates_of(
+    operators: Mapping[str, Sequence[StepOperator]], flux: FluxModel | None, choice: Functions, imposed: bool
+) -> tuple[dict[Name, Chosen], dict[Name, Tensor]]:
+    """Operators alone and under the law, by name of base and law, and the errors of their rollouts.
+
+    Of several operators of one base that with the least error, alone or under the law.
+    """
+
+    def least(tried: tuple[dict[Name, Chosen], dict[Name, Tensor]]) -> float:
+        return min(float(error.mean()) for (_, law), error in tried[1].items() if not (imposed and law == "alone"))
+
+    candidates: dict[Name, Chosen] = {}
+    errors: dict[Name, Tensor] = {}
+    for name, several in operators.items():
+        under = [_under_laws(name, operator, flux, choice) for operator in several]
+        scored = [(each, {key: errors_of(one, choice) for key, one in each.items()}) for each in under]
+        best = min(scored, key=least)
+        candidates, errors = candidates | best[0], errors | best[1]
+    return candidates, errors
+
+
+def _under_laws(name: str, operator: StepOperator, flux: FluxModel | None, choice: Functions) -> dict[Name, Chosen]:
+    """An operator alone and, where there is a law, under it by the walls' response and by one that is learnt."""
+    setting = choice.setting
+    if setting.law is None:
+        return {(name, "alone"): (operator, None)}
+    rollout = setting.rollout(operator, flux)
+    learnt = setting.rollout(operator, flux, rollout.fit_response(choice.fields, *choice.inputs))
+    laws = {"alone": None, "law": rollout, "law, learnt response": learnt}
+    return {(name, law): (operator, under) for law, under in laws.items()}
+
+
 def best_of(errors: Mapping[Name, Tensor], imposed: bool, steps: int) -> Name:
     """The candidate with the least mean error; under the law where it is imposed.
 
@@ -73,7 +106,8 @@ def report_of(best: Name, errors: Mapping[Name, Tensor], steps: int) -> str:
     base, law = best
     text = f"Over {steps} steps of {len(errors[best])} validation functions, {base}"
     text += " without the law" if law == "alone" else f" under the {law}"
-    text += f" has the least error, {means[best]:.2g}"
+    least = means[best] <= min(means.values())
+    text += f" has the least error, {means[best]:.2g}" if least else f" is imposed and has the error {means[best]:.2g}"
     if law != "alone":
         better = int((errors[best] < errors[base, "alone"]).sum())
         text += f"; without the law it has {means[base, 'alone']:.2g}, more in {better} of the functions"

@@ -1,15 +1,16 @@
 """Warnings about trajectories and data of walls: conditions that are missed, values beyond those of fit."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from probconserv.rollout.sides import side_name
 from probconserv.rollout.trajectories import Functions
 from probconserv.rollout.walls import warn_of_unlike_ends
 from solvers import Robin
+from solvers._former import warn_at_caller
 from solvers.recording import are_readable
 
 Range = tuple[float, float]
@@ -57,11 +58,10 @@ def warn_of_missed_conditions(training: Functions, prescribed: Callable[..., Ten
     turned = [side for side in missed if missed[side] > _OPPOSITE * max(opposite[side], _ROUNDING)]
     side = max(turned or missed, key=lambda side: missed[side])
     if turned or missed[side] > _MISSED:
-        warnings.warn(
+        warn_at_caller(
             f"The trajectories miss their condition on the {side}: it moves the value there by {missed[side]:.2g} of "
             "the spread of its channel. Check the signs (∂/∂x points along the axis on both sides), the order of the "
             "walls, and whether the fields are at nodes or in cells.",
-            stacklevel=3,
         )
 
 
@@ -85,10 +85,9 @@ def warn_beyond(functions: Functions, known: Mapping[str, Sequence[float]]) -> N
         if least < low - allowed or most > high + allowed:
             beyond.append(f"{name} is in [{least:.3g}, {most:.3g}], in those functions in [{low:.3g}, {high:.3g}]")
     if beyond:
-        warnings.warn(
+        warn_at_caller(
             f"The functions lie beyond those of fit, and the band does not hold: {'; '.join(beyond)}. Fit an emulator "
             "to functions of this range.",
-            stacklevel=4,
         )
 
 
@@ -96,7 +95,7 @@ def _channels(functions: Functions) -> Iterator[tuple[str, Tensor]]:
     """The channels of fields, walls and media, with their names."""
     named = {"start": functions.fields}
     for axis, pair in enumerate(functions.walls):
-        named |= {f"walls[{axis}][{end}]": side for end, side in enumerate(pair or ()) if isinstance(side, Tensor)}
+        named |= {side_name(axis, end): side for end, side in enumerate(pair or ()) if isinstance(side, Tensor)}
     if functions.media is not None:
         named["media"] = functions.media[:, None]
     for name, values in named.items():
@@ -107,7 +106,7 @@ def _channels(functions: Functions) -> Iterator[tuple[str, Tensor]]:
 def places_of(sides: Sequence[Sequence[bool] | None]) -> list[str]:
     """Names of the sides that have data of every function."""
     pairs = ((axis, pair or (False, False)) for axis, pair in enumerate(sides))
-    return [f"walls[{axis}][{end}]" for axis, pair in pairs for end in (0, 1) if pair[end]]
+    return [side_name(axis, end) for axis, pair in pairs for end in (0, 1) if pair[end]]
 
 
 def kinds_of(conditions: Sequence[Any] | None) -> str:

@@ -1,6 +1,7 @@
 """Files of an emulator: what they hold, and whether they fit a grid and conditions."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from probconserv.errors import DataFileError
 from probconserv.rollout.data_checks import kinds_of
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.regression import ComponentRegression
+from probconserv.rollout.sides import side_name
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
 from probconserv.rollout.trajectories import Functions, Setting, given_sides
 from probconserv.training.fingerprint import difference_between, fingerprint
@@ -19,6 +21,7 @@ from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, existing, write_atomically
 
 _FORMAT = "emulator-1"
+_FORMER_SIDE = re.compile(r"walls\[(\d+)\]\[([01])\]")
 
 
 def described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: FluxModel | None) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def described(config: EmulatorConfig, known: Functions, base: nn.Module, flux: F
         "conditions": kinds_of(known.setting.conditions),
         "stated": _stated_by(known.setting),
         "sides": given_sides(known.walls),
+        "measured": known.setting.measured,
         "channels": known.channels,
         "kernel": asdict(base.kernel) if isinstance(base, ComponentRegression) else None,
         "layout": base.layout if isinstance(base, StepNetwork) else None,
@@ -56,7 +60,14 @@ def read(path: str | Path, grid: Grid) -> tuple[dict[str, Tensor], dict[str, Any
             f"'{path}' holds no emulator of format {_FORMAT} on {grid}, but {metadata.get('format')} on "
             f"{content.get('grid')}; load it on its grid."
         )
+    for part in ("channels", "ranges"):  # names of 0.4
+        if part in content:
+            content[part] = {_FORMER_SIDE.sub(_side, name): each for name, each in content[part].items()}
     return tensors, content
+
+
+def _side(former: re.Match[str]) -> str:
+    return side_name(int(former[1]), int(former[2]))
 
 
 def setting_of(
@@ -70,7 +81,8 @@ def setting_of(
 
     Files of 0.4 have networks that are not periodic on axes without walls, and say so in their conditions.
     """
-    given, closed = (Setting.of(grid, conditions, law, content["interval"], of) for of in ((), content["sides"]))
+    options = conditions, law, content["interval"]
+    given, closed = (Setting.of(grid, *options, of, content.get("measured", ())) for of in ((), content["sides"]))
     kinds = [kinds_of(each.conditions) for each in (closed, given)]
     fitted = content.get("conditions", kinds[1])  # files of 0.3 do not say
     if fitted not in kinds:

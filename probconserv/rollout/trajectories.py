@@ -14,6 +14,7 @@ from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.learned_response import LearnedResponse
 from probconserv.rollout.regression import Steps
 from probconserv.rollout.rollout import Rollout
+from probconserv.rollout.sides import side_name
 from probconserv.rollout.walls import exchange_of, integrated
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.grids import Grid
@@ -33,6 +34,7 @@ class Setting:
     conditions: Sequence[Any]
     law: Mapping[str, Any] | None
     interval: float
+    measured: tuple[bool, ...] = ()  # axes through both of whose sides fluxes are given; none by default
 
     def data_of(self, walls: Walls, steps: int, media: Tensor | None = None) -> tuple[Tensor, ...]:
         """Inputs of operators in every step ``(functions, steps, …)``: of sides data at both ends, or mean fluxes."""
@@ -57,7 +59,15 @@ class Setting:
         """Whether each axis has walls whose fluxes a ``FluxModel`` gives."""
         if self.law is None or self.law.get("flux") is not None:
             return (False,) * self.grid.dimension
-        return tuple(any(map(is_condition, pair or ())) for pair in self.conditions)
+        measured = self.measured or (False,) * self.grid.dimension
+        conditions = zip(self.conditions, measured, strict=True)
+        return tuple(not given and any(map(is_condition, pair or ())) for pair, given in conditions)
+
+    def computes_flux(self, axis: int, last: int) -> bool:
+        """Whether the flux through a side follows from values that are given there."""
+        flux = (self.law or {}).get("flux")
+        pair = (flux, flux) if flux is None or callable(flux) else flux[axis] or (None, None)
+        return self.modelled[axis] or pair[last] is not None
 
     def rollout(
         self, operator: Callable[..., Tensor], flux: FluxModel | None, response: LearnedResponse | None = None
@@ -76,21 +86,17 @@ class Setting:
         law: Mapping[str, Any] | None,
         interval: float,
         walls: Sequence[Any] = (),
+        measured: Sequence[bool] = (),
     ) -> "Setting":
         """Checks conditions and law; an axis that has no condition, and None in ``walls``, is periodic."""
-        conditions = (None,) * grid.dimension if conditions is None else tuple(conditions)
-        if len(conditions) != grid.dimension:
-            raise InvalidArgumentError(
-                f"conditions needs one pair (first, last) or None per axis, {grid.dimension} in all, got "
-                f"{len(conditions)}."
-            )
+        conditions = conditions_of(grid, conditions)
         if law is not None and (unknown := set(law) - set(LAW)):
-            raise InvalidArgumentError(f"law takes {', '.join(LAW)}, got {', '.join(sorted(unknown))}.")
+            raise InvalidArgumentError(f"balance takes {', '.join(LAW)}, got {', '.join(sorted(unknown))}.")
         if isinstance(walls, Sequence) and len(walls) == grid.dimension:
             circle = (Periodic(), Periodic())
             axes = zip(conditions, walls, strict=True)
             conditions = tuple(circle if pair is None and sides is None else pair for pair, sides in axes)
-        return cls(grid=grid, conditions=conditions, law=law, interval=interval)
+        return cls(grid=grid, conditions=conditions, law=law, interval=interval, measured=tuple(measured))
 
     def check_times(self, times: Tensor) -> None:
         """Refuses times in other steps."""
@@ -100,6 +106,17 @@ class Setting:
                 f"times must be at least two, in equal steps of {self.interval:.6g}, got {len(times)} with the steps "
                 f"{[float(f'{length:.6g}') for length in lengths[:3]]} first."
             )
+
+
+def conditions_of(grid: Grid, conditions: Sequence[Any] | None) -> tuple[Any, ...]:
+    """One pair of conditions or None per axis; ``Periodic()`` stands for both of its sides."""
+    conditions = (None,) * grid.dimension if conditions is None else tuple(conditions)
+    if len(conditions) != grid.dimension:
+        raise InvalidArgumentError(
+            f"conditions needs one pair (first, last), Periodic() or None per axis, {grid.dimension} in all, got "
+            f"{len(conditions)}."
+        )
+    return tuple((pair, pair) if isinstance(pair, Periodic) else pair for pair in conditions)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,12 +143,12 @@ class Functions:
             )
         if not isinstance(self.walls, Sequence) or len(self.walls) != grid.dimension:
             raise InvalidArgumentError(
-                f"walls needs one pair (first, last) per axis, None for a periodic one, {grid.dimension} in all, got "
+                f"Sides need one pair (first, last) per axis, None for a periodic one, {grid.dimension} in all, got "
                 f"{len(self.walls) if isinstance(self.walls, Sequence) else type(self.walls).__name__}."
             )
         for axis, pair in enumerate(self.walls):
             if pair is not None and (not isinstance(pair, Sequence) or len(pair) != 2):
-                raise InvalidArgumentError(f"walls[{axis}] must be a pair (first, last) or None, got {pair!r:.60}.")
+                raise InvalidArgumentError(f"Sides of axis {axis} must be a pair or None, got {pair!r:.60}.")
         object.__setattr__(self, "walls", _each(self.walls, lambda side: as_tensor(side, dtype=None).detach()))
         for axis, pair in enumerate(self.walls):
             face = tuple(n for other, n in enumerate(grid.shape) if other != axis)
@@ -176,7 +193,7 @@ class Functions:
         if len(shape) != 3 + len(face) or shape[0] != count or shape[1] not in (times, times - 1) or shape[3:] != face:
             wanted = ", ".join(map(str, (count, f"{times} or {times - 1}", "channels", *face)))
             raise InvalidArgumentError(
-                f"A side of walls[{axis}] must be a tensor ({wanted}), values at the times or fluxes integrated over "
+                f"A side of axis {axis} must be a tensor ({wanted}), values at the times or fluxes integrated over "
                 f"the steps, or a number, or None if its condition has one, got {shape or type(side).__name__}."
             )
 
@@ -188,7 +205,7 @@ class Functions:
             for end, side in enumerate(pair or ()):
                 if isinstance(side, Tensor):
                     kind = "values at the times" if side.shape[1] > self.steps else "fluxes over the steps"
-                    counts[f"walls[{axis}][{end}]"] = f"{side.shape[2]} channels of {kind}"
+                    counts[side_name(axis, end)] = f"{side.shape[2]} channels of {kind}"
         return counts if self.media is None else counts | {"media": f"{self.media.shape[1]} channels"}
 
     def check_channels(self, wanted: Mapping[str, str], name: str) -> None:
@@ -209,10 +226,10 @@ class Functions:
             for name, side in zip(("first", "last"), pair or (), strict=False):
                 if side is None:
                     raise InvalidArgumentError(
-                        f"law needs what passes the {name} side of axis {axis}, where walls[{axis}] has None and "
-                        "conditions no value. Give the flux there in walls, integrated over every step or as a number, "
-                        "0.0 for a closed wall; or a condition with a value, such as Neumann(0.0) at an outflow, whose "
-                        "flux is learnt; or law=None."
+                        f"balance needs what passes the {name} side of axis {axis}, where nothing is given and "
+                        "conditions have no value. Give the flux there in fluxes, integrated over every step or as a "
+                        "number, 0.0 for a closed wall; or a condition with a value, such as Neumann(0.0) at an "
+                        "outflow, whose flux is learnt; or balance=None."
                     )
 
     @property

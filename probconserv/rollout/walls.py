@@ -4,7 +4,6 @@ Fluxes are positive along +axis on both sides, as for ``conservation``, and per 
 those that are integrated over a step are per unit of area.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from probconserv.balance import passed_between
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.sides import Side, side_name
+from solvers._former import warn_at_caller
 from solvers.grids import Grid, NodeGrid
 from solvers.recording import are_readable
 
@@ -183,11 +183,10 @@ def warn_of_unlike_ends(fields: Tensor, grid: Grid, periodic: Sequence[bool]) ->
         first, last = (channels.select(axis - grid.dimension, end).flatten(1) for end in (0, -1))
         apart = float(((last - first).square().mean(dim=1).sqrt() / spread).nan_to_num().max())
         if apart > _UNLIKE:
-            warnings.warn(
+            warn_at_caller(
                 f"Axis {axis} is periodic, but its last node differs from its first by {apart:.2g} of the spread of "
                 "the field. On a NodeGrid the two are one place. Fields without this repetition need a CellGrid, or "
                 "their totals are wrong.",
-                stacklevel=4,
             )
 
 

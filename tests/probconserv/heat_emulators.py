@@ -48,5 +48,5 @@ def walls_of(kind: str, u: Tensor, slope: Tensor) -> list:
 def fitted(kind: str = "slopes", **more: object) -> tuple[Emulator, Tensor, list]:
     u, slope, _ = heat()
     walls = walls_of(kind, u, slope)
-    options = {"law": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False} | more
-    return Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS[kind]], **options), u, walls
+    options = {"balance": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False} | more
+    return Emulator.fit(u, TIMES, GRID, [CONDITIONS[kind]], values=walls, **options), u, walls

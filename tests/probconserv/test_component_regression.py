@@ -55,10 +55,12 @@ def test_rollouts_of_a_linear_problem_do_not_diverge(monkeypatch: pytest.MonkeyP
     u, inflow = transport(40, seed=0)
     monkeypatch.setattr(emulator_module, "train_steps", lambda *_: None)
     options = {"config": EmulatorConfig(width=4, modes=4, depth=1), "level": None, "progress": False}
-    emulator = Emulator.fit(u, [(inflow, None)], TIMES, NodeGrid(0.0, 1.0, NODES), CONDITIONS, validation=10, **options)
+    emulator = Emulator.fit(
+        u, TIMES, NodeGrid(0.0, 1.0, NODES), CONDITIONS, values=[(inflow, None)], validation=10, **options
+    )
     assert emulator.errors["regression/alone"] < unresolved()
     new, given = transport(10, seed=1)
-    error = (emulator.rollout(new[:, 0], [(given, None)], TIMES).fields - new).square().mean().sqrt()
+    error = (emulator.rollout(new[:, 0], TIMES, values=[(given, None)]).fields - new).square().mean().sqrt()
     assert emulator.report.split("functions, ")[1].startswith("regression")
     assert error < unresolved() * new.square().mean().sqrt()
 
@@ -74,7 +76,9 @@ def test_the_ridge_is_the_best_of_all_under_the_law(impose: bool, monkeypatch: p
     monkeypatch.setattr(emulator_module, "fit_regressions", lambda *_: regressions)
     monkeypatch.setattr(emulator_module, "train_steps", lambda *_: None)
     options = {"config": EmulatorConfig(width=4, modes=4, depth=1), "level": None, "progress": False}
-    emulator = Emulator.fit(u, walls, TIMES, grid, CONDITIONS, law=law, impose=impose, validation=6, **options)
+    emulator = Emulator.fit(
+        u, TIMES, grid, CONDITIONS, values=walls, balance=law, impose=impose, validation=6, **options
+    )
     errors = {name: value for name, value in emulator.errors.items() if name.startswith("regression")}
     others = []
     for regression in regressions:

@@ -40,9 +40,9 @@ def test_conditions_hold_at_the_faces_of_cells() -> None:
     cells, averages = CellGrid(0.0, 1.0, 32), (u[..., 1:] + u[..., :-1]) / 2
     for kind in ("values", "mixed"):
         walls = walls_of(kind, u, slope)
-        options = {"law": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
-        emulator = Emulator.fit(averages, walls, TIMES, cells, [CONDITIONS[kind]], **options)
-        made = emulator.rollout(averages[:, 0].double(), walls, TIMES).fields[:, -1]
+        options = {"balance": {}, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
+        emulator = Emulator.fit(averages, TIMES, cells, [CONDITIONS[kind]], values=walls, **options)
+        made = emulator.rollout(averages[:, 0].double(), TIMES, values=walls).fields[:, -1]
         operator = BOON(nn.Identity(), [CONDITIONS[kind]], correction=Prescription(), grid=cells)
         data = operator.discretise(made, [tuple(side[:, -1].double() for side in walls[0])])
         assert boundary_error(made, data).relative_maximum < 1e-12
@@ -55,7 +55,7 @@ def test_walls_and_balance_hold_in_every_step(kind: str) -> None:
     assert emulator.flux is not None
     operator = BOON(nn.Identity(), [CONDITIONS[kind]], correction=Prescription())
     for dtype, most in ((torch.float32, 4 * torch.finfo(torch.float32).eps * 32), (torch.float64, 1e-12)):
-        made = emulator.rollout(u[:, 0].to(dtype), walls, TIMES)
+        made = emulator.rollout(u[:, 0].to(dtype), TIMES, values=walls)
         assert made.fields.dtype == dtype
         for step in range(1, STEPS + 1):
             after = made.fields[:, step]
@@ -68,14 +68,14 @@ def test_walls_and_balance_hold_in_every_step(kind: str) -> None:
 
 
 def test_the_report_says_what_has_the_least_error_on_the_validation() -> None:
-    emulator, u, walls = fitted(law={"flux": conduction})
+    emulator, u, walls = fitted(balance={"flux": conduction})
     best = min(emulator.errors, key=emulator.errors.get)
     base, law = best.split("/")
     assert base in emulator.report
     assert (emulator.under_law is None) == (law == "alone")
     assert len(emulator.errors) == 9
     assert f"{emulator.errors[best]:.2g}" in emulator.report
-    made = emulator.rollout(u[6:, 0], [tuple(side[6:] for side in walls[0])], TIMES)
+    made = emulator.rollout(u[6:, 0], TIMES, values=[tuple(side[6:] for side in walls[0])])
     error = (made.fields - u[6:]).square().mean(dim=(2, 3)).sqrt()[:, 1:].mean(dim=1)
     error = error / u[6:].square().mean(dim=(1, 2, 3)).sqrt()
     assert float(error[::2].mean()) == pytest.approx(emulator.errors[best], abs=1e-6)  # rounding of float32
@@ -83,8 +83,9 @@ def test_the_report_says_what_has_the_least_error_on_the_validation() -> None:
 
 def test_a_law_that_is_imposed_holds_whatever_the_validation_says() -> None:
     for impose in (False, True):
-        emulator, *_ = fitted(law={"flux": leak}, impose=impose)
+        emulator, *_ = fitted(balance={"flux": leak}, impose=impose)
         assert (emulator.under_law is not None) == impose
+        assert not impose or "is imposed and has the error" in emulator.report
         assert not impose or "without the law it has" in emulator.report
 
 
@@ -95,12 +96,12 @@ def leak(u: Tensor, gradient: Tensor) -> Tensor:
 
 def test_bands_hold_and_draws_meet_the_law() -> None:
     emulator, u, walls = fitted()
-    made = emulator.rollout(u[:, 0], walls, TIMES)
+    made = emulator.rollout(u[:, 0], TIMES, values=walls)
     assert bool((made.lower[:, 0] == made.upper[:, 0]).all())
     inside = (u >= made.lower) & (u <= made.upper)
     assert float(inside[7::2].double().mean()) >= 0.6  # those that the band is of
     few = [tuple(side[:2] for side in walls[0])]
-    drawn = emulator.draw(u[:2, 0], few, TIMES, 5, generator=Generator().manual_seed(0))
+    drawn = emulator.draw(u[:2, 0], TIMES, 5, values=few, generator=Generator().manual_seed(0))
     assert drawn.shape == (5, 2, STEPS + 1, 1, 33)
     assert float(drawn[:, :, -1].std(dim=0).mean()) > 0
     if emulator.under_law is not None:
@@ -121,20 +122,21 @@ def test_an_axis_without_walls_is_periodic(
 ) -> None:
     """The same emulator, bit for bit, as with ``Periodic()``, and from its file with either; numbers are copies."""
     u, t = waves(grid)
-    options = {"law": law, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
+    options = {"balance": law, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
     one_base(monkeypatch, "increments")
     circle, stated = (
-        Emulator.fit(u, [None], t, grid, conditions, **options) for conditions in (None, [(Periodic(), Periodic())])
+        Emulator.fit(u, t, grid, conditions, fluxes=fluxes, **options)
+        for conditions, fluxes in ((None, [Periodic()]), ([Periodic()], None))
     )
     monkeypatch.undo()
     assert circle.errors == stated.errors
     assert circle.report.split("functions, ")[1].startswith("increments")
-    expected = circle.rollout(u[:, 0], [None], t).fields
-    assert torch.equal(stated.rollout(u[:, 0], [None], t).fields, expected)
+    expected = circle.rollout(u[:, 0], t).fields
+    assert torch.equal(stated.rollout(u[:, 0], t).fields, expected)
     circle.save(tmp_path / "e.safetensors")
-    for conditions in (None, [None], [(Periodic(), Periodic())]):
-        again = Emulator.load(tmp_path / "e.safetensors", grid, conditions, law=law)
-        assert torch.equal(again.rollout(u[:, 0], [None], t).fields, expected)
+    for conditions in (None, [None], [Periodic()], [(Periodic(), Periodic())]):
+        again = Emulator.load(tmp_path / "e.safetensors", grid, conditions, balance=law)
+        assert torch.equal(again.rollout(u[:, 0], t).fields, expected)
     with pytest.raises(DataFileError, match="the conditions Periodic and Periodic, not Neumann and Neumann"):
         Emulator.load(tmp_path / "e.safetensors", grid, [(Neumann(0.0), Neumann(0.0))])
 
@@ -147,14 +149,14 @@ def test_a_file_whose_network_is_not_periodic_loads_as_it_was_saved(tmp_path: Pa
     network = step_network(Functions(fields=u, walls=[None], media=None, setting=former), TINY)
     operator = emulator_module.met(network.requires_grad_(False).eval(), former, [None])
     options = {"config": TINY, "validation": 6, "level": None, "progress": False}
-    emulator = Emulator.fit(u, [None], t, grid, base=network, **options)
+    emulator = Emulator.fit(u, t, grid, [Periodic()], base=network, **options)
     described = emulator.described | {"conditions": "None", "kernel": None, "layout": network.layout}
     del described["stated"]
     before = replace(emulator, setting=former, operator=operator, described=described)
     before.save(tmp_path / "e.safetensors")
     again = Emulator.load(tmp_path / "e.safetensors", grid)
     assert again.setting.periodic == (False,)
-    assert torch.equal(again.rollout(u[:, 0], [None], t).fields, before.rollout(u[:, 0], [None], t).fields)
+    assert torch.equal(again.rollout(u[:, 0], t).fields, before.rollout(u[:, 0], t).fields)
 
 
 def test_walls_that_differ_on_one_periodic_axis_warn() -> None:
@@ -163,7 +165,7 @@ def test_walls_that_differ_on_one_periodic_axis_warn() -> None:
     u[..., -1] += 1.0
     options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False}
     with pytest.warns(UserWarning, match="Axis 0 is periodic, but its last node differs from its first") as found:
-        Emulator.fit(u, [None], t, grid, **options)
+        Emulator.fit(u, t, grid, [Periodic()], **options)
     assert [each.filename for each in found] == [__file__]
 
 
@@ -174,8 +176,9 @@ def test_a_saved_emulator_is_the_same(tmp_path: Path, base: str, monkeypatch: py
     monkeypatch.undo()
     assert emulator.report.split("functions, ")[1].startswith(base)
     emulator.save(tmp_path / "e.safetensors")
-    again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["values"]], law={})
-    for one, two in zip(emulator.rollout(u[:, 0], walls, TIMES), again.rollout(u[:, 0], walls, TIMES), strict=True):
+    again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["values"]], balance={})
+    forecasts = (each.rollout(u[:, 0], TIMES, values=walls) for each in (emulator, again))
+    for one, two in zip(*forecasts, strict=True):
         assert (one is None and two is None) or torch.equal(one, two)
     assert again.report == emulator.report
     with pytest.raises(DataFileError, match="load it on its grid"):
@@ -188,10 +191,10 @@ def test_a_side_of_one_number_is_one_for_all_channels_under_a_law() -> None:
     """The model of fluxes takes as many values there as on the other side."""
     u, _, _ = heat()
     both = torch.cat([u, u.square()], dim=2)
-    options = {"law": {"conserved": (0,)}, "impose": True, "config": TINY, "validation": 6, "level": None}
+    options = {"balance": {"conserved": (0,)}, "impose": True, "config": TINY, "validation": 6, "level": None}
     walls = [(both[..., 0], None)]
-    emulator = Emulator.fit(both, walls, TIMES, GRID, [(Dirichlet(), Neumann(0.0))], progress=False, **options)
-    made = emulator.rollout(both[:, 0].double(), walls, TIMES)
+    emulator = Emulator.fit(both, TIMES, GRID, [(Dirichlet(), Neumann(0.0))], progress=False, values=walls, **options)
+    made = emulator.rollout(both[:, 0].double(), TIMES, values=walls)
     held = made.fields[:, :, 0].double() @ GRID.weights
     torch.testing.assert_close(held, made.totals[..., 0], rtol=0, atol=1e-12)
 
@@ -201,15 +204,15 @@ def test_a_file_is_loaded_with_the_conditions_and_the_law_of_its_fit(tmp_path: P
     u, slope, _ = heat()
     walls = [(walls_of("slopes", u, slope)[0][0], None)]
     conditions, law, path = [(Neumann(), Neumann(0.0))], {"bounds": NonNegative()}, tmp_path / "e.safetensors"
-    options = {"law": law, "config": TINY, "validation": 6, "level": None, "progress": False}
-    emulator = Emulator.fit(u + 5, walls, TIMES, GRID, conditions, **options)
+    options = {"balance": law, "config": TINY, "validation": 6, "level": None, "progress": False}
+    emulator = Emulator.fit(u + 5, TIMES, GRID, conditions, values=walls, **options)
     emulator.save(path)
-    Emulator.load(path, GRID, conditions, law=law)
+    Emulator.load(path, GRID, conditions, balance=law)
     for other in (None, {}, {"bounds": Bounded(lower=-1.0)}):
         with pytest.raises(DataFileError, match=r"another law \(law"):
-            Emulator.load(path, GRID, conditions, law=other)
+            Emulator.load(path, GRID, conditions, balance=other)
     with pytest.raises(DataFileError, match=r"gradient': 0.0.*gradient': 5.0"):
-        Emulator.load(path, GRID, [(Neumann(), Neumann(5.0))], law=law)
+        Emulator.load(path, GRID, [(Neumann(), Neumann(5.0))], balance=law)
     former = {name: part for name, part in emulator.described.items() if name != "stated"}
     replace(emulator, described=former).save(path)
     with pytest.raises(DataFileError, match="model of fluxes, fitted under a law"):
@@ -260,14 +263,14 @@ def test_networks_that_are_trained_are_taken_as_they_are() -> None:
     for network in (halving, keeping):
         network.mean.zero_()
     options = {"config": TINY, "validation": 6, "level": None, "progress": False}
-    emulator = Emulator.fit(u, [None], times, GRID, base=[keeping, halving], **options)
+    emulator = Emulator.fit(u, times, GRID, [Periodic()], base=[keeping, halving], **options)
     assert emulator.errors["single step/alone"] < 1e-6
     assert emulator.errors["increments/alone"] > 1
     assert isinstance(emulator.operator.base, StepNetwork | ComponentRegression)
-    alone = Emulator.fit(u, [None], times, GRID, base=halving, **options)
+    alone = Emulator.fit(u, times, GRID, [Periodic()], base=halving, **options)
     assert set(alone.errors) == {"regression/alone", "single step/alone"}
     with pytest.raises(InvalidArgumentError, match="one trained network of each kind, got increments, increments"):
-        Emulator.fit(u, [None], times, GRID, base=[keeping, keeping], **options)
+        Emulator.fit(u, times, GRID, [Periodic()], base=[keeping, keeping], **options)
 
 
 class Half(nn.Module):
@@ -293,16 +296,17 @@ def test_a_network_of_single_steps_is_scaled_by_true_fields() -> None:
 def test_periodic_fields_in_two_axes_keep_their_total() -> None:
     torch.manual_seed(0)
     for grid, conditions in (
-        (CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8)), [None, None]),
+        (CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8)), [Periodic()] * 2),
         (NodeGrid((0.0, 0.0), (1.0, 1.0), (9, 9)), [(Periodic(), Periodic())] * 2),
     ):
         phase = torch.rand(12, 1, 1, 1, 1)
         x, y = grid.points.float().unbind(dim=-1)
         t = torch.arange(5)[:, None, None, None] * 0.1
         u = torch.sin(2 * torch.pi * (x + phase - t)) + torch.cos(2 * torch.pi * (y - phase)) + 3.0
-        options = {"law": {"bounds": NonNegative()}, "config": TINY, "validation": 6, "level": 0.6, "progress": False}
-        emulator = Emulator.fit(u, [None, None], 0.1 * torch.arange(5), grid, conditions, **options)
-        made = emulator.rollout(u[:, 0], [None, None], 0.1 * torch.arange(5))
+        options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False}
+        balance = {"bounds": NonNegative()}
+        emulator = Emulator.fit(u, 0.1 * torch.arange(5), grid, conditions, balance=balance, **options)
+        made = emulator.rollout(u[:, 0], 0.1 * torch.arange(5))
         assert made.fields.shape == u.shape
         assert emulator.under_law is not None  # a law with bounds is imposed
         assert float(made.fields.min()) >= 0
@@ -315,7 +319,7 @@ def test_media_and_faces_are_channels() -> None:
     u, media = torch.randn(12, 5, 1, 6, 5), torch.randn(12, 2, 6, 5)
     closed = torch.zeros(12, 4, 1, 5)
     heated = 0.1 * torch.randn(12, 4, 1, 6)
-    walls = [(closed, 0.0), (heated, heated)]
+    fluxes = [(closed, 0.0), (heated, heated)]
     channels: list[int] = []
 
     def network(count: int, out: int) -> nn.Module:
@@ -324,10 +328,20 @@ def test_media_and_faces_are_channels() -> None:
 
     times = 0.1 * torch.arange(5)
     emulator = Emulator.fit(
-        u, walls, times, grid, law={}, media=media, base=network, config=TINY, validation=6, level=0.6, progress=False
+        u,
+        times,
+        grid,
+        fluxes=fluxes,
+        balance={},
+        media=media,
+        base=network,
+        config=TINY,
+        validation=6,
+        level=0.6,
+        progress=False,
     )
     assert channels == [1 + 3 + 2] * 2
-    assert emulator.rollout(u[:, 0], walls, times, media).fields.shape == u.shape
+    assert emulator.rollout(u[:, 0], times, media, fluxes=fluxes).fields.shape == u.shape
 
 
 def test_fluxes_are_learnt_from_what_they_gave_to_totals() -> None:
@@ -369,17 +383,18 @@ def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
     u, slope, _ = heat()
     walls, media = walls_of("values", u, slope), torch.ones(12, 1, 33)
     passed = STEP * slope[:, 1:, :, -1]
-    given = {"fields": u, "sides": [(walls[0][0], passed)], "media": media, "value": 0.0, "times": TIMES}
+    given = {"fields": u, "sides": (walls[0][0], passed), "media": media, "value": 0.0, "times": TIMES}
 
     def fit(**changed: Any) -> Emulator:
         now = given | changed
         conditions = [(Dirichlet(), Neumann(now["value"]))]
         options = {"config": TINY, "validation": 6, "level": None, "progress": False, "folder": tmp_path}
-        return Emulator.fit(now["fields"], now["sides"], now["times"], GRID, conditions, media=now["media"], **options)
+        sides = {"values": [(now["sides"][0], None)], "fluxes": [(None, now["sides"][1])]}
+        return Emulator.fit(now["fields"], now["times"], GRID, conditions, media=now["media"], **sides, **options)
 
     others = {
         "fields": u.flip(-1),
-        "sides": [(walls[0][0] + 1, passed)],
+        "sides": (walls[0][0] + 1, passed),
         "media": media + 1,
         "value": 1.0,
         "times": 2 * TIMES,  # half the mean flux
@@ -398,12 +413,12 @@ def test_a_saved_emulator_knows_the_ranges_of_its_training(tmp_path: Path) -> No
     u, slope, _ = heat()
     walls, media = walls_of("slopes", u, slope), 1 + torch.rand(FUNCTIONS, 1, 33)
     options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False, "media": media}
-    emulator = Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], **options)
+    emulator = Emulator.fit(u, TIMES, GRID, [CONDITIONS["slopes"]], values=walls, **options)
     emulator.save(tmp_path / "e.safetensors")
     again = Emulator.load(tmp_path / "e.safetensors", GRID, [CONDITIONS["slopes"]])
     with pytest.warns(UserWarning, match="media, channel 0 is in"):
-        again.rollout(u[:, 0], walls, TIMES, 3 * media)
+        again.rollout(u[:, 0], TIMES, 3 * media, values=walls)
     older = replace(again, described={name: part for name, part in again.described.items() if name != "ranges"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        older.rollout(u[:, 0], walls, TIMES, 3 * media)
+        older.rollout(u[:, 0], TIMES, 3 * media, values=walls)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from probconserv import Emulator
 from probconserv.emulator import step_network
 from probconserv.errors import InvalidArgumentError
 from probconserv.rollout.trajectories import Functions, Setting
-from solvers import Neumann, Robin
+from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.probconserv.heat_emulators import (
     CONDITIONS,
     FUNCTIONS,
@@ -35,35 +36,37 @@ def test_invalid_arguments_raise_with_reason() -> None:
 
     def fit(fields: Tensor = u, sides: object = walls, times: Tensor = TIMES, **more: object) -> Emulator:
         options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False} | more
-        return Emulator.fit(fields, sides, times, GRID, more.pop("conditions", conditions), **options)
+        return Emulator.fit(fields, times, GRID, more.pop("conditions", conditions), values=sides, **options)
 
     with pytest.raises(InvalidArgumentError, match="Trajectories must be"):
         fit(u[:, :, 0])
     with pytest.raises(InvalidArgumentError, match="in equal steps"):
         fit(times=TIMES.square())
-    with pytest.raises(InvalidArgumentError, match=r"one pair \(first, last\) per axis"):
+    with pytest.raises(InvalidArgumentError, match=r"values needs one pair \(first, last\) for each of the 1 axes"):
         fit(sides=[*walls, None])
-    with pytest.raises(InvalidArgumentError, match=r"A side of walls\[0\] must be a tensor \(12, 11 or 10, channels"):
+    with pytest.raises(InvalidArgumentError, match=r"A side of axis 0 must be a tensor \(12, 11 or 10, channels"):
         fit(sides=[(walls[0][0][:, :5], walls[0][1])])
-    with pytest.raises(InvalidArgumentError, match="law takes flux"):
-        fit(law={"fluxes": None})
+    with pytest.raises(InvalidArgumentError, match="balance takes flux"):
+        fit(balance={"fluxes": None})
     with pytest.raises(InvalidArgumentError, match="level=None for no band"):
         fit(level=0.9)
     with pytest.raises(InvalidArgumentError, match="must leave functions to train on"):
         fit(validation=12)
     with pytest.raises(InvalidArgumentError, match="media must be"):
         fit(media=torch.zeros(12, 33))
-    emulator = fit(law={"flux": conduction})
+    emulator = fit(balance={"flux": conduction})
     longer = [tuple(torch.cat([side, side[:, :1]], dim=1) for side in walls[0])]
     with pytest.raises(InvalidArgumentError, match="The band holds for 10 steps"):
-        emulator.rollout(u[:, 0], longer, STEP * torch.arange(12))
+        emulator.rollout(u[:, 0], STEP * torch.arange(12), values=longer)
     with pytest.raises(InvalidArgumentError, match=r"in equal steps of 0\.02"):
-        emulator.rollout(u[:, 0], walls, 2 * TIMES)
-    with pytest.raises(InvalidArgumentError, match=r"one pair \(first, last\) per axis"):
-        emulator.rollout(u[:, 0], list(walls[0]), TIMES)
+        emulator.rollout(u[:, 0], 2 * TIMES, values=walls)
+    with pytest.raises(InvalidArgumentError, match=r"values needs one pair \(first, last\) for each of the 1 axes"):
+        emulator.rollout(u[:, 0], TIMES, values=list(walls[0]))
     for other in ([(0.0, walls[0][1])], [(walls[0][0], None)], [None]):
-        with pytest.raises(InvalidArgumentError, match=r"tensors on the sides where fit had them, \['walls\[0\]\[0\]"):
-            emulator.rollout(u[:, 0], other, TIMES)
+        with pytest.raises(
+            InvalidArgumentError, match=r"tensors where fit had them, \['the first side|is one number, 0.0"
+        ):
+            emulator.rollout(u[:, 0], TIMES, values=other)
 
 
 def test_data_that_cannot_be_learnt_from_are_named() -> None:
@@ -73,23 +76,25 @@ def test_data_that_cannot_be_learnt_from_are_named() -> None:
     spoilt = media.clone()
     spoilt[3, 1, 5] = torch.nan
     for law in ({}, {"flux": conduction}):
-        with pytest.raises(InvalidArgumentError, match=r"the last side of axis 0, where walls\[0\] has None.*Neumann"):
-            Emulator.fit(u, [(walls[0][0], None)], TIMES, GRID, [(Neumann(), None)], law=law, **options)
+        with pytest.raises(InvalidArgumentError, match=r"the last side of axis 0, where nothing is given.*Neumann"):
+            Emulator.fit(u, TIMES, GRID, [(Neumann(), None)], values=[(walls[0][0], None)], balance=law, **options)
     with pytest.raises(InvalidArgumentError, match="media must be finite, got 1 values"):
-        Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=spoilt, **options)
+        Emulator.fit(u, TIMES, GRID, [CONDITIONS["slopes"]], media=spoilt, values=walls, **options)
     doubled, fluxes = torch.cat([u, u], dim=2), [tuple(side[:, 1:] for side in walls[0])]
-    for given, name in (
-        ((doubled, walls, media), "fields 1 channels, got 2"),
-        ((u, walls), "media 2 channels, got none"),
-        ((u, fluxes, media), r"walls\[0\]\[0\] 1 channels of values at the times, got 1 channels of fluxes"),
+    for given, message in (
+        (
+            {"trajectories": doubled, "values": walls, "media": media},
+            "must have the channels.*fields 1 channels, got 2",
+        ),
+        ({"trajectories": u, "values": walls}, "must have the channels.*media 2 channels, got none"),
+        ({"trajectories": u, "values": fluxes, "media": media}, r"values\[0\]\[0\] must be values at all 11 times"),
+        ({"trajectories": u, "fluxes": fluxes, "media": media}, r"fluxes\[0\]\[0\] holds fluxes, but conditions"),
+        ({"fields": u, "values": walls}, "a dictionary with trajectories, values.*got fields, values"),
     ):
-        with pytest.raises(InvalidArgumentError, match=f"validation must have the channels.*{name}"):
-            Emulator.fit(
-                u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=media, **(options | {"validation": given})
-            )
-    with pytest.raises(InvalidArgumentError, match=r"validation must be a number of functions.*got 1 parts"):
-        Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], **(options | {"validation": (u,)}))
-    emulator = Emulator.fit(u, walls, TIMES, GRID, [CONDITIONS["slopes"]], media=media, **options)
+        changed = options | {"validation": given}
+        with pytest.raises(InvalidArgumentError, match=message):
+            Emulator.fit(u, TIMES, GRID, [CONDITIONS["slopes"]], values=walls, media=media, **changed)
+    emulator = Emulator.fit(u, TIMES, GRID, [CONDITIONS["slopes"]], media=media, values=walls, **options)
     for start, sides, coefficients, name in (
         (u[:, 0] / 0, walls, media, r"start must be finite.*got \(12, 1, 33\)"),
         (u, walls, media, r"start must be finite.*got \(12, 11, 1, 33\)"),
@@ -97,10 +102,10 @@ def test_data_that_cannot_be_learnt_from_are_named() -> None:
         (u[:, 0], walls, media[:, :1], "media 2 channels, got 1"),
         (u[:, 0], walls, None, "media 2 channels, got none"),
         (u[:, 0], walls, spoilt, "media must be finite"),
-        (u[:, 0], fluxes, media, r"walls\[0\]\[0\] 1 channels of values at the times, got 1 channels of fluxes"),
+        (u[:, 0], fluxes, media, r"values\[0\]\[0\] must be values at all 11 times, got 10"),
     ):
         with pytest.raises(InvalidArgumentError, match=name):
-            emulator.rollout(start, sides, TIMES, coefficients)
+            emulator.rollout(start, TIMES, coefficients, values=sides)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_data_that_cannot_be_learnt_from_are_named() -> None:
 )
 def test_a_base_of_other_channels_is_refused_by_name(base: nn.Module, got: str) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"base must map \(batch, 5, 33\).*to \(batch, 1, 33\).*{got}"):
-        fitted("values", base=base, law=None)
+        fitted("values", base=base, balance=None)
 
 
 def test_a_trained_network_of_other_channels_is_refused() -> None:
@@ -122,7 +127,7 @@ def test_a_trained_network_of_other_channels_is_refused() -> None:
     setting = Setting.of(GRID, [CONDITIONS["values"]], None, STEP)
     known = Functions(fields=u, walls=walls_of("values", u, slope), media=torch.ones(12, 1, 33), setting=setting)
     with pytest.raises(InvalidArgumentError, match=r"base was trained from 6 channels to 1.*have 5 and the field 1"):
-        fitted("values", base=step_network(known, TINY), law=None)
+        fitted("values", base=step_network(known, TINY), balance=None)
 
 
 def test_the_check_of_a_base_leaves_it_as_it_was() -> None:
@@ -146,11 +151,13 @@ def test_arrays_and_tensors_with_derivatives_are_data(change: Callable[[Tensor],
     def run(change: Callable[[Tensor], Any]) -> list[Tensor]:
         fields, coefficients, times = change(u), change(media), TIMES
         sides = [tuple(change(side) for side in walls[0])]
-        validation = fields[6:], [tuple(side[6:] for side in sides[0])], coefficients[6:]
+        unseen = [tuple(side[6:] for side in sides[0])]
+        validation = {"trajectories": fields[6:], "values": unseen, "media": coefficients[6:]}
         options = {"config": TINY, "validation": validation, "level": 0.6, "progress": False, "media": coefficients}
-        emulator = Emulator.fit(fields, sides, times, GRID, [CONDITIONS["mixed"]], law={}, impose=True, **options)
-        forecast = emulator.rollout(fields[:, 0], sides, times, coefficients)
-        draws = emulator.draw(fields[:, 0], sides, times, 2, coefficients, Generator().manual_seed(0))
+        options |= {"balance": {}, "impose": True, "values": sides}
+        emulator = Emulator.fit(fields, times, GRID, [CONDITIONS["mixed"]], **options)
+        forecast = emulator.rollout(fields[:, 0], times, coefficients, values=sides)
+        draws = emulator.draw(fields[:, 0], times, 2, coefficients, Generator().manual_seed(0), values=sides)
         return [*forecast, draws]
 
     for got, wanted in zip(run(change), run(Tensor.clone), strict=True):
@@ -164,34 +171,121 @@ def test_trajectories_that_miss_their_conditions_warn() -> None:
     options = {"config": TINY, "validation": 6, "level": 0.6, "progress": False}
     walls = walls_of("Robin", u, slope)
     with pytest.warns(UserWarning, match="miss their condition on the (first|last) side of axis 0"):
-        Emulator.fit(u, walls, TIMES, GRID, [(Robin(1.0, 0.2), Robin(1.0, -0.2))], **options)
+        Emulator.fit(u, TIMES, GRID, [(Robin(1.0, 0.2), Robin(1.0, -0.2))], values=walls, **options)
     offset = torch.arange(float(FUNCTIONS))[:, None, None, None]
     (gentle,) = walls_of("slopes", u, 0.02 * slope)
     turned = [tuple(-side for side in gentle)]
     with pytest.warns(UserWarning, match="miss their condition on the .* Check the signs"):
-        Emulator.fit(offset + 0.02 * u, turned, TIMES, GRID, [CONDITIONS["slopes"]], law=None, **options)
+        Emulator.fit(offset + 0.02 * u, TIMES, GRID, [CONDITIONS["slopes"]], balance=None, values=turned, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Emulator.fit(offset + 0.02 * u, [gentle], TIMES, GRID, [CONDITIONS["slopes"]], law=None, **options)
+        Emulator.fit(offset + 0.02 * u, TIMES, GRID, [CONDITIONS["slopes"]], balance=None, values=[gentle], **options)
     first, last = walls_of("values", u, slope)[0]
     with pytest.warns(UserWarning, match="the order of the walls"):
-        Emulator.fit(u, [(last, first)], TIMES, GRID, [CONDITIONS["values"]], **options)
+        Emulator.fit(u, TIMES, GRID, [CONDITIONS["values"]], values=[(last, first)], **options)
 
 
 def test_data_beyond_the_training_warn_by_name() -> None:
     """Starts, walls and media, each with both ranges, once for a rollout; data like those of the training do not."""
-    emulator, u, walls = fitted(law=None)
+    emulator, u, walls = fitted(balance=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = emulator.rollout(u[:, 0], walls, TIMES).fields
-    assert torch.equal(emulator.rollout(u[:, 0].numpy(), walls, TIMES.numpy()).fields, expected)
+        expected = emulator.rollout(u[:, 0], TIMES, values=walls).fields
+    assert torch.equal(emulator.rollout(u[:, 0].numpy(), TIMES.numpy(), values=walls).fields, expected)
     larger = [(walls[0][0], 4 * walls[0][1])]
-    with pytest.warns(UserWarning, match=r"walls\[0\]\[1\], channel 0 is in \[.*in those functions in \[") as found:
-        emulator.rollout(4 * u[:, 0], larger, TIMES)
+    with pytest.warns(UserWarning, match=r"last side of axis 0, channel 0 is in \[.*those functions in") as found:
+        emulator.rollout(4 * u[:, 0], TIMES, values=larger)
     assert len(found) == 1
     assert found[0].filename == __file__
     message = str(found[0].message)
     assert "start, channel 0 is in" in message
-    assert "walls[0][0]" not in message
+    assert "first side" not in message
     with pytest.warns(UserWarning, match="lie beyond those of fit"):
-        emulator.draw(u[:, 0], larger, TIMES, members=2)
+        emulator.draw(u[:, 0], TIMES, draws=2, values=larger)
+
+
+def former(call: Callable[[], Any], *words: str) -> Any:
+    """The result of a call of release 0.4, which warns where it is written."""
+    with pytest.warns(DeprecationWarning, match=r"release 0\.5") as found:
+        result = call()
+    assert [each.filename for each in found] == [__file__] * len(words)
+    assert all(any(word in str(each.message) for each in found) for word in words)
+    return result
+
+
+def test_calls_of_0_4_have_the_same_emulator_with_warnings() -> None:
+    """Walls before the times, law, the validation in a tuple, members, and None for a periodic axis."""
+    u, slope, _ = heat()
+    walls, conditions = walls_of("slopes", u, slope), [CONDITIONS["slopes"]]
+    unseen = [tuple(side[6:] for side in walls[0])]
+    options = {"config": TINY, "level": None, "progress": False}
+    words = ("values=[(first, last)]", "law of Emulator.fit is balance", "validation takes further trajectories")
+    old = former(
+        lambda: Emulator.fit(u, walls, TIMES, GRID, conditions, law={}, validation=(u[6:], unseen), **options), *words
+    )
+    validation = {"trajectories": u[6:], "values": unseen}
+    new = Emulator.fit(u, TIMES, GRID, conditions, values=walls, balance={}, validation=validation, **options)
+    assert old.errors == new.errors
+    expected = new.rollout(u[:, 0], TIMES, values=walls).fields
+    assert torch.equal(former(lambda: old.rollout(u[:, 0], walls, TIMES), words[0]).fields, expected)
+    assert torch.equal(former(lambda: new.rollout(u[:, 0], times=TIMES, walls=walls), words[0]).fields, expected)
+    drawn = new.draw(u[:, 0], TIMES, 2, values=walls, generator=Generator().manual_seed(0))
+    seeded = Generator().manual_seed(0)
+    calls = lambda: new.draw(u[:, 0], walls, TIMES, members=2, generator=seeded)  # noqa: E731
+    assert torch.equal(former(calls, words[0], "members of Emulator.draw is draws"), drawn)
+
+
+def fit_sides(conditions: Any = None, **given: Any) -> Emulator:
+    u, *_ = heat()
+    options = {"config": TINY, "validation": 6, "level": None, "progress": False}
+    return Emulator.fit(u, TIMES, GRID, conditions, **given, **options)
+
+
+VALUES = heat()[0][..., 0]
+NO_FIT = [
+    ({"values": [(VALUES, VALUES)], "balance": {}}, r"values\[0\]\[0\] says nothing of what passes the first side"),
+    ({"values": [(VALUES, None)], "fluxes": [(0.0, None)]}, "The first side of axis 0 has values and fluxes"),
+    ({"values": [(5.0, None)]}, r"is one number, 5.0; state it in conditions\[0\], such as Dirichlet\(5.0\)"),
+    ({"fluxes": [(99.0, None)]}, r"fluxes\[0\]\[0\] is a constant flux, 99.0, which has no effect without a balance"),
+    ({"fluxes": [Periodic()], "conditions": [CONDITIONS["values"]]}, "periodic in the data of its sides and has cond"),
+    ({"values": [(VALUES, None)], "conditions": [Periodic()]}, "periodic in conditions and has data of its sides"),
+    ({"values": [Periodic()], "fluxes": [(0.0, 0.0)]}, "Axis 0 is periodic, but has data of sides"),
+    (
+        {"fluxes": [(VALUES, None)], "conditions": [CONDITIONS["values"]]},
+        r"holds fluxes, but .* takes a value at every",
+    ),
+    ({"values": [(VALUES, None)], "conditions": [(Neumann(0.0), None)]}, "which has its value; leave out one"),
+    (
+        {"fluxes": [(None, 0.0)], "conditions": [(Dirichlet(1.0), Neumann(0.0))], "balance": {}},
+        "the flux through the last side of axis 0 is computed, .* give fluxes on both sides",
+    ),
+    ({"walls": [(99.0, None)]}, r"walls\[0\]\[0\] is a constant flux, 99.0, which has no effect"),
+    ({"walls": [None], "conditions": [CONDITIONS["values"]]}, "periodic in the data of its sides and has conditions"),
+    ({"walls": [(VALUES[:, 1:], None)], "conditions": [CONDITIONS["values"]]}, "holds fluxes, but .* takes a value"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Emulator.fit takes what is given:DeprecationWarning")
+@pytest.mark.parametrize(("given", "message"), NO_FIT)
+def test_values_and_fluxes_that_conditions_or_balance_cannot_take_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        fit_sides(**given)
+
+
+def test_sides_that_were_values_in_fit_are_no_fluxes_afterwards() -> None:
+    emulator = fit_sides(values=[(VALUES, None)])
+    with pytest.raises(InvalidArgumentError, match="The first side of axis 0 had values in fit, got fluxes"):
+        emulator.rollout(heat()[0][:, 0], TIMES, fluxes=[(VALUES, None)])
+
+
+def test_walls_that_are_known_to_be_closed_have_no_learnt_flux(tmp_path: Path) -> None:
+    """Where fluxes are given on both sides of an axis with conditions, the balance is exact; in its file, too."""
+    options = {"fluxes": [(0.0, 0.0)], "balance": {}, "impose": True}
+    u, conditions = heat()[0], [(Neumann(0.0), Neumann(0.0))]
+    emulator = fit_sides(conditions, **options)
+    assert emulator.flux is None
+    emulator.save(tmp_path / "e.safetensors")
+    again = Emulator.load(tmp_path / "e.safetensors", GRID, conditions, balance={})
+    for each in (emulator, again):
+        totals = each.rollout(u[:, 0].double(), TIMES, fluxes=[(0.0, 0.0)]).totals
+        torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-12)

@@ -205,16 +205,22 @@ def _emulator(case: Case, seed: int, weights: tuple[Path, ...]) -> Emulator:
     """An emulator of trained networks, which sees the validation's functions alone."""
     known, unseen = case.functions("training"), case.functions("validation")
     networks = _loaded(case, Method(base="emulator"), seed, weights)
+    are_values = known.setting.computes_flux(0, 0)
     with torch.enable_grad():
         return Emulator.fit(
             known.fields,
-            known.walls,
             known.times,
             known.setting.grid,
             known.setting.conditions,
-            law=known.setting.law,
+            values=known.walls if are_values else None,
+            fluxes=None if are_values else known.walls,
+            balance=known.setting.law,
             media=known.media,
-            validation=(unseen.fields, unseen.walls, unseen.media),
+            validation={
+                "trajectories": unseen.fields,
+                "values" if are_values else "fluxes": unseen.walls,
+                "media": unseen.media,
+            },
             base=[emulated(each, known.setting.grid.shape) for each in networks],
             config=case.sizes.config(seed),
             progress=False,

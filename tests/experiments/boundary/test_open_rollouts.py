@@ -33,7 +33,7 @@ def test_the_walls_close_the_balance(system: OpenSystem) -> None:
     functions = drawn(small(system))
     step = iter(range(1, functions.steps + 1))
     rollout = functions.setting.rollout(lambda *_: functions.fields[:, next(step)], None)
-    made = rollout(functions.fields[:, 0], functions.times, functions.of_law())
+    made = rollout.between(functions.fields[:, 0], functions.times, functions.of_law(), ())
     first = (system.conserved or (0,))[0]
     totals = (functions.fields[:, :, first] * functions.setting.grid.weights).flatten(2).sum(dim=-1)
     gained = made.totals[:, :, 0].diff(dim=1)

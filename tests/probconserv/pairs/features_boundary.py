@@ -179,11 +179,11 @@ def emulator(given: Given) -> Emulator:
     media = given.uniform("media", given.cases, 1, N, batch=False, unit=0, says="media")
     return Emulator.fit(
         u,
-        walls_of(u, given),
         times,
         grid,
         [(Dirichlet(), Dirichlet())],
-        law={} if given.option("law", True, False) else None,
+        values=walls_of(u, given),
+        balance={} if given.option("law", True, False) else None,
         impose=True,
         media=media,
         validation=given.option("validation", 6, 5),
@@ -199,7 +199,7 @@ def emulated(made: Emulator, given: Given) -> Answer:
     u, times = trajectories(usual)
     start = u[:1, 0] + 1e-3 * given.normal("start", 1, N, batch=False, says="start")
     media = usual.uniform("media", given.cases, 1, N, batch=False, unit=0)[:1]
-    found = made.rollout(start, [(u[:1, :, :, 0], u[:1, :, :, -1])], times, media)
+    found = made.rollout(start, times, media, values=[(u[:1, :, :, 0], u[:1, :, :, -1])])
     assert found.lower is not None
     errors = torch.tensor(list(made.errors.values()))
     return {
@@ -213,7 +213,7 @@ def load_emulator(path: Path, given: Given) -> Emulator:
     grid = NodeGrid(0.0, given.scale(0, 1) * given.option("grid", 1.0, 0.5), N)
     sides = given.option("conditions", (Dirichlet(), Dirichlet()), (Neumann(), Neumann()))
     law = {} if given.option("law", True, False) else None
-    return Emulator.load(path, grid, [sides], law=law)
+    return Emulator.load(path, grid, [sides], balance=law)
 
 
 def fluxes(given: Given) -> FluxModel:
