@@ -109,7 +109,10 @@ WRONG = {
     "a surrogate as an operator": (lambda path: OperatorOnHub(GPSurrogate()).save_pretrained(path), "got GPSurrogate"),
     "an operator as a surrogate": (lambda path: SurrogateOnHub(FNO(CONFIG)).save_pretrained(path), "there is boon.hub"),
     "a process that is not fitted": (lambda path: SurrogateOnHub(GPSurrogate()).save_pretrained(path), "not fitted"),
-    "no weights": (lambda path: OperatorOnHub.from_pretrained(stored(path, model=None)), "cannot be read"),
+    "no weights": (
+        lambda path: OperatorOnHub.from_pretrained(stored(path, model=None)),
+        "There is no file of an operator",
+    ),
     "damaged weights": (lambda path: OperatorOnHub.from_pretrained(stored(path, model="{}")), "cannot be read"),
     "an operator read as a surrogate": (lambda path: SurrogateOnHub.from_pretrained(stored(path)), "got 'FNO'"),
     "another class in the config": (
