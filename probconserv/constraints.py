@@ -26,7 +26,7 @@ from probconserv._linalg.rows import (
     rows_applied,
     stacked,
 )
-from probconserv._linalg.values import as_tensor, cached, square_root
+from probconserv._linalg.values import as_tensor, cached, copied, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
 from solvers.recording import are_readable
@@ -43,7 +43,7 @@ class LinearConstraint:
     Args:
         G: Rows ``(*batch, k, n)``: a tensor, a ``LinearOperator``, a sparse tensor, a sparse matrix of SciPy, or what
             ``block_means`` and the other laws of fields make; stored in float64. Sparse rows stay sparse.
-        b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
+        b: Right-hand sides ``(*batch, k)``; copied, and stored in float64. Batch axes of G and b broadcast.
         noise_variance: σ², one number, or one per row ``(*batch, k)``; no covariance matrix of the rows.
         shape: Lengths of the axes of the field, where they are known; n is their product. Neighbouring axes may be
             given as one.
@@ -60,7 +60,7 @@ class LinearConstraint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "G", as_rows(self.G))
-        object.__setattr__(self, "b", as_tensor(self.b))
+        object.__setattr__(self, "b", copied(self.b))
         if self.G.ndim < 2 or self.b.ndim < 1 or 0 in self.G.shape[-2:] or self.G.shape[-2] != self.b.shape[-1]:
             raise InvalidArgumentError(
                 "A constraint needs G (*batch, k, n) and b (*batch, k) with k, n ≥ 1 and the same k, "
@@ -328,7 +328,7 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
 
 def _variances(law: LinearConstraint, name: str) -> Tensor:
     """Variances of rows, or of their rules, as a tensor that broadcasts with b."""
-    variance, k = as_tensor(getattr(law, name)).to(law.b.device), law.b.shape[-1]
+    variance, k = copied(getattr(law, name)).to(law.b.device), law.b.shape[-1]
     if variance.ndim and variance.shape[-1] != k:
         raise InvalidArgumentError(f"{name} must be a number or (*batch, k) with k = {k}, got {tuple(variance.shape)}.")
     if are_readable(variance) and not bool(((variance >= 0) & torch.isfinite(variance)).all()):

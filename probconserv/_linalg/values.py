@@ -44,6 +44,12 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     return torch.as_tensor(value, dtype=dtype)
 
 
+def copied(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """The same in memory that its giver does not overwrite."""
+    tensor = as_tensor(value, dtype)
+    return tensor.clone() if tensor is value else tensor
+
+
 def floating(values: Tensor) -> Tensor:
     """Values as they are, whole numbers and truths in float64."""
     return values if values.is_floating_point() else values.to(torch.float64)

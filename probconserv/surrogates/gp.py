@@ -100,7 +100,6 @@ class GPSurrogate(Surrogate):
         Raises:
             InvalidArgumentError: If a factorisation fails.
         """
-        training = training.copy()
         self.process, self._context = _fitted(training, self.config), training
         return self
 

@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import copied, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """Observed values of one function per batch entry; NumPy arrays are stored as tensors, whole numbers as float64.
+    """Observed values of one function per batch entry, copied; NumPy arrays become tensors, whole numbers float64.
 
     Args:
         points: Points ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
@@ -35,7 +35,7 @@ class Context:
 
     def __post_init__(self) -> None:
         for name in ("points", "values"):
-            object.__setattr__(self, name, floating(as_tensor(getattr(self, name), dtype=None)))
+            object.__setattr__(self, name, floating(copied(getattr(self, name), dtype=None)))
         _check_points(self.points, "context points")
         if self.values.shape != self.points.shape[:-1]:
             raise InvalidArgumentError(
@@ -47,7 +47,7 @@ class Context:
             noise = self.noise_variance
             if isinstance(noise, int | float) or not noise.ndim:
                 noise = torch.full_like(self.values, float(noise))
-            noise = floating(as_tensor(noise, dtype=None))
+            noise = floating(copied(noise, dtype=None))
             self._check_noise(noise)
             object.__setattr__(self, "noise_variance", noise)
 
@@ -56,11 +56,6 @@ class Context:
         """The variances of the observations' errors, if they are known."""
         assert not isinstance(self.noise_variance, int | float)
         return self.noise_variance
-
-    def copy(self) -> "Context":
-        """The same observations in other memory, which stay where the caller overwrites these."""
-        noise = None if self.noise is None else self.noise.clone()
-        return Context(self.points.clone(), self.values.clone(), self.problem, noise)
 
     def part(self, index: Tensor) -> "Context":
         """Some of the observations, the same of every function: indices or a mask ``(m,)``."""
@@ -82,7 +77,7 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Points at which a prediction is requested; a NumPy array is stored as a tensor, whole numbers as float64.
+    """Points at which a prediction is requested, copied; a NumPy array becomes a tensor, whole numbers float64.
 
     Args:
         points: Points ``(*batch, n, d)``, with the same columns as the context.
@@ -93,7 +88,7 @@ class Query:
     problem: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", floating(as_tensor(self.points, dtype=None)))
+        object.__setattr__(self, "points", floating(copied(self.points, dtype=None)))
         _check_points(self.points, "query points")
 
 

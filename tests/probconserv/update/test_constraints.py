@@ -12,8 +12,10 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
+    Context,
     LinearConstraint,
     NonNegative,
+    Query,
     boundary_value,
     condition,
     conservation,
@@ -334,3 +336,20 @@ def test_whitened_rows_state_correlated_errors():
     posterior = condition(Normal(torch.zeros(5).double(), 1.0), LinearConstraint(white[0], white[1][:, 0], 1.0))
     expected = rows.mT @ torch.linalg.solve(rows @ rows.mT + COVARIANCE.double(), b)
     torch.testing.assert_close(posterior.mean, expected, rtol=1e-13, atol=1e-14)
+
+
+def test_what_the_caller_overwrites_later_does_not_change_a_law_or_an_observation() -> None:
+    """Tensors like arrays; derivatives pass through the copy."""
+    totals, noise = torch.ones(2, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64)
+    points, values = torch.rand(3, 1, dtype=torch.float64), torch.rand(3, dtype=torch.float64, requires_grad=True)
+    law = LinearConstraint(torch.eye(2, 5, dtype=torch.float64), totals, noise, rule_variance=noise)
+    context, query = Context(points, values, noise_variance=points[:, 0]), Query(points)
+    stored = (law.b, law.noise, law.rule_variance, context.values, context.noise, query.points)
+    before = [part.clone() for part in stored]
+    with torch.no_grad():
+        for given in (totals, noise, points, values):
+            given += 1.0
+    assert all(torch.equal(first, last) for first, last in zip(before, stored, strict=True))
+    assert torch.equal(context.points, query.points)
+    context.values.sum().backward()
+    assert torch.equal(values.grad, torch.ones_like(values))
