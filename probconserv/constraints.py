@@ -6,7 +6,7 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from probconserv._linalg.rows import (
 )
 from probconserv._linalg.values import as_tensor, cached, copied, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from solvers._signatures import accepting
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
 from solvers.recording import are_readable
 from solvers.stencils import one_sided_gradient
@@ -36,6 +37,12 @@ Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
 
 
+@accepting(
+    "noise_variance",
+    "shape",
+    "rule_variance",
+    instead="Bounds lb ≤ G u ≤ ub, which scipy.optimize.LinearConstraint takes, are LinearInequality here.",
+)
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearConstraint:
     """The k linear statements G u = b + ε with independent ε_i ~ N(0, σ_i²); σ² = 0 makes a row exact.
@@ -54,6 +61,7 @@ class LinearConstraint:
 
     G: Float[Tensor, "*batch k n"] | LinearOperator | Rows
     b: Float[Tensor, "*batch k"]
+    _: KW_ONLY
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
     shape: tuple[int, ...] | None = None
     rule_variance: float | Float[Tensor, "*batch k"] | None = None
@@ -172,9 +180,9 @@ class LinearConstraint:
         return LinearConstraint(
             stacked(self.G, other.G) if structured else joined_matrix(self.rows, other.rows),
             concatenate(self.b, other.b),
-            concatenate(self.noise, other.noise),
-            joint_axes(self.shape, other.shape),
-            _joined_rules(self, other),
+            noise_variance=concatenate(self.noise, other.noise),
+            shape=joint_axes(self.shape, other.shape),
+            rule_variance=_joined_rules(self, other),
         )
 
 
@@ -203,13 +211,21 @@ def integral(
     total = as_tensor(total)
     weights, axes = quadrature_weights(domain).to(total.device), _axes_of(domain)
     if dim is None:
-        return LinearConstraint(weights[..., None, :], total[..., None], noise_variance, axes, rule_variance)
+        return LinearConstraint(
+            weights[..., None, :],
+            total[..., None],
+            noise_variance=noise_variance,
+            shape=axes,
+            rule_variance=rule_variance,
+        )
     if not -total.ndim <= dim < total.ndim:
         raise InvalidArgumentError(f"dim must be an axis of total, which has {total.ndim}, got {dim}.")
     total = total.movedim(dim, -1)
     blocks = torch.eye(total.shape[-1], dtype=torch.float64, device=total.device)
     rows = (blocks[:, :, None] * weights[..., None, None, :]).flatten(-2)
-    return LinearConstraint(rows, total, noise_variance, axes and (total.shape[-1], *axes), rule_variance)
+    return LinearConstraint(
+        rows, total, noise_variance=noise_variance, shape=axes and (total.shape[-1], *axes), rule_variance=rule_variance
+    )
 
 
 def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"]) -> Float[Tensor, " k"]:
@@ -293,7 +309,7 @@ def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
     rows = torch.zeros(count, count + 2, dtype=torch.float64, device=variance.device)
     for offset, weight in enumerate((1.0, -2.0, 1.0)):
         rows.diagonal(offset).fill_(weight)
-    return LinearConstraint(rows, torch.zeros_like(variance), variance)
+    return LinearConstraint(rows, torch.zeros_like(variance), noise_variance=variance)
 
 
 def second_difference_variance(
@@ -399,4 +415,4 @@ def _side_rows(
             "number or (*batch, *face)."
         ) from error
     b = value.flatten(-len(face)) if face else value[..., None]
-    return LinearConstraint(rows.to(value.device), b, noise_variance, tuple(shape))
+    return LinearConstraint(rows.to(value.device), b, noise_variance=noise_variance, shape=tuple(shape))

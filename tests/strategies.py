@@ -82,7 +82,7 @@ def conditioning_problems(draw, kinds=COVARIANCES, dtype=torch.float64, noise_va
     )
     rows = normal(*(() if shared else batch), k, n)
     rows[..., 0, :] = rows[..., 0, :].abs()
-    return prior, LinearConstraint(rows, magnitude * normal(*batch, k), noise_variance)
+    return prior, LinearConstraint(rows, magnitude * normal(*batch, k), noise_variance=noise_variance)
 
 
 def projection_problem(seed, n, batch=(), spread=0):

@@ -62,7 +62,7 @@ class Told(Condition):
         exact = torch.zeros(len(self.totals), dtype=u.dtype)
         b = rows.flatten(1) @ u.flatten() + torch.cat([errors, exact])
         noise = torch.cat([torch.full_like(errors, self.deviation**2), exact])
-        return LinearConstraint(rows.flatten(1).to_sparse(), b, noise)
+        return LinearConstraint(rows.flatten(1).to_sparse(), b, noise_variance=noise)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Seen:
         u = problem.fields(torch.tensor([self.parameters], dtype=torch.float64), count)[0]
         rows = torch.zeros(len(places), u.numel(), dtype=u.dtype)
         rows[range(len(places)), [t * count + x for t, x in places]] = 1.0
-        return LinearConstraint(rows.to_sparse(), rows @ u.flatten(), self.deviation**2)
+        return LinearConstraint(rows.to_sparse(), rows @ u.flatten(), noise_variance=self.deviation**2)
 
     def draws(self, problem: GenerationProblem, count: int, nodes: int, seed: int) -> Float[Tensor, "count t x"]:
         """Fields of the posterior."""

@@ -118,7 +118,7 @@ def _onto_law(case: Case, flow: FlowMatching, fields: Tensor, generator: Generat
     covariance = latent.clean_covariance(0.0)
     if generator is not None and isinstance(law, LinearConstraint) and bool((law.noise > 0).any()):
         errors = law.noise.sqrt() * torch.randn(len(fields), len(law.b), dtype=torch.float64, generator=generator)
-        fields = project(fields, covariance, LinearConstraint(law.G, law.b + errors, law.noise_variance))
+        fields = project(fields, covariance, LinearConstraint(law.G, law.b + errors, noise_variance=law.noise_variance))
     return final_fields(fields, covariance, case.law_and_bounds).reshape(-1, *flow.latent.shape)
 
 

@@ -308,7 +308,7 @@ def _predicted(
 
 def _of_functions(law: LinearConstraint) -> LinearConstraint:
     """The law of the functions, the same for all draws of each ``(1, functions, 1)``."""
-    return LinearConstraint(law.G, law.b[None], law.noise_variance, law.shape)
+    return LinearConstraint(law.G, law.b[None], noise_variance=law.noise_variance, shape=law.shape)
 
 
 def _independent(draws: Tensor) -> Normal:

@@ -47,7 +47,7 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
     if isinstance(prediction, Posterior) and bool((factor > 0).all()):  # meets its law by its update, as draws then do
         law = prediction.constraint
-        law = LinearConstraint(law.G, law.b, law.noise * factor[..., None], law.shape)
+        law = LinearConstraint(law.G, law.b, noise_variance=law.noise * factor[..., None], shape=law.shape)
         return Posterior(scaled(prediction.prior, factor), law)
     prior = as_multivariate_normal(prediction)
     return _scaled_about(prior.mean, prior, factor)

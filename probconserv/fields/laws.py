@@ -57,7 +57,9 @@ def block_means(
         entries = _normalised(as_tensor(weights).to(means.device), counts, sizes)
     rows = BlockRows(counts=counts, sizes=sizes, entries=entries)
     shape = tuple(count * size for count, size in zip(counts, sizes, strict=True))
-    return LinearConstraint(rows, means.flatten(-len(sizes)), _of_blocks(as_tensor(noise_variance), counts), shape)
+    return LinearConstraint(
+        rows, means.flatten(-len(sizes)), noise_variance=_of_blocks(as_tensor(noise_variance), counts), shape=shape
+    )
 
 
 def level_totals(
@@ -86,7 +88,7 @@ def level_totals(
     each = weights.flatten(1)
     entries = each.expand(levels, each.shape[1]).flatten()
     rows = BlockRows(counts=(levels,), sizes=(each.shape[1],), entries=entries)
-    return LinearConstraint(rows, totals, noise_variance, (levels, *weights.shape[1:]))
+    return LinearConstraint(rows, totals, noise_variance=noise_variance, shape=(levels, *weights.shape[1:]))
 
 
 def region_totals(
@@ -121,7 +123,9 @@ def region_totals(
     index = torch.stack([labels.flatten()[column], column])
     shape = (count, labels.numel())
     G = torch.sparse_coo_tensor(index, weights.flatten()[column], shape, check_invariants=False)
-    return LinearConstraint(as_sparse_rows(G).to(totals.device), totals, noise_variance, tuple(labels.shape))
+    return LinearConstraint(
+        as_sparse_rows(G).to(totals.device), totals, noise_variance=noise_variance, shape=tuple(labels.shape)
+    )
 
 
 def sphere_areas(
@@ -262,7 +266,9 @@ def block_budgets(
     for axis, flux in enumerate(fluxes):
         contents = contents - flux.diff(dim=axis - grid.dimension)
     rows = BlockRows(counts=counts, sizes=sizes, entries=grid.weights.flatten().to(contents.device))
-    return LinearConstraint(rows, contents.flatten(-grid.dimension), noise_variance, tuple(grid.shape))
+    return LinearConstraint(
+        rows, contents.flatten(-grid.dimension), noise_variance=noise_variance, shape=tuple(grid.shape)
+    )
 
 
 def _of_blocks(noise: Tensor, counts: tuple[int, ...]) -> Tensor:
@@ -331,7 +337,7 @@ def _law_of_faces(
     index = torch.stack([cells.repeat(len(columns)), torch.cat(columns)])
     shape = (len(cells), layout.points)
     G = torch.sparse_coo_tensor(index, torch.cat(entries), shape, check_invariants=False)
-    return LinearConstraint(as_sparse_rows(G).to(target.device), target, noise_variance)
+    return LinearConstraint(as_sparse_rows(G).to(target.device), target, noise_variance=noise_variance)
 
 
 def _on_cells(grid: CellGrid, values: Tensor, name: str) -> Tensor:

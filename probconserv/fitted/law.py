@@ -90,7 +90,7 @@ class FittedLaw:
             # of a case of the fit, with the variance of its observation, which σ² is known next to
             estimated = self.errors[:, 2] * (0.5 * self.degrees_of_freedom).sqrt()
             noise = noise + (widening(self.degrees_of_freedom, level) - 1.0).to(terms) * (estimated.to(terms) + fit)
-        return LinearConstraint(law.G, (terms * coefficients).sum(dim=-1), noise, law.shape)
+        return LinearConstraint(law.G, (terms * coefficients).sum(dim=-1), noise_variance=noise, shape=law.shape)
 
 
 def fit_law(

@@ -117,7 +117,7 @@ def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:
     rows = as_sparse_rows(law.rows)
     if rows.entries.shape[-1] > _SPARSE * rows.rows * rows.points:
         return law
-    return LinearConstraint(rows, law.b, law.noise_variance, law.shape)
+    return LinearConstraint(rows, law.b, noise_variance=law.noise_variance, shape=law.shape)
 
 
 def _project_linear(fields: Tensor, covariance: LinearOperator, law: LinearConstraint) -> Tensor:

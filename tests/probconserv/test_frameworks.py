@@ -254,7 +254,7 @@ def test_inequalities_are_recorded(way, law):
 UNDER_INEQUALITIES = {
     "no law": NonNegative(),
     "a law": TWO_ROWS & NonNegative(),
-    "a noisy law": LinearConstraint(ONE_ROW.rows, ONE_ROW.b, 0.01) & Bounded(-1.0, 1.5),
+    "a noisy law": LinearConstraint(ONE_ROW.rows, ONE_ROW.b, noise_variance=0.01) & Bounded(-1.0, 1.5),
     "joined inside": lambda x: integral(GRID, 0.1 * x.sum(-1)) & Monotone(),
 }
 SHORT = [("normal", "a law"), ("of rank 5", "a noisy law")]

@@ -94,7 +94,9 @@ def test_a_point_mass_is_covered():
 def components_of_three_points(seed=0, noise=0.0):
     generator = torch.Generator().manual_seed(seed)
     loc, scale = torch.rand(2, 4, 2, 3, dtype=double, generator=generator)
-    law = LinearConstraint(torch.tensor([[1.0, 2.0, 0.5]]).double(), torch.tensor([[1.0], [2.0]]).double(), noise)
+    law = LinearConstraint(
+        torch.tensor([[1.0, 2.0, 0.5]]).double(), torch.tensor([[1.0], [2.0]]).double(), noise_variance=noise
+    )
     return Normal(loc, scale + 0.1), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=double), law
 
 
@@ -138,7 +140,7 @@ def test_nearly_dependent_rows_leave_the_variance_that_they_determine(delta):
         lost = (s[1][1] * p * p - 2 * s[0][1] * p * q + s[0][0] * q * q) / determinant
         exact.append(float(v[j] - lost))
     posterior = condition(
-        Normal(torch.zeros(3).double(), variance.sqrt()), LinearConstraint(rows, torch.zeros(2), noise)
+        Normal(torch.zeros(3).double(), variance.sqrt()), LinearConstraint(rows, torch.zeros(2), noise_variance=noise)
     )
     assert posterior.variance.tolist() == pytest.approx(exact, abs=1e-9)
 

@@ -101,7 +101,7 @@ class QueryCase:
         totals = torch.einsum("qkn,qn->qk", rows, seen.truth)
         if self.error:
             totals = totals + self.error * torch.randn(totals.shape, generator=generator, dtype=totals.dtype)
-        law = LinearConstraint(rows, totals, self.error**2)
+        law = LinearConstraint(rows, totals, noise_variance=self.error**2)
         return Observed(seen.context, seen.query, seen.truth, law)
 
     def _rows_of(self, field: Tensor, generator: Generator) -> Tensor:
@@ -139,5 +139,5 @@ def part_of(observed: Observed, queries: slice) -> Observed:
     seen, law = observed.context, observed.law
     assert seen.noise is not None
     context = Context(seen.points[queries], seen.values[queries], noise_variance=seen.noise[queries])
-    few = LinearConstraint(law.rows[queries], law.b[queries], law.noise_variance)
+    few = LinearConstraint(law.rows[queries], law.b[queries], noise_variance=law.noise_variance)
     return Observed(context, Query(observed.query.points[queries]), observed.truth[queries], few)

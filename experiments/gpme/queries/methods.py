@@ -216,7 +216,7 @@ def _moved(generator: Generator, draws: Tensor, law: LinearConstraint) -> Tensor
     """Draws ``(s, n)`` moved onto laws; averages with errors are disturbed anew for each draw."""
     covariance = from_samples(draws, SPREAD**2).lazy_covariance_matrix
     error = law.noise.sqrt() * torch.randn(len(draws), law.b.shape[-1], generator=generator, dtype=torch.float64)
-    disturbed = LinearConstraint(law.rows, law.b + error, law.noise_variance)
+    disturbed = LinearConstraint(law.rows, law.b + error, noise_variance=law.noise_variance)
     return condition(MultivariateNormal(draws, covariance.expand(len(draws), -1, -1)), disturbed).mean
 
 
@@ -232,7 +232,9 @@ def bounded(draws: Tensor, law: LinearConstraint, *, alike: bool = False) -> Ten
 
 def by_query(draws: Tensor, law: LinearConstraint, move: Callable[[Tensor, LinearConstraint], Tensor]) -> Tensor:
     """A treatment of the draws ``(s, n)`` of every query with its law."""
-    laws = (LinearConstraint(rows, b, law.noise_variance) for rows, b in zip(law.rows, law.b, strict=True))
+    laws = (
+        LinearConstraint(rows, b, noise_variance=law.noise_variance) for rows, b in zip(law.rows, law.b, strict=True)
+    )
     return torch.stack([move(draws[:, number], one) for number, one in enumerate(laws)], dim=1)
 
 

@@ -51,7 +51,7 @@ def in_units_of(latent: Latent, law: AnyLaw | None) -> AnyLaw | None:
     if law is None or linear is None or not bool(linear.noise.any()):
         return law
     relative = linear.noise / latent.clean_covariance(0.0).diagonal().mean()
-    scaled = LinearConstraint(linear.G, linear.b, relative, linear.shape)
+    scaled = LinearConstraint(linear.G, linear.b, noise_variance=relative, shape=linear.shape)
     if isinstance(law, Inequality):
         return replace(law.joined(), law=scaled)
     return replace(law, linear=scaled) if isinstance(law, NonlinearLaw) else scaled
@@ -128,7 +128,9 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
 def _with_values_of(law: LinearConstraint, fields: Tensor) -> LinearConstraint:
     """The law whose rows with noise have the values that the fields have, one for every field."""
     values = law.b + law.residual(fields)
-    return LinearConstraint(law.G, torch.where(law.noise > 0, values, law.b), law.noise_variance, law.shape)
+    return LinearConstraint(
+        law.G, torch.where(law.noise > 0, values, law.b), noise_variance=law.noise_variance, shape=law.shape
+    )
 
 
 def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
@@ -203,7 +205,9 @@ def part_of(law: AnyLaw | None, part: int | slice | Tensor) -> AnyLaw | None:
         linear = part_of(law.linear, part)
         assert isinstance(linear, LinearConstraint)
         return replace(law, linear=linear)
-    return LinearConstraint(_some_rows(law.G, part), _some(law.b, part, 1), _some(law.noise, part, 1), law.shape)
+    return LinearConstraint(
+        _some_rows(law.G, part), _some(law.b, part, 1), noise_variance=_some(law.noise, part, 1), shape=law.shape
+    )
 
 
 def _some_rows(rows: Any, part: int | slice | Tensor) -> Any:

@@ -219,7 +219,7 @@ class FlowMatching(Surrogate):
         free = cache(lambda: sample().flatten(1))
         drawn = []
         for points, values, variances, targets in observed:
-            law = LinearConstraint(interpolation_rows(self.axes, points), values, variances)
+            law = LinearConstraint(interpolation_rows(self.axes, points), values, noise_variance=variances)
             far = partial(distances, self.latent, draws=free)
             fields = given_observations(sample, law, variance, far)
             drawn.append(interpolation_rows(self.axes, targets).functional(fields))

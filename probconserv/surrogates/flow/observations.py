@@ -85,7 +85,7 @@ def given_observations(
 
 
 def _with_noise(observations: LinearConstraint, more: float) -> LinearConstraint:
-    return LinearConstraint(observations.G, observations.b, observations.noise + more)
+    return LinearConstraint(observations.G, observations.b, noise_variance=observations.noise + more)
 
 
 def _excess(observations: LinearConstraint, draws: Tensor) -> float:

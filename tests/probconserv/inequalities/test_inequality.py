@@ -143,7 +143,7 @@ def test_monotone_field_without_a_law_is_isotonic_regression(seed, n):
 )
 def test_search_for_one_number_agrees_with_quadratic_programming(seed, n, shape, noise, batch):
     mean, scale, weights, total = projection_problem(seed, n, batch, spread=1)
-    joined = LinearConstraint(weights[None], total[..., None], noise) & shape
+    joined = LinearConstraint(weights[None], total[..., None], noise_variance=noise) & shape
     dense = MultivariateNormal(mean.expand(*batch, n), DenseLinearOperator(torch.diag_embed(scale**2)))
     assert torch.allclose(truncate(dense, joined).mode, condition(Normal(mean, scale), joined).mode, rtol=0, atol=1e-10)
 
@@ -239,7 +239,7 @@ def test_draws_are_draws_of_the_conditioned_gaussian_projected():
 
 def test_draws_of_a_noisy_law_spread_about_the_total():
     mean, scale, weights, total = projection_problem(8, 25)
-    law = LinearConstraint(weights[None], total[None], 0.01)
+    law = LinearConstraint(weights[None], total[None], noise_variance=0.01)
     draws = condition(Normal(mean + 20, scale), law & NonNegative()).rsample(
         torch.Size([4000]), generator=torch.Generator().manual_seed(2)
     )

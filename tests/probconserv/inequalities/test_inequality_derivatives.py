@@ -40,7 +40,7 @@ def test_derivatives_of_the_search_for_one_number(shape, noise):
     inputs = [part.requires_grad_() for part in (mean, scale, weights, total)]
 
     def mode(mean, scale, weights, total):
-        law = LinearConstraint(weights[None], total[..., None], noise)
+        law = LinearConstraint(weights[None], total[..., None], noise_variance=noise)
         return condition(Normal(mean, scale), law & shape).mode
 
     assert torch.autograd.gradcheck(mode, inputs, atol=1e-6)

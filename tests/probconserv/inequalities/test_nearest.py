@@ -98,7 +98,7 @@ def test_every_structure_agrees_with_least_distance_programming(kind, seed, spar
     x, scale, law, (A, c, ordered), (C, d) = problem(kind, seed)
     expected = nearest_by_least_distance(x, scale, *law, C, d)
     rows, b, noise = (torch.as_tensor(part) for part in law)
-    joined = LinearConstraint(rows.to_sparse() if sparse else rows, b, noise) & NonNegative()
+    joined = LinearConstraint(rows.to_sparse() if sparse else rows, b, noise_variance=noise) & NonNegative()
     joined = joined & LinearInequality(torch.as_tensor(A), torch.as_tensor(c)) if len(c) else joined
     joined = joined & Monotone() if ordered else joined
     actual = condition(Normal(torch.as_tensor(x), torch.as_tensor(scale), validate_args=False), joined).mode
@@ -179,7 +179,9 @@ def test_noisy_rows_of_a_correlated_prior_are_weighed_once():
     """With inequalities that hold already the projection of a draw is the draw, whatever the metric."""
     mean, generator = torch.full((6,), 20.0, dtype=double), torch.Generator().manual_seed(1)
     prior = MultivariateNormal(mean, DenseLinearOperator(positive_definite(6, generator)))
-    law = LinearConstraint(torch.rand(2, 6, dtype=double, generator=generator), torch.tensor([50.0, 60.0]), 0.1)
+    law = LinearConstraint(
+        torch.rand(2, 6, dtype=double, generator=generator), torch.tensor([50.0, 60.0]), noise_variance=0.1
+    )
     draws = condition(prior, law).rsample((5,), generator=torch.Generator().manual_seed(2))
     projected = condition(prior, law & NonNegative())
     assert torch.allclose(projected.mode, condition(prior, law).mean, rtol=0, atol=1e-12)
@@ -198,7 +200,7 @@ def test_derivatives_of_every_structure(kind):
     leaves = [torch.as_tensor(part).requires_grad_() for part in (x, scale, rows * 1.0, b, A, c + 0.01)]
 
     def mode(x, scale, rows, b, A, c):
-        joined = LinearConstraint(rows, b, noise) & NonNegative()
+        joined = LinearConstraint(rows, b, noise_variance=noise) & NonNegative()
         joined = joined & LinearInequality(A, c) if len(c) else joined
         joined = joined & Monotone() if ordered else joined
         return condition(Normal(x, scale), joined).mode
@@ -266,7 +268,9 @@ def test_truncation_meets_inequalities_between_values():
 def test_a_noisy_value_beyond_its_bound_leaves_it_to_the_other_rows() -> None:
     """What is asked of it goes to its noise, so that nothing but round-off is left to hold."""
     rows = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]], dtype=double)
-    law = LinearConstraint(rows, torch.tensor([-0.0141, 0.18], dtype=double), torch.tensor([4e-4, 0.0], dtype=double))
+    law = LinearConstraint(
+        rows, torch.tensor([-0.0141, 0.18], dtype=double), noise_variance=torch.tensor([4e-4, 0.0], dtype=double)
+    )
     fields = torch.tensor([[-0.0141, 0.3, 0.2, -0.05]], dtype=double)
     nearest = project(fields, DiagLinearOperator(torch.full((4,), 0.05, dtype=double)), law & NonNegative())
     assert torch.allclose(nearest, torch.tensor([[0.0, 0.39, 0.29, 0.04]], dtype=double), rtol=0, atol=1e-12)

@@ -29,7 +29,7 @@ N = 6
 MEAN = torch.full((1, N), 1 / N, dtype=double)
 TOTAL, AGAIN = LinearConstraint(MEAN, torch.ones(1)), LinearConstraint(2 * MEAN, 2 * torch.ones(1))
 VALUE = LinearConstraint(torch.eye(N)[1:2], torch.tensor([0.5]))
-ROUGH = LinearConstraint(torch.linspace(-1, 1, N, dtype=double)[None], torch.tensor([0.2]), 0.1)
+ROUGH = LinearConstraint(torch.linspace(-1, 1, N, dtype=double)[None], torch.tensor([0.2]), noise_variance=0.1)
 
 
 def fields(count, seed=0):

@@ -145,7 +145,7 @@ def test_moments_agree_with_quadrature(seed, n, k, dense):
     rows = torch.rand(k, n, dtype=double, generator=generator) + 0.5
     b = torch.full((k,), 0.7, dtype=double)
     inequality = Bounded(0.0, 1.5)
-    law = inequality if not k else LinearConstraint(rows, b, 0.2) & inequality
+    law = inequality if not k else LinearConstraint(rows, b, noise_variance=0.2) & inequality
     posterior = truncate(MultivariateNormal(mean, covariance), law)
     exact = truncated_moments_by_quadrature(mean.numpy(), covariance.numpy(), rows.numpy(), b.numpy(), 0.2, (0.0, 1.5))
     require_moments(posterior, *exact)

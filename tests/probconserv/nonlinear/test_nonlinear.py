@@ -318,7 +318,7 @@ def test_a_mixture_is_refused_by_name():
 
 STATEMENTS = {
     "rows": LinearConstraint(torch.ones(1, 6), torch.tensor([7.0])),
-    "noisy rows": LinearConstraint(torch.eye(6)[:1], torch.tensor([1.5]), 0.01),
+    "noisy rows": LinearConstraint(torch.eye(6)[:1], torch.tensor([1.5]), noise_variance=0.01),
     "bounds": Bounded(0.0, 1.9),
     "order": Monotone(),
     "inequality": LinearInequality(torch.eye(6)[:1] - 0.9 * torch.eye(6)[5:], torch.zeros(1)),

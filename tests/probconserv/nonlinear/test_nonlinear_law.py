@@ -386,7 +386,7 @@ def test_residuals_of_fields_of_another_size_are_refused() -> None:
         (
             lambda: (
                 NonlinearLaw(residual_function=energy(1.0), points=6)
-                & LinearConstraint(torch.ones(1, 6), torch.ones(1), 0.1)
+                & LinearConstraint(torch.ones(1, 6), torch.ones(1), noise_variance=0.1)
             ),
             InvalidArgumentError,
             "must be exact",

@@ -68,7 +68,7 @@ def test_rows_project_by_the_dense_formula(kind: str, store: type) -> None:
     covariance, rows, fields = covariances()[kind], overlapping(), random(FIELDS, N)
     for b in (random(3), random(FIELDS, 3)):
         for noise in (torch.zeros(3).double(), torch.tensor([0.0, 0.3, 0.1]).double()):
-            actual = project(fields, covariance, LinearConstraint(store(rows), b, noise))
+            actual = project(fields, covariance, LinearConstraint(store(rows), b, noise_variance=noise))
             wanted = expected(fields, covariance.to_dense(), rows, b, noise)
             assert torch.allclose(actual, wanted, rtol=0, atol=1e-12)  # condition numbers below 1e3 times eps
 

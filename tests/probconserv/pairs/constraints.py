@@ -65,7 +65,7 @@ def law(rows: Callable[[Numbers, Field, int], Rows]) -> Callable[..., LinearCons
     def constraint(numbers: Numbers, fields: list[int], shape: tuple[int, ...]) -> LinearConstraint:
         every = [rows(numbers, None, field) for field in fields]
         b = torch.tensor(np.stack([each.b for each in every])).reshape(*shape, -1)
-        return LinearConstraint(torch.tensor(every[0].G), b, torch.tensor(every[0].noise))
+        return LinearConstraint(torch.tensor(every[0].G), b, noise_variance=torch.tensor(every[0].noise))
 
     return constraint
 

@@ -98,4 +98,4 @@ def smooth(spread: float = 1.0) -> FlowMatching:
     return of_gaussian(KarhunenLoeve(mean, basis, noise, (12,), spread=deviations))
 
 
-SEEN = LinearConstraint(UNIT[[2, 7]], torch.tensor([1.0, -0.4]), torch.tensor([0.0, 0.04]))
+SEEN = LinearConstraint(UNIT[[2, 7]], torch.tensor([1.0, -0.4]), noise_variance=torch.tensor([0.0, 0.04]))

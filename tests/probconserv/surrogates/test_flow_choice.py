@@ -45,9 +45,9 @@ from tests.strategies import normal
         (SEEN & Monotone(), {}, "conditioned", True),
         (Monotone(), {}, "conditioned", False),
         (LinearConstraint(UNIT[:5], torch.zeros(5)), {}, "conditioned", True),
-        (LinearConstraint(UNIT[:5], torch.zeros(5), 1e-3), {}, "twisted", False),
+        (LinearConstraint(UNIT[:5], torch.zeros(5), noise_variance=1e-3), {}, "twisted", False),
         (LinearConstraint(UNIT[:1], torch.zeros(2, 1)), {}, "conditioned", True),
-        (LinearConstraint(UNIT, torch.zeros(12), 4.0), {}, "twisted", False),
+        (LinearConstraint(UNIT, torch.zeros(12), noise_variance=4.0), {}, "twisted", False),
         (LinearConstraint(UNIT[None, :1].expand(2, -1, -1), torch.zeros(2, 1)), {}, "conditioned", False),
         (NonlinearLaw(residual_function=lambda u: u[:, :1], points=12), {}, "conditioned", False),
     ],
@@ -61,7 +61,7 @@ def test_the_law_chooses_the_sampler_and_the_result_says_which(
     assert drawn.fields.shape == (2, 12)
 
 
-FIRST = LinearConstraint(UNIT[:1], torch.ones(1), 0.1)
+FIRST = LinearConstraint(UNIT[:1], torch.ones(1), noise_variance=0.1)
 TIED = NonlinearLaw(residual_function=lambda u: u[:, 1:2] * u[:, 2:3] - 0.1, points=12)
 DIFFERENCE = UNIT[:1] - UNIT[1:2]
 
@@ -69,13 +69,18 @@ DIFFERENCE = UNIT[:1] - UNIT[1:2]
 @pytest.mark.parametrize(
     ("law", "of_one"),
     [
-        (FIRST, LinearConstraint(UNIT[:1], torch.ones(1, 1), 0.1)),
-        (FIRST, LinearConstraint(UNIT[None, :1], torch.ones(1), torch.full((1, 1), 0.1, dtype=torch.float64))),
-        (FIRST, LinearConstraint(as_sparse_rows(UNIT[None, :1]), torch.ones(1), 0.1)),
-        (SEEN & NonNegative(), LinearConstraint(UNIT[[2, 7]], SEEN.b[None], SEEN.noise) & NonNegative()),
+        (FIRST, LinearConstraint(UNIT[:1], torch.ones(1, 1), noise_variance=0.1)),
+        (
+            FIRST,
+            LinearConstraint(
+                UNIT[None, :1], torch.ones(1), noise_variance=torch.full((1, 1), 0.1, dtype=torch.float64)
+            ),
+        ),
+        (FIRST, LinearConstraint(as_sparse_rows(UNIT[None, :1]), torch.ones(1), noise_variance=0.1)),
+        (SEEN & NonNegative(), LinearConstraint(UNIT[[2, 7]], SEEN.b[None], noise_variance=SEEN.noise) & NonNegative()),
         (Bounded(torch.zeros(12), 2.0), Bounded(torch.zeros(1, 12), 2.0)),
         (LinearInequality(DIFFERENCE, torch.zeros(1)), LinearInequality(DIFFERENCE[None], torch.zeros(1, 1))),
-        (FIRST & Monotone(), LinearConstraint(UNIT[:1], torch.ones(1, 1), 0.1) & Monotone()),
+        (FIRST & Monotone(), LinearConstraint(UNIT[:1], torch.ones(1, 1), noise_variance=0.1) & Monotone()),
         (TIED & LinearConstraint(UNIT[:1], [1.0]), TIED & LinearConstraint(UNIT[:1], torch.ones(1, 1))),
     ],
 )
@@ -93,7 +98,7 @@ def test_a_law_with_a_batch_axis_of_one_is_the_law_of_all_draws(law: Any, of_one
 
 
 def test_the_evidence_of_a_law_with_a_batch_axis_of_one() -> None:
-    of_one = LinearConstraint(UNIT[[2, 7]], SEEN.b[None], SEEN.noise)
+    of_one = LinearConstraint(UNIT[[2, 7]], SEEN.b[None], noise_variance=SEEN.noise)
     assert smooth().evidence(of_one).log_evidence == smooth().evidence(SEEN).log_evidence
 
 
@@ -126,7 +131,7 @@ def test_where_the_law_chooses_conditioned_options_of_particles_wait(law: Any) -
 
 
 def test_where_few_ancestors_are_left_conditioned_draws() -> None:
-    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), 1e-4)
+    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), noise_variance=1e-4)
     drawn = FlowMatching(coordinates(2), two_bumps()).draw(2, law=law, options=SamplingOptions(particles=4))
     assert (drawn.sampler, drawn.options.local) == ("conditioned", True)
     assert drawn.particles is not None

@@ -43,7 +43,7 @@ def gaussian_flow() -> FlowMatching:
 
 def value_rows(u: Tensor, noise: float = 0.0) -> LinearConstraint:
     """Every other value of a field or of one field per draw."""
-    return LinearConstraint(torch.eye(N, dtype=torch.float64)[SEEN], u[..., SEEN], noise)
+    return LinearConstraint(torch.eye(N, dtype=torch.float64)[SEEN], u[..., SEEN], noise_variance=noise)
 
 
 def noisy(noise: float = NOISE, count: int = 1) -> Tensor:
@@ -91,7 +91,7 @@ def test_rows_with_noise_of_their_own_are_left_alone() -> None:
     assert discrepancy(latent(), value_rows(noisy(), NOISE**2)) == 0.0
     u, rows = noisy(), torch.eye(N, dtype=torch.float64)[SEEN]
     half = torch.where(torch.arange(len(SEEN)) < 10, 0.0, NOISE**2)
-    law = LinearConstraint(rows, torch.where(half > 0, u[SEEN], fields(1, seed=1)[0, SEEN]), half)
+    law = LinearConstraint(rows, torch.where(half > 0, u[SEEN], fields(1, seed=1)[0, SEEN]), noise_variance=half)
     assert discrepancy(latent(), law) == 0.0
 
 

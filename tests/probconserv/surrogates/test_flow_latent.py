@@ -185,7 +185,7 @@ def latent(size: int = 3, *, whitened: bool = True) -> KarhunenLoeve:
 
 
 def some_rows(noise: float = 0.1) -> LinearConstraint:
-    return LinearConstraint(normal(6, N, seed=3), normal(6, seed=4), noise)
+    return LinearConstraint(normal(6, N, seed=3), normal(6, seed=4), noise_variance=noise)
 
 
 class Linear(nn.Module):

@@ -257,7 +257,7 @@ def test_predictions_are_the_conditioned_gaussian_of_a_gaussian_flow() -> None:
     assert isinstance(prediction, DrawnFields)
     for entry in range(2):
         rows = interpolation_rows((X,), context.points[entry])
-        posterior = Posterior(prior_of(flow), LinearConstraint(rows, context.values[entry], 0.01))
+        posterior = Posterior(prior_of(flow), LinearConstraint(rows, context.values[entry], noise_variance=0.01))
         between = interpolation_rows((X,), query.points[entry]).to_dense()
         covariance = between @ posterior.covariance_matrix @ between.mT
         slack = 5 / 1500**0.5 + 0.02  # five standard errors and steps of 1/40, in units of the prior, about 1
@@ -394,7 +394,9 @@ NOISE, VARIANCE = 0.01, 4.0
 def told(*offsets: float) -> tuple[list[float], float]:
     """The noise of every sampling, whose draws miss all observations by these offsets in turn, and the offset taken."""
     values = torch.tensor([1.0, -2.0], dtype=torch.float64)
-    observations = LinearConstraint(torch.eye(2, 3, dtype=torch.float64), values, torch.full_like(values, NOISE))
+    observations = LinearConstraint(
+        torch.eye(2, 3, dtype=torch.float64), values, noise_variance=torch.full_like(values, NOISE)
+    )
     seen: list[float] = []
 
     def sample(observed: LinearConstraint) -> torch.Tensor:

@@ -63,13 +63,13 @@ def prior_of(flow: FlowMatching) -> FieldGaussian:
 
 def total(value: float | Tensor = 0.9, noise: float = 0.0) -> LinearConstraint:
     return LinearConstraint(
-        torch.full((1, N), 1 / N, dtype=torch.float64), torch.as_tensor(value).reshape(-1, 1), noise
+        torch.full((1, N), 1 / N, dtype=torch.float64), torch.as_tensor(value).reshape(-1, 1), noise_variance=noise
     )
 
 
 def values(noise: float = 0.0) -> LinearConstraint:
     rows = torch.eye(N, dtype=torch.float64)[[3, 10, 17]]
-    return LinearConstraint(rows, torch.tensor([0.5, 1.0, -0.5]), noise)
+    return LinearConstraint(rows, torch.tensor([0.5, 1.0, -0.5]), noise_variance=noise)
 
 
 # Exact: the conditioned Gaussian
@@ -80,7 +80,7 @@ def test_corrections_of_coefficients_are_conditional_means(whitened: bool) -> No
     """V Aᵀ (A V Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
     latent = KarhunenLoeve.of(smooth_fields(), 5, whitened=whitened)
     law, z = total(0.9) & values(0.05), normal(3, 5) * latent.spread
-    law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
+    law = LinearConstraint(law.G, law.b.reshape(-1), noise_variance=law.noise_variance)
     correct = in_clean_metric(latent, law)
     assert correct is not None
     rows = law.rows @ latent.basis.mT
@@ -111,7 +111,9 @@ def test_corrections_in_the_identity_metric_do_not_depend_on_the_unit(unit: floa
         fields = smooth_fields() * unit
         latent = Fields(fields, 8) if coordinates == "fields" else KarhunenLoeve.of(fields, 5)
         given = values(0.05) & LinearConstraint(torch.full((1, N), 1 / N), torch.tensor([0.9]))
-        correct = in_identity_metric(latent, LinearConstraint(given.G, given.b * unit, given.noise * unit**2))
+        correct = in_identity_metric(
+            latent, LinearConstraint(given.G, given.b * unit, noise_variance=given.noise * unit**2)
+        )
         assert correct is not None
         moved = fields[:2].roll(1, dims=1)
         return latent.decode(correct(latent.encode(moved), 0.3)) / unit
@@ -210,9 +212,9 @@ def test_parts_of_a_law_that_all_draws_share_may_have_a_batch_axis(shared: str) 
         law = LinearConstraint(rows, goals)
     if shared == "totals":
         goals = goals[:1]
-        law = LinearConstraint(rows[0], goals, torch.zeros(600, 1))
+        law = LinearConstraint(rows[0], goals, noise_variance=torch.zeros(600, 1))
     if shared == "noise":
-        law = LinearConstraint(rows[0], goals, torch.zeros(1, 1))
+        law = LinearConstraint(rows[0], goals, noise_variance=torch.zeros(1, 1))
     if shared == "bounds":
         law = law & Bounded(torch.full((1, N), -50.0).double(), 50.0)
     draws = gaussian_flow().sample(600, law=law, options=SamplingOptions(steps=2))

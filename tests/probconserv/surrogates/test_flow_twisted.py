@@ -56,7 +56,7 @@ def test_two_modes_have_the_weights_of_bayes_theorem(seen: float, noise: float) 
     """Two bumps in two coefficients; ``conditioned`` leaves each draw in the mode where it began."""
     data = two_bumps()
     flow = FlowMatching(coordinates(2), data)
-    law = LinearConstraint(torch.tensor([[1.0, 1.0]]), torch.tensor([seen]), noise)
+    law = LinearConstraint(torch.tensor([[1.0, 1.0]]), torch.tensor([seen]), noise_variance=noise)
     truth, log_evidence = data.given(law, 2e-8)
     for sampler, most in ((twisted, 0.03), (conditioned, math.inf)):
         missed = (data.shares(flow.sample(4096, law=law, sampler=sampler)) - truth.weights).abs().max()
@@ -89,11 +89,11 @@ def laws_of_kinds(data: Mixed, deviations: Tensor) -> list[LinearConstraint]:
         drawn = data.draws(400, torch.Generator().manual_seed(100 + count))
         for number, noise in ((3, 1e-6), (4, 0.09)):
             rows = torch.randn(count, 20, generator=generator, dtype=torch.float64) / 20**0.5 / deviations
-            laws.append(LinearConstraint(rows, rows @ drawn[number], noise))
+            laws.append(LinearConstraint(rows, rows @ drawn[number], noise_variance=noise))
     many = data.draws(20_000, torch.Generator().manual_seed(9))
     one, three = (many @ law.rows.mT for law in (laws[0], laws[2]))
     tails = one[:, 0].quantile(0.995)[None], three[three.square().sum(dim=-1).argsort()[-100]]
-    return [*laws, *(LinearConstraint(laws[2 * k].rows, value, 1e-6) for k, value in enumerate(tails))]
+    return [*laws, *(LinearConstraint(laws[2 * k].rows, value, noise_variance=1e-6) for k, value in enumerate(tails))]
 
 
 def errors_under_laws(data: Mixed, flow: FlowMatching, deviations: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ def test_errors_of_second_order_steps_fall_with_their_square() -> None:
 def test_draws_within_bounds_are_those_of_the_truncated_gaussian(with_mean: bool) -> None:
     flow, law = smooth(), NonNegative()
     free = prior_of(flow)
-    rows = LinearConstraint(torch.full((1, 12), 1 / 12).double(), torch.tensor([0.3]), 1e-4)
+    rows = LinearConstraint(torch.full((1, 12), 1 / 12).double(), torch.tensor([0.3]), noise_variance=1e-4)
     truth = free if not with_mean else condition(free, rows)
     generator = torch.Generator().manual_seed(0)
     root = torch.linalg.cholesky(truth.covariance_matrix + 1e-10 * UNIT)
@@ -222,7 +222,7 @@ def test_bounds_that_no_particle_meets_are_met_by_a_move_and_named() -> None:
 @pytest.mark.parametrize("spread", [1.0, 0.1])
 def test_the_evidence_of_a_gaussian_flow_is_that_of_its_gaussian(spread: float) -> None:
     flow = smooth(spread)
-    for law in (SEEN, LinearConstraint(UNIT[:1], torch.tensor([4.0]), 0.01)):
+    for law in (SEEN, LinearConstraint(UNIT[:1], torch.tensor([4.0]), noise_variance=0.01)):
         expected = float(evidence(prior_of(flow), law).log_evidence)
         found = particles_of(flow, law)
         assert found.log_evidence == pytest.approx(expected, abs=0.02)
@@ -235,7 +235,7 @@ def test_the_evidence_of_a_gaussian_flow_is_that_of_its_gaussian(spread: float) 
 def test_a_law_that_no_field_of_the_flow_meets_is_named() -> None:
     """A Gaussian has χ² of its own: the surprise is half of it."""
     flow = smooth()
-    usual, far = (LinearConstraint(UNIT[:1], torch.tensor([value]), 0.01) for value in (1.0, 6.0))
+    usual, far = (LinearConstraint(UNIT[:1], torch.tensor([value]), noise_variance=0.01) for value in (1.0, 6.0))
     assert flow.evidence(usual).in_range
     found, expected = flow.evidence(far), evidence(prior_of(flow), far)
     assert not found.in_range
@@ -248,7 +248,7 @@ def test_a_law_that_no_field_of_the_flow_meets_is_named() -> None:
 
 
 def test_draws_of_few_ancestors_are_named() -> None:
-    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), 1e-4)
+    law = LinearConstraint(UNIT[:2, :2], torch.tensor([-0.6, 0.4]), noise_variance=1e-4)
     flow = FlowMatching(coordinates(2), two_bumps())
     with pytest.warns(UserWarning, match="All draws descend from [1-4] of 4 particles"):
         flow.sample(2, law=law, sampler=twisted, options=SamplingOptions(particles=4))
@@ -262,7 +262,7 @@ def test_there_are_as_many_particles_as_draws() -> None:
 
 
 def test_a_tolerance_is_a_deviation_of_the_fields() -> None:
-    flow, law = of_gaussian(coordinates(3)), LinearConstraint(UNIT[:1, :3], torch.tensor([0.5]), 1e-6)
+    flow, law = of_gaussian(coordinates(3)), LinearConstraint(UNIT[:1, :3], torch.tensor([0.5]), noise_variance=1e-6)
     u = flow.sample(4000, law=law, sampler=twisted, options=SamplingOptions(tolerance=0.5, steps=10))
     assert float(u[:, 0].std()) == pytest.approx((0.25 / 1.25) ** 0.5, rel=0.1)
 
@@ -271,7 +271,7 @@ def test_the_evidence_of_a_mixture_is_extrapolated_to_small_steps() -> None:
     """Of 16 seeds the mean is within four standard errors; that of the particles of draws is .24 too large."""
     mixture = two_bumps()
     flow = FlowMatching(coordinates(2), mixture)
-    law = LinearConstraint(torch.tensor([[1.0, 0.0]]), torch.tensor([0.35]), 0.02)
+    law = LinearConstraint(torch.tensor([[1.0, 0.0]]), torch.tensor([0.35]), noise_variance=0.02)
     found = torch.tensor([flow.evidence(law, seed=seed).log_evidence for seed in range(16)], dtype=torch.float64)
     standard_error = float(found.std()) / 4
     assert standard_error < 0.05  # the error of first order would show

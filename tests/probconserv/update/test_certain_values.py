@@ -38,7 +38,7 @@ def test_the_noise_of_an_exact_row_beside_a_noisy_one_has_a_finite_derivative():
     rows = torch.cat([TOTAL.rows, torch.eye(N, dtype=double)[2:3]])
 
     def result(noise):
-        law = LinearConstraint(rows, torch.tensor([1.5, 0.2], dtype=double), noise)
+        law = LinearConstraint(rows, torch.tensor([1.5, 0.2], dtype=double), noise_variance=noise)
         prior = Normal(MEAN, torch.full((N,), 0.3, dtype=double))
         return draw(condition(prior, law), (4,), torch.Generator().manual_seed(0))
 

@@ -150,14 +150,14 @@ def test_variance_of_second_differences_is_that_of_correlated_neighbours(n, alph
 
 
 def test_joining_stacks_rows_and_their_variances():
-    first = LinearConstraint(torch.rand(2, 1, 4), torch.ones(1), 0.5)
+    first = LinearConstraint(torch.rand(2, 1, 4), torch.ones(1), noise_variance=0.5)
     second = LinearConstraint(torch.rand(3, 4), torch.ones(2, 3))
     joined = first & second
     assert joined.rows.shape == (2, 4, 4)
     assert joined.b.shape == (2, 4)
     assert torch.equal(joined.noise, torch.tensor([0.5, 0, 0, 0]).double())
     assert torch.equal(joined.rows[:, :1], first.rows)
-    per_row = LinearConstraint(torch.rand(2, 4), torch.ones(2), torch.tensor([0.0, 1.0]))
+    per_row = LinearConstraint(torch.rand(2, 4), torch.ones(2), noise_variance=torch.tensor([0.0, 1.0]))
     assert torch.equal((per_row & first).noise, torch.tensor([0.0, 1, 0.5]).double())
 
 
@@ -183,7 +183,7 @@ def test_arrays_serve_as_tensors():
     points = np.linspace(0, 1, 5)
     points.flags.writeable = False
     assert torch.equal(integral(points, np.float64(1.0)).rows, integral(torch.from_numpy(points.copy()), 1.0).rows)
-    law = LinearConstraint(np.ones((1, 5), dtype=np.float32), np.ones(1), np.array([0.5]))
+    law = LinearConstraint(np.ones((1, 5), dtype=np.float32), np.ones(1), noise_variance=np.array([0.5]))
     assert law.rows.dtype == law.b.dtype == law.noise.dtype == torch.float64
     assert torch.equal(law.residual(points[::-1]), torch.tensor([1.5]).double())
     assert boundary_value(points, np.ones(3), side="first").b.shape == (3, 1)
@@ -220,7 +220,7 @@ def test_invalid_arguments_raise_with_reason():
     with pytest.raises(InvalidArgumentError, match="noise_variance must be finite and not negative"):
         integral(grid, 1.0, noise_variance=-1.0)
     with pytest.raises(InvalidArgumentError, match=r"noise_variance must be a number or .* k = 1"):
-        LinearConstraint(torch.ones(1, 5), torch.ones(1), torch.ones(2))
+        LinearConstraint(torch.ones(1, 5), torch.ones(1), noise_variance=torch.ones(2))
     with pytest.raises(InvalidArgumentError, match="A row of G is zero"):
         LinearConstraint(torch.tensor([1.0, 1.0, 0.0])[:, None].expand(2, 3, 5), torch.ones(3))
     with pytest.raises(InvalidArgumentError, match="do not broadcast"):
@@ -325,7 +325,7 @@ def test_a_covariance_of_the_rows_is_not_taken_for_variances_of_several_laws(b, 
 
 @pytest.mark.parametrize("variance", [torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 2), torch.ones(1, 2)])
 def test_variances_of_as_many_laws_as_rows_stay_what_they_are(variance):
-    law = LinearConstraint(torch.eye(2, 5), torch.ones(2, 2), variance)
+    law = LinearConstraint(torch.eye(2, 5), torch.ones(2, 2), noise_variance=variance)
     assert torch.equal(law.noise, variance.double())
 
 
@@ -333,7 +333,9 @@ def test_whitened_rows_state_correlated_errors():
     # The way out that the message names equals dense Bayes with the covariance; a few roundings of a 2 × 2 solve.
     root, rows, b = torch.linalg.cholesky(COVARIANCE.double()), torch.rand(2, 5).double(), torch.ones(2).double()
     white = [torch.linalg.solve_triangular(root, part, upper=False) for part in (rows, b[:, None])]
-    posterior = condition(Normal(torch.zeros(5).double(), 1.0), LinearConstraint(white[0], white[1][:, 0], 1.0))
+    posterior = condition(
+        Normal(torch.zeros(5).double(), 1.0), LinearConstraint(white[0], white[1][:, 0], noise_variance=1.0)
+    )
     expected = rows.mT @ torch.linalg.solve(rows @ rows.mT + COVARIANCE.double(), b)
     torch.testing.assert_close(posterior.mean, expected, rtol=1e-13, atol=1e-14)
 
@@ -342,7 +344,7 @@ def test_what_the_caller_overwrites_later_does_not_change_a_law_or_an_observatio
     """Tensors like arrays; derivatives pass through the copy."""
     totals, noise = torch.ones(2, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64)
     points, values = torch.rand(3, 1, dtype=torch.float64), torch.rand(3, dtype=torch.float64, requires_grad=True)
-    law = LinearConstraint(torch.eye(2, 5, dtype=torch.float64), totals, noise, rule_variance=noise)
+    law = LinearConstraint(torch.eye(2, 5, dtype=torch.float64), totals, noise_variance=noise, rule_variance=noise)
     context, query = Context(points, values, noise_variance=points[:, 0]), Query(points)
     stored = (law.b, law.noise, law.rule_variance, context.values, context.noise, query.points)
     before = [part.clone() for part in stored]
@@ -353,3 +355,10 @@ def test_what_the_caller_overwrites_later_does_not_change_a_law_or_an_observatio
     assert torch.equal(context.points, query.points)
     context.values.sum().backward()
     assert torch.equal(values.grad, torch.ones_like(values))
+
+
+def test_scipys_bounds_of_a_linear_constraint_are_named() -> None:
+    """lb ≤ G u ≤ ub reads ub as a variance; a variance by position works until 0.7."""
+    with pytest.warns(DeprecationWarning, match=r"takes noise_variance by keyword .*scipy.*are LinearInequality here"):
+        law = LinearConstraint(torch.ones(1, 5), torch.zeros(1), torch.ones(1))
+    assert torch.equal(law.noise, torch.ones(1))

@@ -28,7 +28,7 @@ def problem(seed: int, batch: tuple[int, ...] = (), n: int = 6, k: int = 2) -> t
         torch.randn(n, n, dtype=double, generator=generator),
     )
     rows, totals, noise = torch.randn(k, n, dtype=double, generator=generator), torch.ones(k), torch.tensor([0.1, 0.3])
-    return mean, root @ root.mT + torch.eye(n), LinearConstraint(rows, totals, noise[:k])
+    return mean, root @ root.mT + torch.eye(n), LinearConstraint(rows, totals, noise_variance=noise[:k])
 
 
 def dense(posterior, covariance: Tensor, law: LinearConstraint) -> TorchMultivariateNormal:
@@ -56,8 +56,11 @@ def test_entropy_under_a_diagonal_or_structured_prior_keeps_its_digits_under_lit
     prior = Normal(torch.zeros(8, dtype=double), 2 * torch.ones(8, dtype=double))
     noise = 4e-18
     constant = 8 * (1 + torch.log(torch.tensor(2 * torch.pi, dtype=double)))
-    for law in (LinearConstraint(torch.ones(1, 8), torch.ones(1), noise), block_means(torch.ones(2), (4,))):
-        law = LinearConstraint(law.G, law.b, noise)
+    for law in (
+        LinearConstraint(torch.ones(1, 8), torch.ones(1), noise_variance=noise),
+        block_means(torch.ones(2), (4,)),
+    ):
+        law = LinearConstraint(law.G, law.b, noise_variance=noise)
         size = 4 * law.rows.square().sum(dim=-1) + noise
         expected = 0.5 * (constant + 8 * torch.tensor(4.0, dtype=double).log() + (noise / size).log().sum())
         assert torch.allclose(condition(prior, law).entropy(), expected, rtol=1e-13)
@@ -88,7 +91,7 @@ def test_divergence_from_or_to_an_exact_law_is_infinite(n, kind):
     mean, scale = torch.rand(n, dtype=double), torch.rand(n, dtype=double) + 0.1
     prior = kind(mean, torch.diag(scale.square()))
     exact = condition(Normal(mean, scale), LinearConstraint(torch.rand(1, n), torch.ones(1)))
-    noisy = condition(Normal(mean, scale), LinearConstraint(torch.rand(1, n), torch.ones(1), 0.1))
+    noisy = condition(Normal(mean, scale), LinearConstraint(torch.rand(1, n), torch.ones(1), noise_variance=0.1))
     for other in (prior, noisy):
         assert kl_divergence(exact, other) == kl_divergence(other, exact) == torch.inf
     batch = condition(Normal(mean.expand(3, n), scale), LinearConstraint(torch.rand(1, n), torch.ones(3, 1)))
@@ -99,7 +102,7 @@ def test_divergence_from_or_to_an_exact_law_is_infinite(n, kind):
 
 def test_a_part_of_an_exact_prediction_or_members_without_noise_have_no_divergence():
     prior = Normal(torch.zeros(4, dtype=double), torch.ones(4, dtype=double))
-    law = LinearConstraint(torch.ones(1, 4), torch.ones(1), 0.1)
+    law = LinearConstraint(torch.ones(1, 4), torch.ones(1), noise_variance=0.1)
     noisy = condition(prior, law)
     members = from_samples(torch.rand(3, 4, dtype=double))
     walls = FieldGaussian(torch.zeros(4, dtype=double), DiagLinearOperator(torch.tensor([0.0, 1.0, 1.0, 1.0]).double()))
@@ -127,7 +130,7 @@ def test_part_of_an_exact_prediction_has_no_divergence_and_that_of_its_entries_a
 @pytest.mark.parametrize("of", [Posterior.entropy, lambda q: q.scale_tril, lambda q: q.precision_matrix])
 def test_exact_rows_leave_no_density(of):
     prior = Normal(torch.zeros(4, dtype=double), torch.ones(4, dtype=double))
-    law = LinearConstraint(torch.eye(4)[:2], torch.ones(2), torch.tensor([0.0, 0.1]))
+    law = LinearConstraint(torch.eye(4)[:2], torch.ones(2), noise_variance=torch.tensor([0.0, 0.1]))
     posterior = condition(prior, law)
     with pytest.raises(InvalidArgumentError, match=r"no Cholesky factor, .* exact rows leave no variance"):
         of(posterior)
@@ -135,7 +138,7 @@ def test_exact_rows_leave_no_density(of):
 
 def test_single_precision_and_gradients():
     scale = torch.ones(4, dtype=double, requires_grad=True)
-    law = LinearConstraint(torch.ones(1, 4), torch.ones(1), 0.1)
+    law = LinearConstraint(torch.ones(1, 4), torch.ones(1), noise_variance=0.1)
     entropy = lambda s: condition(Normal(torch.zeros(4).to(s), s), law).entropy()  # noqa: E731
     assert torch.autograd.gradcheck(entropy, scale)
     assert entropy(torch.ones(4)).dtype == torch.float32

@@ -306,7 +306,7 @@ def results(cell, recorded):
     varied = [leaves[name].requires_grad_() for name in names]
     prior, centre, root = prior_of(cell.prior, leaves["mean"], leaves["scale"], moves)
     dense = Dense(centre, root, (matrix, leaves["total"], leaves["noise"]), cell.bounds, cell.dtype)
-    law = LinearConstraint(given, leaves["total"], leaves["noise"])
+    law = LinearConstraint(given, leaves["total"], noise_variance=leaves["noise"])
     field = dense.correct(dense.mean, dense.b).detach().reshape(-1, N)[0] + 0.1 * cell.noisy * moves
     both = []
     for output in (

@@ -85,7 +85,7 @@ def test_the_joint_chi_square_of_a_mixture_and_of_a_further_law(seed):
         torch.rand(2, dtype=double, generator=generator),
     )
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=double)
-    law = LinearConstraint(rows, targets, 0.1)
+    law = LinearConstraint(rows, targets, noise_variance=0.1)
     found = evidence(Mixture(Normal(loc, scale + 0.1), weights), law)
     mean = weights @ loc
     apart = loc - mean
@@ -94,7 +94,7 @@ def test_the_joint_chi_square_of_a_mixture_and_of_a_further_law(seed):
     residual = rows @ mean - targets
     assert torch.allclose(found.chi_square, residual @ torch.linalg.solve(total, residual), rtol=1e-9)
     gaussian = Normal(loc[0], scale[0] + 0.1)
-    first, second = (LinearConstraint(rows[i : i + 1], targets[i : i + 1], 0.1) for i in range(2))
+    first, second = (LinearConstraint(rows[i : i + 1], targets[i : i + 1], noise_variance=0.1) for i in range(2))
     after = evidence(condition(gaussian, first), second)
     assert torch.allclose(after.chi_square, after.standardised_residual[0].square(), rtol=1e-9)
     assert torch.allclose(evidence(gaussian, first).chi_square + after.chi_square, evidence(gaussian, law).chi_square)

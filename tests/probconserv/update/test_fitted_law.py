@@ -83,7 +83,7 @@ def test_with_variances_it_is_the_best_of_a_grid_over_all_three_parameters():
 
 def test_a_law_that_is_kept_better_than_observed_has_no_variance_of_its_own():
     b, _, fields = cases(20, torch.Generator().manual_seed(2), noise=0.0)
-    found = fit_law(LinearConstraint(row_of(1), b, 100.0), fields)
+    found = fit_law(LinearConstraint(row_of(1), b, noise_variance=100.0), fields)
     assert float(found.noise_variance) == 0.0
     exact = fields + ((b - fields.sum(dim=1, keepdim=True)) / 4)
     kept = fit_law(LinearConstraint(row_of(1), b), exact)
@@ -113,17 +113,17 @@ def test_errors_cover_the_truth_and_the_corrected_law_predicts_further_cases():
     inside = []
     for _ in range(200):
         b, variance, fields = cases(20, generator)
-        found = fit_law(LinearConstraint(row_of(1), b, variance), fields)
+        found = fit_law(LinearConstraint(row_of(1), b, noise_variance=variance), fields)
         deviation = torch.tensor([float(found.slope) - 0.8, float(found.offset) - 2.0], dtype=double)
         inside.append((deviation / found.errors[0, :2]).abs() < 1.645)
     assert torch.stack(inside).double().mean(dim=0).tolist() == pytest.approx([0.9, 0.9], abs=0.07)
     b, variance, fields = cases(2000, generator)
-    law = found.corrected(LinearConstraint(row_of(1), b, variance))
+    law = found.corrected(LinearConstraint(row_of(1), b, noise_variance=variance))
     expected = found.slope * b + found.offset
     assert torch.allclose(law.b, expected)
     z = (fields.sum(dim=1, keepdim=True) - law.b) / law.noise.sqrt()
     assert float(z.square().mean()) == pytest.approx(1.0, abs=0.35)
-    plain = found.corrected(LinearConstraint(row_of(1), b, variance), level=None)
+    plain = found.corrected(LinearConstraint(row_of(1), b, noise_variance=variance), level=None)
     terms = torch.cat([b[:1], torch.ones(1, 1, dtype=double)], dim=1)
     fit = (terms @ found.covariance[0] @ terms.mT)[0, 0]
     assert float(plain.noise[0, 0]) == pytest.approx(float(variance[0, 0] + found.noise_variance[0] + fit), rel=1e-10)
@@ -168,9 +168,12 @@ def test_intervals_hold_at_least_as_often_where_observations_have_variances(coun
     variance = observed * (0.5 + torch.rand(b.shape, dtype=double, generator=torch.Generator().manual_seed(0)))
     G = torch.eye(b.shape[1], dtype=double)
     totals = expected + (1.0 + variance).sqrt() * error
-    found = fit_law(LinearConstraint(G, b[:count], variance[:count]), totals[:count])
+    found = fit_law(LinearConstraint(G, b[:count], noise_variance=variance[:count]), totals[:count])
     assert float(found.degrees_of_freedom.max()) <= (count - 2) * (1 + 1e-9)
-    assert inside(found.corrected(LinearConstraint(G, b[count], variance[count])), totals[count], 0.9) >= 0.88
+    assert (
+        inside(found.corrected(LinearConstraint(G, b[count], noise_variance=variance[count])), totals[count], 0.9)
+        >= 0.88
+    )
     exact = expected[count] + error[count]
     assert inside(found.corrected(LinearConstraint(G, b[count])), exact, 0.9) >= 0.86
 

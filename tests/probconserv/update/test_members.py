@@ -351,7 +351,7 @@ def test_other_posteriors_keep_their_law_and_may_be_conditioned_again(batched):
     prior = MultivariateNormal(FEW_FIELDS[0], root @ root.mT)
     rows = torch.randn(*([3] if batched else []), 2, 7, generator=generator, dtype=torch.float64)
     noise = torch.tensor([[0.0, 0.1]] * 3) if batched else 0.0
-    posterior = condition(prior, LinearConstraint(rows, torch.ones(2), noise))
+    posterior = condition(prior, LinearConstraint(rows, torch.ones(2), noise_variance=noise))
     for name in ("expand", "unsqueeze", "unsqueeze, first", "an entry", "entries", "times a number", "plus a number"):
         change, densely = CHANGES[name]
         changed = change(posterior)

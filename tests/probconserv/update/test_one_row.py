@@ -25,7 +25,9 @@ def problem(seed, *shape, noise=0.0):
     generator = torch.Generator().manual_seed(seed)
     mean, row = (torch.randn(*size, dtype=torch.float64, generator=generator) for size in (shape, shape[-1:]))
     variance = torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.1
-    return MultivariateNormal(mean, DiagLinearOperator(variance)), LinearConstraint(row[None], row.sum()[None], noise)
+    return MultivariateNormal(mean, DiagLinearOperator(variance)), LinearConstraint(
+        row[None], row.sum()[None], noise_variance=noise
+    )
 
 
 @few

@@ -62,7 +62,10 @@ def test_density_with_exact_and_noisy_rows_together():
     n = 7
     mean, covariance = torch.randn(n, dtype=torch.float64, generator=generator), positive_definite(n, generator)
     rows = torch.randn(2, n, dtype=torch.float64, generator=generator)
-    exact, noisy = LinearConstraint(rows[:1], torch.ones(1)), LinearConstraint(rows[1:], torch.zeros(1), 0.3)
+    exact, noisy = (
+        LinearConstraint(rows[:1], torch.ones(1)),
+        LinearConstraint(rows[1:], torch.zeros(1), noise_variance=0.3),
+    )
     posterior = condition(MultivariateNormal(mean, covariance), exact & noisy)
     u = posterior.rsample()
     halfway = condition_densely(mean.numpy(), covariance.numpy(), rows[1:].numpy(), np.zeros(1), np.array([0.3]))
@@ -150,7 +153,7 @@ def test_draws_have_the_moments_of_the_posterior(kind, noise_variance):
     generator = torch.Generator().manual_seed(3)
     prior = MultivariateNormal(torch.arange(8.0).double(), make_covariance(kind, 8, generator))
     rows = torch.rand(2, 8, dtype=torch.float64, generator=generator)
-    posterior = condition(prior, LinearConstraint(rows, torch.ones(2), noise_variance))
+    posterior = condition(prior, LinearConstraint(rows, torch.ones(2), noise_variance=noise_variance))
     count = 40_000
     draws = posterior.sample(torch.Size([count]), generator=generator)
     # Standard errors are σ/√count for the mean and about √2 σ²/√count for the covariance; five of them.
@@ -226,7 +229,9 @@ def test_entries_of_a_batch_stay_conditioned(shared, entries):
     mean, scale = normal(3, 6), 0.1 + normal(3, 6, seed=1).square()
     rows = normal(3, 2, 6, seed=2) if shared == "all" else normal(2, 6, seed=2)
     rows = block_means(torch.ones(2), (3,)).G if shared == "structured rows" else rows
-    law = LinearConstraint(rows, normal(3, 2, seed=3), torch.tensor([0.0, 0.3 * (shared != "structured rows")]))
+    law = LinearConstraint(
+        rows, normal(3, 2, seed=3), noise_variance=torch.tensor([0.0, 0.3 * (shared != "structured rows")])
+    )
     prior = Normal(mean[:1], scale[:1]) if shared == "prior and rows" else Normal(mean, scale)
     posterior = condition(prior, law)
     chosen = posterior[entries]
@@ -306,6 +311,6 @@ def test_samples_keep_their_precision_whatever_that_of_the_noise():
 
 
 def test_density_of_float32_predictions_is_float32():
-    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), 0.1)
+    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), noise_variance=0.1)
     posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
     assert posterior.log_prob(torch.full((6,), 0.5)).dtype == torch.float32

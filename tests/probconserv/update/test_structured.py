@@ -47,7 +47,9 @@ def problems(draw, kinds=ROWS, noises=(0.0, 0.3)):
         covariance = PsdSumLinearOperator(RootLinearOperator(normal(*batch, 24, 3)), covariance)
     G = make_rows(draw(st.sampled_from(kinds)), generator)
     noise = draw(st.sampled_from(noises))
-    return MultivariateNormal(normal(*batch, 24), covariance), LinearConstraint(G, normal(*batch, G.shape[-2]), noise)
+    return MultivariateNormal(normal(*batch, 24), covariance), LinearConstraint(
+        G, normal(*batch, G.shape[-2]), noise_variance=noise
+    )
 
 
 def entries_of(prior, law):
@@ -85,7 +87,10 @@ def test_update_agrees_with_dense_matrices(problem):
 @given(problems(), seeds)
 def test_draws_meet_exact_rows_and_are_those_of_dense_rows(problem, seed):
     prior, law = problem
-    posterior, dense = condition(prior, law), condition(prior, LinearConstraint(law.rows, law.b, law.noise))
+    posterior, dense = (
+        condition(prior, law),
+        condition(prior, LinearConstraint(law.rows, law.b, noise_variance=law.noise)),
+    )
     generator = torch.Generator().manual_seed(seed)
     shape = (5, *posterior.batch_shape, *posterior.base_sample_shape)
     normals = torch.randn(shape, dtype=torch.float64, generator=generator)
@@ -125,10 +130,12 @@ def test_disjoint_rows_compile_export_and_vectorise(kind):
 def test_bounds_agree_with_dense_programmes(problem, bounds):
     prior, law = problem
     inside = condition(prior, bounds).mode
-    law = LinearConstraint(law.G, law.residual(inside) + law.b, law.noise)  # totals of a field between the bounds
+    law = LinearConstraint(
+        law.G, law.residual(inside) + law.b, noise_variance=law.noise
+    )  # totals of a field between the bounds
     projected = condition(prior, law & bounds)
     draws = projected.sample((3,), generator=torch.Generator().manual_seed(0))
-    dense = condition(prior, LinearConstraint(law.rows, law.b, law.noise) & bounds)
+    dense = condition(prior, LinearConstraint(law.rows, law.b, noise_variance=law.noise) & bounds)
     expected = dense.sample((3,), generator=torch.Generator().manual_seed(0))
     # Two different updates, each exact to round-off of solves with condition numbers up to 1e3.
     assert torch.allclose(projected.mode, dense.mode, rtol=1e-11, atol=1e-11)
@@ -162,7 +169,7 @@ def test_points_of_no_row_and_points_without_variance():
 
 def test_joining_keeps_the_structure():
     first = LinearConstraint(torch.eye(24)[:3].to_sparse(), torch.zeros(3))
-    second = LinearConstraint(scipy.sparse.csr_matrix(torch.eye(24)[5:7].numpy()), torch.ones(2), 0.5)
+    second = LinearConstraint(scipy.sparse.csr_matrix(torch.eye(24)[5:7].numpy()), torch.ones(2), noise_variance=0.5)
     joined = first & second
     assert isinstance(joined.G, SparseRows)
     assert joined.G.is_disjoint
@@ -283,7 +290,7 @@ def test_the_gpu_gives_what_the_cpu_gives(kind):
 def test_overlapping_rows_refuse_derivatives_in_their_noise_alone(kind, output):
     rows = make_rows(kind, torch.Generator().manual_seed(0))
     noise = torch.full((rows.shape[-2],), 0.1, dtype=torch.float64, requires_grad=True)
-    law = LinearConstraint(rows, torch.zeros(len(noise), dtype=torch.float64), noise)
+    law = LinearConstraint(rows, torch.zeros(len(noise), dtype=torch.float64), noise_variance=noise)
     with pytest.raises(InvalidArgumentError, match="or their noise"):
         getattr(condition(Normal(torch.zeros(24).double(), torch.ones(24).double()), law), output)
 
@@ -293,7 +300,9 @@ def test_overlapping_rows_refuse_derivatives_in_their_noise_alone(kind, output):
 @pytest.mark.parametrize("kind", ["blocks", "dense"])
 def test_a_look_without_gradients_does_not_cost_the_derivatives_of_later_results(kind, members, output):
     rows = make_rows("blocks", torch.Generator())
-    law = LinearConstraint(rows.to_dense() if kind == "dense" else rows, torch.linspace(0, 1, 6).double(), 0.1)
+    law = LinearConstraint(
+        rows.to_dense() if kind == "dense" else rows, torch.linspace(0, 1, 6).double(), noise_variance=0.1
+    )
     fields = torch.randn(30, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def gradient(look):
