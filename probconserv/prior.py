@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
 from linear_operator.operators import (
@@ -53,7 +52,7 @@ def gaussian(mean: Any, std: Any) -> MultivariateNormal:
     Raises:
         InvalidArgumentError: If they hold no numbers, are not finite or do not fit, or an s is negative.
     """
-    centre, deviation = floating(_numbers("mean", mean)), _numbers("std", std)
+    centre, deviation = floating(as_tensor(mean, None, "mean")), as_tensor(std, None, "std")
     try:
         deviation = deviation.to(centre.device, torch.float64).expand(centre.shape)
     except RuntimeError as error:
@@ -66,22 +65,6 @@ def gaussian(mean: Any, std: Any) -> MultivariateNormal:
         refuse_missing(centre, "mean holds")
         refuse_missing(deviation, "std holds")
     return _of_normal(Normal(centre, deviation, validate_args=False), validate=True)
-
-
-def _numbers(name: str, values: Any) -> Tensor:
-    """What people have as a tensor in its precision; a list in float64."""
-    if not isinstance(values, Tensor) and not hasattr(values, "to_numpy") and not np.ma.isMaskedArray(values):
-        try:
-            values = np.asarray(values)
-        except ValueError as error:
-            raise InvalidArgumentError(f"{name} must be rows of equal length, got {type(values).__name__}.") from error
-    try:
-        return as_tensor(values, dtype=None)
-    except TypeError as error:
-        raise InvalidArgumentError(
-            f"{name} must hold numbers, got {type(values).__name__} of {getattr(values, 'dtype', 'other values')}; "
-            "choose the columns of numbers, and fill or drop what is missing."
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,7 +112,7 @@ def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture 
     * ``LowRankMultivariateNormal``: low rank plus diagonal, never formed.
     * ``MixtureSameFamily`` of these: a ``Mixture``.
     * gpytorch's ``MultitaskMultivariateNormal`` (n, tasks): values task by task, as channels are.
-    * A tensor of samples ``(members, *batch, n)``: their mean and covariance, of low rank, with a warning.
+    * Samples ``(members, *batch, n)``, a tensor or array: their mean and covariance, of low rank, with a warning.
 
     Args:
         prior: The prediction.
@@ -155,15 +138,16 @@ def as_prior(prior: Any, validate: bool = True) -> MultivariateNormal | Mixture 
         return _of_matrix(prior)
     if isinstance(prior, MixtureSameFamily):
         return _mixture(prior)
-    if isinstance(prior, Tensor):
+    if isinstance(prior, Tensor) or hasattr(prior, "__array__"):
+        samples = as_tensor(prior, None, "samples")
         if not torch.compiler.is_compiling():
             warnings.warn(
-                f"A tensor {tuple(prior.shape)} is read as samples (members, *batch, n), its first axis being the "
-                "members of an ensemble. If that is meant, say so by from_samples(tensor); if the first axis is a "
-                "batch, give a torch.distributions.Normal with your variances.",
+                f"A tensor or array {tuple(samples.shape)} is read as samples (members, *batch, n), its first axis "
+                "being the members of an ensemble. If that is meant, say so by from_samples(...); if the first axis is "
+                "a batch, or there is none, give gaussian(mean, std).",
                 stacklevel=3,
             )
-        return from_samples(prior)
+        return from_samples(samples)
     raise _refused(prior)
 
 
@@ -181,8 +165,8 @@ def as_multivariate_normal(prior: Any) -> MultivariateNormal:
 
 def _refused(prior: object) -> InvalidArgumentError:
     return InvalidArgumentError(
-        "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
-        f"(members, *batch, n), got {type(prior).__name__}."
+        "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or samples "
+        f"(members, *batch, n), got {type(prior).__name__}; gaussian(mean, std) makes a prior of two arrays or lists."
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
@@ -14,34 +14,51 @@ from probconserv.errors import InvalidArgumentError
 Value = TypeVar("Value")
 
 
-def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
-    """A number, array or tensor as a tensor.
+def as_tensor(value: Any, dtype: torch.dtype | None = torch.float64, name: str = "values") -> Tensor:
+    """Numbers as people have them as a tensor.
 
     Args:
-        value: An array, also one with labels of xarray or pandas, is copied, since it may be read-only, reversed or of
-            another byte order, as tensors cannot.
-        dtype: Precision of the result; None keeps that of the value.
+        value: A number, a tensor, an array of NumPy or JAX, one with labels of xarray or pandas, or a list, of tensors
+            too. Arrays are copied, since they may be read-only, reversed or of another byte order, as tensors cannot.
+        dtype: Precision of the result; None keeps that of the value, which is float64 for a list of numbers.
+        name: Of the argument, for errors.
 
     Returns:
         The tensor, on the device of the value.
 
     Raises:
-        InvalidArgumentError: If the value is complex, or an array with masked entries.
+        InvalidArgumentError: If the value is complex, holds no numbers, has masked entries or rows of several lengths.
     """
-    if not isinstance(value, Tensor | np.ndarray | int | float) and hasattr(value, "to_numpy"):
-        value = cast(np.ndarray, value.to_numpy())  # pyright: ignore[reportAttributeAccessIssue] - of xarray and pandas
-    if isinstance(value, np.ndarray):
-        if np.ma.is_masked(value):
-            raise InvalidArgumentError(
-                "An array has masked entries, behind which stand fill values; drop their rows, or fill them: weights "
-                "with 0, labels of regions with −1."
-            )
-        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+    if not isinstance(value, Tensor | int | float | complex):
+        value = _from_array(value, name)
     if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
         raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
     if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
         return value if dtype is None else value.to(dtype)
     return torch.as_tensor(value, dtype=dtype)
+
+
+def _from_array(value: Any, name: str) -> Tensor:
+    kind = type(value).__name__
+    try:
+        if isinstance(value, list | tuple) and value and all(isinstance(each, Tensor) for each in value):
+            return torch.stack(tuple(value))
+        labelled: Any = value
+        array = labelled.to_numpy() if hasattr(value, "to_numpy") else np.asanyarray(value)
+    except (ValueError, RuntimeError) as error:
+        raise InvalidArgumentError(f"{name} must be rows of equal length, got {kind}.") from error
+    if np.ma.is_masked(array):
+        raise InvalidArgumentError(
+            "An array has masked entries, behind which stand fill values; drop their rows, or fill them: weights "
+            "with 0, labels of regions with −1."
+        )
+    try:
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{name} must hold numbers, got {kind} of {getattr(value, 'dtype', 'other values')}; choose the columns of "
+            "numbers, and fill or drop what is missing."
+        ) from error
 
 
 def copied(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:

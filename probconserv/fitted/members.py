@@ -10,14 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian, index_of_axes
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
@@ -162,8 +160,8 @@ def from_samples(
     support fade (Ledoit & Wolf 2004).
 
     Args:
-        samples: Fields ``(members, *batch, n)``, at least two members, a tensor or an array; whole numbers become
-            float64.
+        samples: Fields ``(members, *batch, n)``, at least two members: a tensor, an array, a frame or a list; whole
+            numbers become float64.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
         shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
@@ -179,9 +177,7 @@ def from_samples(
             or λ is neither in [0, 1] nor "auto".
     """
     check_recording()
-    if isinstance(samples, np.ndarray) or hasattr(samples, "to_numpy"):
-        samples = as_tensor(samples, dtype=None)
-    require_tensors(samples=samples)
+    samples = as_tensor(samples, None, "samples")
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import LinearConstraint, NonNegative, condition, gaussian
+from probconserv import LinearConstraint, NonNegative, condition, from_samples, gaussian
 from probconserv.errors import InvalidArgumentError
 
 MEAN, STD = [1.0, 2.0, 4.0], [0.5, 0.0, 1.0]
@@ -32,6 +32,25 @@ def test_every_container_gives_the_same_update(kind: Any) -> None:
     assert posterior.mean.dtype == torch.float64
     assert torch.allclose(posterior.mean, torch.tensor(MEAN).double() + gain, rtol=4 * torch.finfo(torch.float64).eps)
     assert float(posterior.mean[1]) == 2.0
+
+
+@pytest.mark.parametrize(
+    "kind", [list, np.array, pd.DataFrame, Labelled, lambda rows: [torch.tensor(row) for row in rows]]
+)
+def test_samples_from_every_container_are_those_of_a_tensor(kind: Any) -> None:
+    rows = [MEAN, [2.0, 2.5, 3.0], [0.0, 1.0, 2.0]]
+    wanted = condition(from_samples(torch.tensor(rows, dtype=torch.float64)), LAW)
+    exact = 0.0 if kind in (list, np.array, pd.DataFrame, Labelled) else 1e-5  # the tensors are of single precision
+    assert torch.allclose(condition(from_samples(kind(rows)), LAW).mean.double(), wanted.mean, rtol=exact, atol=exact)
+    if hasattr(kind(rows), "__array__"):
+        with pytest.warns(UserWarning, match=r"array \(3, 3\) is read as samples .*gaussian\(mean, std\)"):
+            found = condition(kind(rows), LAW)
+        assert torch.equal(found.mean, wanted.mean)
+
+
+def test_a_mean_with_its_deviation_in_a_tuple_is_named() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"got tuple; gaussian\(mean, std\) makes a prior"):
+        condition((MEAN, STD), LAW)  # type: ignore[call-overload]
 
 
 def test_certain_values_stay_under_bounds_and_in_draws() -> None:
