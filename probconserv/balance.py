@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv._quadrature import integrate_intervals
 from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
@@ -27,8 +27,8 @@ Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
 
 
 def total_over_time(
-    times: Float[Tensor, " t"],
-    initial_total: Float[Tensor, "*batch"] | float,
+    times: Float[Array, " t"],
+    initial_total: Float[Array, "*batch"] | float,
     flux_first: Flux,
     flux_last: Flux,
     *,
@@ -56,7 +56,7 @@ def total_over_time(
 
 
 def _totals_with_error(
-    times: Tensor, initial_total: Tensor | float, flux_first: Flux, flux_last: Flux, breakpoints: Sequence[float]
+    times: Array, initial_total: Array | float, flux_first: Flux, flux_last: Flux, breakpoints: Sequence[float]
 ) -> tuple[Tensor, Tensor | None]:
     """Totals at the times, and how far they may be off by the quadrature of functions; None without any."""
     times = as_tensor(times)
@@ -76,8 +76,8 @@ def _totals_with_error(
 
 def conservation(
     domain: Domain,
-    times: Float[Tensor, " t"],
-    initial_total: Float[Tensor, "*batch"] | float,
+    times: Float[Array, " t"],
+    initial_total: Float[Array, "*batch"] | float,
     flux_first: Flux,
     flux_last: Flux,
     *,
@@ -98,9 +98,9 @@ def conservation(
 
 def local_conservation(
     domain: Domain,
-    faces: Float[Tensor, " faces"],
-    initial_contents: Float[Tensor, "*batch volumes"],
-    passed: Float[Tensor, "*batch faces"],
+    faces: Float[Array, " faces"],
+    initial_contents: Float[Array, "*batch volumes"],
+    passed: Float[Array, "*batch faces"],
 ) -> LinearConstraint:
     """The conservation law of every control volume along one axis: final content = initial content + net inflow.
 

@@ -6,8 +6,9 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from probconserv._linalg.rows import (
     rows_applied,
     stacked,
 )
-from probconserv._linalg.values import as_tensor, cached, copied, square_root
+from probconserv._linalg.values import Array, as_tensor, cached, copied, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers._signatures import accepting
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
@@ -65,6 +66,18 @@ class LinearConstraint:
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
     shape: tuple[int, ...] | None = None
     rule_variance: float | Float[Tensor, "*batch k"] | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            G: Array | LinearOperator | Rows | Any,
+            b: Array | Sequence[float],
+            *,
+            noise_variance: float | Array = ...,
+            shape: tuple[int, ...] | None = ...,
+            rule_variance: float | Array | None = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "G", as_rows(self.G))
@@ -151,7 +164,7 @@ class LinearConstraint:
         """Common batch shape of G, b and σ²."""
         return torch.broadcast_shapes(self.G.shape[:-2], self.b.shape[:-1], self.noise.shape[:-1])
 
-    def residual(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
+    def residual(self, u: Float[Array, "*batch n"]) -> Float[Tensor, "*batch k"]:
         """The residual G u − b ``(*batch, k)`` of a field ``(*batch, n)`` of any precision, in float64."""
         u = as_tensor(u)
         if u.shape[-1:] != (self.points,):
@@ -188,10 +201,10 @@ class LinearConstraint:
 
 def integral(
     domain: Domain,
-    total: Float[Tensor, "*batch"] | float,
-    noise_variance: float | Float[Tensor, "*batch 1"] = 0.0,
+    total: Float[Array, "*batch"] | float,
+    noise_variance: float | Float[Array, "*batch 1"] = 0.0,
     *,
-    rule_variance: float | Float[Tensor, "*batch 1"] | None = None,
+    rule_variance: float | Float[Array, "*batch 1"] | None = None,
     dim: int | None = None,
 ) -> LinearConstraint:
     """The conservation law ∫ u dx = total, as one row of quadrature weights, or one row for each of several fields.
@@ -246,7 +259,7 @@ def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"])
 
 def boundary_value(
     domain: NodeGrid | Tensor | np.ndarray,
-    value: Float[Tensor, "*batch_and_face"] | float,
+    value: Float[Array, "*batch_and_face"] | float,
     *,
     side: Side,
     axis: int = 0,
@@ -270,7 +283,7 @@ def boundary_value(
 
 def boundary_gradient(
     grid: NodeGrid,
-    gradient: Float[Tensor, "*batch_and_face"] | float,
+    gradient: Float[Array, "*batch_and_face"] | float,
     *,
     side: Side,
     axis: int = 0,
@@ -396,7 +409,7 @@ def _check_side(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
 
 
 def _side_rows(
-    shape: tuple[int, ...], stencil: Tensor, value: Tensor | float, end: tuple[Side, int], noise_variance: float
+    shape: tuple[int, ...], stencil: Tensor, value: Array | float, end: tuple[Side, int], noise_variance: float
 ) -> LinearConstraint:
     """A stencil that starts at every node of a side and goes inward."""
     side, axis = end

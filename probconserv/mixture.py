@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import Array, as_tensor, floating
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
@@ -84,7 +84,7 @@ class Mixture(Drawable):
     def __init__(
         self,
         components: MultivariateNormal | Normal | Projected | Truncated,
-        weights: Float[Tensor, " components *batch"] | None = None,
+        weights: Float[Array, " components *batch"] | None = None,
     ) -> None:
         centre = components.mode  # unlike the mean of a projected prediction it needs no draws
         if centre.ndim < 2:

@@ -19,7 +19,7 @@ from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import Array, as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import from_samples
@@ -32,7 +32,7 @@ from solvers.recording import are_readable
 
 Gaussian = TorchMultivariateNormal | Normal
 Statement = LinearConstraint | JoinedConstraint
-Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Tensor
+Prior = Gaussian | Mixture | Projected | Independent | LowRankMultivariateNormal | MixtureSameFamily | Array
 """Priors that ``condition`` takes."""
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
 
+Array = Tensor | np.ndarray
+"""Numbers that public functions take."""
 Value = TypeVar("Value")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import deviation_of
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction, within_bounds
 
@@ -47,7 +47,7 @@ class ConformalBand:
 
 def fit_band(
     prediction: Prediction,
-    values: Float[Tensor, "functions n"],
+    values: Float[Array, "functions n"],
     *,
     level: float,
     kind: Literal["pointwise", "field"] = "field",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import Array, as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted._student import warn_of_few, widening
 from solvers.recording import are_readable
@@ -38,7 +38,7 @@ class FittedCovariance:
         shape = tuple(self.covariance.shape)
         return f"FittedCovariance(covariance={shape}, shrinkage={shrinkage}, samples={self.samples})"
 
-    def around(self, mean: Float[Tensor, "*batch n"], *, level: float | None = None) -> MultivariateNormal:
+    def around(self, mean: Float[Array, "*batch n"], *, level: float | None = None) -> MultivariateNormal:
         """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean.
 
         Args:
@@ -67,7 +67,7 @@ class FittedCovariance:
 
 
 def fit_covariance(
-    residuals: Float[Tensor, "samples *batch n"],
+    residuals: Float[Array, "samples *batch n"],
     *,
     shrinkage: float | None = None,
     rank: int | None = None,

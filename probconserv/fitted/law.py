@@ -11,7 +11,7 @@ from torch import Tensor
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import structure_of
 from probconserv._linalg.structured import variance_of_rows
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted._student import widening
@@ -95,10 +95,10 @@ class FittedLaw:
 
 def fit_law(
     law: LinearConstraint,
-    observations: Gaussian | Float[Tensor, "cases n"],
+    observations: Gaussian | Float[Array, "cases n"],
     *,
     offset: bool = True,
-    covariates: Tensor | None = None,
+    covariates: Array | None = None,
 ) -> FittedLaw:
     """How a law held in past cases, for predictions of others: ``fit_law(...).corrected(law)``.
 
@@ -203,7 +203,7 @@ class _Design:
         return back
 
 
-def _per_row(covariates: Tensor | None, right: Tensor) -> Tensor:
+def _per_row(covariates: Array | None, right: Tensor) -> Tensor:
     """z ``(*batch, k, p)``, float64, for right-hand sides ``(*batch, k)``."""
     if covariates is None:
         return right.new_zeros(*right.shape, 0)
@@ -287,7 +287,7 @@ def _root(slope: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tenso
     return torch.where(falls_at_once, low, 0.5 * (low + high))
 
 
-def _observed(law: LinearConstraint, observations: Gaussian | Tensor) -> tuple[Tensor, Tensor]:
+def _observed(law: LinearConstraint, observations: Gaussian | Array) -> tuple[Tensor, Tensor]:
     """G u and its variance ``(cases, k)``, float64."""
     if isinstance(observations, Gaussian):
         prior = as_multivariate_normal(observations)

@@ -17,7 +17,7 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSum
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian, index_of_axes
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import Array, as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import shrinkage_of
@@ -148,8 +148,8 @@ def _scaled(members: Members, factor: Tensor) -> Members:
 
 
 def from_samples(
-    samples: Float[Tensor, "members *batch n"],
-    noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
+    samples: Float[Array, "members *batch n"],
+    noise_variance: float | Float[Array, "*batch n"] = 0.0,
     *,
     shrinkage: float | Literal["auto"] | None = None,
 ) -> MultivariateNormal:

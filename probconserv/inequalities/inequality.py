@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree, refuse_missing
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
-from probconserv._linalg.values import as_tensor, cached
+from probconserv._linalg.values import Array, as_tensor, cached
 from probconserv.constraints import LinearConstraint, joined_matrix, rows_applied
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._division import Division, divided
@@ -80,6 +80,10 @@ class Bounded(Inequality):
     lower: Float[Tensor, "*batch n"] | float | None = -math.inf
     upper: Float[Tensor, "*batch n"] | float | None = math.inf
 
+    if TYPE_CHECKING:
+
+        def __init__(self, lower: Array | float | None = ..., upper: Array | float | None = ...) -> None: ...
+
     def __post_init__(self) -> None:
         self.joined()
 
@@ -104,6 +108,10 @@ class LinearInequality(Inequality):
 
     A: Float[Tensor, "*batch m n"] | Rows
     c: Float[Tensor, "*batch m"]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, A: Array | Rows | Any, c: Array) -> None: ...
 
     def __post_init__(self) -> None:
         A = self.A if isinstance(self.A, Rows) else as_sparse_rows(self.A) if is_sparse(self.A) else as_tensor(self.A)

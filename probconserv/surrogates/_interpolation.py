@@ -6,13 +6,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 
 _ROUNDING = 1e-9  # of an interval's length, by which a point may lie outside
 
 
-def check_axes(axes: Sequence[Tensor], shape: Sequence[int]) -> tuple[Tensor, ...]:
+def check_axes(axes: Sequence[Array], shape: Sequence[int]) -> tuple[Tensor, ...]:
     """The axes of a field in float64; copies, so that a surrogate stays as it was built."""
     double = tuple(as_tensor(axis).detach().clone() for axis in axes)
     lengths = tuple(len(axis) for axis in double if axis.ndim == 1)

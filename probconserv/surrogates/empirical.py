@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from probconserv import scores
 from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import as_tensor, floating
+from probconserv._linalg.values import Array, as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -72,8 +72,8 @@ class EmpiricalGP(Surrogate):
 
     def __init__(
         self,
-        functions: Float[Tensor, "functions ..."],
-        axes: Sequence[Float[Tensor, " n"]],
+        functions: Float[Array, "functions ..."],
+        axes: Sequence[Float[Array, " n"]],
         bandwidth: float = 0.6,
         *,
         effective: float | None = None,

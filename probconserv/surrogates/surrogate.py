@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.values import copied, floating
+from probconserv._linalg.values import Array, copied, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import Prediction
 
@@ -32,6 +32,12 @@ class Context:
     values: Float[Tensor, "*batch n"]
     problem: str = ""
     noise_variance: Float[Tensor, "*batch n"] | float | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, points: Array, values: Array, problem: str = ..., noise_variance: Array | float | None = ...
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in ("points", "values"):
@@ -86,6 +92,10 @@ class Query:
 
     points: Float[Tensor, "*batch n d"]
     problem: str = ""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, points: Array, problem: str = ...) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", floating(copied(self.points, dtype=None)))
