@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
 from probconserv import LinearConstraint, NonNegative, condition, from_samples, gaussian
@@ -104,3 +105,27 @@ def test_derivatives_reach_mean_and_deviation() -> None:
 def test_invalid_arguments_raise_with_reason(mean: Any, std: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         gaussian(mean, std)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_forecasts_under_their_sums_are_those_of_mint(full: bool) -> None:
+    """ỹ = S (Sᵀ W⁻¹ S)⁻¹ Sᵀ W⁻¹ ŷ (Wickramasuriya et al. 2019, eq. 9); rounding is that of W, of condition < 1e3."""
+    random = np.random.default_rng(1)
+    summing = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], *np.eye(4)])
+    root = np.diag(random.uniform(1, 5, 7)) + (0.5 * random.standard_normal((7, 7)) if full else 0.0)
+    W, forecast = root @ root.T, random.uniform(10, 20, 7)
+    weighted = np.linalg.solve(W, summing).T
+    wanted = summing @ np.linalg.solve(weighted @ summing, weighted @ forecast)
+    law = LinearConstraint(np.hstack([np.eye(3), -summing[:3]]), np.zeros(3))
+    prior = MultivariateNormal(torch.tensor(forecast), torch.tensor(W)) if full else gaussian(forecast, np.diag(root))
+    found = condition(prior, law)
+    assert np.allclose(found.mean, wanted, rtol=1e3 * np.finfo(float).eps * 7)
+    assert np.allclose(found.covariance_matrix, summing @ np.linalg.inv(weighted @ summing) @ summing.T, atol=1e-11)
+
+
+def test_laws_take_frames_and_series() -> None:
+    frame, totals = pd.DataFrame([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), pd.Series([4.0, 3.0])
+    law = LinearConstraint(frame, totals)
+    assert torch.equal(law.rows, torch.tensor(frame.to_numpy()))
+    posterior = condition(gaussian(MEAN, STD), law)
+    assert torch.allclose(posterior.mean, torch.tensor([2.0, 2.0, 3.0]).double(), atol=1e-15)
