@@ -14,7 +14,7 @@ from torch import Tensor
 from solvers._arguments import output_times
 from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._groups import Plan, integrate, plan_groups
+from solvers.finite_volume._groups import Plan, default_stepper, integrate, plan_groups
 from solvers.finite_volume._operator import Initial, Law, build_operator, check_laws, initial_field, parts_of
 from solvers.finite_volume.convection.schemes import NumericalFlux, Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
@@ -40,7 +40,7 @@ class Work:
         steppers: The steppers used.
         choice: Index into ``steppers`` ``(*batch,)``.
         estimates: Estimated nanoseconds per cell of every stepper that ``LeastCost`` could choose ``(*batch,)``; empty
-            if another stepper was given.
+            without ``LeastCost``.
         steps: Accepted steps ``(*batch,)``.
         rejected: Rejected steps ``(*batch,)``.
         evaluations: Evaluations of the rates, Newton iterations included ``(*batch,)``.
@@ -115,9 +115,9 @@ class SolveOptions(TypedDict, total=False):
         source: s(u, x, t), a ``Source`` or a function of u ``(*batch, *space)``, the grid's points and times that
             broadcast to u, returning the shape of u.
         start: Time of the initial field, 0 by default.
-        stepper: Time stepper, ``LeastCost()`` by default, which chooses one for every batch entry: ``TRBDF2()`` or
-            ``RKL2()`` for diffusion, ``SSPRK3()`` for convection, ``TRBDF2()`` or ``SSPRK3()`` for both together.
-            ``Solution.work`` tells which.
+        stepper: Time stepper. By default, diffusion on a line takes ``ESDIRK4(1e-5)`` if the law is ``Diffusion``
+            without a source, and ``TRBDF2(1e-4)`` otherwise; convection and several axes take ``LeastCost()``, which
+            chooses one for every batch entry. ``Solution.work`` says which were used.
         face_mean: Laws with diffusion: mean of the conductivity at faces, ``IntegralMean()`` by default.
         flux: Laws with convection: numerical flux, ``Godunov()`` by default.
         reconstruction: Laws with convection: states at faces, ``MUSCL()`` by default.
@@ -185,7 +185,7 @@ def solve(
     operator = build_operator(law, grid, u, conditions, given)
     batch, rows = tuple(u.shape[: u.ndim - grid.dimension]), u.reshape(-1, prod(grid.shape)).numpy()
     check_laws(operator, rows)
-    plan = plan_groups(operator, rows, options.get("stepper") or LeastCost())
+    plan = plan_groups(operator, rows, options.get("stepper") or default_stepper(operator))
     course = integrate(operator, plan, rows, (start, *output.tolist()), bool(options.get("progress", False)))
     estimate = None
     if options.get("estimate_error"):

@@ -203,12 +203,13 @@ class TRBDF2(ImplicitStepper):
 
 @dataclass(frozen=True)
 class ESDIRK4(ImplicitStepper):
-    """Six stages, fourth order, L-stable, error by an embedded third order; for smooth solutions of smooth laws.
+    """Six stages, fourth order, L-stable, error by an embedded third order; for linear or smooth laws.
 
-    At a tolerance of 1e-6 the error is a fifth to a thirtieth of that of ``TRBDF2``, with about a quarter of the steps
-    and two thirds of the time. Take ``TRBDF2`` for fronts of degenerate laws. Outputs within a step are of third order.
-    Convection and sources enter as with ``TRBDF2``, by ARK4(3)6L[2]SA (Kennedy and Carpenter, Appl. Numer. Math. 44,
-    2003), whose implicit part this is. Arguments and errors are those of ``TRBDF2``.
+    On linear diffusion ``ESDIRK4(1e-5)`` has a hundredth of the error of ``TRBDF2(1e-4)`` in about the same time. Take
+    ``TRBDF2`` for fronts of degenerate laws: there this method lets states fall below zero, by 1e-2 of their range at
+    1e-4 and 1e-3 at 1e-5, and Stefan's front is less accurate at equal tolerance. Outputs within a step are of third
+    order. Convection and sources enter as with ``TRBDF2``, by ARK4(3)6L[2]SA (Kennedy and Carpenter, Appl. Numer. Math.
+    44, 2003), whose implicit part this is. Arguments and errors are those of ``TRBDF2``.
     """
 
     tolerance: float = 1e-4

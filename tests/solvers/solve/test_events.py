@@ -16,6 +16,7 @@ from solvers import (
     CellGrid,
     Diffusion,
     Dirichlet,
+    LeastCost,
     Neumann,
     Outflow,
     Periodic,
@@ -161,7 +162,7 @@ def test_rows_of_different_steppers_have_walls_and_sources_in_time():
     def solved(k, size):
         wall = Dirichlet(lambda t: size * (1.0 + math.sin(20.0 * t))), Neumann(flux=0.0)
         source = lambda u, _x, t: 3.0 * u * (1.0 - u) * (t > 0.4)  # noqa: E731
-        return solve(Diffusion(k), GRID, wall, 0.5, [0.5, 1.0], source=source)
+        return solve(Diffusion(k), GRID, wall, 0.5, [0.5, 1.0], source=source, stepper=LeastCost())
 
     together = solved(k, size)
     assert len(together.work.steppers) == 2
