@@ -19,7 +19,70 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AtmosphereFixer:
+class StepBudgets:
+    """Length, fluxes, variables and bounds of a step: what ``AtmosphereFixer`` and ``probconserv.tools`` share.
+
+    Args:
+        seconds: Length of a step.
+        moisture_fluxes: Names with signs, +1 for what moistens the air: {"evaporation": 1.0, "precipitation": -1.0};
+            kg m⁻² s⁻¹. Without any, total water is as before.
+        energy_fluxes: Names with signs, W m⁻²; None for no law of energy.
+        humidity: Name of q, kg kg⁻¹.
+        pressure: Name of pₛ, Pa.
+        temperature: Name of T, K.
+        extra: Name of a further energy, J kg⁻¹, which is not corrected: kinetic energy plus surface geopotential.
+        non_negative: Variables that must not be negative, humidity by default.
+        at_most: Pairs {"snowfall": "precipitation"}, the first nowhere above the second.
+
+    Raises:
+        InvalidArgumentError: If the step has no length.
+    """
+
+    seconds: float
+    moisture_fluxes: Mapping[str, float] = field(default_factory=dict)
+    energy_fluxes: Mapping[str, float] | None = None
+    humidity: str = "q"
+    pressure: str = "ps"
+    temperature: str = "T"
+    extra: str | None = None
+    non_negative: tuple[str, ...] | None = None
+    at_most: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise InvalidArgumentError(f"seconds must be the length of a step, above 0, got {self.seconds}.")
+
+    @property
+    def balanced(self) -> tuple[str, ...]:
+        """What has a budget."""
+        return ("dry air", "moisture", "energy") if self.energy_fluxes is not None else ("dry air", "moisture")
+
+    @property
+    def state_units(self) -> dict[str, str]:
+        """Variables of a state with their units."""
+        units = {self.pressure: "Pa", self.humidity: "kg kg-1"}
+        units |= {self.temperature: "K"} if self.energy_fluxes is not None else {}
+        return units | ({self.extra: "J kg-1"} if self.extra else {})
+
+    @property
+    def flux_units(self) -> dict[str, str]:
+        """Fluxes with their units."""
+        return dict.fromkeys(self.moisture_fluxes, "kg m-2 s-1") | dict.fromkeys(self.energy_fluxes or {}, "W m-2")
+
+    @property
+    def corrected(self) -> list[str]:
+        """Variables that a correction moves: those of the laws, and those with bounds."""
+        of_laws = [name for name in (*self.state_units, *self.flux_units) if name != self.extra]
+        return list(dict.fromkeys([*of_laws, *self.bounded, *self.at_most, *self.at_most.values()]))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Variables that must not be negative."""
+        return (self.humidity,) if self.non_negative is None else self.non_negative
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AtmosphereFixer(StepBudgets):
     """Budgets of a step of an atmospheric model, and the most probable step that keeps them, on any device.
 
     With ⟨·⟩ the mean over the area, Δp = a + b pₛ the thickness of a layer and F fluxes averaged over the step:
@@ -36,38 +99,22 @@ class AtmosphereFixer:
         a: Part of the thickness that does not depend on the surface pressure ``(level,)``, Pa.
         b: Part that is proportional to it ``(level,)``; zeros, the default, on levels of constant pressure.
         area: Fraction of the area of every cell ``(*cells)``, such as ``sphere_areas`` over their sum.
-        seconds: Length of a step.
-        moisture_fluxes: Names with signs, +1 for what moistens the air: {"evaporation": 1.0, "precipitation": -1.0};
-            kg m⁻² s⁻¹. Without any, total water is as before.
-        energy_fluxes: Names with signs, W m⁻²; None for no law of energy.
-        humidity: Name of q, kg kg⁻¹.
-        pressure: Name of pₛ, Pa.
-        temperature: Name of T, K.
-        extra: Name of a further energy, J kg⁻¹, which is not corrected: kinetic energy plus surface geopotential.
-        non_negative: Variables that must not be negative, humidity by default.
-        at_most: Pairs {"snowfall": "precipitation"}, the first nowhere above the second.
+
+    Further arguments are those of ``StepBudgets``.
     """
 
     a: Tensor
     b: Tensor = field(default_factory=lambda: torch.zeros(()))
     area: Tensor
-    seconds: float
-    moisture_fluxes: Mapping[str, float] = field(default_factory=dict)
-    energy_fluxes: Mapping[str, float] | None = None
-    humidity: str = "q"
-    pressure: str = "ps"
-    temperature: str = "T"
-    extra: str | None = None
-    non_negative: tuple[str, ...] | None = None
-    at_most: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("a", "b", "area"):
             object.__setattr__(self, name, as_tensor(getattr(self, name)))
-        if self.a.ndim != 1 or self.b.shape not in ((), self.a.shape) or not self.seconds > 0 or not self.area.ndim:
+        if self.a.ndim != 1 or self.b.shape not in ((), self.a.shape) or not self.area.ndim:
             raise InvalidArgumentError(
-                f"AtmosphereFixer needs a (level,), b like it or a number, area (*cells) and seconds > 0; got shapes "
-                f"{tuple(self.a.shape)}, {tuple(self.b.shape)}, {tuple(self.area.shape)} and {self.seconds} seconds."
+                "AtmosphereFixer needs a (level,), b like it or a number, and area (*cells); got shapes "
+                f"{tuple(self.a.shape)}, {tuple(self.b.shape)} and {tuple(self.area.shape)}."
             )
         for name in ("a", "b", "area"):
             refuse_missing(getattr(self, name), f"{name} of the AtmosphereFixer holds")
@@ -109,7 +156,7 @@ class AtmosphereFixer:
             IncompatibleQueryError: If shapes do not fit.
         """
         start, corrected = self.contents(before), self._checked(after)
-        names = list(dict.fromkeys([*self._named, *self._bounded, *self.at_most, *self.at_most.values()]))
+        names = self.corrected
         lacking = [name for name in names if name not in std or name not in after]
         if lacking:
             raise InvalidArgumentError(f"after and std must name each of {names}, but {lacking} are not in both.")
@@ -119,7 +166,7 @@ class AtmosphereFixer:
         surface = given[self.pressure].ndim
         flat = {name: self._layers if part.ndim > surface else self._surface for name, part in given.items()}
         means, deviations = ({name: flat[name](part) for name, part in parts.items()} for parts in (given, spreads))
-        bounds, fields = {name: (0.0, None) for name in self._bounded}, given
+        bounds, fields = {name: (0.0, None) for name in self.bounded}, given
         for _ in range(_PASSES if bool(self.b.any()) else 1):
             found = condition_variables(means, deviations, self._laws(corrected, start), bounds, self.at_most).values
             fields = {name: found[name].reshape(part.shape) for name, part in given.items()}
@@ -129,16 +176,6 @@ class AtmosphereFixer:
     @property
     def _level(self) -> int:
         return -1 - self.area.ndim
-
-    @property
-    def _named(self) -> tuple[str, ...]:
-        """Variables of the laws."""
-        heat = (self.temperature,) if self.energy_fluxes is not None else ()
-        return (self.pressure, self.humidity, *heat, *self.moisture_fluxes, *(self.energy_fluxes or {}))
-
-    @property
-    def _bounded(self) -> tuple[str, ...]:
-        return (self.humidity,) if self.non_negative is None else self.non_negative
 
     def _laws(self, state: State, start: State) -> list[SharedLaw]:
         """The budgets, linear about a state."""
@@ -162,9 +199,7 @@ class AtmosphereFixer:
 
     def _checked(self, state: State) -> dict[str, Tensor]:
         """The variables of the contents in float64."""
-        names = [self.humidity, self.pressure]
-        names += [self.temperature] if self.energy_fluxes is not None else []
-        names += [self.extra] if self.extra else []
+        names = list(self.state_units)
         absent = [name for name in names if name not in state]
         if absent:
             raise InvalidArgumentError(f"The state lacks {absent}; it has {list(state)}.")

@@ -106,7 +106,7 @@ def test_a_model_is_trained_through_three_corrected_steps():
     [
         ({"a": A[:, None]}, r"needs a \(level,\).*got shapes \(3, 1\)"),
         ({"b": B[:2]}, r"\(2,\)"),
-        ({"seconds": 0.0}, "0.0 seconds"),
+        ({"seconds": 0.0}, "length of a step, above 0, got 0.0"),
         ({"area": 2 * AREA}, "sum to 1, got 2"),
     ],
 )

@@ -93,8 +93,19 @@ def test_several_steps_at_once_are_corrected_one_by_one_also_in_chunks(layers):
     single, _ = atmosphere.correct(before.isel(time=1), after.isel(time=1), STD)
     xarray.testing.assert_allclose(chunked.compute(), corrected, rtol=1e-11)
     xarray.testing.assert_allclose(single, corrected.isel(time=1), rtol=1e-11)
+    times = before.assign_coords(time=[0, 6]), after.assign_coords(time=[6, 12])
     with pytest.raises(InvalidArgumentError, match="must be equal"):
-        atmosphere.correct(before.assign_coords(time=[0, 6]), after.assign_coords(time=[6, 12]), STD)
+        atmosphere.correct(*times, STD)
+    with pytest.raises(InvalidArgumentError, match="must be equal"):  # not the one time that both have
+        atmosphere.missed(*times)
+
+
+def test_chunks_have_the_precision_of_the_fields_before_and_after_they_are_computed():
+    pytest.importorskip("dask", reason="needs dask: pip install 'probconserv-boon[tools]'")
+    atmosphere, before = tools.Atmosphere(**HYBRID, **OPTIONS), state(0).chunk()
+    corrected, _ = atmosphere.correct(before, state(1).chunk(), STD)
+    assert corrected.T.dtype == corrected.T.compute().dtype == "float32"
+    assert atmosphere.missed(before, corrected)["energy"].dtype == "float64"
 
 
 def test_places_move_with_their_variance_and_not_with_the_size_of_their_cell():
@@ -161,7 +172,7 @@ WRONG = {
     "layers the other way around": (state(1), UPSIDE_DOWN, STD, "must be equal"),
     "too few layers": (state(1), {"a": PRESSURE[:2]}, STD, "must be equal"),
     "layers without names": (state(1), {"a": PRESSURE.values}, STD, "a, a DataArray over the levels"),
-    "no time": (state(1), {"seconds": 0.0}, STD, "0.0 seconds"),
+    "no time": (state(1), {"seconds": 0.0}, STD, "length of a step, above 0, got 0.0"),
     "no std of a flux": (state(1), {}, {k: v for k, v in STD.items() if k != "E"}, "how uncertain each of"),
     "chunks across the globe": (state(1).chunk(lat=2), {}, STD, r"several chunks along \['lat'\]"),
 }
@@ -174,3 +185,8 @@ def test_what_does_not_fit_is_refused(case):
         pytest.importorskip("dask", reason="needs dask: pip install 'probconserv-boon[tools]'")
     with pytest.raises(InvalidArgumentError, match=f"(?s){message}"):
         tools.Atmosphere(**{"a": PRESSURE} | OPTIONS | options).correct(state(0), after, std)
+
+
+def test_missed_reads_fluxes_in_their_units_only():
+    with pytest.raises(InvalidArgumentError, match="'P' must be in 'kg m-2 s-1'"):
+        tools.Atmosphere(a=PRESSURE, **OPTIONS).missed(state(0), changed("P", units="mm/day"))
