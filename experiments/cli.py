@@ -149,7 +149,6 @@ HERE = "experiments.cli"
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Start here": {
         "demo": (HERE, "Shows one prediction without and with its law"),
-        "predict": ("experiments.predict.command", "Predicts a field from your observations under a law"),
     },
     "Look at results": {
         "list": (HERE, "Lists experiments and benchmarks"),

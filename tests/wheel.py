@@ -18,8 +18,6 @@ from tests.documents import README, ROOT
 _COMMAND = "python -m experiments"
 _LONG = ("run", "data")
 """Commands of README that train or simulate for minutes; of these the help is shown."""
-_ROWS = "t,x,u\n" + "".join(f"{t / 50},{x / 5},{1 - x / 6}\n" for t in range(6) for x in range(6))
-
 _OWN_FOLDER = """
 import experiments
 assert experiments.MINE == 1, "the user's own folder"
@@ -85,7 +83,6 @@ def check_sdist(python: str, sdist: Path, folder: Path) -> None:
         archive.extractall(folder, filter="data")
     (clone,) = folder.iterdir()
     installed = _environment(python, folder / "environment", "--editable", f"{clone}[experiments]")
-    (clone / "data.csv").write_text(_ROWS, encoding="utf-8")
     _run(installed, "".join(_blocks()), clone)
     for arguments in (["demo"], *commands(README.read_text(encoding="utf-8"))):
         _call(installed, "-m", "experiments", *arguments, cwd=clone)
