@@ -14,7 +14,7 @@ from experiments.cli import Options, Seeds, answered, parsed
 from experiments.driver import Job, config_of, describe, plan, trained_files
 from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, unknown_name
 from experiments.experiment import RunContext, RunOptions, Table
-from experiments.options import seeds_of
+from experiments.options import CATALOGUE, seeds_of
 from experiments.records.record import over_seeds, records_of
 from experiments.records.release import ROOT, released_names, released_results, write_release
 from experiments.records.run import Run, folder_of, is_finished, read_run
@@ -52,7 +52,7 @@ def documents_command() -> None:
 
 def figures_command(names: Names = ()) -> None:
     """Draws overviews of released records anew; all without names."""
-    for name in names or released_names():
+    for name in names or [each for each in released_names() if each in CATALOGUE]:
         results, entry = released(name), registry.table(name)
         assert results is not None
         cases = entry.cases(RunContext(options=RunOptions(preset=results.preset)))  # type: ignore[arg-type]

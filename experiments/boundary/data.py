@@ -1,7 +1,7 @@
 """Samples as operators take and give them: the tensors of a batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
@@ -37,11 +37,8 @@ class Fields:
 
 
 def load_fields(case: BoundaryCase, config: SampleConfig, store: DataStore) -> Fields:
-    """The fields of a case on these samples, which are made once and read afterwards; inputs disturbed as it says."""
-    samples = case.source.samples(config, store)
-    if case.disturbance is not None:
-        samples = replace(samples, input=case.disturbance(samples.input))
-    return as_fields(samples, case)
+    """The fields of a case on these samples, which are made once and read afterwards."""
+    return as_fields(case.source.samples(config, store), case)
 
 
 def as_fields(samples: Samples, case: BoundaryCase) -> Fields:

@@ -1,6 +1,6 @@
 """The boundary-condition experiments as the driver runs them, and the operators that are released."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,11 @@ class BoundaryExperiment:
 
     Args:
         problem: Name of the problem; experiments of one problem use each other's trainings.
-        methods_of: From a case to its methods, the truth first.
-        subject: What the title says instead of sizes.
     """
 
     name: str
     problem: str
     versions: Versions
-    methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
-    subject: str = ""
 
     @property
     def table(self) -> Table:
@@ -63,7 +59,7 @@ class BoundaryExperiment:
             title=self.title,
             data_version=self.data_version,
             cases=self.cases,
-            methods=self.methods_of,
+            methods=methods,
             score=self.score,
             seeds=self.seeds,
             trainings=self.trainings,
@@ -82,8 +78,6 @@ class BoundaryExperiment:
     def title(self, cases: Sequence[BoundaryCase]) -> str:
         """The problem, its samples, and what of the set-up is reconstructed."""
         problem, sizes = self.problem.replace("_", " ").capitalize(), cases[0].sizes
-        if self.subject:
-            return f"{problem}: {self.subject}"
         equations = ", ".join(dict.fromkeys(case.source.equation for case in cases))
         parts = ", ".join(dict.fromkeys(case.source.reconstructed for case in cases if case.source.reconstructed))
         note = f"; set-up reconstructed: {parts}" if parts else ""
@@ -100,28 +94,28 @@ class BoundaryExperiment:
         """The one training of an operator; none for the truth."""
         if method.treatment is None:
             return ()
-        first, trained = context.training_seed, case.training_case
+        first = context.training_seed
         seed = seed if method.random else first
-        released = method.key in rows.RELEASED and seed == first and self._is_of_problem(trained, context)
+        released = method.key in rows.RELEASED and seed == first and self._is_of_problem(case, context)
         training = Training(
-            key=f"{trained.key}-{seed}",
+            key=f"{case.key}-{seed}",
             label=f"{method.label}, {case.label}, seed {seed}",
             folder=f"{self.problem}/operators",
-            config=operator_training(trained, method.treatment, first, seed, method.rate),
+            config=operator_training(case, method.treatment, first, seed, method.rate),
             data_version=self.data_version,
-            release=_released_file(self.problem, trained.key, method.key) if released else None,
+            release=_released_file(self.problem, case.key, method.key) if released else None,
             missing="" if method.available else EXTRA,
         )
         return (training,)
 
-    def _is_of_problem(self, trained: BoundaryCase, context: RunContext) -> bool:
-        """Whether a case is one of the problem itself, whose operators are released; its study tests some of them."""
+    def _is_of_problem(self, case: BoundaryCase, context: RunContext) -> bool:
+        """Whether a case is one of the problem itself, whose operators are released."""
 
         def samples(case: BoundaryCase) -> Any:
             return case.key, case.sizes, case.source.describe(case.training_data(context.training_seed))
 
         versions = PROBLEMS[self.problem].cases if self.problem in PROBLEMS else self.versions
-        return samples(trained) in map(samples, versions(context.options.preset))
+        return samples(case) in map(samples, versions(context.options.preset))
 
     def score(
         self, case: BoundaryCase, method: Method, _seed: int, weights: Sequence[Path], context: RunContext
@@ -132,7 +126,7 @@ class BoundaryExperiment:
         if treatment is None:
             return score_truth(case, test)
         fine = None
-        if case.axes == 1 and case.trained_on is None and not all(case.periodic):
+        if case.axes == 1 and not all(case.periodic):
             fine = load_fields(case, replace(config, nodes=FINER * (config.nodes - 1) + 1), store)
         return score_operator(weights[0], treatment, case, test, fine)
 
@@ -154,7 +148,7 @@ class BoundaryExperiment:
         return list(dict.fromkeys((rows.FNO, *best, *published, eliminated, rows.DEFAULT))), SHOWN
 
     def figures(self, case: BoundaryCase, stored: Stored, _context: RunContext) -> Mapping[str, Figure]:
-        return draw_case(self.problem, case, self.methods_of(case), stored)
+        return draw_case(self.problem, case, methods(case), stored)
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> ConditionedOperator:

@@ -146,7 +146,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
 
 def tuned(method: Method, case: BoundaryCase) -> Method:
     """A method with the settings that were chosen for it on a problem; as it is where none were."""
-    chosen = case.training_case.settings.get(SETTINGS_OF.get(method.key, method.key))
+    chosen = case.settings.get(SETTINGS_OF.get(method.key, method.key))
     if chosen is None or method.treatment is None:
         return method
     parts: dict[str, Any] = {"architecture": method.treatment.architecture, "correction": method.treatment.correction}

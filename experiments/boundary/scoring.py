@@ -33,7 +33,7 @@ def score_operator(
     set as the weights note it, and ``shown`` the first unknown of the first samples ``(samples, t, *nodes)``. ``fine``
     are the test samples on the grid on which slopes are scored as well.
     """
-    model = load(path, treatment, case.training_case)
+    model = load(path, treatment, case)
     u = model.predict(test, case.sizes.batch)
     pairs = zip(u.double().split(1), test.output.double().split(1), strict=True)
     scores = {

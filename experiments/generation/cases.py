@@ -1,16 +1,15 @@
 """Cases, a problem under one law, and their sizes by preset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from experiments.errors import require_at_least
 from experiments.experiment import Preset
-from experiments.generation.posterior import Seen
 from experiments.generation.problem import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw
 from probconserv.nonlinear.law import AnyLaw
@@ -70,7 +69,6 @@ class Condition:
         resample: Evaluations after which ECI draws its noise anew: the best of 1, 5 (as published) and never.
         published: Errors of ECI in its notebook, if the condition is there.
         most: Draws at most, where each of them costs much.
-        seen: Values that are observed, in place of a law.
     """
 
     key: str
@@ -81,12 +79,12 @@ class Condition:
     resample: int | None = None
     published: Published | None = None
     most: int | None = None
-    seen: Seen | None = None
+    former: ClassVar[Mapping[str, Any]] = {"seen": None}
 
     @property
     def conditional(self) -> bool:
         """Whether anything is imposed."""
-        return self.law is not None or self.seen is not None
+        return self.law is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +109,7 @@ class Case:
         """All settings that change the scores, except the weights."""
         sizes, fixed = self.sizes, self.condition.fixed
         scored = {"draws": self.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
-        seen = {} if self.condition.seen is None else {"seen": self.condition.seen}
-        return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored, **seen}
+        return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored}
 
     @property
     def draws(self) -> int:
@@ -133,22 +130,16 @@ class Case:
 
     def truths(self, count: int, seed: int) -> Float[Tensor, "count t x"]:
         """Draws of the exact conditional distribution."""
-        if self.condition.seen is not None:
-            return self.condition.seen.draws(self.problem, count, self.sizes.nodes, seed)
         return self.problem.draws(count, self.sizes.nodes, seed, self.condition.fixed)
 
     def moments(self) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
         """Exact mean and standard deviation."""
-        if self.condition.seen is not None:
-            return self.condition.seen.moments(self.problem, self.sizes.nodes)
         return self.problem.moments(self.sizes.nodes, self.condition.fixed)
 
 
 @lru_cache(maxsize=8)
 def _law(case: Case) -> LinearConstraint | NonlinearLaw | None:
     """From a true field, which costs a solution where there is no closed form."""
-    if case.condition.seen is not None:
-        return case.condition.seen.law(case.problem, case.sizes.nodes)
     if case.condition.law is None:
         return None
     return case.condition.law(case.truths(1, seed=0)[0], *case.problem.axes(case.sizes.nodes))

@@ -1,6 +1,6 @@
 """The rows: true draws, what training fields give without a flow, and samplers on one trained model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from experiments.generation.without_flow import (
 from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY, YELLOW
 from experiments.records.record import TRUTH
 from probconserv import LinearConstraint
-from probconserv.surrogates.flow import SamplingOptions, conditioned, eci, pcfm, twisted, unconstrained
+from probconserv.surrogates.flow import SamplingOptions, conditioned, eci, pcfm, unconstrained
 from probconserv.surrogates.flow.tasks import Sampler
 
 
@@ -45,7 +45,6 @@ class Method:
     Args:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case; None for its own choice by the law.
-        evaluations: Of the velocity for a draw, where rows differ in them.
         redraws: Whether rounding decides what is drawn, see ``Table.redraws``.
     """
 
@@ -59,12 +58,7 @@ class Method:
     bounded: bool = False
     style: Style
     information: str = ""
-    evaluations: int | None = None
     redraws: bool = False
-
-    def with_evaluations(self, number: int) -> "Method":
-        """The same sampler with a number of evaluations, which its key and label say."""
-        return replace(self, key=f"{self.key}-{number}", label=f"{self.label}, {number}", evaluations=number)
 
 
 _BOUNDS = "bounds where the problem has any"
@@ -121,18 +115,6 @@ METHODS = (
 )
 
 
-TWISTED = Method(
-    key="twisted",
-    label="particles",
-    sampler=twisted,
-    options=lambda case: SamplingOptions(steps=case.sizes.steps),
-    linear=True,
-    bounded=True,
-    style=Style(CONSERVED, "--"),
-    information=f"weights of particles, {_BOUNDS}",
-)
-"""A row of studies; the released tables were drawn without it."""
-
 _BY_KEY = {method.key: method for method in METHODS}
 OURS = "ours"
 """Key of the row whose sampler the flow chooses by the law."""
@@ -167,9 +149,9 @@ TOLD_METHODS = (
 """The rows where every true field has a different law."""
 
 
-def methods_of(case: Case, among: Sequence[Method] = METHODS) -> tuple[Method, ...]:
+def methods_of(case: Case) -> tuple[Method, ...]:
     """The rows of a case; without a law there are true draws and the flow."""
     if not case.condition.conditional:
-        return tuple(method for method in among if not method.conditional)
+        return tuple(method for method in METHODS if not method.conditional)
     linear = isinstance(case.law, LinearConstraint)
-    return tuple(method for method in among if linear or not method.linear)
+    return tuple(method for method in METHODS if linear or not method.linear)

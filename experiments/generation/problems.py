@@ -20,9 +20,7 @@ from experiments.generation.cases import RANDOM_SIZES, SCHEME_SIZES, SMALL_SIZES
 from experiments.generation.conditioning import Told
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.observed import ObservedExperiment
-from experiments.generation.posterior import Seen
 from experiments.generation.problem import GenerationProblem
-from experiments.generation.studies import StepsStudy
 from probconserv import NonlinearLaw
 from solvers import CellGrid, Diffusion, LeastCost, Logistic, Neumann, solve
 from solvers.problems import exact
@@ -55,15 +53,6 @@ _STOKES = (
         resample=5,
         published=Published(mean=3.69e-4, deviation=1.10e-4),
     ),
-)
-_NEAR, _DEEP = (0.6, 0.08), (0.4, 0.2)
-_POINTS = tuple(
-    Condition(key=key, label=label, seen=Seen(places=places, parameters=(6.0, 5.0), deviation=deviation))
-    for key, label, places, deviation in (
-        ("near", "a value near the wall ± 0.02", (_NEAR,), 0.02),
-        ("deep", "a value far from it ± 0.02", (_DEEP,), 0.02),
-        ("three", "three values ± 0.05", ((0.2, 0.05), (0.6, 0.1), (0.9, 0.2)), 0.05),
-    )
 )
 
 
@@ -193,9 +182,8 @@ _RANDOM_MEDIA = (
 )
 
 
-_OF_STOKES = GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES)
 EXPERIMENTS: Mapping[str, GenerationExperiment | ObservedExperiment] = {
-    "generate_stokes": _OF_STOKES,
+    "generate_stokes": GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES),
     "generate_reaction_diffusion": GenerationExperiment(
         name="generate_reaction_diffusion",
         problem=REACTION_DIFFUSION,
@@ -209,6 +197,3 @@ EXPERIMENTS: Mapping[str, GenerationExperiment | ObservedExperiment] = {
         name="generate_gpme", problem=RANDOM_MEDIA, conditions=_RANDOM_MEDIA, sizes=RANDOM_SIZES
     ),
 }
-STUDY = StepsStudy(name="generate_stokes-study", flows=_OF_STOKES, more=_POINTS)
-"""Errors over the number of evaluations, also where values with noise are seen."""
-STUDIES = {STUDY.name: STUDY}

@@ -14,7 +14,7 @@ from experiments.generation.cases import Case
 from experiments.generation.methods import Method
 from experiments.records.record import Arrays
 from probconserv import FlowMatching, LinearConstraint, NonlinearLaw
-from probconserv.surrogates.flow import KarhunenLoeve, SamplingOptions
+from probconserv.surrogates.flow import KarhunenLoeve
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
@@ -38,20 +38,18 @@ def score_method(case: Case, method: Method, group: int, weights: list[Path], se
 def drawn_by(case: Case, method: Method, weights: Sequence[Path], seed: int) -> tuple[Float[Tensor, "s t x"], float]:
     """Fields of a row, and the seconds of the processor that they take."""
     if method.drawn is None:
-        return sampled(case, method, method.options(case), weights[0], seed)
+        return _sampled(case, method, weights[0], seed)
     start = time.process_time()
     draws = method.drawn(case, seed + _OTHER_DRAWS)
     return draws, time.process_time() - start
 
 
-def sampled(
-    case: Case, method: Method, options: SamplingOptions, weights: Path, seed: int
-) -> tuple[Float[Tensor, "s t x"], float]:
+def _sampled(case: Case, method: Method, weights: Path, seed: int) -> tuple[Float[Tensor, "s t x"], float]:
     """Fields that a sampler draws from a trained flow, and the seconds of the processor that it takes."""
     flow = FlowMatching.load(weights)
     law = (case.law_and_bounds if method.bounded else case.law) if method.conditional else None
     start = time.process_time()
-    draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)
+    draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=method.options(case), seed=seed)
     return draws, time.process_time() - start
 
 

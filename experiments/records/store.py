@@ -34,7 +34,8 @@ def as_json(value: Any) -> Any:
     """A value as JSON can hold it; dataclasses become dictionaries with the names of their classes.
 
     Fields that do not take part in comparisons (``field(compare=False)``) are left out, and options that were added
-    after a release (``metadata={"later": True}``) as long as they have their default, so that hashes stay.
+    after a release (``metadata={"later": True}``) as long as they have their default, so that hashes stay. For the same
+    reason options that left are there, which a class lists as ``former`` with the values that they would have.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         compared = [
@@ -43,7 +44,7 @@ def as_json(value: Any) -> Any:
             if entry.compare and not ("later" in entry.metadata and getattr(value, entry.name) == entry.default)
         ]
         content = {name: as_json(getattr(value, name)) for name in compared}
-        return {"type": type(value).__name__, **content}
+        return {"type": type(value).__name__, **content, **getattr(value, "former", {})}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):

@@ -107,7 +107,6 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
     ("text", "message"),
     [
         ("run stefann", "no experiment 'stefann'. Did you mean 'stefan'? Available: diffusion, porous_medium, stefan,"),
-        ("run beyond_trainin", "There is no experiment 'beyond_trainin'. Did you mean 'beyond_training'? Available: "),
         ("reproduce nonsense", "There is no experiment 'nonsense'. Available: diffusion"),
         ("run stokes --cases nothing", "There is no case 'nothing' here. Available: single-0.02, multi-0.02."),
         ("run stefan --methods magic", "There is no method 'magic' here. Available: truth, gp, hardc-gp"),
@@ -121,7 +120,6 @@ def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: S
         ("run stokes --data exact", "--data has no effect on stokes; remove it."),
         ("run advection-calibration --data solver", "--data has no effect on advection-calibration; remove it."),
         ("run darcy --files a", "--files has no effect on darcy; remove it."),
-        ("run beyond_training --files a", "--files has no effect on beyond_training; remove it."),
         ("run stefan --train-only --files a", "--files has no effect on stefan; remove it."),
         ("reproduce stefan --files a", "--files has no effect on stefan; remove it."),
         ("run stefan --workers 2", "--workers has no effect on stefan; remove it."),

@@ -5,7 +5,7 @@ these times. The domain is the unit interval or square, on nodes that include th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -145,14 +145,6 @@ class BoundaryProblem:
         """``count`` equally spaced output times after the start, up to the standard final time or another one."""
         last = self.final_times[0] if final is None else final
         return self.start + (last - self.start) * torch.arange(1, count + 1, dtype=torch.float64) / count
-
-    def with_distribution(self, name: str, distribution: Uniform | Normal) -> "BoundaryProblem":
-        """The same problem with another distribution of a parameter, for instance outside the usual range."""
-        if name not in {parameter.name for parameter in self.parameters}:
-            names = ", ".join(parameter.name for parameter in self.parameters)
-            raise InvalidArgumentError(f"Problem '{self.name}' has no parameter '{name}'; it has {names}.")
-        parameters = (replace(p, distribution=distribution) if p.name == name else p for p in self.parameters)
-        return replace(self, parameters=tuple(parameters))
 
     def draw(self, count: int, generator: Generator) -> dict[str, Tensor]:
         """Random parameters of ``count`` samples."""

@@ -1,4 +1,4 @@
-"""Boundary-condition experiments from samples to figures in tiny sizes, and operators beyond their training."""
+"""Boundary-condition experiments from samples to figures in tiny sizes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +10,16 @@ import torch
 
 import boon
 from experiments import driver, load_operator
-from experiments.boundary import EXPERIMENTS, STUDIES
+from experiments.boundary import EXPERIMENTS
 from experiments.boundary import methods as keys
-from experiments.boundary.beyond_training import compared, varied, with_samples, with_values
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
-from experiments.boundary.disturbance import DISTURBANCES, Disturbance
 from experiments.boundary.methods import methods
 from experiments.boundary.operator import Treatment, build, load
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.scoring import over_time
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
-from experiments.errors import InvalidArgumentError, NotReleasedError
+from experiments.errors import NotReleasedError
 from experiments.experiment import RunOptions, Training
 from experiments.records.record import Source
 from probconserv.training import StepContext
@@ -33,9 +31,6 @@ pytestmark = pytest.mark.long
 
 USUAL = {"wave_neumann", "burgers_periodic", "cavity", "heat_independent", "reaction_diffusion"}
 CASE = one("heat_independent", "single-values")
-OUTSIDE = {f"from {low:g}": with_values(CASE.source, low, low + 1) for low in (1.0, 2.0)}
-FEWER = {6: with_samples(CASE.sizes, 6, 1), 8: CASE.sizes}
-STUDIED = varied(CASE, FEWER, OUTSIDE, grids=(9, 33))
 
 
 def scores(report: driver.Report, score: str) -> pd.Series:
@@ -125,42 +120,6 @@ def test_everything_that_decides_a_training_changes_its_hash() -> None:
     assert training(unseen, plain, 0, 0) == training(CASE, plain, 0, 0)
 
 
-def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
-    fewer, same, *outside, coarse, fine = STUDIED[:6]
-    sizes = fewer.training_case.sizes
-    assert (sizes.samples, sizes.validation, sizes.batch) == (6, 1, 4)
-    assert fewer.sizes == same.sizes == CASE.sizes
-    assert coarse.training_case == CASE
-    for case, low in zip(outside, (1.0, 2.0), strict=True):
-        assert case.training_case == CASE
-        values = torch.cat(load_fields(case, case.test_data(0), store_of(context(tmp_path), 1)).values[0])
-        assert low <= float(values.min()) <= float(values.max()) <= low + 1
-    assert [case.sizes.nodes for case in (coarse, fine)] == [9, 33]
-    noisy, *_, rounded = STUDIED[6:]
-    assert (noisy.key, noisy.label, noisy.trained_on) == ("noise-0.0001", "0.01 % noise", CASE)
-    assert (rounded.key, rounded.label) == ("bfloat16", "bfloat16")
-    clean, off = (load_fields(each, CASE.test_data(0), store_of(context(tmp_path), 1)) for each in (CASE, rounded))
-    assert torch.equal(off.input, clean.input.bfloat16().float())
-    assert torch.equal(off.output, clean.output)
-    assert len({case.label for case in STUDIED}) == len(STUDIED)
-
-
-def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path: Path) -> None:
-    cases = STUDIED[::2][:4]
-    study = tiny_experiment(*cases, of=STUDIES["beyond_training"])
-    report = driver.run(study.table, RunOptions(out=tmp_path))
-    errors = scores(report, "boundary_relative_max")
-    studied = [method.key for method in compared(cases[0])]
-    assert studied == [keys.CHANNELS, keys.WITHOUT_SCHUR_CHANNELS, keys.RESIDUAL, keys.DEFAULT]
-    assert list(errors.index) == [
-        (case, method) for case in ("samples-6", "outside-0", "nodes-9", "noise-0.0001") for method in studied
-    ]
-    assert all((error > 1e-4) if method == keys.CHANNELS else error == 0.0 for (_, method), error in errors.items())
-    assert len(list(tmp_path.glob("**/weights.safetensors"))) == 2 * len(studied)
-    assert study.trainings(cases[0], methods(cases[0])[1], 0, context(tmp_path))[0].release is None
-    assert "overview.png" in {file.name for file in report.files}
-
-
 def test_the_papers_numbers_belong_to_their_cases() -> None:
     stokes = EXPERIMENTS["stokes"]
     *others, notebook = PROBLEMS["stokes"].cases("laptop")
@@ -184,26 +143,3 @@ def test_released_operators_are_loaded_by_their_keys() -> None:
         load_operator("stokes", "single-0.02", "lifting")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
         load_operator("stefan", "u=0.6")
-
-
-def test_disturbed_inputs_are_off_by_their_level_and_boundary_data_are_not() -> None:
-    a = torch.randn(200, 2, 33, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 30.0])[:, None]
-    noisy = Disturbance(noise=0.05)(a)
-    off = (noisy - a).transpose(0, 1).flatten(1).square().mean(1).sqrt()
-    assert off.tolist() == pytest.approx([0.05, 1.5], rel=0.05), "13,200 numbers"
-    assert torch.equal(noisy, Disturbance(noise=0.05)(a))
-    assert torch.equal(Disturbance(rounding="bfloat16")(a), a.bfloat16().float())
-    assert torch.equal(Disturbance(rounding="float16")(a), a.half().float())
-    with pytest.raises(InvalidArgumentError, match="overflow in float16"):
-        Disturbance(rounding="float16")(1e6 + a)
-    with pytest.raises(InvalidArgumentError, match="rounding must be float16, bfloat16 or None, got 'int8'"):
-        Disturbance(rounding="int8")  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="noise must not be negative, got -1"):
-        Disturbance(noise=-1.0)
-
-
-def test_operators_for_gradients_are_tested_under_every_disturbance() -> None:
-    (study,) = STUDIES.values()
-    beside = [case for case in study.versions("laptop") if case.key.startswith("single-gradients")]
-    assert [case.disturbance for case in beside] == [None, *DISTURBANCES]
-    assert {case.training_case.key for case in beside} == {"single-gradients"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -26,6 +27,24 @@ class Config:
     threads: int = field(default=1, compare=False)
 
 
+@dataclass(frozen=True)
+class Older:
+    """A config with an option that came after its release."""
+
+    steps: int = 3
+    dropout: float = 0.0
+    slopes: float = field(default=0.0, metadata={"later": True})
+
+
+@dataclass(frozen=True)
+class Newer:
+    """The same without an option that left."""
+
+    former: ClassVar = {"dropout": 0.0}
+    steps: int = 3
+    slopes: float = field(default=0.0, metadata={"later": True})
+
+
 def test_only_what_decides_a_result_changes_its_hash() -> None:
     training = Training(key="anp", label="ANP", folder="nets", config=Config(), data_version=1)
     relabelled = replace(training, label="another", config=Config(threads=8), folder="elsewhere")
@@ -39,6 +58,12 @@ def test_only_what_decides_a_result_changes_its_hash() -> None:
     }
     assert store.as_json(MixedTransform()) == {"type": "MixedTransform", "share": 0.5, "length": 0.01}
     assert store.as_json(MixedTransform(floor=1.0))["floor"] == 1.0
+
+
+def test_options_that_came_or_left_change_no_hash_where_they_are_not_used() -> None:
+    assert store.as_json(Newer()) == store.as_json(Older()) | {"type": "Newer"}
+    assert store.as_json(Newer(slopes=1.0)) == store.as_json(Older(slopes=1.0)) | {"type": "Newer"}
+    assert "dropout" not in store.as_json(replace(Config(), steps=4))
 
 
 def all_hashes() -> dict[str, str]:
