@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from experiments.experiment import RunContext, RunOptions
+from experiments.generation import EXPERIMENTS
 from experiments.generation.problem import GenerationProblem, weighted_moments
 from experiments.generation.scoring import scores_of
 from experiments.records.release import released_weights
-from experiments.registry import experiment
 from probconserv import FlowMatching, LinearConstraint
 
 pytestmark = pytest.mark.long
@@ -51,7 +51,7 @@ def few_values(
 )
 def test_particles_draw_from_the_posterior_of_a_few_values_with_noise(places, deviation, most) -> None:
     """Mean squared errors of mean and standard deviation, over two seeds."""
-    problem = experiment("generate_stokes").problem
+    problem = EXPERIMENTS["generate_stokes"].problem
     law, mean, spread = few_values(problem, 100, places, deviation)
     errors = []
     for seed in (0, 1):
@@ -69,7 +69,7 @@ def test_particles_draw_from_the_posterior_of_a_few_values_with_noise(places, de
 
 def test_the_default_draws_fields_with_a_given_boundary_value() -> None:
     """Errors of mean and standard deviation, and the Fréchet distance to true fields."""
-    cases = experiment("generate_stokes").cases(RunContext(options=RunOptions(preset="laptop")))
+    cases = EXPERIMENTS["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))
     (case,) = (case for case in cases if case.key == "boundary")
     drawn = flow().draw(DRAWS, law=case.law, seed=0)
     assert drawn.sampler == "conditioned"
