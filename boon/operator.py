@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from math import isclose
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -77,7 +78,7 @@ class BOON(nn.Module):
     Args:
         operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, or ``Normalised`` around one:
             conditions and their values are those of the physical field.
-        conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
+        conditions: One (first, last) pair of ``Dirichlet``, ``Neumann`` or ``Robin`` per axis, or ``Periodic()``; None
             leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis). A ``Part``,
             or a sequence of them, is a condition on a part of a side; values at the call are then a list, one entry
             for each part. Coefficients of ``Robin`` are numbers or tensors ``(batch|1, channels|1, *face)``.
@@ -167,6 +168,9 @@ class BOON(nn.Module):
         """
         u, discrete = self._operate(x, boundary)
         return prescribe(self.step(u, discrete), discrete)
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def with_residual(
         self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None

@@ -96,7 +96,7 @@ class Robin:
 
 @dataclass(frozen=True)
 class Periodic:
-    """The field continues at the other end of the axis; required on both sides."""
+    """The field continues at the other end of the axis: ``Periodic()`` for the axis, or on both of its sides."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
 def pairs_of(boundary: Sequence[Any], dimension: int, kinds: Any, listed: str) -> tuple[tuple[Any, Any], ...]:
     """One (first, last) pair per axis of conditions that are of some kinds, ``listed`` in words.
 
-    With one axis ``boundary`` is ``(first, last)`` or ``[(first, last)]``, with d axes one pair per axis.
+    With one axis ``boundary`` is ``(first, last)`` or ``[(first, last)]``, with d axes one pair per axis, where
+    ``Periodic()`` stands for both sides of an axis.
 
     Raises:
         InvalidArgumentError: If a side is missing or of another kind, or only one side is periodic.
@@ -132,7 +133,9 @@ def pairs_of(boundary: Sequence[Any], dimension: int, kinds: Any, listed: str) -
             "boundary must be a (first, last) pair of conditions with one axis, or a sequence of one such pair per "
             f"axis, got {boundary!r}."
         )
-    pairs = [tuple(boundary)] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
+    flat = dimension == 1 and len(boundary) > 1 and not isinstance(boundary[0], Sequence)
+    pairs = [tuple(boundary)] if flat else list(boundary)
+    pairs = [(pair, pair) if isinstance(pair, Periodic) else pair for pair in pairs]
     if len(pairs) != dimension:
         raise InvalidArgumentError(
             f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)} entries."

@@ -89,7 +89,7 @@ class AxisSides:
 
 
 def check_conditions(conditions: Sequence[Any]) -> tuple[AxisSides, ...]:
-    """The sides of every axis from one (first, last) pair per axis, None for a free axis or a free side.
+    """The sides of every axis from one (first, last) pair per axis, None for a free axis or side, or ``Periodic()``.
 
     Raises:
         MissingBoundaryError: If neither side of a pair has a condition.
@@ -97,7 +97,8 @@ def check_conditions(conditions: Sequence[Any]) -> tuple[AxisSides, ...]:
     """
     if not isinstance(conditions, Sequence):
         raise InvalidArgumentError(
-            f"conditions needs one (first, last) pair or None per axis, as [(first, last)], got {conditions!r}."
+            "conditions needs one (first, last) pair, Periodic() or None per axis, as [(first, last)], got "
+            f"{conditions!r}."
         )
     return tuple(_axis_sides(pair, axis, len(conditions)) for axis, pair in enumerate(conditions))
 
@@ -118,6 +119,8 @@ def periodic_axes(axes: Sequence[AxisSides]) -> tuple[int, ...]:
 def _axis_sides(pair: Any, axis: int, axes: int) -> AxisSides:
     if pair is None:
         return AxisSides()
+    if isinstance(pair, Periodic):
+        return AxisSides(periodic=True)
     if not isinstance(pair, Sequence) or len(pair) != 2 or all(side is None for side in pair):
         raise MissingBoundaryError(
             f"conditions of axis {axis} must be a (first, last) pair with a condition on one side (the other None) "

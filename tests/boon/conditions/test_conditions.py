@@ -156,3 +156,9 @@ def test_invalid_arguments_raise_with_reason():
     boundary = discretise([(Periodic(), Periodic())], nodes_on(1.0), None, torch.zeros(2, 1, 5), 2)
     with pytest.raises(MissingBoundaryError, match="needs a side with data"):
         boundary_channels(boundary, (5,), torch.float32)
+
+
+def test_periodic_stands_for_both_sides_of_an_axis():
+    walls = (Dirichlet(0.0), None)
+    assert check_conditions([Periodic(), walls]) == check_conditions([(Periodic(), Periodic()), walls])
+    assert check_conditions([Periodic()])[0].periodic

@@ -173,6 +173,8 @@ def test_per_axis_accepts_a_pair_or_one_pair_per_axis():
     pair = (Dirichlet(0.0), Neumann(0.0))
     assert per_axis(pair, 1) == per_axis([pair], 1) == (pair,)
     assert per_axis([pair, (Periodic(), Periodic())], 2) == (pair, (Periodic(), Periodic()))
+    assert per_axis([pair, Periodic()], 2) == (pair, (Periodic(), Periodic()))
+    assert per_axis([Periodic()], 1) == ((Periodic(), Periodic()),)
 
 
 def test_robin_takes_numbers_of_numpy_too():
@@ -197,6 +199,8 @@ def test_invalid_arguments_raise_with_reason():
         Robin(1.0, 0.0)
     with pytest.raises(InvalidArgumentError, match="periodic on one side only"):
         per_axis((Periodic(), Dirichlet(0.0)), 1)
+    with pytest.raises(InvalidArgumentError, match=r"axis 0 must be a \(first, last\) pair of .*, got Dirichlet"):
+        per_axis([Dirichlet(0.0)], 1)
     with pytest.raises(InvalidArgumentError, match="pair for each of 2 axes"):
         per_axis([(Dirichlet(0.0), Dirichlet(0.0))], 2)
     with pytest.raises(InvalidArgumentError, match="axis 0 must be a"):
