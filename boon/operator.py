@@ -1,7 +1,7 @@
 """BOON: an operator whose output meets boundary conditions for any weights (Saad et al. 2023)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isclose
 from typing import TYPE_CHECKING
 
@@ -170,7 +170,7 @@ class BOON(nn.Module):
         return prescribe(self.step(u, discrete), discrete)
 
     if TYPE_CHECKING:
-        __call__ = forward
+        __call__: Callable[..., Tensor]
 
     def with_residual(
         self, x: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None

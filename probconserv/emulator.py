@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon import BOON, FNO, FNOConfig, Prescription
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.covariance import fit_covariance
 from probconserv.rollout import emulator_files as files
@@ -109,8 +109,8 @@ class Emulator:
     @accepts_walls
     def fit(
         cls,
-        trajectories: Float[Tensor, "functions t c *space"],
-        times: Float[Tensor, " t"],
+        trajectories: Float[Array, "functions t c *space"],
+        times: Float[Array, " t"],
         grid: Grid,
         conditions: Sequence[Any] | None = None,
         *,
@@ -118,7 +118,7 @@ class Emulator:
         fluxes: PerAxis | None = None,
         balance: Mapping[str, Any] | None = None,
         impose: bool = False,
-        media: Float[Tensor, "functions m *space"] | None = None,
+        media: Float[Array, "functions m *space"] | None = None,
         validation: int | Mapping[str, Any] | None = None,
         base: Bases | None = None,
         config: EmulatorConfig | None = None,
@@ -171,7 +171,8 @@ class Emulator:
         setting = Setting.of(grid, conditions, balance, float(times.diff().mean()), given.walls, given.measured)
         setting.check_times(times)
         given.check(setting, len(times) - 1)
-        known = Functions(fields=trajectories, walls=given.walls, media=media, setting=setting, first=float(times[0]))
+        fields, media = as_tensor(trajectories, dtype=None), None if media is None else as_tensor(media, dtype=None)
+        known = Functions(fields=fields, walls=given.walls, media=media, setting=setting, first=float(times[0]))
         if len(times) != known.steps + 1:
             raise InvalidArgumentError(f"times must be the {known.steps + 1} of the trajectories, got {len(times)}.")
         training, choice, calibration = parts_of(known, unseen_parts(validation, setting), level)
@@ -203,9 +204,9 @@ class Emulator:
     @accepts_walls
     def rollout(
         self,
-        start: Float[Tensor, "functions c *space"],
-        times: Float[Tensor, " t"],
-        media: Tensor | None = None,
+        start: Float[Array, "functions c *space"],
+        times: Float[Array, " t"],
+        media: Array | None = None,
         *,
         values: PerAxis | None = None,
         fluxes: PerAxis | None = None,
@@ -233,10 +234,10 @@ class Emulator:
     @accepts_walls
     def draw(
         self,
-        start: Float[Tensor, "functions c *space"],
-        times: Float[Tensor, " t"],
+        start: Float[Array, "functions c *space"],
+        times: Float[Array, " t"],
         draws: int,
-        media: Tensor | None = None,
+        media: Array | None = None,
         generator: torch.Generator | None = None,
         *,
         values: PerAxis | None = None,
@@ -249,7 +250,7 @@ class Emulator:
         rollout = self.under_law and self.setting.rollout(drawn, self.flux, self.under_law.response)
         return predict(drawn, rollout, functions)[0].unflatten(0, (draws, len(start)))
 
-    def _functions(self, start: Tensor, times: Tensor, media: Tensor | None, values: Any, fluxes: Any) -> Functions:
+    def _functions(self, start: Array, times: Array, media: Array | None, values: Any, fluxes: Any) -> Functions:
         given = Given.of(values, fluxes, self.setting.conditions, self.setting.grid.dimension)
         given.check(self.setting, len(times) - 1)
         functions = Functions.from_start(start, given.walls, as_tensor(times).detach(), media, self.setting)

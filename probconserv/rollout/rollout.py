@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probconserv._linalg.checks import refuse_missing
-from probconserv._linalg.values import are_finite, as_tensor
+from probconserv._linalg.values import Array, are_finite, as_tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.bounds import Bounds
 from probconserv.inequalities.inequality import Inequality
@@ -106,8 +106,8 @@ class Rollout(nn.Module):
     @accepts_walls
     def forward(
         self,
-        start: Float[Tensor, "..."] | RolloutState,
-        times: Float[Tensor, " t"],
+        start: Float[Array, "..."] | RolloutState,
+        times: Float[Array, " t"],
         *inputs: Tensor,
         values: PerAxis | None = None,
         fluxes: PerAxis | None = None,
@@ -142,10 +142,10 @@ class Rollout(nn.Module):
         return self._along(self.run(first, times, self._sides(values, fluxes), breakpoints), first, inputs)
 
     if TYPE_CHECKING:
-        __call__ = forward
+        __call__: Callable[..., Trajectory]
 
     def between(
-        self, start: Float[Tensor, "..."], times: Float[Tensor, " t"], walls: Walls, inputs: tuple[Tensor, ...]
+        self, start: Float[Array, "..."], times: Float[Array, " t"], walls: Walls, inputs: tuple[Tensor, ...]
     ) -> Trajectory:
         """The fields at all times, between walls with the data of ``sides_of_rollout``."""
         first = self.state_of(start)
@@ -165,8 +165,8 @@ class Rollout(nn.Module):
     @accepts_walls
     def iterate(
         self,
-        start: Float[Tensor, "..."] | RolloutState,
-        times: Float[Tensor, " t"],
+        start: Float[Array, "..."] | RolloutState,
+        times: Float[Array, " t"],
         *inputs: Tensor,
         values: PerAxis | None = None,
         fluxes: PerAxis | None = None,
@@ -194,7 +194,7 @@ class Rollout(nn.Module):
             state = run.corrected(state, predicted)
             yield state
 
-    def state_of(self, start: Float[Tensor, "..."] | RolloutState) -> RolloutState:
+    def state_of(self, start: Float[Array, "..."] | RolloutState) -> RolloutState:
         """The state at the start."""
         if isinstance(start, RolloutState):
             expected = self.state_of(start.field)
@@ -223,7 +223,7 @@ class Rollout(nn.Module):
     def diagnose(
         self,
         fields: Float[Tensor, "..."],
-        times: Float[Tensor, " t"],
+        times: Float[Array, " t"],
         *inputs: Tensor,
         values: PerAxis | None = None,
         fluxes: PerAxis | None = None,
@@ -251,7 +251,7 @@ class Rollout(nn.Module):
     def fit_band(
         self,
         fields: Float[Tensor, "..."],
-        times: Float[Tensor, " t"],
+        times: Float[Array, " t"],
         *inputs: Tensor,
         values: PerAxis | None = None,
         fluxes: PerAxis | None = None,
@@ -269,7 +269,7 @@ class Rollout(nn.Module):
             result = self(states[0], times, *inputs, values=values, fluxes=fluxes, breakpoints=breakpoints)
             return fit_band(states, result, level, self.bounds)
 
-    def _states(self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"]) -> list[RolloutState]:
+    def _states(self, fields: Float[Tensor, "..."], times: Float[Array, " t"]) -> list[RolloutState]:
         """True states of validation functions at all times."""
         lead = fields.ndim - self.grid.dimension - 2
         if lead < 1 or fields.shape[lead] != len(times):
@@ -286,7 +286,7 @@ class Rollout(nn.Module):
     def run(
         self,
         state: RolloutState,
-        times: Float[Tensor, " t"],
+        times: Float[Array, " t"],
         walls: Walls,
         breakpoints: Sequence[float] = (),
         *,

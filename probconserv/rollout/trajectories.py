@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import Array, as_tensor
 from probconserv.calibration.conformal import conformal_rank
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.rollout.flux_model import FluxModel
@@ -160,7 +160,7 @@ class Functions:
 
     @classmethod
     def from_start(
-        cls, start: Tensor, walls: Walls, times: Tensor, media: Tensor | None, setting: Setting
+        cls, start: Array, walls: Walls, times: Tensor, media: Array | None, setting: Setting
     ) -> "Functions":
         """Functions of which the first fields are known ``(functions, c, *space)``, which stand for all times."""
         start, grid = as_tensor(start, dtype=None), setting.grid
@@ -172,7 +172,8 @@ class Functions:
             )
         setting.check_times(times)
         fields = start[:, None].expand(-1, len(times), *shape[1:])
-        return cls(fields=fields, walls=walls, media=media, setting=setting, first=float(times[0]))
+        given = None if media is None else as_tensor(media, dtype=None)
+        return cls(fields=fields, walls=walls, media=given, setting=setting, first=float(times[0]))
 
     def _check_media(self, media: Tensor) -> None:
         grid, shape = self.setting.grid, tuple(media.shape)
