@@ -2,7 +2,7 @@
 
 Arguments that several scores share:
 
-* ``u``: the true field ``(*batch, n)``;
+* ``truth``: the true field u ``(*batch, n)``;
 * ``mean`` and ``variance``: μ and v ≥ 0 of the prediction at every point ``(*batch, n)``;
 * ``samples``: at least two draws of the prediction ``(draws, *batch, n)``, draws first;
 * ``level``: the probability of an interval, strictly between 0 and 1.
@@ -24,6 +24,7 @@ from probconserv._linalg.checks import joint_shape, require_tensors
 from probconserv._linalg.gaussian import floored
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from solvers._signatures import accepting
 
 Field = Float[Tensor, "*batch n"]
 Draws = Float[Tensor, "s *batch n"]
@@ -45,14 +46,15 @@ def conservation_error(mean: Field, constraint: LinearConstraint) -> Score:
     return constraint.residual(mean)[..., 0]
 
 
-def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
+@accepting(u="truth")
+def log_likelihood(truth: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
     Without a floor the score is unbounded where the variance vanishes. In another unit of the field the score differs
     by the logarithm of the unit.
 
     Args:
-        u: The true field.
+        truth: The true field u.
         mean: μ.
         variance: v.
         variance_floor: In squared units of the field, a number or ``(*batch, n)``, to be the same for every method; by
@@ -62,36 +64,39 @@ def log_likelihood(u: Field, mean: Field, variance: Field, variance_floor: float
     Returns:
         Score ``(*batch,)``, larger is better.
     """
-    _check_fit(u, mean, variance)
-    u, mean, variance = u.to(torch.float64), mean.to(torch.float64), floored(variance, u, variance_floor)
-    return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
+    _check_fit(truth, mean, variance)
+    truth, mean, variance = truth.to(torch.float64), mean.to(torch.float64), floored(variance, truth, variance_floor)
+    return -0.5 * ((truth - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
 
 
-def nll(u: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
+@accepting(u="truth")
+def nll(truth: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
 
     ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,
     for instance by its quadrature error. ``crps`` is the other marginal loss, less sensitive to outliers. No gradient
     reaches the variance where it is below the floor.
     """
-    return -log_likelihood(u, mean, variance, variance_floor)
+    return -log_likelihood(truth, mean, variance, variance_floor)
 
 
-def mse(u: Field, mean: Field) -> Score:
+@accepting(u="truth")
+def mse(truth: Field, mean: Field) -> Score:
     """Mean over the points of the squared error (u − μ)²."""
-    _check_fit(u, mean)
-    return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
+    _check_fit(truth, mean)
+    return (truth.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
-def crps(u: Field, mean: Field, variance: Field) -> Score:
+@accepting(u="truth")
+def crps(truth: Field, mean: Field, variance: Field) -> Score:
     """Continuous ranked probability score of a Gaussian, mean over the points.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
     Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect
     to σ².
     """
-    _check_fit(u, mean, variance)
-    error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
+    _check_fit(truth, mean, variance)
+    error, variance = truth.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
     exact = variance == 0
     sigma = torch.where(exact, 1.0, variance).sqrt()  # σ and z have no derivative where σ = 0
     z = error / sigma
@@ -100,27 +105,29 @@ def crps(u: Field, mean: Field, variance: Field) -> Score:
     return torch.where(exact, error.abs(), score).mean(dim=-1)
 
 
-def crps_of_samples(u: Field, samples: Draws) -> Score:
+@accepting(u="truth")
+def crps_of_samples(truth: Field, samples: Draws) -> Score:
     """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points."""
-    count = _sample_count(samples, u)
-    ordered = _draws(u, samples).sort(dim=0).values
+    count = _sample_count(samples, truth)
+    ordered = _draws(truth, samples).sort(dim=0).values
     rank = torch.arange(1, count + 1, dtype=torch.float64, device=samples.device)
     # Σ_{i<j} (x_j − x_i) = Σ_i (2i − s − 1) x_i for ordered x
     gini = torch.tensordot(2 * rank - count - 1, ordered, dims=1) / (count * (count - 1))
-    return ((ordered - u).abs().mean(dim=0) - gini).mean(dim=-1)
+    return ((ordered - truth).abs().mean(dim=0) - gini).mean(dim=-1)
 
 
-def coverage(u: Field, mean: Field, variance: Field, level: float) -> Score:
+@accepting(u="truth")
+def coverage(truth: Field, mean: Field, variance: Field, level: float) -> Score:
     """Fraction of points whose true value lies in the central Gaussian interval of a level.
 
     Returns:
         Fraction ``(*batch,)``; equals the level for a calibrated prediction, NaN where a point is NaN.
     """
     _check_level(level)
-    _check_fit(u, mean, variance)
+    _check_fit(truth, mean, variance)
     half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     width = half_width * variance.sqrt()
-    return _fraction_inside(u - mean, -width, width)
+    return _fraction_inside(truth - mean, -width, width)
 
 
 def interval_of_samples(samples: Draws, level: float) -> tuple[Field, Field]:
@@ -143,7 +150,8 @@ def interval_of_samples(samples: Draws, level: float) -> tuple[Field, Field]:
     return ends[0], ends[1]
 
 
-def coverage_of_samples(u: Field, samples: Draws, level: float) -> Score:
+@accepting(u="truth")
+def coverage_of_samples(truth: Field, samples: Draws, level: float) -> Score:
     """Fraction of points whose true value lies in ``interval_of_samples``, ends included.
 
     The interval of s draws covers (s − 1)/(s + 1) of its level.
@@ -152,18 +160,19 @@ def coverage_of_samples(u: Field, samples: Draws, level: float) -> Score:
         Fraction ``(*batch,)``; about the level for a calibrated prediction without point masses, more where truth and
         draws share a bound; NaN where a point or a draw of it is NaN.
     """
-    _sample_count(samples, u)
+    _sample_count(samples, truth)
     lower, upper = interval_of_samples(samples, level)
-    joint_shape(truth=u.shape, draw=samples.shape[1:])
-    return _fraction_inside(u, lower, upper)
+    joint_shape(truth=truth.shape, draw=samples.shape[1:])
+    return _fraction_inside(truth, lower, upper)
 
 
-def energy_score(u: Field, samples: Draws) -> Score:
+@accepting(u="truth")
+def energy_score(truth: Field, samples: Draws) -> Score:
     """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased."""
-    count = _sample_count(samples, u)
-    draws = _draws(u, samples)
+    count = _sample_count(samples, truth)
+    draws = _draws(truth, samples)
     root_n = math.sqrt(draws.shape[-1])
-    to_truth = torch.linalg.vector_norm(draws - u, dim=-1).mean(dim=0)
+    to_truth = torch.linalg.vector_norm(draws - truth, dim=-1).mean(dim=0)
     stacked = draws.movedim(0, -2)
     pairs = torch.cdist(stacked, stacked, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=(-2, -1))
     return (to_truth - 0.5 * pairs / (count * (count - 1))) / root_n
@@ -191,11 +200,11 @@ def has_shock(samples: Draws, threshold: float = 0.0) -> Bool[Tensor, " s *batch
     return (samples <= threshold).any(dim=-1)
 
 
-def _check_fit(u: Tensor, mean: Tensor, variance: Tensor | None = None) -> None:
+def _check_fit(truth: Tensor, mean: Tensor, variance: Tensor | None = None) -> None:
     """Refuses a truth and the moments of a prediction that are no tensors or do not fit together."""
     moments = {"mean": mean} if variance is None else {"mean": mean, "variance": variance}
-    require_tensors(truth=u, **moments)
-    joint_shape(truth=u.shape, **{name: moment.shape for name, moment in moments.items()})
+    require_tensors(truth=truth, **moments)
+    joint_shape(truth=truth.shape, **{name: moment.shape for name, moment in moments.items()})
 
 
 def _check_level(level: float) -> None:
@@ -203,14 +212,14 @@ def _check_level(level: float) -> None:
         raise InvalidArgumentError(f"level must lie strictly between 0 and 1, got {level}.")
 
 
-def _sample_count(samples: Tensor, u: Tensor | None = None) -> int:
+def _sample_count(samples: Tensor, truth: Tensor | None = None) -> int:
     """The number of draws, refusing a truth in their place, which has fewer axes."""
-    require_tensors(samples=samples, **({} if u is None else {"truth": u}))
-    if u is not None and samples.ndim < max(u.ndim, 2):
+    require_tensors(samples=samples, **({} if truth is None else {"truth": truth}))
+    if truth is not None and samples.ndim < max(truth.ndim, 2):
         raise InvalidArgumentError(
-            "Scores of draws take the truth u (*batch, n), then samples (draws, *batch, n) with no fewer axes, got u "
-            f"{tuple(u.shape)} and samples {tuple(samples.shape)}; are they swapped? Give draws of one prediction for "
-            "several truths batch axes of length 1."
+            "Scores of draws take the truth (*batch, n), then samples (draws, *batch, n) with no fewer axes, got truth "
+            f"{tuple(truth.shape)} and samples {tuple(samples.shape)}; are they swapped? Give draws of one prediction "
+            "for several truths batch axes of length 1."
         )
     if samples.ndim < 2:
         raise InvalidArgumentError(f"Samples are (draws, *batch, n), draws first, got shape {tuple(samples.shape)}.")
@@ -219,9 +228,9 @@ def _sample_count(samples: Tensor, u: Tensor | None = None) -> int:
     return samples.shape[0]
 
 
-def _draws(u: Tensor, samples: Tensor) -> Tensor:
+def _draws(truth: Tensor, samples: Tensor) -> Tensor:
     """The samples in float64 for every true field: ``(s, *joint)`` with the joint shape of the truth and one draw."""
-    joint = joint_shape(truth=u.shape, draw=samples.shape[1:])
+    joint = joint_shape(truth=truth.shape, draw=samples.shape[1:])
     added = [1] * (len(joint) - samples.ndim + 1)
     return samples.to(torch.float64).reshape(len(samples), *added, *samples.shape[1:]).expand(-1, *joint)
 

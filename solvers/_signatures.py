@@ -23,6 +23,7 @@ def accepting(*by_keyword: str, instead: str = "", **renamed: str) -> Callable[[
     def decorate(function: F) -> F:
         target = function.__init__ if inspect.isclass(function) else function
         name, parameters = function.__name__, inspect.signature(target).parameters
+        known = frozenset(parameters)
         positional = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values())
 
         @wraps(target)
@@ -32,7 +33,7 @@ def accepting(*by_keyword: str, instead: str = "", **renamed: str) -> Callable[[
                 if given.keys() & kwargs.keys():
                     raise TypeError(f"{name} got multiple values for argument '{min(given.keys() & kwargs.keys())}'.")
                 args, kwargs = args[:positional], kwargs | given
-            if not kwargs.keys() <= parameters.keys():
+            if not known.issuperset(kwargs):
                 kwargs = _translated(name, kwargs, renamed)
             return target(*args, **kwargs)
 

@@ -39,6 +39,7 @@ from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
+from solvers._signatures import accepting
 
 _CHUNK = 512  # draws at a time
 _EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
@@ -122,23 +123,25 @@ class FlowMatching(Surrogate):
         self.eval()
         return state
 
+    @accepting(count="draws")
     def sample(
         self,
-        count: int,
+        draws: int,
         *,
         law: AnyLaw | None = None,
         sampler: Sampler | None = None,
         options: SamplingOptions | None = None,
         seed: int = 0,
         first: int = 0,
-    ) -> Float[Tensor, "count ..."]:
-        """The fields of ``draw``, ``(count − first, *space)``, float64, under a law if one is given."""
-        task = SamplingTask(count=count, law=law, options=options or self.options)
+    ) -> Float[Tensor, "draws ..."]:
+        """The fields of ``draw``, ``(draws − first, *space)``, float64, under a law if one is given."""
+        task = SamplingTask(count=draws, law=law, options=options or self.options)
         return self._drawn(task, sampler, seed, first).fields
 
+    @accepting(count="draws")
     def draw(
         self,
-        count: int,
+        draws: int,
         *,
         law: AnyLaw | None = None,
         sampler: Sampler | None = None,
@@ -149,7 +152,7 @@ class FlowMatching(Surrogate):
         """Draws fields, and says which sampler ran and what its particles tell.
 
         Args:
-            count: Number of fields.
+            draws: Number of fields.
             law: Linear rows, inequalities, both, or a ``NonlinearLaw``; of all draws, or with one batch entry for each.
                 Values that no field of the model has are named in a warning.
             sampler: ``twisted``, ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``; without it ``sampler_for``
@@ -166,7 +169,7 @@ class FlowMatching(Surrogate):
                 range.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
-        task = SamplingTask(count=count, law=law, options=options or self.options)
+        task = SamplingTask(count=draws, law=law, options=options or self.options)
         return self._drawn(task, sampler, seed, first)
 
     def evidence(self, law: AnyLaw, *, options: SamplingOptions | None = None, seed: int = 0) -> Particles:
@@ -293,7 +296,7 @@ class FlowMatching(Surrogate):
         count = whole.count
         if count < 1 or not 0 <= first < count or first % _CHUNK:
             raise InvalidArgumentError(
-                f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
+                f"draws must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
             )
         if not (sampler is None or callable(sampler)) or not isinstance(whole.options, SamplingOptions):
             raise InvalidArgumentError(

@@ -16,6 +16,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import MemberGaussian, from_samples
 from probconserv.surrogates._interpolation import corners_of
+from solvers._signatures import accepting
 
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
@@ -93,6 +94,7 @@ def _excess(observations: LinearConstraint, draws: Tensor) -> float:
     return float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))
 
 
+@accepting(draws="fields")
 class DrawnFields(MemberGaussian):
     """Draws ``(s, *batch, q)`` as a prediction: its samples are draws, its mean and covariance theirs.
 
@@ -101,15 +103,22 @@ class DrawnFields(MemberGaussian):
     Gaussian.
 
     Args:
-        draws: Fields, at least two.
+        fields: The draws, at least two.
         noise_variance: Variance added at every point, so that the covariance of few draws is not singular.
     """
 
-    def __init__(self, draws: Float[Tensor, "s *batch q"], noise_variance: float | Tensor = 0.0) -> None:
-        gaussian = from_samples(draws, noise_variance)
+    def __init__(self, fields: Float[Tensor, "s *batch q"], noise_variance: float | Tensor = 0.0) -> None:
+        gaussian = from_samples(fields, noise_variance)
         assert isinstance(gaussian, MemberGaussian)
         super().__init__(gaussian.mean, gaussian.members)
-        self.draws = draws
+        self.fields = fields
+
+    @property
+    def draws(self) -> Tensor:
+        """The former name of ``fields``, a number of draws elsewhere."""
+        text = "draws of DrawnFields is fields since release 0.5; the old name goes with 0.7."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.fields
 
     def rsample(
         self,
@@ -125,11 +134,11 @@ class DrawnFields(MemberGaussian):
         if base_samples is not None:
             raise InvalidArgumentError("Drawn fields are no function of normal numbers; leave base_samples out.")
         shape = torch.Size(sample_shape)
-        batch = self.draws.shape[1:-1]
-        index = torch.randint(len(self.draws), (shape.numel(), *batch), generator=generator)
-        chosen = self.draws.gather(0, index[..., None].expand(*index.shape, self.draws.shape[-1]))
-        return chosen.reshape(*shape, *self.draws.shape[1:])
+        batch = self.fields.shape[1:-1]
+        index = torch.randint(len(self.fields), (shape.numel(), *batch), generator=generator)
+        chosen = self.fields.gather(0, index[..., None].expand(*index.shape, self.fields.shape[-1]))
+        return chosen.reshape(*shape, *self.fields.shape[1:])
 
     def _changed(self, change: Callable[[Tensor, int], Tensor]) -> "DrawnFields":
         noise = 0.0 if self.members.noise is None else change(self.members.noise.expand(self.mean.shape), 1)
-        return DrawnFields(change(self.draws.movedim(0, -1), 2).movedim(-1, 0), noise)
+        return DrawnFields(change(self.fields.movedim(0, -1), 2).movedim(-1, 0), noise)

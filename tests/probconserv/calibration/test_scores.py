@@ -1,5 +1,6 @@
 """Scores against closed forms, quadrature and naive double loops."""
 
+import inspect
 import math
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_truths_are_aligned_with_the_batch_of_samples_not_with_the_draws(name):
 def test_swapped_truth_and_draws_are_refused(name, batch):
     samples, u = torch.randn(7, *batch, 5), torch.randn(*batch, 5)
     assert SAMPLE_SCORES[name](u, samples).shape == batch
-    shapes = rf"u \(7, {'3, ' if batch else ''}5\) and samples \({'3, 5' if batch else '5,'}\)"
+    shapes = rf"truth \(7, {'3, ' if batch else ''}5\) and samples \({'3, 5' if batch else '5,'}\)"
     with pytest.raises(InvalidArgumentError, match=shapes):
         SAMPLE_SCORES[name](samples, u)
 
@@ -255,3 +256,20 @@ def test_infinite_values_are_not_missing():
     u, mean = torch.tensor([math.inf, 0.0]), torch.zeros(2)
     assert float(scores.coverage(u, mean, torch.ones(2), 0.5)) == 0.5
     assert float(scores.coverage(u, mean, torch.full((2,), math.inf), 0.5)) == 1.0
+
+
+def test_the_former_name_of_the_truth_warns():
+    u, mean, variance = make_prediction()
+    draws = torch.stack([u, mean])
+    for name, arguments in {
+        "crps": (mean, variance),
+        "mse": (mean,),
+        "nll": (mean, variance),
+        "log_likelihood": (mean, variance),
+        "crps_of_samples": (draws,),
+        "energy_score": (draws,),
+    }.items():
+        score = getattr(scores, name)
+        named = dict(zip(list(inspect.signature(score).parameters)[1:], arguments, strict=False))
+        with pytest.warns(DeprecationWarning, match=f"u of {name} is truth since release 0.5"):
+            assert torch.equal(score(u=u, **named), score(u, *arguments))

@@ -262,7 +262,7 @@ def test_predictions_are_the_conditioned_gaussian_of_a_gaussian_flow() -> None:
         covariance = between @ posterior.covariance_matrix @ between.mT
         slack = 5 / 1500**0.5 + 0.02  # five standard errors and steps of 1/40, in units of the prior, about 1
         assert torch.allclose(prediction.mean[entry], between @ posterior.mean, rtol=0, atol=slack)
-        actual = prediction.draws[:, entry].mT.cov()
+        actual = prediction.fields[:, entry].mT.cov()
         assert torch.allclose(actual, covariance, rtol=0, atol=2 * slack * float(covariance.diagonal().max()) ** 0.5)
 
 
@@ -272,7 +272,7 @@ def test_one_noise_variance_is_that_of_all_observations_and_arrays_are_taken() -
     other: Any = Context(points, values, noise_variance=0.01)  # type: ignore[arg-type]
     assert torch.equal(other.noise, context.noise)
     drawn = flow.predict(other, Query(query.points.numpy()))  # type: ignore[arg-type]
-    assert torch.allclose(drawn.draws, flow.predict(context, query).draws, rtol=0, atol=1e-12)
+    assert torch.allclose(drawn.fields, flow.predict(context, query).fields, rtol=0, atol=1e-12)
     assert torch.equal(other.part(torch.tensor([0, 2])).noise, other.noise[:, [0, 2]])
     with pytest.raises(InvalidArgumentError, match="must not be negative, got -1"):
         replace(context, noise_variance=-1)
@@ -285,7 +285,7 @@ def test_draws_of_a_prediction_are_whole_fields() -> None:
     samples = prediction.rsample(torch.Size([7]), generator=torch.Generator().manual_seed(0))
     assert samples.shape == (7, 2, 8)
     for sample in samples[:, 1]:
-        assert bool((prediction.draws[:, 1] == sample).all(dim=-1).any())
+        assert bool((prediction.fields[:, 1] == sample).all(dim=-1).any())
     with pytest.raises(InvalidArgumentError, match="base_samples"):
         prediction.rsample(base_samples=torch.zeros(3))
 
@@ -294,12 +294,12 @@ def test_another_batch_or_part_of_the_points_of_a_prediction_are_draws_with_the_
     prediction = DrawnFields(normal(9, 2, 8), 0.1 * torch.arange(1.0, 17.0, dtype=torch.float64).reshape(2, 8))
     larger, second, part = prediction.expand(torch.Size([3, 2])), prediction[1], prediction[:, 2:5]
     for found, mean, draws in (
-        (larger, prediction.mean.expand(3, 2, 8), prediction.draws[:, None].expand(9, 3, 2, 8)),
-        (second, prediction.mean[1], prediction.draws[:, 1]),
-        (part, prediction.mean[:, 2:5], prediction.draws[..., 2:5]),
+        (larger, prediction.mean.expand(3, 2, 8), prediction.fields[:, None].expand(9, 3, 2, 8)),
+        (second, prediction.mean[1], prediction.fields[:, 1]),
+        (part, prediction.mean[:, 2:5], prediction.fields[..., 2:5]),
     ):
         assert isinstance(found, DrawnFields)
-        assert torch.equal(found.draws, draws)
+        assert torch.equal(found.fields, draws)
         assert torch.allclose(found.mean, mean, rtol=0, atol=1e-15)
         assert bool((found.rsample()[None] == draws).all(dim=-1).any(dim=0).all())
     covariance = prediction.covariance_matrix
@@ -353,8 +353,8 @@ def test_single_precision_comes_back_in_single_precision() -> None:
     context, query = observed(1)
     single = Context(context.points, context.values.float())
     prediction = predictor(10).predict(single, query)
-    assert prediction.draws.dtype == torch.float32
-    middle = prediction.draws[:, 0].mean(dim=-1)
+    assert prediction.fields.dtype == torch.float32
+    middle = prediction.fields[:, 0].mean(dim=-1)
     assert bool(torch.isfinite(middle).all())
 
 
@@ -438,3 +438,16 @@ def test_latent_and_velocity_in_the_other_order_are_refused() -> None:
     flow = small(two_groups(20))
     with pytest.raises(InvalidArgumentError, match=r"comes before velocity; got ResidualVelocity, then KarhunenLoeve"):
         FlowMatching(flow.velocity, flow.latent)  # type: ignore[arg-type]
+
+
+def test_former_names_of_a_number_of_draws_and_of_drawn_fields_warn() -> None:
+    flow, former = gaussian_flow(), {"count": 3}
+    with pytest.warns(DeprecationWarning, match="count of sample is draws since release 0.5"):
+        assert torch.equal(flow.sample(**former), flow.sample(draws=3))
+    with pytest.warns(DeprecationWarning, match="count of draw is draws"):
+        assert torch.equal(flow.draw(**former).fields, flow.sample(3))
+    fields = torch.rand(4, 8, dtype=torch.float64)
+    with pytest.warns(DeprecationWarning, match="draws of DrawnFields is fields"):
+        drawn = DrawnFields(draws=fields)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="draws of DrawnFields is fields"):
+        assert torch.equal(drawn.draws, drawn.fields)

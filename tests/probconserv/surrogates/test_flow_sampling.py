@@ -373,16 +373,16 @@ def test_invalid_arguments_raise_with_reason() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "count must be at least 1"),
-        ({"count": 3, "first": 1}, "a multiple of 512"),
-        ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing has no effect on conditioned"),
-        ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
-        ({"count": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained}, "resample has no effect"),
-        ({"count": 3, "options": SamplingOptions(resample=2)}, "resample has no effect on conditioned"),
-        ({"count": 3, "options": SamplingOptions(local=True), "sampler": eci}, "local has no effect on eci"),
-        ({"count": 3, "options": SamplingOptions(local=True), "sampler": pcfm}, "local has no effect on pcfm"),
-        ({"count": 3, "sampler": "eci"}, "a function such as conditioned or eci.*got 'eci'"),
-        ({"count": 3, "options": {"steps": 3}}, "options SamplingOptions"),
+        ({"draws": 0}, "draws must be at least 1"),
+        ({"draws": 3, "first": 1}, "a multiple of 512"),
+        ({"draws": 3, "options": SamplingOptions(mixing=2)}, "mixing has no effect on conditioned"),
+        ({"draws": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
+        ({"draws": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained}, "resample has no effect"),
+        ({"draws": 3, "options": SamplingOptions(resample=2)}, "resample has no effect on conditioned"),
+        ({"draws": 3, "options": SamplingOptions(local=True), "sampler": eci}, "local has no effect on eci"),
+        ({"draws": 3, "options": SamplingOptions(local=True), "sampler": pcfm}, "local has no effect on pcfm"),
+        ({"draws": 3, "sampler": "eci"}, "a function such as conditioned or eci.*got 'eci'"),
+        ({"draws": 3, "options": {"steps": 3}}, "options SamplingOptions"),
     ],
 )
 def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:
