@@ -54,6 +54,16 @@ def test_the_page_has_the_rows_the_trainings_and_the_commands() -> None:
     assert not re.findall(r'(?:src|href)="(?!#|data:)', html)
 
 
+def test_an_experiment_that_left_has_its_rows_and_no_commands() -> None:
+    left = results()
+    left = replace(left, description=replace(left.description, durations={}, summary="What it was (0.4)"))
+    html = page.render({"studies": [left]})
+    assert "a=1 &lt;in range&gt;" in html
+    assert "What it was (0.4)." in html
+    assert "python -m experiments" not in html.split("<footer>")[0]
+    assert "How to make it" not in html
+
+
 def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Released numbers have the figure of the library, those of a run its own one or none."""
     run = run_with_figure(tmp_path)
