@@ -3,6 +3,7 @@
 Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,7 @@ from probconserv.training.distributed import say_once
 
 SCORING_VERSION = 1
 """Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""
-LEFT = "0.3"
+LEFT = "0.4"
 """The last release with the methods that have stored scores and no code."""
 
 
@@ -374,8 +375,8 @@ def describe(
 
 
 def _of_before(label: str) -> str:
-    """The label of a method that left the library, with the last release that had it."""
-    return label if label.endswith(")") and LEFT in label else f"{label} ({LEFT})"
+    """The label of a method that left the library, with the last release that had it, once."""
+    return label if re.search(r"\(\d+\.\d+\)$", label) else f"{label} ({LEFT})"
 
 
 def _joined(*parts: pd.DataFrame) -> pd.DataFrame:

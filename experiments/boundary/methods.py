@@ -19,7 +19,7 @@ from experiments.boundary.baselines.architectures import (
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
-from experiments.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH
+from experiments.plots import BARE, CONSERVED, GREY, HARD, SKY, SOFT, TRUTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Method:
         return "baseline" if self.key in BASELINES else ""
 
 
-FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
+FNO, CHANNELS, PRESCRIPTION = "fno", "boundary-channels", "output-prescription"
 PENALTY, CIRCLE = "soft-penalty", "circle"
 SLOPES, CHANNEL_SLOPES = "boon-slopes", "boundary-channels-slopes"
 WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS = "boon-without-schur", "boon-without-schur-channels"
@@ -68,7 +68,7 @@ PRESCRIPTION_AT_NODES, DEFAULT_AT_NODES = "output-prescription-nodes", "boon-def
 PCA, UNET, PACKAGE = "pca", "unet", "neuralop-defaults"
 _NETWORKS = (FNO, PCA, UNET, PACKAGE)
 _BOON = (WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, RESIDUAL, DEFAULT)
-ON_INTERVAL = (*_NETWORKS, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, *_BOON)
+ON_INTERVAL = (*_NETWORKS, CHANNELS, PRESCRIPTION, PENALTY, *_BOON)
 WITH_GRADIENTS = (*ON_INTERVAL, CHANNEL_SLOPES, SLOPES)
 ON_SQUARE = (*_NETWORKS, CHANNELS, *_BOON)
 ON_CIRCLE = (*_NETWORKS, CIRCLE, PRESCRIPTION, PENALTY, WITHOUT_SCHUR, DEFAULT)
@@ -80,7 +80,7 @@ PUBLISHED = (FNO, PCA, ELIMINATION, WITHOUT_SCHUR, DEFAULT)
 """Of cases that are there for a published number."""
 BASELINES = (
     *(FNO, CHANNELS, CHANNEL_SLOPES, PRESCRIPTION, PRESCRIPTION_AT_NODES),
-    *(LIFTING, PENALTY, CIRCLE, PCA, UNET, PACKAGE),
+    *(PENALTY, CIRCLE, PCA, UNET, PACKAGE),
 )
 """All methods but BOON."""
 RELEASED = (FNO, PRESCRIPTION, ELIMINATION, WITHOUT_SCHUR, WITHOUT_SCHUR_CHANNELS, DEFAULT)
@@ -101,7 +101,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
     Every method but the plain FNO, BOON as published and one of the two rows without its Schur term has the boundary
-    data as channels. On periodic axes there are none: instead of channels and lifting, an FNO on the circle; the
+    data as channels. On periodic axes there are none: instead of channels, an FNO on the circle; the
     default has the circle too. BOON as published is for fields of one axis, and left out where time is another.
     """
     data: dict[str, Any] = {"channels": case.given}
@@ -130,7 +130,6 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
             *(PRESCRIPTION_AT_NODES, "FNO + output prescription, cells taken for nodes", Style(HARD, ":")),
             **(data | {"correction": Prescription(), "as_nodes": True}),
         ),
-        row(LIFTING, "lifting", Style(PURPLE), lifting=True, **data),
         row(PENALTY, "FNO + soft penalty", Style(SOFT), penalty=1.0, **data),
         boon(ELIMINATION, "BOON (Elimination, as published)", (0, (5, 1)), Treatment(correction=Elimination())),
         boon(WITHOUT_SCHUR, eliminated, ":", elimination),

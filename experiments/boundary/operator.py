@@ -1,8 +1,9 @@
 """Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import boon
 from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, relative_l2
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import Boundary, Functional, prescribe
+from boon.conditions.functionals import Boundary, prescribe
 from boon.conditions.sides import check_conditions
 from boon.domain import domain_of
 from boon.scores import relative_residual
@@ -21,7 +22,6 @@ from experiments.boundary.baselines.layout import Layout, Sensors
 from experiments.boundary.baselines.pca import blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
-from experiments.boundary.lifting import lift as lift_polynomials
 from experiments.errors import InvalidArgumentError
 
 
@@ -33,7 +33,6 @@ class Treatment:
         architecture: The network.
         correction: The correction of a BOON around the operator; None for none.
         channels: Gives the boundary values to the operator as input channels.
-        lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none. Under a correction u
             is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
@@ -44,11 +43,11 @@ class Treatment:
     architecture: Architecture = field(default_factory=FourierOperator)
     correction: Correction | None = None
     channels: bool = False
-    lifting: bool = False
     penalty: float = 0.0
     circle: bool = False
     slopes: float = field(default=0.0, metadata={"later": True})
     as_nodes: bool = field(default=False, metadata={"later": True})
+    former: ClassVar[Mapping[str, Any]] = {"lifting": False}
 
     def __post_init__(self) -> None:
         for name in ("penalty", "slopes"):
@@ -61,7 +60,7 @@ class Treatment:
         inputs = {
             "channels": self.channels,
             "layers": self.correction is not None and self.correction.hidden,
-            "output": self.correction is not None or self.lifting,
+            "output": self.correction is not None,
             "loss": self.penalty > 0 or self.slopes > 0,
         }
         seen = ", ".join(name for name, used in inputs.items() if used)
@@ -72,7 +71,7 @@ class Treatment:
 class ConditionedOperator(nn.Module):
     """An operator with its treatment as one map: input fields and boundary values → output field.
 
-    The operator itself, a ``BOON`` or a network, is ``operator``; boundary channels and lifting are done around it.
+    The operator itself, a ``BOON`` or a network, is ``operator``; boundary channels are made around it.
     """
 
     def __init__(self, operator: nn.Module, treatment: Treatment, case: BoundaryCase) -> None:
@@ -91,12 +90,7 @@ class ConditionedOperator(nn.Module):
         inputs = with_channels(a, values, self.treatment, self.case)
         if isinstance(self.operator, BOON):
             return self.operator(inputs, values)
-        u = self.operator(inputs)
-        if not self.treatment.lifting:
-            return u
-        boundary = self.discretise(u, values)
-        assert isinstance(boundary, Boundary)
-        return lift(u, boundary)
+        return self.operator(inputs)
 
     def discretise(self, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
         """The conditions with their data on the grid of a field, see ``discretise_case``."""
@@ -223,28 +217,3 @@ def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:
     if isinstance(treatment.architecture, PrincipalComponents):
         return blank(layout.sensors, notes["regression"])
     return treatment.architecture.build(layout)
-
-
-def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
-    """The field made of an operator's output N that meets the conditions up to rounding.
-
-        u = e N + E (g − B (e N)),   B E = I,
-
-    with the envelope e = Π 4x(1 − x) over axes with Dirichlet conditions (only its factors at Dirichlet ends where the
-    sides differ) and E the columns of polynomials of the lowest degree that carry one datum each. Where all sides are
-    Dirichlet's, B (e N) = 0 and this is extension + envelope · N: linear interpolation of the two ends in one
-    dimension, transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient
-    zero, so there e = 1 and the polynomials take the gradient of N away.
-    """
-    u = n
-    for side in boundary.functionals:
-        if side.is_value:
-            u = u * _envelope(side, u)
-    return lift_polynomials(u, boundary)
-
-
-def _envelope(side: Functional, u: Tensor) -> Tensor:
-    """2x, or 2(1 − x) at the last side, along the axis of the side."""
-    rising = torch.linspace(0.0, 2.0, u.shape[2 + side.axis], dtype=torch.float64)
-    along = [-1 if axis == side.axis else 1 for axis in range(u.ndim - 2)]
-    return (rising.flip(0) if side.last else rising).to(u).view(along)

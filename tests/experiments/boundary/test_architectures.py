@@ -121,7 +121,7 @@ def test_chosen_settings_are_those_of_the_methods(tmp_path: Path) -> None:
     slower = 1 / 3
     chosen = {
         keys.FNO: Setting(architecture={"padding": 0.5, "channel_mlp": 0.5}),
-        keys.LIFTING: Setting(rate=slower),
+        keys.PENALTY: Setting(rate=slower),
         keys.DEFAULT: Setting(correction={"share": 1.0}, rate=slower),
     }
     case = replace(CASE, settings=chosen)
@@ -133,7 +133,7 @@ def test_chosen_settings_are_those_of_the_methods(tmp_path: Path) -> None:
     assert default.treatment.correction.share == 1.0
     assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), slower)
     experiment = tiny_experiment(case, of=EXPERIMENTS["heat_independent"])
-    training = experiment.trainings(case, method(keys.LIFTING, case), 0, context(tmp_path))
+    training = experiment.trainings(case, method(keys.PENALTY, case), 0, context(tmp_path))
     assert training[0].config.training.peak_rate == slower * CASE.sizes.training.peak_rate
 
 

@@ -59,7 +59,7 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
             keys.DEFAULT,
         ):
             assert error <= bound, key
-        elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA):
+        elif key not in (keys.CIRCLE, keys.PCA):
             assert error > 1e-4, key
     assert ("set-up reconstructed" in report.description.title) == bool(case.source.reconstructed)
     assert {file.name for file in report.files if file.suffix == ".png"} == {"overview.png", f"sample-{case.key}.png"}
@@ -139,7 +139,7 @@ def test_released_operators_are_loaded_by_their_keys() -> None:
         assert u.shape == (2, 1, 129)
         assert bool(u.isfinite().all())
         assert torch.allclose(u[:, 0, 0], torch.tensor([0.5, 0.6])) == (method != keys.FNO)
-    with pytest.raises(NotReleasedError, match=r"lifting is not released. Released: single-0.02 fno; .*; multi"):
-        load_operator("stokes", "single-0.02", "lifting")
+    with pytest.raises(NotReleasedError, match=r"unet is not released. Released: single-0.02 fno; .*; multi"):
+        load_operator("stokes", "single-0.02", "unet")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
         load_operator("stefan", "u=0.6")

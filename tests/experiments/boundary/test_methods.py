@@ -1,4 +1,4 @@
-"""Methods as data: what each sees, what each meets, and which there are; lifting."""
+"""Methods as data: what each sees, what each meets, and which there are."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,18 @@ from boon import (
     SmoothExtension,
     boundary_error,
 )
-from boon.domain import domain_of
-from boon.scores import relative_residual, residuals
+from boon.scores import relative_residual
 from boon.slopes import slope_error
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, load_fields
 from experiments.boundary.methods import Method, methods, untuned
-from experiments.boundary.operator import ConditionedOperator, Treatment, build, discretise_case, lift
+from experiments.boundary.operator import ConditionedOperator, Treatment, build, discretise_case
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import DataStore
 from experiments.errors import InvalidArgumentError
-from solvers import Dirichlet, Neumann
-from tests.boon.cases import discretise
+from solvers import Neumann
 from tests.experiments.boundary.tiny import one, tiny_cases
 
 CASES = [(name, case.key) for name in PROBLEMS for case in tiny_cases(name)]
@@ -61,7 +59,7 @@ def has_gradients(case: BoundaryCase) -> bool:
 @pytest.mark.parametrize("time_modes", [0, 2])
 @pytest.mark.parametrize(("name", "key"), CASES)
 def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, key: str, time_modes: int) -> None:
-    """Float32: exactly for values and periodic ends, ≤ 1e-6 of |g| + Σ|w u| for gradients; lifting up to rounding."""
+    """Float32: exactly for values and periodic ends, ≤ 1e-6 of |g| + Σ|w u| for gradients."""
     case = one(name, key, time_modes)
     fields = fields_of(case)
     bound = 1e-6 if has_gradients(case) else 0.0
@@ -73,8 +71,8 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
         u = model(fields.input, fields.values)
         assert u.shape == fields.output.shape
         error = boundary_error(u, model.discretise(u, fields.values)).relative_maximum
-        if method.treatment.correction is not None or method.treatment.lifting:
-            assert error <= (1e-5 if method.treatment.lifting else bound), method.key
+        if method.treatment.correction is not None:
+            assert error <= bound, method.key
         elif not method.treatment.circle:
             assert error > 1e-4, method.key
 
@@ -191,25 +189,3 @@ def test_all_methods_of_a_case_have_one_network_apart_from_what_enters(name: str
             (fno,) = (module.operator for module in model.modules() if isinstance(module, Normalised))
             weights.add(sum(p.numel() for name, p in fno.named_parameters() if not name.startswith("lift")))
     assert len(weights) == 1
-
-
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
-
-
-def test_lifting_with_values_at_both_ends_is_interpolation_plus_envelope() -> None:
-    n, left, right = random(3, 2, 11), random(3, 2), random(3, 2)
-    boundary = discretise([(Dirichlet(), Dirichlet())], domain_of((1.0,), None, 1), [(left, right)], n, 2)
-    x = torch.linspace(0, 1, 11, dtype=torch.float64)
-    expected = left[..., None] * (1 - x) + right[..., None] * x + 4 * x * (1 - x) * n
-    assert torch.allclose(lift(n, boundary), expected, rtol=0, atol=1e-13)  # values of order 1, a few roundings
-
-
-@pytest.mark.parametrize("space", [(13,), (13, 4)])
-@pytest.mark.parametrize("pair", [(a, b) for a in (Dirichlet(), Neumann()) for b in (Dirichlet(), Neumann())])
-def test_lifting_meets_every_kind_of_sides(pair: tuple, space: tuple[int, ...]) -> None:
-    n, free = random(2, 1, *space), [None] * (len(space) - 1)
-    values = [(random(2, 1, *space[1:]), random(2, 1, *space[1:])), *free]
-    boundary = discretise([pair, *free], domain_of(None, None, len(space)), values, n, 3)
-    for residual, scale in residuals(lift(n, boundary), boundary):
-        assert bool((residual.abs() <= 1e-13 * scale.clamp(min=1.0)).all())

@@ -265,17 +265,20 @@ def test_methods_that_left_stay_rivals_in_the_next_release(library: Path, tmp_pa
     driver.run(entry.table, options)
     release([entry.table], options, seeds=(0,), root=library)
     before = released_results("stub", library)
-    gone = before.scores[before.scores["method"] == "trained"].assign(method="gone")
+    trained = before.scores[before.scores["method"] == "trained"]
+    gone, older = (trained.assign(method=method) for method in ("gone", "older"))
     described = replace(
         before.description,
-        methods={**before.description.methods, "gone": "Gone"},
+        methods={**before.description.methods, "gone": "Gone", "older": "Older (0.3)"},
         information={"gone": "the field"},
     )
-    write_release([(replace(before, scores=pd.concat([before.scores, gone]), description=described), {})], library)
-    release([entry.table], options, seeds=(0,), root=library)
+    scores = pd.concat([before.scores, gone, older])
+    write_release([(replace(before, scores=scores, description=described), {})], library)
+    for _ in range(2):  # the second keeps what the first has added to a label
+        release([entry.table], options, seeds=(0,), root=library)
     after = released_results("stub", library)
     assert (after.scores["method"] == "gone").sum() == len(gone) > 0
-    assert after.description.methods["gone"] == "Gone (0.3)"
+    assert [after.description.methods[key] for key in ("gone", "older")] == ["Gone (0.4)", "Older (0.3)"]
     assert after.description.information == {"gone": "the field"}
     newer = replace(entry, version=2)
     driver.run(newer.table, options)

@@ -98,11 +98,11 @@ def test_rows_of_methods_that_the_experiment_has_no_more_are_last_under_their_ke
     old = shown.records[shown.records["method"] == "bare"].assign(method="old")
     records = pd.concat([old, shown.records], ignore_index=True)
     both = replace(shown, records=records, description=describe(entry.table, entry.cases_, records))  # type: ignore[arg-type]
-    assert list(both.description.methods.values()) == ["Bare", "Hard & fast", "Ours", "old (0.3)"]
+    assert list(both.description.methods.values()) == ["Bare", "Hard & fast", "Ours", "old (0.4)"]
     table = wide(both.records, both.description)
-    assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old (0.3)"]
+    assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old (0.4)"]
     only = replace(both, records=old)
-    assert [row.name for row in rows_of(only)] == ["old (0.3)", "old (0.3)"]
+    assert [row.name for row in rows_of(only)] == ["old (0.4)", "old (0.4)"]
 
 
 GENERATED = {"training-fields": 1e-4, "gaussian": 3e-4, "unconstrained": 1e-2, "eci": 4e-4, "ours": 2e-4, "truth": 1e-6}
