@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.boundary import EXPERIMENTS
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.equations.problem import BoundaryProblem, Uniform
@@ -14,6 +15,7 @@ from experiments.boundary.equations.standard import BOUNDARY_PROBLEMS, stokes
 from experiments.boundary.problems import PROBLEMS
 from experiments.boundary.samples import ClosedFormSource, DataStore, SampleConfig
 from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunContext, RunOptions
 from solvers import Dirichlet
 from tests.experiments.boundary.tiny import SIZES, one
 
@@ -104,3 +106,13 @@ def test_times_are_channels_or_the_last_axis(name: str, time_modes: int, tmp_pat
     assert len(part) == 2
     assert torch.equal(part.input, fields.input[[2, 0]])
     assert torch.equal(part.values[0][1], fields.values[0][1][[2, 0]])
+
+
+def test_released_operators_are_those_of_the_problem_in_its_own_sizes() -> None:
+    experiment, run = EXPERIMENTS["heat_independent"], RunContext(options=RunOptions(preset="laptop"))
+    case = experiment.cases(run)[0]
+    fewer = replace(case, sizes=replace(case.sizes, samples=100))
+    (fno,) = (method for method in experiment.methods(case) if method.key == "fno")
+    released = [experiment.trainings(each, fno, 0, run)[0].release for each in (case, fewer)]
+    assert released == ["operators/heat_independent-single-values-fno.safetensors", None]
+    assert experiment.trainings(case, fno, 1, run)[0].release is None, "another seed"

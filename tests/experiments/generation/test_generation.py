@@ -11,6 +11,7 @@ from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.generation import EXPERIMENTS, laws
 from experiments.generation.cases import Case
+from experiments.generation.methods import methods_of
 from experiments.generation.problems import REACTION_DIFFUSION, STEFAN, STOKES, initial_and_reaction
 from experiments.generation.scoring import frechet, outside, residual, scores_of
 from experiments.generation.training import training_of
@@ -174,3 +175,12 @@ def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> 
 def test_too_few_steps_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="steps must be at least 5"):
         replace(SIZES, steps=1)
+
+
+def test_every_sampler_has_as_many_evaluations_of_the_velocity() -> None:
+    """Steps of ECI take several each."""
+    cases = EXPERIMENTS["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))
+    assert max(case.condition.mixing for case in cases) > 1
+    for case in cases:
+        options = [method.options(case) for method in methods_of(case) if method.sampler is not None]
+        assert {each.steps * each.mixing for each in options} == {case.sizes.steps}
