@@ -13,7 +13,7 @@ import numpy as np
 
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume.march import control as c
-from solvers.finite_volume.march import explicit, implicit, lines
+from solvers.finite_volume.march import explicit, lines
 from solvers.finite_volume.march.arguments import (
     LANE,
     ExplicitArrays,
@@ -21,10 +21,9 @@ from solvers.finite_volume.march.arguments import (
     ImplicitScheme,
     Outputs,
     StageData,
-    StageRange,
     StepControl,
 )
-from solvers.finite_volume.march.kernels import NOTHING, Array, Callback
+from solvers.finite_volume.march.kernels import Array, Callback
 from solvers.finite_volume.march.planes import PlaneStages
 from solvers.finite_volume.march.rates import from_padded, to_padded
 from solvers.finite_volume.march.tiles import Tile
@@ -161,12 +160,11 @@ def _take_implicit_steps(march: _March, stepper: Any, reacts: bool) -> None:
     lanes, sides, out, begin = solver.system.arrays.lanes, operator.sides, march.out, march.control.start
     given = march.control, march.times, sides.limits, np.asarray(sides.modes), float(operator.grid.spacing[0])
     scheme = ImplicitScheme(tableau, stepper.order, *given, lines.NEWTON_TOLERANCE, lines.NEWTON_ITERATIONS)
-    nothing = StageRange(0, 0, np.zeros((1, 1)), np.zeros((3, 1)), NOTHING.address, False)
-    following, busy = implicit.advance(solver.system, scheme, out, nothing, 0, 1)
+    following, busy = solver.advance(scheme, out, None, 0, 1)
     while busy:
         rows = np.maximum(lanes["row"], 0.0).astype(np.int64)
         part, steps = solver.prepare(scheme, rows, out)
-        following, busy = implicit.advance(solver.system, scheme, out, part, following, steps)
+        following, busy = solver.advance(scheme, out, part, following, steps)
         if solver.errors:
             raise solver.errors[0]
         if march.report is not None:

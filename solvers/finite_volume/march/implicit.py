@@ -60,6 +60,12 @@ def advance(
             return row, busy
 
 
+@on_views
+def judge(system: LineSystem, scheme: ImplicitScheme, out: Outputs, row: int) -> tuple[int, bool]:
+    """Judges steps whose stages are solved elsewhere; ``advance`` without the loops of stages along one axis."""
+    return plan(system, scheme, out, row)
+
+
 @merged
 def _solve_stages(system: LineSystem, scheme: ImplicitScheme, part: StageRange) -> None:
     """Solves stages of the steps of all lanes along one axis, and estimates their errors.

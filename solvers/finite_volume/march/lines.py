@@ -131,6 +131,10 @@ class LineStages:
             return self.part(0, 0), 1
         return self.part(0, len(self.tableau.nodes)), BUDGET_IN_PYTHON if self._calls_python else BUDGET
 
+    def advance(self, scheme: ImplicitScheme, out: Outputs, part: Any, row: int, steps: int) -> tuple[int, bool]:
+        """Takes steps of all lanes, at most so many; without a part it enters the first rows."""
+        return implicit.advance(self.system, scheme, out, part or self.part(0, 0), row, steps)
+
     def part(self, first: int, after: int) -> StageRange:
         """What ``advance`` takes to solve stages."""
         changes = not self.operator.sides.constant

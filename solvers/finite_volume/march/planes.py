@@ -12,9 +12,9 @@ from solvers.finite_volume.march.arguments import (
     ImplicitScheme,
     LaneMedium,
     LineSystem,
+    Outputs,
     RowMedium,
     StageArrays,
-    StageRange,
     StepControl,
 )
 from solvers.finite_volume.march.kernels import NOTHING, Array
@@ -48,7 +48,12 @@ class PlaneStages:
         laws = ImplicitLaws(NOTHING.address, NOTHING.address, False, False, -1, -1)
         self.system = LineSystem(arrays, medium, RowMedium(start, initial, *given), laws)
 
-    def prepare(self, scheme: ImplicitScheme, rows: Array, _: Any) -> tuple[StageRange, int]:
+    def advance(self, scheme: ImplicitScheme, out: Outputs, _: Any, row: int, steps: int) -> tuple[int, bool]:
+        """Judges a step; the next row to enter, and whether one is under way."""
+        assert steps == 1
+        return implicit.judge(self.system, scheme, out, row)
+
+    def prepare(self, scheme: ImplicitScheme, rows: Array, _: Any) -> tuple[None, int]:
         """Takes a trial step, whose length is proposed; leaves nothing to solve, and one step to judge."""
         arrays, tableau, sides = self.system.arrays, self.tableau, self.operator.sides
         lane, n = arrays.lanes[0], arrays.states.shape[1] - 2
@@ -81,7 +86,7 @@ class PlaneStages:
             states[END] += length * ((tableau.weights - tableau.explicit[-1]) @ extra)
             total = rates + extra
         lane["error"] = length * np.abs(tableau.error @ total).sum() / n
-        return StageRange(0, 0, self.moments, np.zeros((3, 1)), NOTHING.address, False), 1
+        return None, 1
 
     def _solve_stage(self, stage: int, right: Array, rate: Array, flow: Array) -> None:
         """Writes the state, the rate and the flow of a stage, unless one before has failed."""
