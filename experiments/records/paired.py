@@ -33,12 +33,14 @@ class Difference:
         error: Standard error of the mean; NaN where it has none.
         freedom: Degrees of freedom of the error.
         seeds: Seeds that both have.
+        functions: Number of functions that both have.
     """
 
     mean: float
     error: float
     freedom: float
     seeds: tuple[int, ...]
+    functions: int
 
     @property
     def probability(self) -> float:
@@ -49,15 +51,19 @@ class Difference:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
 
+    def smallest_seen(self, level: float = LEVEL) -> float:
+        """The least difference that would be significant at a level; NaN without an error."""
+        return self.error * float(student.isf(level / 2, self.freedom)) if self.error > 0 else self.error
+
 
 def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
     """The difference of two scores, each indexed by seed and function, over the pairs that both have."""
     apart = (first - second).dropna().unstack("seed")  # functions × seeds
     if apart.empty:
-        return Difference(math.nan, math.nan, math.nan, ())
+        return Difference(math.nan, math.nan, math.nan, (), 0)
     seeds, mean = tuple(int(seed) for seed in apart.columns), float(np.nanmean(apart.to_numpy()))
     if not math.isfinite(mean):  # a logarithm of zero, which has no spread
-        return Difference(mean, math.nan, math.nan, seeds)
+        return Difference(mean, math.nan, math.nan, seeds, len(apart))
     parts = []
     for means in (apart.mean(axis=1), apart.mean(axis=0)):
         if len(means) > 1:
@@ -65,7 +71,7 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Difference:
     variance = sum(part for part, _ in parts) if parts else math.nan
     spread = sum(part**2 / freedom for part, freedom in parts)
     freedom = variance**2 / spread if spread > 0 else math.nan
-    return Difference(mean, math.sqrt(variance), freedom, seeds)
+    return Difference(mean, math.sqrt(variance), freedom, seeds, len(apart))
 
 
 def verdicts(differences: Sequence[Difference], level: float = LEVEL) -> list[str]:

@@ -6,13 +6,15 @@ whatever base. Then
 * *without* is the same base without the constraint, given the same data where such a row was scored;
 * the *strongest rival* is the method of another kind with the least error among all that were scored, given the same
   data or less: all but the truth and those that impose the constraint;
-* the verdict is that of the paired difference between ours and the rival, corrected for the rows of the table.
+* the *other base* is the best of the methods that impose the same constraint on another base;
+* the verdict is that of the paired difference between ours and the rival, corrected for the rows of the table. Where it
+  is no difference and one of a factor ``VISIBLE`` could not have been seen, the case is undecided.
 
 Means are over the seeds that both methods have.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -20,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.records.paired import EQUAL, LOSES, WINS, Difference, paired_difference, verdicts
+from experiments.records.paired import EQUAL, LEVEL, LOSES, WINS, Difference, paired_difference, verdicts
 from experiments.records.record import TRUTH, mean_and_error
 from experiments.records.release import released_names, released_results
 from experiments.report.results import Results
@@ -37,6 +39,7 @@ class Family:
         without: Keys of its base without the constraint; the first that was scored counts.
         chooses: Whether ours chooses its base by validation: then the one of least error counts.
         constrained: Pattern of the keys that impose the constraint.
+        others: Pattern of those of them that impose it on another base; empty for none.
         informed: Pattern of what a method sees (``Description.information``) if it has the constraint's data.
         score: The error that methods are compared by.
         residual: The score that says how far the constraint is missed.
@@ -46,6 +49,7 @@ class Family:
     ours: str
     without: tuple[str, ...]
     constrained: str
+    others: str = ""
     informed: str = ""
     chooses: bool = False
     score: str = "CRPS"
@@ -57,6 +61,7 @@ _PREDICTIONS = Family(
     ours="probconserv-anp",
     without=("anp",),
     constrained=r"probconserv-.*",
+    others=r"probconserv-(?!anp).*",
 )
 _OPERATORS = Family(
     label="operators with boundary conditions",
@@ -73,6 +78,7 @@ FAMILIES: dict[str, Family] = {
         ours="bounded-local",
         without=("local",),
         constrained=r"(law|bounded|alike|jointly|truncated)-.*",
+        others=r"bounded-(?!local).*",
         informed="total",
     ),
     "query_laws": Family(
@@ -80,6 +86,7 @@ FAMILIES: dict[str, Family] = {
         ours="law-weighted",
         without=("weighted",),
         constrained=r"(bounded-)?law-.*|bounded-(search|esmda)",
+        others=r"law-(gaussian|anp|network)|bounded-(search|esmda)",
         informed="laws",
         residual="law_residual",
     ),
@@ -88,6 +95,7 @@ FAMILIES: dict[str, Family] = {
         ours="ours",
         without=("unconstrained",),
         constrained=r"ours|conditioned-.*",
+        others=r"conditioned-.*",
         informed="^(?!without the law)",
     ),
     "observations": Family(
@@ -102,6 +110,7 @@ FAMILIES: dict[str, Family] = {
         ours="update-shrunk",
         without=("bilinear",),
         constrained=r"update-.*|ridge-update",
+        others=r"ridge-update",
         residual="block_error",
     ),
     "advection-calibration": Family(
@@ -109,6 +118,7 @@ FAMILIES: dict[str, Family] = {
         ours="by-law",
         without=("anp",),
         constrained=r"probconserv.*|by-law|displaced|tempered|conformal",
+        others=r"probconserv-.*",
     ),
     "open_rollouts": Family(
         label="rollouts of open systems",
@@ -116,6 +126,7 @@ FAMILIES: dict[str, Family] = {
         without=("regression", "fno", "increments"),
         chooses=True,
         constrained=r".*-(uniform|response)|emulator",
+        others=r".*-(uniform|response)",
         informed="balance",
         score="open_error",
         residual="total_drift",
@@ -173,6 +184,9 @@ PAPERS = (
 
 WINDOWS = tuple(f"windows-{count}" for count in (2, 4, 8, 16))
 DECIDED_AT = "windows-8"
+VISIBLE = 1.5
+"""Ratio of errors that a case must be able to show, else it is undecided."""
+UNDECIDED = "undecided"
 
 
 class Standing(NamedTuple):
@@ -184,20 +198,39 @@ class Standing(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A case as it is compared: the base without the constraint, the strongest rival, ours less the rival's."""
+    """A case as it is compared.
+
+    Args:
+        without: The base without the constraint.
+        rival: The strongest rival, of those given the same data and of those given less.
+        informed: The strongest that was given the same data, if there is one.
+        other: The best other base under the constraint, if there is one.
+        apart: Ours less the rival's.
+    """
 
     without: Standing
     rival: Standing
+    informed: Standing | None
+    other: Standing | None
     apart: Difference
 
+    def said(self, verdict: str, rows: int) -> str:
+        """The verdict, or that a difference could not have been seen in a table of so many rows."""
+        ours = self.rival.mean / self.rival.ratio
+        blind = self.apart.smallest_seen(LEVEL / rows) > (VISIBLE - 1.0) * ours
+        return UNDECIDED if verdict == EQUAL and blind else verdict
 
-def compared(family: Family, scores: pd.DataFrame, means: pd.Series) -> Compared:
+
+def compared(
+    family: Family, scores: pd.DataFrame, means: pd.Series, information: Mapping[str, str] | None = None
+) -> Compared:
     """Compares our method of one case with its base and its rivals.
 
     Args:
         family: What is ours, and what imposes the constraint.
         scores: The error by seed and function, a column per method, with gaps where a seed was not scored.
         means: Mean errors by method, for those without errors per function.
+        information: What methods see, by key.
     """
     ours = scores.get(family.ours, pd.Series(np.nan, index=scores.index))
 
@@ -207,17 +240,31 @@ def compared(family: Family, scores: pd.DataFrame, means: pd.Series) -> Compared
         return Standing(key, float(one), float(one / our))
 
     keys = [key for key in means.dropna().index if key != TRUTH and not re.fullmatch(family.constrained, key)]
-    rival = min(map(standing, keys), key=lambda each: each.ratio)
+    rivals = sorted(map(standing, keys), key=lambda each: each.ratio)
+    same = [each for each in rivals if _is_informed(family, each.key, information or {})]
+    others = [standing(key) for key in means.dropna().index if key != family.ours and re.fullmatch(family.others, key)]
     bases = [standing(key) for key in family.without if key in keys]
     without = min(bases, key=lambda each: each.ratio) if family.chooses else bases[0]
-    return Compared(without, rival, paired_difference(ours, scores.get(rival.key, np.nan * ours)))
+    return Compared(
+        without,
+        rivals[0],
+        same[0] if same else None,
+        min(others, key=lambda each: each.ratio) if others else None,
+        paired_difference(ours, scores.get(rivals[0].key, np.nan * ours)),
+    )
+
+
+def _is_informed(family: Family, key: str, information: Mapping[str, str]) -> bool:
+    """Whether a method sees the constraint's data if ours does."""
+    its, ours = (re.search(family.informed, information.get(each, "")) is not None for each in (key, family.ours))
+    return its >= ours
 
 
 @cache
 def _compared(experiment: str, case: str, score: str) -> Compared:
     results = results_of(experiment)
     means = pd.Series({key: score_of(results, case, key, score)[0] for key in results.description.methods})
-    return compared(FAMILIES[experiment], _by_function(experiment, case, score), means)
+    return compared(FAMILIES[experiment], _by_function(experiment, case, score), means, results.description.information)
 
 
 def _by_function(experiment: str, case: str, score: str) -> pd.DataFrame:
@@ -262,8 +309,12 @@ def _of_paper(row: Row, family: Family, score: str) -> str:
     return f"{_digits(found['mean'].iloc[0])}, {found['source'].iloc[0].value}"
 
 
+RATIOS = {"without": "without", "rival": "rival", "informed": "informed rival", "other": "other base"}
+"""Columns of medians of errors over ours."""
+
+
 def every_case() -> pd.DataFrame:
-    """All cases of every family: verdicts against the strongest rival, median ratio of errors."""
+    """All cases of every family: verdicts against the strongest rival, and medians of errors over ours."""
     grouped: dict[str, list[Row]] = {}
     for name, family in FAMILIES.items():
         if name in released_names():
@@ -271,11 +322,13 @@ def every_case() -> pd.DataFrame:
     lines = []
     for label, rows in grouped.items():
         found = [_compared(row.experiment, row.case, _score_of(row)) for row in rows]
-        said = verdicts([each.apart for each in found])
+        plain = verdicts([each.apart for each in found])
+        said = [each.said(verdict, len(found)) for each, verdict in zip(found, plain, strict=True)]
         line = {"problems": label, "ours": _short(results_of(rows[0].experiment), FAMILIES[rows[0].experiment].ours)}
-        line |= {"cases": str(len(rows)), **{kind: str(said.count(kind)) for kind in (WINS, LOSES, EQUAL)}}
-        for kind in ("without", "rival"):
-            line[f"{kind} over ours: median"] = _times(float(np.median([getattr(each, kind).ratio for each in found])))
+        line |= {"cases": str(len(rows)), **{kind: str(said.count(kind)) for kind in (WINS, LOSES, EQUAL, UNDECIDED)}}
+        for kind, heading in RATIOS.items():
+            ratios = [standing.ratio for each in found if (standing := getattr(each, kind)) is not None]
+            line[heading] = _times(float(np.median(ratios))) if ratios else "—"
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -318,7 +371,9 @@ def _lines(rows: Sequence[Row], of_predictions: str = "CRPS") -> list[dict[str, 
     """Errors without, of the strongest rival and of ours, and the verdict."""
     found = [_compared(row.experiment, row.case, _score_of(row, of_predictions)) for row in rows]
     lines = []
-    for row, each, said in zip(rows, found, verdicts([each.apart for each in found]), strict=True):
+    for row, each, verdict in zip(rows, found, verdicts([each.apart for each in found]), strict=True):
+        said = each.said(verdict, len(rows))
+        said += f" ({each.apart.functions} functions)" if said == UNDECIDED else ""
         results, family = results_of(row.experiment), FAMILIES[row.experiment]
         ours = _by_function(row.experiment, row.case, _score_of(row, of_predictions)).get(family.ours)
         mean, error = (
@@ -331,6 +386,9 @@ def _lines(rows: Sequence[Row], of_predictions: str = "CRPS") -> list[dict[str, 
                 "problem": row.label,
                 "without": f"{_digits(each.without.mean, 3)} ({_short(results, each.without.key)})",
                 "strongest rival": f"{_digits(each.rival.mean, 3)} ({_short(results, each.rival.key)})",
+                "other base, same law": "—"
+                if each.other is None
+                else f"{_digits(each.other.mean, 3)} ({_short(results, each.other.key)})",
                 "ours": _with_error(mean, error),
                 "gain": f"{_times(each.rival.ratio)}, {said}",
             }
@@ -361,10 +419,9 @@ def _missed(row: Row) -> dict[str, str]:
 
 def _short(results: Results, key: str) -> str:
     """Name of a method, and whether it lacks information that ours has."""
-    described, family = results.description, FAMILIES[results.name]
-    seen = [described.information.get(each, "") for each in (key, family.ours)]
-    its, ours = (re.search(family.informed, each) is not None for each in seen)
-    return described.methods[key].replace(" (", ", ").replace(")", "") + ("" if its >= ours else ", uninformed")
+    described = results.description
+    informed = _is_informed(FAMILIES[results.name], key, described.information)
+    return described.methods[key].replace(" (", ", ").replace(")", "") + ("" if informed else ", uninformed")
 
 
 def _percent(value: float) -> str:
