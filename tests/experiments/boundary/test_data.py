@@ -112,7 +112,7 @@ def test_released_operators_are_those_of_the_problem_in_its_own_sizes() -> None:
     experiment, run = EXPERIMENTS["heat_independent"], RunContext(options=RunOptions(preset="laptop"))
     case = experiment.cases(run)[0]
     fewer = replace(case, sizes=replace(case.sizes, samples=100))
-    (fno,) = (method for method in experiment.methods(case) if method.key == "fno")
+    (fno,) = (method for method in experiment.table.methods(case) if method.key == "fno")
     released = [experiment.trainings(each, fno, 0, run)[0].release for each in (case, fewer)]
     assert released == ["operators/heat_independent-single-values-fno.safetensors", None]
     assert experiment.trainings(case, fno, 1, run)[0].release is None, "another seed"

@@ -31,7 +31,7 @@ def few_values(
     truth = problem.fields(torch.tensor([TRUE], dtype=torch.float64), nodes)[0]
     rows = torch.zeros(len(at), truth.numel(), dtype=torch.float64)
     rows[range(len(at)), [t * nodes + x for t, x in at]] = 1.0
-    law = LinearConstraint(rows, rows @ truth.flatten(), deviation**2)
+    law = LinearConstraint(rows, rows @ truth.flatten(), noise_variance=deviation**2)
     middles = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
     parameters = torch.cartesian_prod(*(low + (high - low) * middles for low, high in problem.ranges))
     (times, points), columns = problem.axes(nodes), [column[:, None, None] for column in parameters.T]
