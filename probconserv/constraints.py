@@ -29,7 +29,7 @@ from probconserv._linalg.rows import (
 )
 from probconserv._linalg.values import Array, as_tensor, cached, copied, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from solvers._signatures import accepting
+from solvers._former import by_keyword
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
 from solvers.recording import are_readable
 from solvers.stencils import one_sided_gradient
@@ -38,10 +38,11 @@ Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
 
 
-@accepting(
+@by_keyword(
     "noise_variance",
     "shape",
     "rule_variance",
+    after=2,
     instead="Bounds lb ≤ G u ≤ ub, which scipy.optimize.LinearConstraint takes, are LinearInequality here.",
 )
 @dataclass(frozen=True, eq=False, repr=False)

@@ -24,7 +24,7 @@ from probconserv._linalg.checks import joint_shape, require_tensors
 from probconserv._linalg.gaussian import floored
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from solvers._signatures import accepting
+from solvers._former import renamed
 
 Field = Float[Tensor, "*batch n"]
 Draws = Float[Tensor, "s *batch n"]
@@ -46,7 +46,7 @@ def conservation_error(mean: Field, constraint: LinearConstraint) -> Score:
     return constraint.residual(mean)[..., 0]
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def log_likelihood(truth: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
@@ -69,7 +69,7 @@ def log_likelihood(truth: Field, mean: Field, variance: Field, variance_floor: f
     return -0.5 * ((truth - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def nll(truth: Field, mean: Field, variance: Field, variance_floor: float | Tensor | None = None) -> Score:
     """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
 
@@ -80,14 +80,14 @@ def nll(truth: Field, mean: Field, variance: Field, variance_floor: float | Tens
     return -log_likelihood(truth, mean, variance, variance_floor)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def mse(truth: Field, mean: Field) -> Score:
     """Mean over the points of the squared error (u − μ)²."""
     _check_fit(truth, mean)
     return (truth.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def crps(truth: Field, mean: Field, variance: Field) -> Score:
     """Continuous ranked probability score of a Gaussian, mean over the points.
 
@@ -105,7 +105,7 @@ def crps(truth: Field, mean: Field, variance: Field) -> Score:
     return torch.where(exact, error.abs(), score).mean(dim=-1)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def crps_of_samples(truth: Field, samples: Draws) -> Score:
     """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points."""
     count = _sample_count(samples, truth)
@@ -116,7 +116,7 @@ def crps_of_samples(truth: Field, samples: Draws) -> Score:
     return ((ordered - truth).abs().mean(dim=0) - gini).mean(dim=-1)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def coverage(truth: Field, mean: Field, variance: Field, level: float) -> Score:
     """Fraction of points whose true value lies in the central Gaussian interval of a level.
 
@@ -150,7 +150,7 @@ def interval_of_samples(samples: Draws, level: float) -> tuple[Field, Field]:
     return ends[0], ends[1]
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def coverage_of_samples(truth: Field, samples: Draws, level: float) -> Score:
     """Fraction of points whose true value lies in ``interval_of_samples``, ends included.
 
@@ -166,7 +166,7 @@ def coverage_of_samples(truth: Field, samples: Draws, level: float) -> Score:
     return _fraction_inside(truth, lower, upper)
 
 
-@accepting(u="truth")
+@renamed(u="truth")
 def energy_score(truth: Field, samples: Draws) -> Score:
     """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased."""
     count = _sample_count(samples, truth)

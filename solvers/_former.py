@@ -1,15 +1,16 @@
-"""Arguments that had another name in release 0.4, which works with a deprecation until 0.6."""
+"""Arguments that had another name or position in release 0.4, which works with a deprecation until 0.6."""
 
 import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from solvers.errors import InvalidArgumentError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 _WITHIN = ("solvers", "probconserv", "boon", "torch", "jaxtyping", "beartype")
 
 
@@ -31,6 +32,36 @@ def renamed(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
             return function(*args, **kwargs)
 
         return call
+
+    return decorate
+
+
+def by_keyword(*names: str, after: int, instead: str) -> Callable[[type[_T]], type[_T]]:
+    """A decorator of classes: arguments that follow the first ones may be given by position, in this order.
+
+    Args:
+        names: The arguments.
+        after: Number of the first ones.
+        instead: A sentence for who gives them so and means something else.
+    """
+
+    def decorate(cls: type[_T]) -> type[_T]:
+        construct = cls.__init__
+
+        @wraps(construct)
+        def call(self: _T, *args: Any, **kwargs: Any) -> None:
+            given = dict(zip(names, args[after:], strict=False))
+            if len(args) > after + len(names) or given.keys() & kwargs.keys():
+                raise TypeError(f"{cls.__name__} takes {after} arguments, then {', '.join(names)}, each of them once.")
+            if given:
+                warn_of_former(
+                    f"{cls.__name__} takes {', '.join(given)} by keyword since release 0.5, by position until 0.6. "
+                    f"{instead}"
+                )
+            construct(self, *args[:after], **kwargs, **given)
+
+        cls.__init__ = call  # type: ignore[method-assign]
+        return cls
 
     return decorate
 

@@ -39,7 +39,7 @@ from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv.training.checkpoint import TrainingState
 from probconserv.training.loop import random_seed
 from probconserv.training.progress import ProgressHook
-from solvers._signatures import accepting
+from solvers._former import renamed
 
 _CHUNK = 512  # draws at a time
 _EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
@@ -123,7 +123,7 @@ class FlowMatching(Surrogate):
         self.eval()
         return state
 
-    @accepting(count="draws")
+    @renamed(count="draws")
     def sample(
         self,
         draws: int,
@@ -138,7 +138,7 @@ class FlowMatching(Surrogate):
         task = SamplingTask(count=draws, law=law, options=options or self.options)
         return self._drawn(task, sampler, seed, first).fields
 
-    @accepting(count="draws")
+    @renamed(count="draws")
     def draw(
         self,
         draws: int,

@@ -16,7 +16,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import MemberGaussian, from_samples
 from probconserv.surrogates._interpolation import corners_of
-from solvers._signatures import accepting
+from solvers._former import renamed, warn_of_former
 
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
@@ -94,7 +94,6 @@ def _excess(observations: LinearConstraint, draws: Tensor) -> float:
     return float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))
 
 
-@accepting(draws="fields")
 class DrawnFields(MemberGaussian):
     """Draws ``(s, *batch, q)`` as a prediction: its samples are draws, its mean and covariance theirs.
 
@@ -107,6 +106,7 @@ class DrawnFields(MemberGaussian):
         noise_variance: Variance added at every point, so that the covariance of few draws is not singular.
     """
 
+    @renamed(draws="fields")
     def __init__(self, fields: Float[Tensor, "s *batch q"], noise_variance: float | Tensor = 0.0) -> None:
         gaussian = from_samples(fields, noise_variance)
         assert isinstance(gaussian, MemberGaussian)
@@ -116,8 +116,7 @@ class DrawnFields(MemberGaussian):
     @property
     def draws(self) -> Tensor:
         """The former name of ``fields``, a number of draws elsewhere."""
-        text = "draws of DrawnFields is fields since release 0.5; the old name goes with 0.7."
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        warn_of_former("draws of DrawnFields is fields since release 0.5; the old name goes with 0.6.")
         return self.fields
 
     def rsample(

@@ -442,12 +442,12 @@ def test_latent_and_velocity_in_the_other_order_are_refused() -> None:
 
 def test_former_names_of_a_number_of_draws_and_of_drawn_fields_warn() -> None:
     flow, former = gaussian_flow(), {"count": 3}
-    with pytest.warns(DeprecationWarning, match="count of sample is draws since release 0.5"):
+    with pytest.warns(DeprecationWarning, match="count of FlowMatching.sample is draws since release 0.5"):
         assert torch.equal(flow.sample(**former), flow.sample(draws=3))
-    with pytest.warns(DeprecationWarning, match="count of draw is draws"):
+    with pytest.warns(DeprecationWarning, match="count of FlowMatching.draw is draws"):
         assert torch.equal(flow.draw(**former).fields, flow.sample(3))
     fields = torch.rand(4, 8, dtype=torch.float64)
-    with pytest.warns(DeprecationWarning, match="draws of DrawnFields is fields"):
+    with pytest.warns(DeprecationWarning, match="draws of DrawnFields.__init__ is fields"):
         drawn = DrawnFields(draws=fields)  # type: ignore[call-arg]
     with pytest.warns(DeprecationWarning, match="draws of DrawnFields is fields"):
         assert torch.equal(drawn.draws, drawn.fields)

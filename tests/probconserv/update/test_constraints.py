@@ -358,7 +358,7 @@ def test_what_the_caller_overwrites_later_does_not_change_a_law_or_an_observatio
 
 
 def test_scipys_bounds_of_a_linear_constraint_are_named() -> None:
-    """lb ≤ G u ≤ ub reads ub as a variance; a variance by position works until 0.7."""
+    """lb ≤ G u ≤ ub reads ub as a variance; a variance by position works until 0.6."""
     with pytest.warns(DeprecationWarning, match=r"takes noise_variance by keyword .*scipy.*are LinearInequality here"):
         law = LinearConstraint(torch.ones(1, 5), torch.zeros(1), torch.ones(1))
     assert torch.equal(law.noise, torch.ones(1))
