@@ -140,22 +140,27 @@ Stored = Mapping[tuple[str, int], Arrays]
 
 
 def _only_seed(case: Any, context: RunContext) -> Sequence[int]:  # noqa: ARG001 - one signature
+    """One repetition: other seeds are other runs."""
     return (context.training_seed,)
 
 
 def _nothing(*_: Any) -> tuple[()]:
+    """None."""
     return ()
 
 
 def _no_figures(*_: Any) -> dict[str, Figure]:
+    """None."""
     return {}
 
 
 def _never(_: Any) -> bool:
+    """No method."""
     return False
 
 
 def _unchanged(scores: pd.DataFrame) -> pd.DataFrame:
+    """No further scores."""
     return scores
 
 
