@@ -27,13 +27,7 @@ from probconserv.rollout.candidates import (
     fit_regressions,
     report_of,
 )
-from probconserv.rollout.data_checks import (
-    Unchanged,
-    places_of,
-    ranges_of,
-    warn_beyond,
-    warn_of_missed_conditions,
-)
+from probconserv.rollout.data_checks import Unchanged, places_of, ranges_of, warn_beyond, warn_of_missed_conditions
 from probconserv.rollout.diagnosis import RolloutBand
 from probconserv.rollout.emulator_sides import Given, unseen_parts
 from probconserv.rollout.flux_model import FluxModel
@@ -75,8 +69,12 @@ class Forecast(NamedTuple):
     upper: Tensor | None
     totals: Tensor
 
+    def __repr__(self) -> str:
+        band = "no band" if self.lower is None else "a band"
+        return f"Forecast(fields {tuple(self.fields.shape)}, totals {tuple(self.totals.shape)}, {band})"
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Emulator:
     """Steps that were learnt from trajectories, meet the data of walls and the balance, and have bands.
 
@@ -103,6 +101,9 @@ class Emulator:
     report: str
     errors: Mapping[str, float]
     described: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Emulator({self.setting.grid}: {self.report})"
 
     @classmethod
     @renamed(law="balance")

@@ -103,6 +103,12 @@ class Rollout(nn.Module):
         if "wall_response" not in state:  # of release 0.3
             self.wall_response = wall_response(self.operator, self.grid)
 
+    def extra_repr(self) -> str:
+        """The grid, and what is given beside the operator."""
+        options = ("flux", "source", "response", "bounds", "conserved")
+        given = [name for name in options if getattr(self, name) is not None]
+        return ", ".join([str(self.grid), *(f"{name}=…" for name in given)])
+
     @accepts_walls
     def forward(
         self,

@@ -56,6 +56,9 @@ class Trajectory(NamedTuple):
     moved: Tensor
     state: RolloutState
 
+    def __repr__(self) -> str:
+        return f"Trajectory(fields {tuple(self.fields.shape)}, totals {tuple(self.totals.shape)})"
+
 
 def totals_of(
     field: Float[Tensor, "..."], weights: Float[Tensor, "*space"], conserved: tuple[int, ...] | None

@@ -54,7 +54,7 @@ class Work:
     evaluations: Int[Tensor, "*batch"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Solution:
     """Cell averages at the output times and the balance of the conserved total; float64.
 
@@ -81,6 +81,10 @@ class Solution:
     source_total: Tensor
     work: Work
     error_estimate: Tensor | None = None
+
+    def __repr__(self) -> str:
+        times = f"{len(self.times)} times from {self.times[0]:g} to {self.times[-1]:g}"
+        return f"Solution(values {tuple(self.values.shape)} at {times} on {self.grid})"
 
     @property
     def total(self) -> Tensor:

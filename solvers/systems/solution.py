@@ -11,7 +11,7 @@ from solvers._arguments import checked_values
 from solvers.grids import CellGrid
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SystemSolution:
     """Cell averages at the output times and the balance of every component; float64.
 
@@ -36,6 +36,10 @@ class SystemSolution:
     source: Tensor
     steps: Tensor
     error_estimate: Tensor | None = None
+
+    def __repr__(self) -> str:
+        times = f"{len(self.times)} times from {self.times[0]:g} to {self.times[-1]:g}"
+        return f"SystemSolution(values {tuple(self.values.shape)} at {times} on {self.grid})"
 
     @property
     def total(self) -> Tensor:

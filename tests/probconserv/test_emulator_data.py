@@ -289,3 +289,11 @@ def test_walls_that_are_known_to_be_closed_have_no_learnt_flux(tmp_path: Path) -
     for each in (emulator, again):
         totals = each.rollout(u[:, 0].double(), TIMES, fluxes=[(0.0, 0.0)]).totals
         torch.testing.assert_close(totals, totals[:, :1].expand_as(totals), rtol=0, atol=1e-12)
+
+
+def test_an_emulator_and_its_forecasts_print_one_line() -> None:
+    emulator, u, walls = fitted("values", level=None)
+    assert repr(emulator) == f"Emulator({GRID}: {emulator.report})"
+    assert repr(emulator.rollout(u[:, 0], TIMES, values=walls)) == (
+        "Forecast(fields (12, 11, 1, 33), totals (12, 11, 1), no band)"
+    )

@@ -423,3 +423,10 @@ def test_fields_on_nodes_repeat_their_first_node_along_a_periodic_axis_or_a_warn
     with pytest.warns(UserWarning, match=f"Axis {axis} is periodic, but its last node differs .* need a CellGrid"):
         rollout(whole, TIMES, fluxes=walls)
     Rollout(lambda u: u, CellGrid((0.0, 0.0), (1.0, 1.0), (6, 6)))(whole, TIMES, fluxes=walls)
+
+
+def test_rollouts_print_what_they_are():
+    rollout = Rollout(nn.Identity(), GRID, flux=conductive, conserved=(0,))
+    assert repr(rollout).splitlines()[1].strip() == f"{GRID}, flux=…, conserved=…"
+    result = rollout(FIELD, TIMES, values=[(0.0, 0.0)])
+    assert repr(result) == "Trajectory(fields (3, 5, 1, 17), totals (3, 5, 1))"

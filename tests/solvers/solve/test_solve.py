@@ -279,3 +279,8 @@ def test_the_final_error_falls_as_the_square_of_the_steps_also_in_a_front():
     slopes = np.diff(np.log10(errors))
     assert errors[0] > 50 * 1e-4
     assert ((slopes > -0.9) & (slopes < -0.5)).all(), errors
+
+
+def test_a_solution_prints_one_line():
+    solution = solve(Diffusion(1.0), GRID, [Periodic()], torch.zeros(3, GRID.shape[0]), [0.1, 0.2])
+    assert repr(solution) == f"Solution(values (3, 2, {GRID.shape[0]}) at 2 times from 0.1 to 0.2 on {GRID})"
