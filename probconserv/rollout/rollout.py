@@ -27,7 +27,7 @@ from probconserv.rollout.run import RolloutState, Run, Trajectory, totals_of
 from probconserv.rollout.sides import PerAxis, accepts_walls, sides_of_rollout
 from probconserv.rollout.step_update import StepUpdate, rows_of
 from probconserv.rollout.wall_response import wall_response
-from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of, warn_of_unlike_ends
+from probconserv.rollout.walls import AllFluxes, Walls, check_flux, exchange_of, warn_of_unlike_ends, warn_of_values
 from solvers._former import warn_of_former
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
@@ -142,7 +142,8 @@ class Rollout(nn.Module):
             InfeasibleConstraintError: If no field has the totals of a step within the bounds.
 
         Warns:
-            UserWarning: If the nodes at the two ends of a periodic axis, which are one place, start with other values.
+            UserWarning: If the nodes at the two ends of a periodic axis, which are one place, start with other values,
+                or fluxes begin with the values of the field at their side.
         """
         first = self.state_of(start)
         return self._along(self.run(first, times, self._sides(values, fluxes), breakpoints), first, inputs)
@@ -312,6 +313,7 @@ class Rollout(nn.Module):
         if self.wall_response is not None:
             self.wall_response.check(walls)
         if state.step == 0:
+            warn_of_values(state.field, walls, exchange, self.grid, len(times))
             warn_of_unlike_ends(state.field, self.grid, [pair is None for pair in walls])
         for wall in exchange.before if state.step == 0 else ():
             wall.function.check(times, state.field, wall.data, str(wall))  # type: ignore[union-attr]

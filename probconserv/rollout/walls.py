@@ -27,6 +27,7 @@ from solvers.recording import are_readable
 Walls = Sequence[tuple[Any, Any] | None]
 """Data of both sides of every axis, None for a periodic one."""
 WallFlux = Callable[[Tensor, Tensor], Tensor] | FluxModel
+_EQUAL = 1e-6  # relative difference of equal values, some of them in float32
 _UNLIKE = 1e-3  # of the spread of a channel; neighbours differ by more in most fields
 AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] | None
 
@@ -188,6 +189,26 @@ def warn_of_unlike_ends(fields: Tensor, grid: Grid, periodic: Sequence[bool]) ->
                 "the field. On a NodeGrid the two are one place. Fields without this repetition need a CellGrid, or "
                 "their totals are wrong.",
             )
+
+
+def warn_of_values(field: Tensor, walls: Walls, exchange: Exchange, grid: Grid, times: int) -> None:
+    """Warns where fluxes at the times begin with the values that a field ``(*batch, c, *space)`` on nodes has there."""
+    if not isinstance(grid, NodeGrid) or not are_readable(field):
+        return
+    read = {(wall.axis, wall.last) for wall in (*exchange.during, *exchange.before)}
+    for axis, pair in enumerate(walls):
+        for last, side in enumerate(pair or ()):
+            if (axis, bool(last)) in read or not isinstance(side, Tensor | np.ndarray):
+                continue
+            given, values = as_tensor(side), field.double().select(axis - grid.dimension, -last)
+            if given.shape != (*values.shape[: -grid.dimension], times, *values.shape[-grid.dimension :]):
+                continue
+            first = given.select(-grid.dimension - 1, 0).to(values)
+            if bool(values.any()) and torch.allclose(first, values, rtol=_EQUAL, atol=0.0):
+                warn_at_caller(
+                    f"The fluxes given at {side_name(axis, last)} begin with the values of the field there. If they "
+                    "are values, give what passes the side instead, or a flux= that computes it from values=."
+                )
 
 
 def integrated(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:

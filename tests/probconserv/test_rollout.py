@@ -430,3 +430,18 @@ def test_rollouts_print_what_they_are():
     assert repr(rollout).splitlines()[1].strip() == f"{GRID}, flux=…, conserved=…"
     result = rollout(FIELD, TIMES, values=[(0.0, 0.0)])
     assert repr(result) == "Trajectory(fields (3, 5, 1, 17), totals (3, 5, 1))"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fluxes_that_are_the_values_of_the_field_are_named(dtype: torch.dtype):
+    """Temperatures at a wall in place of the heat that passes; not where a flux is computed from them."""
+    temperatures = FIELD[:, None, :, 0].expand(3, STEPS + 1, 1).to(dtype)
+    with pytest.warns(UserWarning, match="fluxes given at the first side of axis 0 begin with the values") as found:
+        Rollout(smear, GRID)(FIELD, TIMES, fluxes=[(temperatures, 0.0)])
+    assert [each.filename for each in found] == [__file__]
+    Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, values=[(temperatures, temperatures)])
+    Rollout(smear, GRID)(0 * FIELD, TIMES, fluxes=[(0 * temperatures, 0.0)])
+    plane, face = NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 5)), normal(3, 2, 4, 5)
+    fluxes = [(0.0, 0.0), (0.0, face[:, None, :, :, -1].expand(3, STEPS + 1, 2, 4))]
+    with pytest.warns(UserWarning, match="fluxes given at the last side of axis 1 begin with"):
+        Rollout(lambda u: u, plane)(face, TIMES, fluxes=fluxes)
