@@ -17,6 +17,7 @@ from probconserv.rollout.sides import side_name
 from probconserv.rollout.step_network import EmulatorConfig, StepNetwork
 from probconserv.rollout.trajectories import Functions, Setting, given_sides
 from probconserv.training.fingerprint import difference_between, fingerprint
+from solvers._former import warn_at_caller
 from solvers.grids import Grid
 from solvers.tensor_files import decode_tensors, encode_tensors, existing, write_atomically
 
@@ -107,6 +108,10 @@ def _check_stated(path: str | Path, content: Mapping[str, Any], setting: Setting
             raise DataFileError(
                 f"'{path}' holds an emulator with a model of fluxes, fitted under a law; load it with that law."
             )
+        warn_at_caller(
+            f"'{path}' is of release 0.4 and does not hold the values of its conditions and its balance; make sure "
+            "that those given are those of its fit."
+        )
         return
     difference = difference_between(content["stated"], _stated_by(setting))
     if difference is not None:

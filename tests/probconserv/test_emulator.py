@@ -154,7 +154,9 @@ def test_a_file_whose_network_is_not_periodic_loads_as_it_was_saved(tmp_path: Pa
     del described["stated"]
     before = replace(emulator, setting=former, operator=operator, described=described)
     before.save(tmp_path / "e.safetensors")
-    again = Emulator.load(tmp_path / "e.safetensors", grid)
+    with pytest.warns(UserWarning, match="does not hold the values of its conditions and its balance") as found:
+        again = Emulator.load(tmp_path / "e.safetensors", grid)
+    assert [each.filename for each in found] == [__file__]
     assert again.setting.periodic == (False,)
     assert torch.equal(again.rollout(u[:, 0], t).fields, before.rollout(u[:, 0], t).fields)
 
