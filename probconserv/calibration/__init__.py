@@ -1,8 +1,8 @@
 """Corrected uncertainty for a surrogate used outside the range it was trained on.
 
 A surrogate trained on some parameters is overconfident on others. For fields with fronts it then predicts the right
-profile at a slightly wrong position; ``displaced`` adds that uncertainty. The usual alternatives are in
-``probconserv.calibration.variance``.
+profile at a slightly wrong position; ``doubt`` adds that uncertainty as far as a law says, ``displaced`` always. The
+usual alternatives are in ``probconserv.calibration.variance``.
 """
 
 from solvers._lazy import lazy_names
