@@ -67,11 +67,11 @@ def test_stub_all_and_imports_have_the_same_names(package: str) -> None:
 
 
 def test_the_packages_show_few_names() -> None:
-    """A name enters when another leaves; more than release 0.4 had is only `gaussian`."""
+    """A name enters when another leaves; more than release 0.4 had are `gaussian`, `doubt` and `law_misfit`."""
     tops = {"probconserv": 28, "boon": 18, "solvers": 38}
     below = set(PACKAGES) - set(tops)
     assert all(len(importlib.import_module(package).__all__) <= most for package, most in tops.items())
-    assert sum(len(importlib.import_module(package).__all__) for package in below) <= 34
+    assert sum(len(importlib.import_module(package).__all__) for package in below) <= 36
     former = [line for text in _lazy.RENAMED.values() for line in text.split("\n") if line.strip()]
     assert len(former) + len(_lazy.REMOVED) <= 60
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.records.paired import EQUAL
 from experiments.records.record import TRUTH
 from experiments.records.release import released_names
 from experiments.report import comparisons
-from experiments.report.comparisons import FAMILIES, Family, compared
+from experiments.report.comparisons import UNDECIDED, compared
+from experiments.report.families import FAMILIES, Family
 from experiments.report.tables import results_of
 
 FAMILY = Family(label="", ours="law-net", without=("told-net", "net"), constrained=r"law-.*")
@@ -64,6 +66,30 @@ def test_methods_without_errors_per_function_are_compared_by_their_means() -> No
     found = compared(FAMILY, scores, means)
     assert found.rival == ("lost", 0.5, pytest.approx(0.5))
     assert found.apart.seeds == ()
+
+
+def test_other_bases_under_the_constraint_and_rivals_with_the_same_data_are_named() -> None:
+    scores = errors(law_net=(1.0, 1), law_tree=(0.8, 1), law_net_alike=(0.5, 1), net=(2.0, 1), tree=(1.2, 1))
+    family = replace(FAMILY, others="law-tree", informed="law")
+    found = compared(family, scores, scores.mean(), {"law-net": "the law", "net": "the law"})
+    assert found.other == ("law-tree", pytest.approx(0.8), pytest.approx(0.8)), "not a variant of ours"
+    assert (found.rival.key, found.informed.key) == ("tree", "net")
+    assert compared(FAMILY, scores, scores.mean()).other is None
+    assert compared(family, scores, scores.mean(), {"law-net": "the law"}).informed is None
+
+
+def test_a_case_is_undecided_where_half_as_much_again_could_not_be_seen() -> None:
+    """The difference has the standard error s/√n of n functions: that of 1.5 × is seen if t(n − 1) s/√n is below .5."""
+    functions = np.arange(10)
+    index = pd.MultiIndex.from_product([[0], functions], names=["seed", "function"])
+    alternating = np.where(functions % 2, 1.0, -1.0) * 3 / np.sqrt(10)  # of deviation 1 with n − 1
+    for spread, said in ((0.6, EQUAL), (0.8, UNDECIDED)):  # 2.262 · 0.6 / √10 = 0.43, and 0.57
+        scores = pd.DataFrame({"law-net": 1.0, "net": 1.01 + spread * alternating}, index=index)
+        found = compared(FAMILY, scores, scores.mean())
+        assert found.apart.functions == 10
+        assert found.said(EQUAL, rows=1) == said
+        assert found.said("wins", rows=1) == "wins"
+        assert found.said(EQUAL, rows=20) == UNDECIDED, "more rows, less level for each"
 
 
 def test_declarations_name_rows_that_were_scored() -> None:
