@@ -12,7 +12,6 @@ so that one among many does not pass unseen and does not disturb the others.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,6 +26,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.law import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
+from solvers._former import warn_at_caller
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
@@ -76,13 +76,12 @@ def allowing_for(latent: Latent, law: AnyLaw | None) -> list[tuple[slice | Tenso
 def _warn(latent: Latent, variances: list[float], far: int, count: int) -> None:
     mean = float(latent.clean_covariance(0.0).diagonal().mean())
     errors = [f"{(each / mean) ** 0.5:.2g}" for each in (min(variances), max(variances))]
-    warnings.warn(
+    warn_at_caller(
         f"No field that the flow knows has the values of {'this law' if count == 1 else f'{far} of {count} laws'}: "
         "they are noisy or rounded, or those of a field outside of its training range. Draws meet them exactly, with "
         f"an independent error of {' to '.join(dict.fromkeys(errors))} of the fields' standard deviation at every "
         "point. Say how large their noise is (LinearConstraint(..., noise_variance)), or train on a range that holds "
         "the field.",
-        stacklevel=5,
     )
 
 

@@ -3,7 +3,6 @@
 Observations that no field of the model explains are met with a larger noise, or named in a warning.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 
@@ -16,7 +15,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.fitted.members import MemberGaussian, from_samples
 from probconserv.surrogates._interpolation import corners_of
-from solvers._former import renamed, warn_of_former
+from solvers._former import renamed, warn_at_caller, warn_of_former
 
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
@@ -56,13 +55,12 @@ def given_observations(
     if not first > MISFIT**2 * variance:
         distances = None if far is None else far(_with_noise(observations, MISFIT**2 * variance))
         if distances is not None:
-            warnings.warn(
+            warn_at_caller(
                 f"The observations are outside of what the flow knows: {distances[0]:.3g} standard deviations of its "
                 f"fields from their mean, where its draws without observations are {distances[1]:.3g} at most. Draws "
                 "are moved to them all the same, and neither these nor their spread can be trusted. Train the flow on "
                 "a range that holds the observed field, or say how far off observations may be "
                 "(Context.noise_variance).",
-                stacklevel=3,
             )
         return draws
     for _ in range(_MOST):
@@ -74,13 +72,12 @@ def given_observations(
         draws = again
         if excess * _TENTH > before:
             break
-    warnings.warn(
+    warn_at_caller(
         f"The draws miss the observations by {(first / variance) ** 0.5:.2g} of the fields' standard deviation: no "
         "field that the flow knows explains them. They were drawn again with observations that may be off by as much "
         f"as draws miss them, in the end by {(excess / variance) ** 0.5:.2g}, and their spread says little of the "
         "error. Train the flow on a range that holds the observed field, or say how far off observations may be "
         "(Context.noise_variance).",
-        stacklevel=3,
     )
     return draws
 

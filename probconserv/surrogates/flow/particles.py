@@ -15,7 +15,6 @@ particles beyond the bounds weigh nothing.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -35,6 +34,7 @@ from probconserv.surrogates.flow.discrepancy import allowing_for
 from probconserv.surrogates.flow.latent import KarhunenLoeve, mean_of
 from probconserv.surrogates.flow.steps import Flow, clean_estimate, nodes_of
 from probconserv.surrogates.flow.tasks import SamplingOptions, SamplingTask
+from solvers._former import warn_at_caller
 
 _ENOUGH = 0.5  # of the particles: an effective number below it has them drawn anew
 _CHANCE = 3e-5  # see ``Particles.in_range``
@@ -132,7 +132,7 @@ class Particles:
                 "particles, a tolerance such as 0.3, or sampler=conditioned with local=True (SamplingOptions)."
             )
         if text is not None:
-            warnings.warn(text, stacklevel=4)
+            warn_at_caller(text)
 
 
 @dataclass(frozen=True, eq=False)

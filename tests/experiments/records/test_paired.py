@@ -52,7 +52,7 @@ def test_seeds_that_one_method_lacks_are_left_out() -> None:
 
 
 def of(z: float) -> Difference:
-    return Difference(z, 1.0, 1e9, (0,))
+    return Difference(z, 1.0, 1e9, (0,), 1)
 
 
 def test_verdicts_are_corrected_for_the_rows_of_the_table() -> None:
@@ -61,9 +61,9 @@ def test_verdicts_are_corrected_for_the_rows_of_the_table() -> None:
     assert verdicts([of(-2.2)] * 3) == ["no difference"] * 3, "p = 0.028 each"
     assert verdicts([of(-2.6), of(2.2), of(0.1)]) == ["wins", "no difference", "no difference"]
     assert verdicts([of(-4.0), of(2.3), of(1.0)]) == ["wins", "loses", "no difference"], "Holm, not Bonferroni"
-    missing = Difference(math.nan, math.nan, math.nan, ())
+    missing = Difference(math.nan, math.nan, math.nan, (), 0)
     assert verdicts([missing, of(-2.2)]) == ["not paired", "wins"], "what is not paired is not counted"
-    assert verdicts([Difference(-0.1, 0.0, math.nan, (0,)), Difference(0.0, 0.0, math.nan, (0,))]) == [
+    assert verdicts([Difference(-0.1, 0.0, math.nan, (0,), 1), Difference(0.0, 0.0, math.nan, (0,), 1)]) == [
         "wins",
         "no difference",
     ]
