@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
     single = [DOCS / f"{name}.md" for name in ("concepts", "which", "baselines", "from_0_4_to_0_5")]
-    return [*single, *sorted(GUIDES.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
+    return [README, *single, *sorted(GUIDES.glob("*.md")), *sorted((DOCS / "reference").rglob("*.md"))]
 
 
 def run_python(page: Path, left_out: Sequence[str] = ()) -> dict[str, object]:

@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], d
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", pages_with_output(), ids=lambda page: str(page.relative_to(DOCS).with_suffix("")))
+@pytest.mark.parametrize("page", pages_with_output(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
 def test_a_page_shows_what_its_blocks_print(page: Path, run: Callable[[Path], dict]) -> None:
     for code, shown, printed in zip(shown_code(page), shown_output(page), run(page)["printed"], strict=True):
         assert printed is None or agree(shown, printed, exactly=reads_records(code)), (

@@ -1,4 +1,4 @@
-"""README's tables: a problem without its constraint, the strongest rival, and ours; all of it computed from records.
+"""A problem without its constraint, the strongest rival, and ours: tables of README and of the summary, from records.
 
 A family declares once what is *ours*, before it is scored, and what says that a method imposes the constraint, on
 whatever base. Then
@@ -14,6 +14,7 @@ Means are over the seeds that both methods have.
 """
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -24,7 +25,7 @@ import pandas as pd
 from experiments.records.paired import EQUAL, LEVEL, LOSES, WINS, Difference, paired_difference, verdicts
 from experiments.records.record import TRUTH, mean_and_error
 from experiments.records.release import released_names, released_results
-from experiments.report.families import FAMILIES, LAWS, OPERATORS, PAPERS, Family, Row
+from experiments.report.families import DECISIVE, FAMILIES, LAWS, OF_THE_PAPERS, OPERATORS, PAPERS, Family, Row
 from experiments.report.results import Results
 from experiments.report.tables import markdown, results_of, score_of
 
@@ -136,14 +137,21 @@ def operators() -> pd.DataFrame:
     return pd.DataFrame([line | _missed(row) for row, line in lines])
 
 
+def decisive() -> str:
+    """README's rows: one or two of every way to use the library."""
+    rows = []
+    for row, line in zip(DECISIVE, _lines(DECISIVE), strict=True):
+        rows.append(line | {"problem": f"{row.label}: {_heading(_score_of(row))}"})
+    return markdown(pd.DataFrame(rows))
+
+
 def papers() -> str:
     """The papers' problems with the papers' numbers, printed or recomputed: mean squared error, relative L2."""
     rows = []
     for row, line in zip(PAPERS, _lines(PAPERS, "MSE"), strict=True):
         family, score = FAMILIES[row.experiment], _score_of(row, "MSE")
-        heading = {"MSE": "MSE", "relative_l2": "L2"}[score]
         del line["without"]
-        rows.append(line | {"problem": f"{row.label}: {heading}", "paper": _of_paper(row, family, score)})
+        rows.append(line | {"problem": f"{row.label}: {_heading(score)}", "paper": _of_paper(row, family, score)})
     return markdown(pd.DataFrame(rows))
 
 
@@ -159,17 +167,42 @@ RATIOS = {"without": "without", "rival": "rival", "informed": "informed rival", 
 """Columns of medians of errors over ours."""
 
 
-def every_case() -> pd.DataFrame:
-    """All cases of every family: verdicts against the strongest rival, and medians of errors over ours."""
+def counts() -> str:
+    """A sentence with the numbers of wins and losses over all cases, and how many of them the papers' problems have."""
+    said = [(row.experiment in OF_THE_PAPERS, verdict) for rows in _families().values() for row, _, verdict in rows]
+    every, papers = (
+        {kind: sum(verdict == kind for _, verdict in part) for kind in (WINS, LOSES, EQUAL, UNDECIDED)}
+        for part in (said, [each for each in said if each[0]])
+    )
+    return textwrap.fill(
+        f"In {len(said)} cases against the strongest method of another kind, ours wins {every[WINS]} and loses "
+        f"{every[LOSES]}; {every[EQUAL]} show no difference, and {every[UNDECIDED]} have too few functions to tell. On "
+        f"the two papers' own problems, which have a few random numbers, it wins {papers[WINS]} and loses "
+        f"{papers[LOSES]} of {sum(papers.values())}.",
+        width=124,
+    )
+
+
+def _families() -> dict[str, list[tuple[Row, Compared, str]]]:
+    """All cases with their comparisons and verdicts, by the label of their family."""
     grouped: dict[str, list[Row]] = {}
     for name, family in FAMILIES.items():
         if name in released_names():
             grouped.setdefault(family.label, []).extend(Row("", name, case) for case in _cases(name))
-    lines = []
+    judged = {}
     for label, rows in grouped.items():
         found = [_compared(row.experiment, row.case, _score_of(row)) for row in rows]
         plain = verdicts([each.apart for each in found])
         said = [each.said(verdict, len(found)) for each, verdict in zip(found, plain, strict=True)]
+        judged[label] = list(zip(rows, found, said, strict=True))
+    return judged
+
+
+def every_case() -> pd.DataFrame:
+    """All cases of every family: verdicts against the strongest rival, and medians of errors over ours."""
+    lines = []
+    for label, judged in _families().items():
+        rows, found, said = zip(*judged, strict=True)
         line = {"problems": label, "ours": _short(results_of(rows[0].experiment), FAMILIES[rows[0].experiment].ours)}
         line |= {"cases": str(len(rows)), **{kind: str(said.count(kind)) for kind in (WINS, LOSES, EQUAL, UNDECIDED)}}
         for kind, heading in RATIOS.items():
@@ -206,6 +239,10 @@ def _cases(experiment: str) -> list[str]:
         for case in results.description.cases
         if (case, family.ours) in scored and any((case, key) in scored for key in family.without)
     ]
+
+
+def _heading(score: str) -> str:
+    return {"MSE": "MSE", "CRPS": "CRPS"}.get(score, "L2")
 
 
 def _score_of(row: Row, of_predictions: str = "CRPS") -> str:

@@ -137,6 +137,8 @@ def walls_and_balance() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "counts": comparisons.counts,
+    "decisive": comparisons.decisive,
     "laws": lambda: markdown(comparisons.laws()),
     "rollouts and operators": lambda: markdown(comparisons.operators()),
     "the papers' problems": comparisons.papers,

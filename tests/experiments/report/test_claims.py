@@ -346,7 +346,6 @@ CLAIMS: dict[str, Callable[[], list[str]]] = {
     "guides/generated_fields": lambda: [*samplers(), undecided()],
 }
 SET_UP = {
-    "results/predictions": ["of the best other base under the same constraint"],
     "reproduction": [
         *("the best of each case in bold", "published for BOON", "those of the authors' notebooks"),
         *("9e-4 is published for 25 times of other fields", "25 times has training seeds 1, 2 and 3"),

@@ -258,7 +258,7 @@ def test_missing_marks_are_named(text: str) -> None:
 
 
 def test_a_block_of_another_name_is_an_error() -> None:
-    with pytest.raises(DataFileError, match=r"page\.md' has a block 'resluts'; there are laws, "):
+    with pytest.raises(DataFileError, match=r"page\.md' has a block 'resluts'; there are counts, "):
         filled(f"<!-- resluts: {MAKER} -->\n<!-- end of resluts -->", "page.md")
 
 
