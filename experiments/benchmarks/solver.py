@@ -20,14 +20,14 @@ from experiments.benchmarks.measure import compared, report
 from experiments.benchmarks.shocks import pairs
 from experiments.errors import LibraryError
 from experiments.stages import one_thread
-from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, solve
+from solvers import ESDIRK4, RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, solve
 from solvers.finite_volume.solve import Solution
 from solvers.finite_volume.steppers.steppers import Stepper
 from solvers.problems import Problem, exact
 from solvers.problems.conservation import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 TOLERANCES = (1e-2, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
-DIFFUSIVE: list[list[Stepper]] = [[method(tolerance) for tolerance in TOLERANCES] for method in (TRBDF2, RKL2)]
+DIFFUSIVE: list[list[Stepper]] = [[method(tolerance) for tolerance in TOLERANCES] for method in (TRBDF2, ESDIRK4, RKL2)]
 CONVECTIVE: list[list[Stepper]] = [[SSPRK3(courant) for courant in (1.0, 0.8, 0.5, 0.25)]]
 """Steppers for either kind of law, each with growing accuracy."""
 SPREAD = 0.05
