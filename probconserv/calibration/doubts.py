@@ -11,7 +11,7 @@ from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.gaussian import FieldGaussian, variance_of
+from probconserv._linalg.gaussian import FieldGaussian, structure_of, variance_of
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
@@ -21,9 +21,16 @@ from probconserv.posterior import Posterior
 from probconserv.prior import Prior, as_prior
 from probconserv.update import check_axes_of_law, check_mixture_batch, condition
 
-SCALES: Mapping[float, float] = MappingProxyType(dict.fromkeys((0.0025, 0.005, 0.01, 0.02, 0.03), 0.002))
-"""Prior probability of each standard deviation of the position, in lengths of the domain; the rest is on 0."""
+_LADDER = tuple(0.0025 * 2**i for i in range(7))
+SCALES: Mapping[float, float] = MappingProxyType(
+    {s: 0.01 * s**-0.5 / math.fsum(each**-0.5 for each in _LADDER) for s in _LADDER}
+)
+"""Prior probability of each standard deviation of the position, from .0025 to .16 lengths of the domain: together .01,
+of fourfold s half as much; the rest is on 0.
+"""
 _COUNTED = 5.0  # largest shift, in standard deviations
+_AT_ONCE = 2**22
+"""Shifted values that are held at once."""
 _RISE = 0.5  # least difference of the ends of a field whose total tells its position, as a part of its range
 
 
@@ -55,14 +62,14 @@ def doubt(
 ) -> Doubted:
     """The prediction under a law, and under the doubt that its profile is where it says.
 
-        u_i = μ(x_i − δ_i) + e_i,   e ~ N(0, Σ),   δ_i ~ N(0, s²) independent
-        weight of s  ∝  π_s N(b; G μ_s, c (G Σ_s Gᵀ + σ²))
+        δ ~ N(0, s²),   μ_s = E μ(x − δ),   Σ_s = Σ + diag(Var μ(x − δ) + max(E v(x − δ) − v, 0)),   v = diag Σ
+        weight of s  ∝  π_s N(b; G μ_s, c (G Σ Gᵀ + σ²) + Var G μ(x − δ))
 
-    For every scale s the prediction gets the mean μ_s = E μ(x − δ) and the covariance Σ_s = Σ + diag Var μ(x − δ), so
-    that it is less sure where its profile is steep. The scales, 0 among them, are weighed by how well they foresee the
-    right-hand side of the law; the exact law is then imposed on each. σ² is the variance of the law and of its rule
-    (``rule_variance``), without which a nearly exact prediction would seem displaced. Values without variance are
-    certain and stay.
+    The scales, 0 among them, are weighed by how well they foresee the right-hand side of the law, if the whole profile
+    is displaced by one δ. That not all of the misfit is displacement the prediction under a scale admits: it is less
+    sure where its profile is steep, at every point by itself, and where it is unsure next to it. The exact law is then
+    imposed on each. σ² is the variance of the law and of its rule (``rule_variance``), without which a nearly exact
+    prediction would seem displaced. Values without variance are certain and stay.
 
     A total tells the position of a front, not that of a bump or a wave, which has the same total wherever it is: a
     field whose ends differ by less than half of its range is conditioned without doubt.
@@ -97,9 +104,13 @@ def doubt(
         )
     parts, weights = _parts(prediction, law)
     mean = (weights[..., None] * parts.mean).sum(dim=0)
-    components = _displaced(parts, _positions(points, mean.shape[-1]), tuple(scales), bool(broad))
-    prior = mean.new_tensor([unmoved, *scales.values(), *[0.0] * bool(broad)])
-    of_scale = _weights_of_scales(components, weights, law, prior, usual_misfit)
+    *_, independent = of_gaussian(parts, _softened(law))
+    components, of_rows = _displaced(
+        parts, _positions(points, mean.shape[-1]), tuple(scales), bool(broad), independent.rows
+    )
+    prior = mean.new_tensor([unmoved, *scales.values(), *[0.0] * bool(broad)], dtype=torch.float64)
+    foreseen = _foreseen(components, parts, of_rows, independent, usual_misfit)
+    of_scale = _weights_of_scales(foreseen, weights, prior)
     first, last = torch.eye(len(prior)).to(of_scale)[[0, -1]].reshape(2, -1, *[1] * (of_scale.ndim - 1))
     of_scale = torch.where(_tells_its_position(mean), of_scale, first)
     joint = ((1 - broad) * of_scale + broad * last)[:, None] * weights
@@ -159,34 +170,55 @@ def _positions(points: Tensor, n: int) -> Tensor:
     return (points - points[..., :1]) / (points[..., -1:] - points[..., :1])
 
 
-def _displaced(parts: MultivariateNormal, positions: Tensor, scales: tuple[float, ...], broad: bool) -> FieldGaussian:
-    """The prediction as it is, under each scale and, if wanted, a broad one ``(scales · components, *batch, n)``."""
-    mean, uncertain = parts.mean.to(torch.float64), variance_of(parts) > 0
-    moments = [(mean, torch.zeros_like(mean)), *(_moments(mean, positions, scale) for scale in scales)]
+def _displaced(
+    parts: MultivariateNormal, positions: Tensor, scales: tuple[float, ...], broad: bool, rows: Tensor
+) -> tuple[FieldGaussian, Tensor]:
+    """The prediction as it is, under each scale and, if wanted, a broad one ``(scales · components, *batch, n)``.
+
+    And the covariance of its functionals G u from one displacement of it all ``(scales, components, *batch, k, k)``.
+    """
+    mean, variance = parts.mean.to(torch.float64), variance_of(parts).to(torch.float64)
+    uncertain, nothing = variance > 0, torch.zeros_like(mean)
+    moments = [_moments(mean, variance, positions, scale, rows) for scale in scales]
+    still = torch.zeros_like(moments[0][2]) if moments else mean.new_zeros(*mean.shape[:-1], *[rows.shape[-2]] * 2)
+    moments.insert(0, (mean, nothing, still))
     if broad:
-        moments.append((mean, mean.var(dim=-1, correction=0, keepdim=True).expand(mean.shape)))
-    means, added = (torch.stack(part) for part in zip(*moments, strict=True))
+        moments.append((mean, mean.var(dim=-1, correction=0, keepdim=True).expand(mean.shape), still))
+    means, added, of_rows = (torch.stack(part) for part in zip(*moments, strict=True))
     centre = torch.where(uncertain, means, mean).flatten(0, 1).to(parts.mean.dtype)
     added = added.where(uncertain, 0.0)
     covariance = parts.lazy_covariance_matrix.to(torch.float64)
     if isinstance(covariance, DiagLinearOperator):
-        return FieldGaussian(centre, DiagLinearOperator((added + covariance.diagonal()).flatten(0, 1)))
+        return FieldGaussian(centre, DiagLinearOperator((added + covariance.diagonal()).flatten(0, 1))), of_rows
     repeated = covariance.repeat(len(added), *[1] * (covariance.ndim - 1))
-    return FieldGaussian(centre, PsdSumLinearOperator(repeated, DiagLinearOperator(added.flatten(0, 1))))
+    return FieldGaussian(centre, PsdSumLinearOperator(repeated, DiagLinearOperator(added.flatten(0, 1)))), of_rows
 
 
-def _moments(mean: Tensor, positions: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance over δ ~ N(0, s²) of a profile μ(x − δ) ``(*batch, n)``, linear between points.
+def _moments(
+    mean: Tensor, variance: Tensor, positions: Tensor, scale: float, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, added variance ``(*batch, n)`` and covariance of G u ``(*batch, k, k)`` over displacements δ ~ N(0, s²).
 
-    A sum over equally spaced shifts up to 5 s, at most as far apart as points are on average.
+    Sums over equally spaced shifts up to 5 s, at most as far apart as points are on average, of differences from the
+    profile as it is, which vanish where it is flat. Profiles are linear between points.
     """
     half = max(50, math.ceil(_COUNTED * scale * (mean.shape[-1] - 1)))
     standard = torch.linspace(-_COUNTED, _COUNTED, 2 * half + 1, dtype=torch.float64, device=mean.device)
-    probability = torch.softmax(-standard.square() / 2, dim=0)[:, None]
-    at = (positions[..., None, :] - scale * standard[:, None]).clamp(0.0, 1.0)
-    moved = _interpolated(mean, positions, at)
-    centre = (probability * moved).sum(dim=-2)
-    return centre, (probability * (moved - centre[..., None, :]).square()).sum(dim=-2)
+    probability = torch.softmax(-standard.square() / 2, dim=0)
+    uncertain = (variance > 0)[..., None, :]
+    first, second, spread, of_rows = torch.zeros_like(mean), torch.zeros_like(mean), torch.zeros_like(mean), []
+    size = max(1, _AT_ONCE // mean.numel())
+    for shift, part in zip(standard.split(size), probability[:, None].split(size), strict=True):
+        at = (positions[..., None, :] - scale * shift[:, None]).clamp(0.0, 1.0)
+        moved = (_interpolated(mean, positions, at) - mean[..., None, :]).where(uncertain, 0.0)
+        first = first + (part * moved).sum(dim=-2)
+        second = second + (part * moved.square()).sum(dim=-2)
+        spread = spread + (part * _interpolated(variance, positions, at)).sum(dim=-2)
+        of_rows.append(moved @ rows.mT)
+    totals = torch.cat(of_rows, dim=-2)
+    totals = totals - (probability[:, None] * totals).sum(dim=-2, keepdim=True)
+    added = (second - first.square()).clamp_min(0.0) + (spread - variance).clamp_min(0.0)
+    return mean + first, added, (probability[:, None] * totals).mT @ totals
 
 
 def _interpolated(values: Tensor, positions: Tensor, at: Tensor) -> Tensor:
@@ -199,15 +231,22 @@ def _interpolated(values: Tensor, positions: Tensor, at: Tensor) -> Tensor:
     return moved.unflatten(-1, at.shape[-2:])
 
 
-def _weights_of_scales(
-    components: FieldGaussian, weights: Tensor, law: LinearConstraint, prior: Tensor, usual_misfit: float
+def _foreseen(
+    components: FieldGaussian, parts: MultivariateNormal, of_rows: Tensor, law: LinearConstraint, usual_misfit: float
 ) -> Tensor:
+    """log N(b; G μ_s, c (G Σ Gᵀ + σ²) + Var G μ(x − δ)) ``(scales, components, *batch)`` of independent rows."""
+    rows = law.rows
+    within = structure_of(parts).times(rows) @ rows.mT + torch.diag_embed(law.noise)
+    root = torch.linalg.cholesky(usual_misfit * within + of_rows)
+    residual = law.residual(components.mean.to(torch.float64)).unflatten(0, of_rows.shape[:2])
+    standardised = torch.linalg.solve_triangular(root, residual[..., None], upper=False)[..., 0]
+    return -0.5 * standardised.square().sum(dim=-1) - root.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+
+
+def _weights_of_scales(log_evidence: Tensor, weights: Tensor, prior: Tensor) -> Tensor:
     """Probability of every scale ``(scales, *batch)`` given the law, and ones before it ``(scales,)``."""
-    _, _, log_evidence, chi_square, _ = of_gaussian(components, _softened(law))
-    log_evidence = log_evidence + 0.5 * (1 - 1 / usual_misfit) * chi_square  # with c S for S, up to a constant
-    of_component = log_evidence.unflatten(0, (len(prior), len(weights))) + weights.log()
     log_prior = prior.log().reshape(-1, *[1] * (weights.ndim - 1))
-    return torch.softmax(torch.logsumexp(of_component, dim=1) + log_prior, dim=0)
+    return torch.softmax(torch.logsumexp(log_evidence + weights.log(), dim=1) + log_prior, dim=0)
 
 
 def _tells_its_position(mean: Tensor) -> Tensor:
